@@ -1,0 +1,37 @@
+/** Where wrapped keys stand, and who holds the root key. */
+
+/** A wrapped key as it is stored. Layout of `wrapped`: nonce (12 bytes), AES-256-GCM ciphertext, tag (16 bytes). */
+export interface WrappedKey {
+  readonly id: string;
+  readonly purpose: KeyPurpose;
+  /** Project name for project keys, empty for the installation's. */
+  readonly scope: string;
+  readonly version: number;
+  /** Id of the key that wraps this one; the root provider's key id for the installation key. */
+  readonly wrappedBy: string;
+  readonly wrapped: Buffer;
+  readonly createdAt: Date;
+}
+
+/**
+ * Installation: wraps project keys and what belongs to no project. Project: wraps DEKs. Fingerprint: HMAC for change
+ * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows.
+ */
+export type KeyPurpose = "Installation" | "Project" | "Fingerprint" | "Pointer" | "Audit";
+
+export interface KeyStore {
+  /** Id of the installation, a UUID made at the first migration and never changed. */
+  installationId(): Promise<string>;
+  load(purpose: KeyPurpose, scope: string): Promise<readonly WrappedKey[]>;
+  /** Inserts unless a key of that purpose, scope and version exists; returns the one that now stands there. */
+  insert(key: WrappedKey, epoch: bigint): Promise<WrappedKey>;
+}
+
+/** The root key (KEK). Providers: `file`, `passphrase`; a Key Vault and an HSM come behind the same port. */
+export interface RootKey {
+  /** Stable name of the key in use, stored with what it wraps, so that a wrong root key is told apart from tampering. */
+  readonly id: string;
+  wrap(plaintext: Buffer, additionalData: Buffer): Promise<Buffer>;
+  /** Throws `Unavailable("KeyUnavailable")` when it is not the key that wrapped. */
+  unwrap(wrapped: Buffer, additionalData: Buffer): Promise<Buffer>;
+}

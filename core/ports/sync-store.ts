@@ -1,0 +1,68 @@
+/**
+ * What the platform remembers of each pair (entry of a secret, entry of a target): what was meant (intent, recorded
+ * before the call) and what came of it (outcome). After a crash at any point the engine compares both with the target
+ * and finishes. Writes are fenced by the leader's epoch as in `vault-store.ts`.
+ */
+import type { AuditEntry } from "./audit-log.ts";
+import type { EntryDigest, Writer } from "./vault-store.ts";
+
+export interface ItemKey {
+  readonly secretId: string;
+  readonly key: string;
+  /** URL of the vault in lower case with a slash at its end. */
+  readonly vaultUrl: string;
+  /** Name of the entry in the vault; Key Vault ignores case, so it is compared in lower case. */
+  readonly entryName: string;
+}
+
+export interface SyncItem extends ItemKey {
+  /** UID of the rule that writes it. */
+  readonly ruleUid: string;
+  readonly intent?: { readonly id: string; readonly version: number; readonly fingerprint: string; readonly at: Date };
+  readonly outcome?: {
+    readonly version: number;
+    readonly fingerprint: string;
+    readonly targetVersion: string;
+    readonly targetUpdatedOn: Date;
+  };
+}
+
+/** An entry of a current, active version, as a rule sees it. */
+export interface SourceEntry extends EntryDigest {
+  readonly secretId: string;
+  readonly secretName: string;
+  readonly version: number;
+}
+
+export interface SyncStore {
+  /** Entries of all active secrets of one namespace in a project and environment; `names` narrows, absent means all. */
+  sources(scope: {
+    project: string;
+    environment: string;
+    namespace: string;
+    namespaceUid: string;
+    names?: readonly string[];
+  }): Promise<readonly SourceEntry[]>;
+  /** All items that the rule wrote or meant to write. */
+  items(ruleUid: string): Promise<readonly SyncItem[]>;
+  /** Who holds these entry names of the vault, whichever rule it was. */
+  holders(vaultUrl: string, entryNames: readonly string[]): Promise<readonly SyncItem[]>;
+  /**
+   * Records the intent and so claims the entry name for this secret and key. Throws `NameTaken` when another secret or
+   * key holds the name; a rule may take over an item of the same secret and key.
+   */
+  recordIntent(writer: Writer, item: SyncItem): Promise<void>;
+  /** Records the outcome, clears the intent, and inserts the audit rows, in one transaction. */
+  recordOutcome(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void>;
+  /** Forgets items of the rule (its scope no longer has them); nothing is deleted in the target. */
+  forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void>;
+}
+
+export class NameTaken extends Error {
+  readonly holder: Pick<SyncItem, "secretId" | "key" | "ruleUid">;
+  constructor(entryName: string, holder: Pick<SyncItem, "secretId" | "key" | "ruleUid">) {
+    super(`the vault entry ${entryName} is already written for another secret or key`);
+    this.name = "NameTaken";
+    this.holder = holder;
+  }
+}

@@ -1,0 +1,171 @@
+/**
+ * Where encrypted, immutable secret versions live. The platform's store is PostgreSQL; `fake-vault-store.ts` is the
+ * in-memory fake, and both pass `vault-store.contract.ts`.
+ *
+ * Contract, common to all methods:
+ * - Acknowledged means durable: a resolved promise survives a kill of every process.
+ * - Every method that writes takes a `Writer`. If its epoch is over, nothing changes and `Fenced` is thrown, also when
+ *   the epoch ends while the write is under way.
+ * - Every write inserts its audit rows and its outbox row in the same transaction, or does not happen at all.
+ * - Writes are conditional on the pointer's generation that the caller has seen (`expected`): when somebody else moved
+ *   it, nothing changes and `Conflict` is thrown.
+ * - When the store cannot be reached: `Unavailable("DatabaseUnavailable")`. When what is stored does not match its MAC
+ *   or is older than the audit record says: `Unavailable("TamperDetected")`.
+ */
+import type { AuditEntry } from "./audit-log.ts";
+
+/** What a secret is, for ever: a re-created namespace (another UID) does not inherit. */
+export interface SecretIdentity {
+  readonly project: string;
+  readonly environment: string;
+  readonly namespace: string;
+  readonly namespaceUid: string;
+  readonly name: string;
+}
+
+/** Who writes: the leader's epoch fences stale ones, the writer id and counter order the audit rows. */
+export interface Writer {
+  readonly epoch: bigint;
+}
+
+/** Active: can be read. SoftDeleted: kept until `purgeAfter`, recovered by applying the object again. */
+export type SecretState = "Active" | "SoftDeleted";
+
+/** One entry of a stored version, without its value. */
+export interface EntryDigest {
+  readonly key: string;
+  /** HMAC over how the entry came about (its spec and the fingerprints of its inputs); equal means nothing to do. */
+  readonly recipe: string;
+  /** HMAC over identity and value; equal means same value. Both are hex, 64 characters. */
+  readonly fingerprint: string;
+}
+
+/** The current version of a secret as far as it can be told without decrypting anything. */
+export interface SecretRecord {
+  readonly id: string;
+  readonly identity: SecretIdentity;
+  readonly state: SecretState;
+  readonly currentVersion: number;
+  /** Grows by one with every change of the pointer row, covered by its MAC and anchored in the audit rows. */
+  readonly generation: bigint;
+  readonly deletedAt?: Date;
+  readonly purgeAfter?: Date;
+  readonly entries: readonly EntryDigest[];
+  readonly delivery?: DeliveryRecord;
+}
+
+/** What was last delivered as a core Secret; equal resourceVersion means nobody touched it since. */
+export interface DeliveryRecord {
+  readonly secretName: string;
+  readonly uid: string;
+  readonly resourceVersion: string;
+  /** HMAC over everything that was put into the core Secret: data, type, labels, annotations, owner. */
+  readonly fingerprint: string;
+  readonly version: number;
+  /** Workloads that still have to be restarted for this delivery (kind/name); empty when done. */
+  readonly pendingRestarts: readonly string[];
+}
+
+/** A value sealed for storage. `ciphertext` is nonce (12 bytes), AES-256-GCM ciphertext, tag (16 bytes). */
+export interface SealedEntry extends EntryDigest {
+  readonly ciphertext: Buffer;
+}
+
+export interface SealedVersion {
+  readonly version: number;
+  /** The DEK wrapped by the project key `projectKeyId`, same layout as a ciphertext. */
+  readonly wrappedKey: Buffer;
+  readonly projectKeyId: string;
+  readonly entries: readonly SealedEntry[];
+}
+
+export interface PointerMac {
+  readonly mac: Buffer;
+}
+
+export interface NewVersion {
+  readonly id: string;
+  readonly identity: SecretIdentity;
+  /** Generation of the pointer that the caller has seen; undefined when it saw no row. */
+  readonly expected: bigint | undefined;
+  readonly generation: bigint;
+  readonly mac: Buffer;
+  readonly sealed: SealedVersion;
+  /** How many versions stay; older ones are deleted in the same transaction, never the current one. */
+  readonly keepVersions: number;
+  readonly audit: readonly AuditEntry[];
+}
+
+/** Move the pointer without a new version: soft-delete, recover, rollback of the state. */
+export interface PointerChange {
+  readonly id: string;
+  readonly expected: bigint;
+  readonly generation: bigint;
+  readonly mac: Buffer;
+  readonly state: SecretState;
+  readonly currentVersion: number;
+  readonly deletedAt?: Date;
+  readonly purgeAfter?: Date;
+  readonly audit: readonly AuditEntry[];
+}
+
+/** One line of the outbox: something about this secret changed. `id` only grows. */
+export interface OutboxRow {
+  readonly id: bigint;
+  readonly secretId: string;
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** What must be known to find objects that disappeared while nobody watched. */
+export interface SecretLocation {
+  readonly id: string;
+  readonly identity: SecretIdentity;
+  readonly state: SecretState;
+  readonly delivery?: Pick<DeliveryRecord, "secretName" | "uid" | "resourceVersion">;
+}
+
+/** The pointer was moved by somebody else since it was read; read again and decide anew. */
+export class Conflict extends Error {
+  constructor(id: string) {
+    super(`secret ${id} was changed by another writer`);
+    this.name = "Conflict";
+  }
+}
+
+export interface VaultStore {
+  /** The record, its pointer MAC verified by the caller's `verify`; undefined when there is no row. */
+  find(identity: SecretIdentity): Promise<StoredPointer | undefined>;
+  /** Ciphertexts of one version; undefined when retention or purge removed it. */
+  readVersion(id: string, version: number): Promise<SealedVersion | undefined>;
+  /** Version numbers that are kept, newest first, with the time of their commit. */
+  listVersions(id: string): Promise<readonly { version: number; createdAt: Date }[]>;
+  commitVersion(writer: Writer, version: NewVersion): Promise<void>;
+  changePointer(writer: Writer, change: PointerChange): Promise<void>;
+  /** Deletes the secret and every version; the audit rows stay. */
+  purge(writer: Writer, id: string, expected: bigint, audit: readonly AuditEntry[]): Promise<void>;
+  /** Not audited by itself: the delivery's audit rows go through `audit`. */
+  recordDelivery(
+    writer: Writer,
+    id: string,
+    delivery: DeliveryRecord | undefined,
+    audit: readonly AuditEntry[],
+  ): Promise<void>;
+  /** All secrets, in pages by id, at most `limit` each. */
+  listLocations(after: string | undefined, limit: number): Promise<readonly SecretLocation[]>;
+  /** Soft-deleted secrets whose time is over. */
+  listExpired(
+    now: Date,
+    limit: number,
+  ): Promise<readonly { id: string; generation: bigint; identity: SecretIdentity }[]>;
+  /** Outbox rows after `id`, oldest first, at most `limit`. */
+  readOutbox(after: bigint, limit: number): Promise<readonly OutboxRow[]>;
+}
+
+/** A record together with what its authenticity is judged by. */
+export interface StoredPointer {
+  readonly record: SecretRecord;
+  readonly mac: Buffer;
+  /** The highest generation that the audit rows know for this secret. */
+  readonly auditedGeneration: bigint;
+}

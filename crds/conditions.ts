@@ -1,0 +1,67 @@
+/**
+ * Condition types and reasons, each with what it tells a person. Adjectives or past participles for types, CamelCase
+ * constants for reasons; the generated reference prints this page.
+ */
+export const conditionTypes = {
+  Ready: "Everything that was asked for is in place. Computed from the other conditions.",
+  Reconciling: "Work is under way or waits for something that can still come; present only while that is so.",
+  Stalled: "Waiting cannot help: the manifest or something it refers to must change; present only while that is so.",
+  KeysAvailable: "The project's key can be unwrapped.",
+  Stored: "The current version stands encrypted in PostgreSQL.",
+  Delivered: "The core Secret holds the current version.",
+  Reachable: "The Key Vault answers.",
+  Authorized: "The Key Vault lets this identity in.",
+  Synced: "Every entry that the rule covers is in the target with its current value.",
+  TargetReachable: "The target of the rule answers and lets us in.",
+} as const;
+export type ConditionType = keyof typeof conditionTypes;
+
+export const reasons = {
+  // What is well
+  Succeeded: "Everything is in place.",
+  Available: "It can be used.",
+  Suspended: "spec.suspend is true; nothing is done until it is removed.",
+  NotRequested: "The manifest does not ask for this.",
+  // What can still come
+  Progressing: "Work is under way.",
+  ProjectNotFound: "No Project of that name exists yet; apply it.",
+  NamespaceNotOnboarded: "The operator has no access to this namespace yet; the Project's controller is granting it.",
+  SourceNotFound: "The core Secret that an entry refers to does not exist yet; create it.",
+  SourceKeyNotFound: "The core Secret that an entry refers to has no such key; add the key or correct the entry.",
+  KeyVaultNotFound: "No KeyVault of that name exists in this namespace yet; apply it.",
+  KeyVaultNotReady: "The KeyVault that the rule refers to is not ready; its own conditions say why.",
+  SecretNotStored: "A secret that the rule covers has no stored version yet; its own conditions say why.",
+  DatabaseUnavailable: "PostgreSQL does not answer; work resumes by itself.",
+  ApiServerUnavailable: "The API server does not answer or refuses; work resumes by itself.",
+  VaultUnreachable: "The Key Vault does not answer; it is tried again with growing pauses.",
+  VaultThrottled: "The Key Vault asked us to slow down; work resumes when it said so.",
+  BudgetExhausted: "The call budget of the vault is used up for now; the rest follows.",
+  IdentityUnavailable: "No token could be had for the vault; the message tells what Entra ID said.",
+  KeyUnavailable: "The root key cannot unwrap the project's key; see the operator's key configuration.",
+  // What a person must change
+  NamespaceNotAdmitted: "The Project does not admit this namespace for this environment; see its spec.namespaces.",
+  EnvironmentNotDeclared: "The Project has no environment of that name; see its spec.environments.",
+  VaultNotAllowed: "The operator's own identity may not be used for this vault; see the Project's spec.keyVaults.",
+  VaultHostNotAllowed: "The vault's host is not on the installation's allow-list.",
+  TemplateInvalid: "A template does not parse, names an unknown key or filter, or is too expensive.",
+  TemplateCycle: "Templates refer to each other in a circle.",
+  ValueInvalid: "A value does not have the form that its use needs.",
+  SourceIsOwnTarget: "An entry refers to the core Secret that this object delivers.",
+  TargetNotOwned: "Something of that name exists and is not ours; set adopt, or choose another name.",
+  TargetDiffers: "It exists with other data; set overwrite with adopt, or choose another name.",
+  TargetTypeDiffers:
+    "The core Secret exists with another type, which Kubernetes does not let change; deliver to another name.",
+  TargetDisabled: "The current version of the vault entry was disabled by somebody; enable or delete it.",
+  TargetNameInvalid: "The name that results for the vault entry is not valid there; add a mapping.",
+  TargetNameCollision: "Two entries would get the same name in the vault; add a mapping.",
+  CredentialNotFound: "The core Secret or ServiceAccount with the vault's credentials does not exist or lacks the key.",
+  CredentialInvalid: "The credentials of the vault are not accepted or not well formed.",
+  AccessDenied: "The Key Vault refuses this identity; grant it Key Vault Secrets Officer.",
+  ValueTooLarge: "A value is larger than the target accepts.",
+  WorkloadNotFound: "A workload to restart does not exist.",
+  WorkloadNotOptedIn: "A workload to restart neither uses the core Secret nor carries mazevault.io/restart: allowed.",
+  TamperDetected:
+    "What is stored does not match its authentication code, or is older than the record says; see the runbook.",
+  Failed: "It failed for another reason; the message says which, and it is tried again with growing pauses.",
+} as const;
+export type Reason = keyof typeof reasons;

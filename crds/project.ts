@@ -1,0 +1,106 @@
+import { z } from "zod";
+import {
+  conditions,
+  exactlyOneOf,
+  type KindDefinition,
+  labelName,
+  labelSelector,
+  listAtomic,
+  listMap,
+  listSet,
+  observedGeneration,
+  printerColumns,
+  type Resource,
+  rules,
+} from "./common.ts";
+
+/** Host names only: a path, a port or a query would make two spellings of one vault. */
+export const vaultUrl = z
+  .string()
+  .min(12)
+  .max(255)
+  .regex(/^https:\/\/[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+\/?$/);
+
+const admission = z
+  .object({
+    name: labelName.optional().meta({ description: "Name of one namespace that may use the project." }),
+    selector: labelSelector
+      .optional()
+      .meta({ description: "Labels of the namespaces that may use the project. An empty selector matches none." }),
+    environments: z
+      .array(labelName)
+      .min(1)
+      .max(16)
+      .meta({ description: "Environments that these namespaces may use.", ...listSet }),
+  })
+  .meta(rules(exactlyOneOf("name", "selector")));
+
+export const projectSpec = z
+  .object({
+    environments: z
+      .array(
+        z.object({
+          name: labelName.meta({ description: "Name of the environment, for example dev or pro." }),
+        }),
+      )
+      .min(1)
+      .max(16)
+      .meta({ description: "The project's environments; a Secret belongs to exactly one.", ...listMap("name") }),
+    namespaces: z
+      .array(admission)
+      .max(128)
+      .optional()
+      .meta({
+        description: "Who may refer to this project, and for which environments. Absent or empty admits nobody.",
+        ...listAtomic,
+      }),
+    keyVaults: z
+      .array(vaultUrl)
+      .max(64)
+      .optional()
+      .meta({
+        description:
+          "URLs of the Azure Key Vaults where the operator's own identity (managed identity) may be used for this project. Absent or empty allows none.",
+        ...listSet,
+      }),
+  })
+  .meta(
+    rules({
+      rule: "!has(self.namespaces) || self.namespaces.all(n, n.environments.all(e, self.environments.exists(x, x.name == e)))",
+      message: "every name in namespaces[].environments must be one of environments[].name",
+      fieldPath: ".namespaces",
+    }),
+  );
+export type ProjectSpec = z.infer<typeof projectSpec>;
+
+export const projectStatus = z.object({
+  observedGeneration,
+  keyVersion: z
+    .int()
+    .min(1)
+    .optional()
+    .meta({ description: "Version of the project key that new secret versions are encrypted under." }),
+  namespaces: z.int().min(0).optional().meta({ description: "Number of existing namespaces that the project admits." }),
+  conditions,
+});
+export type ProjectStatus = z.infer<typeof projectStatus>;
+
+export type Project = Resource<ProjectSpec, ProjectStatus>;
+
+export const projectKind: KindDefinition = {
+  kind: "Project",
+  plural: "projects",
+  singular: "project",
+  shortNames: ["mvp"],
+  scope: "Cluster",
+  description:
+    "A tenant: its environments, the namespaces that may use it, and the Key Vaults where the operator may act as itself.",
+  spec: projectSpec,
+  status: projectStatus,
+  columns: printerColumns({
+    name: "Namespaces",
+    type: "integer",
+    jsonPath: ".status.namespaces",
+    description: "Number of namespaces that the project admits.",
+  }),
+};

@@ -1,0 +1,248 @@
+import { z } from "zod";
+import {
+  conditions,
+  dataKey,
+  duration,
+  exactlyOneOf,
+  type KindDefinition,
+  labelName,
+  listMap,
+  localRef,
+  objectName,
+  observedGeneration,
+  printerColumns,
+  type Resource,
+  rules,
+  secretKeyRef,
+} from "./common.ts";
+
+export const GENERATOR_KINDS = ["Password", "Hex", "Base64", "UUID"] as const;
+
+const generator = z
+  .object({
+    kind: z.enum(GENERATOR_KINDS).meta({
+      description:
+        "What to generate: Password (letters, digits, symbols), Hex or Base64 (of random bytes), UUID (version 4, RFC 9562).",
+    }),
+    length: z
+      .int()
+      .min(8)
+      .max(256)
+      .optional()
+      .meta({ description: "Number of characters of a Password; 32 when absent." }),
+    exclude: z.string().min(1).max(64).optional().meta({ description: "Characters that a Password must not contain." }),
+    bytes: z
+      .int()
+      .min(8)
+      .max(512)
+      .optional()
+      .meta({ description: "Number of random bytes behind Hex or Base64; 32 when absent." }),
+  })
+  .meta(
+    rules(
+      { rule: "self.kind == 'Password' || !has(self.length)", message: "length is only for kind Password" },
+      { rule: "self.kind == 'Password' || !has(self.exclude)", message: "exclude is only for kind Password" },
+      { rule: "self.kind in ['Hex', 'Base64'] || !has(self.bytes)", message: "bytes is only for kind Hex or Base64" },
+    ),
+  );
+export type GeneratorSpec = z.infer<typeof generator>;
+
+const entry = z
+  .object({
+    key: dataKey.meta({ description: "Name of the entry; a version holds all entries together." }),
+    literal: z
+      .string()
+      .max(65536)
+      .optional()
+      .meta({ description: "A value that is not secret: it stands in the manifest for everybody to read." }),
+    generate: generator
+      .optional()
+      .meta({ description: "A value made by MazeVault once, and again only when these parameters change." }),
+    secretRef: secretKeyRef("the value").optional().meta({
+      description: "A value taken over from a core Secret of this namespace, and followed when it changes.",
+    }),
+    template: z.string().min(1).max(16384).optional().meta({
+      description:
+        "A Liquid template over the other entries of this Secret, for example postgres://{{ username }}:{{ password | url_encode }}@db/orders.",
+    }),
+  })
+  .meta(rules(exactlyOneOf("literal", "generate", "secretRef", "template")));
+export type SecretEntry = z.infer<typeof entry>;
+
+/** Types that hand out identities of the cluster, or that a controller of the cluster acts on, are not deliverable. */
+export const DELIVERABLE_TYPES = [
+  "Opaque",
+  "kubernetes.io/basic-auth",
+  "kubernetes.io/ssh-auth",
+  "kubernetes.io/tls",
+  "kubernetes.io/dockerconfigjson",
+] as const;
+
+export const RESTARTABLE_KINDS = ["Deployment", "StatefulSet", "DaemonSet"] as const;
+
+const metadataKey = z.string().min(1).max(317);
+
+/**
+ * Labels and annotations that other controllers act on (GitOps tracking, reflectors, injectors, kubectl itself) would
+ * turn a delivered Secret into a lever; so only names without a reserved prefix pass.
+ */
+const harmlessMetadata = {
+  rule: "self.all(k, !k.matches('^([^/]*[.])?(kubernetes[.]io|k8s[.]io|mazevault[.]io|argoproj[.]io|fluxcd[.]io|emberstack[.]com|helm[.]sh|openshift[.]io|istio[.]io|linkerd[.]io|hashicorp[.]com|cert-manager[.]io|external-secrets[.]io|stakater[.]com|kubed[.]appscode[.]com|replicator[.]v1[.]mittwald[.]de|jenkins[.]io)/') && k != 'kustomize.toolkit')",
+  message:
+    "names with a prefix that a controller acts on (such as kubernetes.io, argoproj.io, fluxcd.io, helm.sh, mazevault.io) are not allowed here",
+};
+
+const deliver = z
+  .object({
+    secretName: objectName
+      .optional()
+      .meta({ description: "Name of the core Secret to write; the name of this Secret when absent." }),
+    type: z
+      .enum(DELIVERABLE_TYPES)
+      .optional()
+      .meta({ description: "Type of the core Secret; Opaque when absent. Kubernetes does not let it change later." }),
+    keys: z
+      .array(
+        z.object({
+          from: dataKey.meta({ description: "Key of an entry of this Secret." }),
+          to: dataKey.meta({ description: "Key in the data of the core Secret." }),
+        }),
+      )
+      .min(1)
+      .max(256)
+      .optional()
+      .meta({
+        description: "Which entries to deliver and under which keys; all under their own when absent.",
+        ...listMap("to"),
+      }),
+    labels: z
+      .record(metadataKey, z.string().max(63))
+      .optional()
+      .meta({ description: "Labels to set on the core Secret.", maxProperties: 32, ...rules(harmlessMetadata) }),
+    annotations: z
+      .record(metadataKey, z.string().max(4096))
+      .optional()
+      .meta({ description: "Annotations to set on the core Secret.", maxProperties: 32, ...rules(harmlessMetadata) }),
+    restart: z
+      .array(
+        z.object({
+          kind: z.enum(RESTARTABLE_KINDS).meta({ description: "Kind of the workload." }),
+          name: objectName.meta({ description: "Name of the workload in this namespace." }),
+        }),
+      )
+      .min(1)
+      .max(32)
+      .optional()
+      .meta({
+        description:
+          "Workloads to restart after the delivered value changed. A workload opts in by using the core Secret, or by the annotation mazevault.io/restart: allowed.",
+        ...listMap("kind", "name"),
+      }),
+    restartConsumers: z.boolean().optional().meta({
+      description:
+        "Restart every Deployment, StatefulSet and DaemonSet of this namespace that uses the core Secret, after the delivered value changed.",
+    }),
+    adopt: z.boolean().optional().meta({
+      description:
+        "Take over a core Secret of that name that exists already and is not ours, if its data is equal; nothing restarts.",
+    }),
+    overwrite: z
+      .boolean()
+      .optional()
+      .meta({ description: "With adopt: take it over even when its data differs. The data that was there is lost." }),
+  })
+  .meta(
+    rules(
+      {
+        rule: "!has(self.overwrite) || !self.overwrite || (has(self.adopt) && self.adopt)",
+        message: "overwrite needs adopt: true",
+      },
+      {
+        rule: "(has(self.type) ? self.type : 'Opaque') == (has(oldSelf.type) ? oldSelf.type : 'Opaque') || (has(self.secretName) ? self.secretName : '') != (has(oldSelf.secretName) ? oldSelf.secretName : '')",
+        message: "type cannot change for the same core Secret; deliver to another secretName",
+      },
+    ),
+  );
+export type DeliverSpec = z.infer<typeof deliver>;
+
+export const secretSpec = z
+  .object({
+    projectRef: localRef("Project that this secret belongs to").meta({
+      description: "The Project that this secret belongs to. It must admit this namespace. Immutable.",
+      ...rules({
+        rule: "self == oldSelf",
+        message: "projectRef is immutable; create a new Secret in the other project",
+      }),
+    }),
+    environment: labelName.meta({
+      description: "One of the project's environments. Immutable.",
+      ...rules({
+        rule: "self == oldSelf",
+        message: "environment is immutable; create a new Secret in the other environment",
+      }),
+    }),
+    entries: z
+      .array(entry)
+      .min(1)
+      .max(256)
+      .meta({
+        description: "What the secret is made of. Every change makes one new version of all entries together.",
+        ...listMap("key"),
+      }),
+    deliver: deliver
+      .optional()
+      .meta({ description: "The core Secret to keep beside this one, in the same namespace; none when absent." }),
+    deletionPolicy: z.enum(["SoftDelete", "Retain", "Purge"]).optional().meta({
+      description:
+        "What deleting this object does to the stored versions: SoftDelete (kept for retention.softDelete; applying it again recovers them) when absent; Retain (kept, and the core Secret too); Purge (gone at once).",
+    }),
+    retention: z
+      .object({
+        versions: z
+          .int()
+          .min(1)
+          .max(1000)
+          .optional()
+          .meta({ description: "Number of versions that are kept; 10 when absent." }),
+        softDelete: duration
+          .optional()
+          .meta({ description: "How long a soft-deleted secret can be recovered; 2160h (90 days) when absent." }),
+      })
+      .optional()
+      .meta({ description: "How long old values are kept." }),
+  })
+  .meta(
+    rules({
+      rule: "!has(self.deliver) || !has(self.deliver.keys) || self.deliver.keys.all(k, self.entries.exists(e, e.key == k.from))",
+      message: "every deliver.keys[].from must be the key of an entry",
+      fieldPath: ".deliver.keys",
+    }),
+  );
+export type SecretSpec = z.infer<typeof secretSpec>;
+
+export const secretStatus = z.object({
+  observedGeneration,
+  version: z.int().min(1).optional().meta({ description: "Number of the current version." }),
+  conditions,
+});
+export type SecretStatus = z.infer<typeof secretStatus>;
+
+export type Secret = Resource<SecretSpec, SecretStatus>;
+
+export const secretKind: KindDefinition = {
+  kind: "Secret",
+  plural: "secrets",
+  singular: "secret",
+  shortNames: ["mvs"],
+  scope: "Namespaced",
+  description:
+    "A versioned set of entries in one project and environment, stored encrypted, and delivered as a core Secret where asked for.",
+  spec: secretSpec,
+  status: secretStatus,
+  columns: printerColumns({
+    name: "Version",
+    type: "integer",
+    jsonPath: ".status.version",
+    description: "Number of the current version.",
+  }),
+};

@@ -1,0 +1,154 @@
+import { z } from "zod";
+import {
+  conditions,
+  dataKey,
+  duration,
+  exactlyOneOf,
+  type KindDefinition,
+  labelName,
+  labelSelector,
+  listAtomic,
+  listMap,
+  localRef,
+  objectName,
+  observedGeneration,
+  printerColumns,
+  type Resource,
+  rules,
+} from "./common.ts";
+
+/** What Azure accepts as the name of a Key Vault secret. */
+const vaultEntryName = z
+  .string()
+  .min(1)
+  .max(127)
+  .regex(/^[0-9a-zA-Z-]+$/);
+
+const keyVaultTarget = z.object({
+  ref: localRef("KeyVault in this namespace").meta({ description: "The KeyVault of this namespace to write to." }),
+  name: z
+    .string()
+    .min(5)
+    .max(127)
+    .regex(/^[0-9a-zA-Z-]*\{(secret|key)\}([0-9a-zA-Z-]+\{(secret|key)\})?[0-9a-zA-Z-]*$/)
+    .optional()
+    .meta({
+      description:
+        "Pattern for the names of the vault's entries, with {secret} and {key}; {secret}--{key} when absent. Characters that Key Vault does not accept (dot and underscore) become a dash.",
+      ...rules({
+        rule: "self.contains('{secret}') && self.contains('{key}')",
+        message: "the pattern needs {secret} and {key}, so that two entries never share a name",
+      }),
+    }),
+});
+
+export const syncRuleSpec = z.object({
+  projectRef: localRef("Project whose secrets are synchronised").meta({
+    description: "The Project whose secrets are synchronised. It must admit this namespace. Immutable.",
+    ...rules({ rule: "self == oldSelf", message: "projectRef is immutable; create a new SyncRule" }),
+  }),
+  environment: labelName.meta({
+    description: "The environment whose secrets are synchronised. Immutable.",
+    ...rules({ rule: "self == oldSelf", message: "environment is immutable; create a new SyncRule" }),
+  }),
+  secrets: z
+    .object({
+      names: z
+        .array(
+          z
+            .string()
+            .min(1)
+            .max(253)
+            .regex(/^[-a-z0-9.*]+$/),
+        )
+        .min(1)
+        .max(64)
+        .optional()
+        .meta({ description: "Names of Secrets of this namespace; * stands for any characters.", ...listAtomic }),
+      selector: labelSelector.optional().meta({ description: "Labels that the Secrets must have." }),
+    })
+    .optional()
+    .meta({
+      description: "Which Secrets of this namespace; all in that project and environment when absent.",
+      ...rules({
+        rule: "has(self.names) || has(self.selector)",
+        message: "set names, selector or both; leave out secrets for all",
+      }),
+    }),
+  direction: z.enum(["Push"]).meta({ description: "Push: the platform's value is written to the target." }),
+  mappings: z
+    .array(
+      z.object({
+        secret: objectName.meta({ description: "Name of a Secret of this namespace." }),
+        key: dataKey.meta({ description: "Key of one of its entries." }),
+        name: vaultEntryName.meta({ description: "Name of the entry in the vault." }),
+      }),
+    )
+    .min(1)
+    .max(256)
+    .optional()
+    .meta({
+      description: "Names that differ from the pattern. They are looked at before it.",
+      ...listMap("secret", "key"),
+      ...rules({
+        rule: "self.all(m, self.exists_one(n, n.name.lowerAscii() == m.name.lowerAscii()))",
+        message: "two mappings may not have the same name (Key Vault ignores case)",
+      }),
+    }),
+  target: z
+    .object({
+      keyVault: keyVaultTarget.optional().meta({ description: "An Azure Key Vault, one vault entry per key." }),
+    })
+    .meta({ description: "Where to synchronise to: exactly one.", ...rules(exactlyOneOf("keyVault")) }),
+  interval: duration.optional().meta({
+    description:
+      "How often the target is looked at for drift; 60s when absent, at least 10s. Changes of the platform go at once.",
+    ...rules({ rule: "duration(self) >= duration('10s')", message: "interval must be at least 10s" }),
+  }),
+  suspend: z.boolean().optional().meta({ description: "Stop all work of this rule; what is in the target stays." }),
+});
+export type SyncRuleSpec = z.infer<typeof syncRuleSpec>;
+
+export const syncRuleStatus = z.object({
+  observedGeneration,
+  items: z.int().min(0).optional().meta({ description: "Number of entries that the rule covers." }),
+  inSync: z.int().min(0).optional().meta({ description: "How many of them are in the target with the current value." }),
+  pending: z.int().min(0).optional().meta({ description: "How many are not." }),
+  failures: z
+    .array(
+      z.object({
+        secret: z.string().max(253).meta({ description: "Name of the Secret." }),
+        key: z.string().max(253).meta({ description: "Key of the entry." }),
+        name: z.string().max(127).meta({ description: "Name of the entry in the vault." }),
+        reason: z.string().max(64).meta({ description: "Constant in CamelCase." }),
+        message: z.string().max(1024).meta({ description: "What happened and what to do." }),
+      }),
+    )
+    .max(10)
+    .optional()
+    .meta({ description: "The first entries that could not be synchronised, at most 10.", ...listAtomic }),
+  lastHandledSyncNow: z
+    .string()
+    .max(256)
+    .optional()
+    .meta({ description: "Value of the annotation mazevault.io/sync-now that was handled last." }),
+  conditions,
+});
+export type SyncRuleStatus = z.infer<typeof syncRuleStatus>;
+
+export type SyncRule = Resource<SyncRuleSpec, SyncRuleStatus>;
+
+export const syncRuleKind: KindDefinition = {
+  kind: "SyncRule",
+  plural: "syncrules",
+  singular: "syncrule",
+  shortNames: ["mvsr"],
+  scope: "Namespaced",
+  description: "Keeps secrets of one project and environment in step with a target.",
+  spec: syncRuleSpec,
+  status: syncRuleStatus,
+  columns: printerColumns(
+    { name: "Items", type: "integer", jsonPath: ".status.items", description: "Entries that the rule covers." },
+    { name: "Pending", type: "integer", jsonPath: ".status.pending", description: "Entries that are not in step." },
+  ),
+};

@@ -1,0 +1,66 @@
+import { randomInt } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import path from "node:path";
+
+// Below the range that Linux (32768), macOS and Windows (49152) hand out for outgoing connections: a port kept for
+// weeks must not be taken by some client's connection while its server restarts.
+const lowestPort = 20_000;
+const highestPort = 32_000;
+const attempts = 200;
+
+/** Loopback ports by name, chosen free once and then kept in a file. */
+export class Ports {
+  readonly #file: string;
+  readonly #ports: Record<string, number>;
+
+  constructor(file: string) {
+    this.#file = file;
+    this.#ports = readPorts(file);
+  }
+
+  /**
+   * The port of that name.
+   * @throws when a kept port is in use. Call it while the process that serves it is down.
+   */
+  async get(name: string): Promise<number> {
+    const kept = this.#ports[name];
+    if (kept !== undefined) {
+      if (await isFree(kept)) return kept;
+      throw new Error(
+        `port ${kept}, kept for ${name}, is in use by another program: end that program, ` +
+          "or choose new ports (and lose the lab's data) with: npm start -- --reset",
+      );
+    }
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const port = randomInt(lowestPort, highestPort);
+      if (Object.values(this.#ports).includes(port) || !(await isFree(port))) continue;
+      this.#ports[name] = port;
+      this.#write();
+      return port;
+    }
+    throw new Error(`no free port found between ${lowestPort} and ${highestPort} on 127.0.0.1`);
+  }
+
+  #write(): void {
+    mkdirSync(path.dirname(this.#file), { recursive: true });
+    writeFileSync(`${this.#file}.new`, JSON.stringify(this.#ports, undefined, 2));
+    renameSync(`${this.#file}.new`, this.#file);
+  }
+}
+
+function readPorts(file: string): Record<string, number> {
+  try {
+    return JSON.parse(readFileSync(file, "utf8"));
+  } catch {
+    return {};
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}
