@@ -39,33 +39,56 @@ export const exactlyOneOf = (...fields: string[]): CelRule => ({
   message: `set exactly one of ${fields.join(", ")}`,
 });
 
+// Every pattern has a message: without one the API server answers with nothing but the pattern.
+
 /** RFC 1123 subdomain, what Kubernetes accepts as the name of most objects. */
 export const objectName = z
   .string()
   .min(1)
   .max(253)
-  .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/);
+  .regex(
+    /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/,
+    "must be a name of lower-case letters, digits, dashes and dots that begins and ends with a letter or digit",
+  );
 
 /** RFC 1123 label: names of namespaces and environments. */
 export const labelName = z
   .string()
   .min(1)
   .max(63)
-  .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/);
+  .regex(
+    /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/,
+    "must be a name of lower-case letters, digits and dashes that begins and ends with a letter or digit",
+  );
 
-/** What a core Secret accepts as a key of its data. */
+/** What a core Secret accepts as a key of its data: not `.`, and nothing that begins with two dots. */
 export const dataKey = z
   .string()
   .min(1)
   .max(253)
-  .regex(/^[-._a-zA-Z0-9]+$/);
+  .regex(
+    /^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$/,
+    "must be a key of letters, digits, dashes, dots and underscores that does not begin with two dots",
+  );
 
 /** Go style duration of whole hours, minutes and seconds, for example `2160h`, `1h30m`, `60s`. */
-export const duration = z
-  .string()
-  .min(2)
-  .max(24)
-  .regex(/^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,9}s)?$/);
+export const duration = (description: string, least = "1s") =>
+  z
+    .string()
+    .min(2)
+    .max(24)
+    .regex(
+      /^([0-9]{1,6}h([0-9]{1,6}m)?([0-9]{1,9}s)?|[0-9]{1,6}m([0-9]{1,9}s)?|[0-9]{1,9}s)$/,
+      "must be a duration in hours, minutes and seconds, such as 2160h, 1h30m or 60s",
+    )
+    .meta({
+      description,
+      // duration() fails on what is none, and the pattern has said so already.
+      ...rules({
+        rule: `!self.matches('^([0-9]+[hms])+$') || duration(self) >= duration('${least}')`,
+        message: `must be at least ${least}`,
+      }),
+    });
 
 export const localRef = (what: string) => z.object({ name: objectName.meta({ description: `Name of the ${what}.` }) });
 
@@ -75,43 +98,60 @@ export const secretKeyRef = (what: string) =>
     key: dataKey.meta({ description: "Key in the data of that core Secret." }),
   });
 
-const labelValue = z
+export const labelValue = z
   .string()
   .max(63)
-  .regex(/^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/);
-const labelKey = z.string().min(1).max(317);
+  .regex(
+    /^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/,
+    "must be a label value: letters, digits, dashes, dots and underscores that begin and end with a letter or digit",
+  );
+const labelKey = z
+  .string()
+  .min(1)
+  .max(317)
+  .regex(
+    /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/,
+    "must be a label key, such as team or example.com/team",
+  );
 
 /** A label selector as core Kubernetes writes it: all requirements hold together. */
-export const labelSelector = z.object({
-  matchLabels: z
-    .record(labelKey, labelValue)
-    .optional()
-    .meta({ description: "Labels that must be present with exactly these values.", maxProperties: 32 }),
-  matchExpressions: z
-    .array(
-      z
-        .object({
-          key: labelKey.meta({ description: "Label key that the requirement is about." }),
-          operator: z
-            .enum(["In", "NotIn", "Exists", "DoesNotExist"])
-            .meta({ description: "How the label's value relates to `values`." }),
-          values: z
-            .array(labelValue)
-            .max(32)
-            .optional()
-            .meta({ description: "Values for In and NotIn; absent for Exists and DoesNotExist.", ...listAtomic }),
-        })
-        .meta(
-          rules({
-            rule: "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values)",
-            message: "values is required for In and NotIn, and not allowed for Exists and DoesNotExist",
-          }),
-        ),
-    )
-    .max(16)
-    .optional()
-    .meta({ description: "Requirements beyond equality.", ...listAtomic }),
-});
+export const labelSelector = z
+  .object({
+    matchLabels: z
+      .record(labelKey, labelValue)
+      .optional()
+      .meta({ description: "Labels that must be present with exactly these values.", maxProperties: 16 }),
+    matchExpressions: z
+      .array(
+        z
+          .object({
+            key: labelKey.meta({ description: "Label key that the requirement is about." }),
+            operator: z
+              .enum(["In", "NotIn", "Exists", "DoesNotExist"])
+              .meta({ description: "How the label's value relates to `values`." }),
+            values: z
+              .array(labelValue)
+              .max(16)
+              .optional()
+              .meta({ description: "Values for In and NotIn; absent for Exists and DoesNotExist.", ...listAtomic }),
+          })
+          .meta(
+            rules({
+              rule: "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values)",
+              message: "values is required for In and NotIn, and not allowed for Exists and DoesNotExist",
+            }),
+          ),
+      )
+      .max(8)
+      .optional()
+      .meta({ description: "Requirements beyond equality.", ...listAtomic }),
+  })
+  .meta(
+    rules({
+      rule: "(has(self.matchLabels) && self.matchLabels.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)",
+      message: "an empty selector is not allowed; set matchLabels or matchExpressions",
+    }),
+  );
 export type LabelSelector = z.infer<typeof labelSelector>;
 
 /** A condition as `metav1.Condition` defines it. */
@@ -131,7 +171,7 @@ export const condition = z.object({
     .string()
     .min(1)
     .max(1024)
-    .regex(/^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$/)
+    .regex(/^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$/, "must be a constant in CamelCase")
     .meta({ description: "Constant in CamelCase that a program can act on." }),
   message: z.string().max(32768).meta({ description: "What a person should know and do. Never holds a value." }),
 });

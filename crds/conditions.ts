@@ -43,6 +43,7 @@ export const reasons = {
   EnvironmentNotDeclared: "The Project has no environment of that name; see its spec.environments.",
   VaultNotAllowed: "The operator's own identity may not be used for this vault; see the Project's spec.keyVaults.",
   VaultHostNotAllowed: "The vault's host is not on the installation's allow-list.",
+  KeyVaultOfOtherProject: "The KeyVault that the rule refers to belongs to another project; refer to one of the same.",
   TemplateInvalid: "A template does not parse, names an unknown key or filter, or is too expensive.",
   TemplateCycle: "Templates refer to each other in a circle.",
   ValueInvalid: "A value does not have the form that its use needs.",

@@ -7,6 +7,7 @@ import { syncRuleKind } from "./syncrule.ts";
 
 export const kinds: readonly KindDefinition[] = [projectKind, secretKind, keyVaultKind, syncRuleKind];
 export * from "./common.ts";
+export * from "./installation.ts";
 export * from "./keyvault.ts";
 export * from "./project.ts";
 export * from "./secret.ts";

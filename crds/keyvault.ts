@@ -17,7 +17,7 @@ const entraId = (what: string) =>
   z
     .string()
     .length(36)
-    .regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/)
+    .regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, "must be a UUID in lower case")
     .meta({ description: `${what}, a UUID in lower case.` });
 
 const servicePrincipal = z

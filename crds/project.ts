@@ -14,19 +14,23 @@ import {
   rules,
 } from "./common.ts";
 
-/** Host names only: a path, a port or a query would make two spellings of one vault. */
+/** Host names only: whoever lists a vault means all of it, at the port where Azure serves it. */
 export const vaultUrl = z
   .string()
   .min(12)
   .max(255)
-  .regex(/^https:\/\/[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+\/?$/);
+  .regex(
+    /^https:\/\/[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+\/?$/,
+    "must be https:// and the host name of the vault in lower case, without port, path or query",
+  );
+
+/** The host of a vault URL: what two spellings of one vault, with and without the last slash, have in common. */
+export const vaultHost = (url: string): string => new URL(url).host;
 
 const admission = z
   .object({
     name: labelName.optional().meta({ description: "Name of one namespace that may use the project." }),
-    selector: labelSelector
-      .optional()
-      .meta({ description: "Labels of the namespaces that may use the project. An empty selector matches none." }),
+    selector: labelSelector.optional().meta({ description: "Labels of the namespaces that may use the project." }),
     environments: z
       .array(labelName)
       .min(1)

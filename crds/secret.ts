@@ -1,11 +1,13 @@
 import { z } from "zod";
 import {
+  type CelRule,
   conditions,
   dataKey,
   duration,
   exactlyOneOf,
   type KindDefinition,
   labelName,
+  labelValue,
   listMap,
   localRef,
   objectName,
@@ -80,16 +82,26 @@ export const DELIVERABLE_TYPES = [
 
 export const RESTARTABLE_KINDS = ["Deployment", "StatefulSet", "DaemonSet"] as const;
 
-const metadataKey = z.string().min(1).max(317);
-
 /**
- * Labels and annotations that other controllers act on (GitOps tracking, reflectors, injectors, kubectl itself) would
- * turn a delivered Secret into a lever; so only names without a reserved prefix pass.
+ * Labels and annotations that other controllers act on would turn a delivered Secret into a lever (authority rule 6).
+ * Kubernetes keeps keys without a prefix for the user's own, so those pass, save `owner`, by which Helm finds its
+ * releases, and the underscore, by which sidecars (grafana_datasource) collect. Of the recommended labels `instance` and
+ * `managed-by` are missing: Argo CD and Helm take what bears them for their own.
  */
-const harmlessMetadata = {
-  rule: "self.all(k, !k.matches('^([^/]*[.])?(kubernetes[.]io|k8s[.]io|mazevault[.]io|argoproj[.]io|fluxcd[.]io|emberstack[.]com|helm[.]sh|openshift[.]io|istio[.]io|linkerd[.]io|hashicorp[.]com|cert-manager[.]io|external-secrets[.]io|stakater[.]com|kubed[.]appscode[.]com|replicator[.]v1[.]mittwald[.]de|jenkins[.]io)/') && k != 'kustomize.toolkit')",
-  message:
-    "names with a prefix that a controller acts on (such as kubernetes.io, argoproj.io, fluxcd.io, helm.sh, mazevault.io) are not allowed here",
+const metadataKey = z
+  .string()
+  .max(63)
+  .regex(
+    /^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?|app\.kubernetes\.io\/(name|component|part-of|version))$/,
+    "may be app.kubernetes.io/name, /component, /part-of or /version, or letters, digits and dashes without a prefix; on other keys controllers may act",
+  );
+
+const ALLOWED_METADATA =
+  "Keys without a prefix (letters, digits and dashes), and app.kubernetes.io/ with name, component, part-of or version.";
+
+const notHelmRelease = {
+  rule: "!('owner' in self)",
+  message: "owner is not allowed: Helm takes what bears it for a release of its own; choose another key",
 };
 
 const deliver = z
@@ -116,13 +128,17 @@ const deliver = z
         ...listMap("to"),
       }),
     labels: z
-      .record(metadataKey, z.string().max(63))
+      .record(metadataKey, labelValue)
       .optional()
-      .meta({ description: "Labels to set on the core Secret.", maxProperties: 32, ...rules(harmlessMetadata) }),
+      .meta({
+        description: `Labels to set on the core Secret. ${ALLOWED_METADATA}`,
+        maxProperties: 32,
+        ...rules(notHelmRelease),
+      }),
     annotations: z
       .record(metadataKey, z.string().max(4096))
       .optional()
-      .meta({ description: "Annotations to set on the core Secret.", maxProperties: 32, ...rules(harmlessMetadata) }),
+      .meta({ description: `Annotations to set on the core Secret. ${ALLOWED_METADATA}`, maxProperties: 32 }),
     restart: z
       .array(
         z.object({
@@ -152,18 +168,30 @@ const deliver = z
       .meta({ description: "With adopt: take it over even when its data differs. The data that was there is lost." }),
   })
   .meta(
-    rules(
-      {
-        rule: "!has(self.overwrite) || !self.overwrite || (has(self.adopt) && self.adopt)",
-        message: "overwrite needs adopt: true",
-      },
-      {
-        rule: "(has(self.type) ? self.type : 'Opaque') == (has(oldSelf.type) ? oldSelf.type : 'Opaque') || (has(self.secretName) ? self.secretName : '') != (has(oldSelf.secretName) ? oldSelf.secretName : '')",
-        message: "type cannot change for the same core Secret; deliver to another secretName",
-      },
-    ),
+    rules({
+      rule: "!has(self.overwrite) || !self.overwrite || (has(self.adopt) && self.adopt)",
+      message: "overwrite needs adopt: true",
+    }),
   );
 export type DeliverSpec = z.infer<typeof deliver>;
+
+/** What Kubernetes itself refuses to store: a typed Secret without the keys of its type. */
+const KEYS_OF_TYPE: Readonly<Partial<Record<(typeof DELIVERABLE_TYPES)[number], readonly string[]>>> = {
+  "kubernetes.io/ssh-auth": ["ssh-privatekey"],
+  "kubernetes.io/tls": ["tls.crt", "tls.key"],
+  "kubernetes.io/dockerconfigjson": [".dockerconfigjson"],
+};
+
+function deliversKeysOfType(type: string, keys: readonly string[]): CelRule {
+  const list = keys.map((key) => `'${key}'`).join(", ");
+  const delivered =
+    "has(self.deliver.keys) ? self.deliver.keys.exists(d, d.to == k) : self.entries.exists(e, e.key == k)";
+  return {
+    rule: `!has(self.deliver) || !has(self.deliver.type) || self.deliver.type != '${type}' || [${list}].all(k, ${delivered})`,
+    message: `type ${type} needs the delivered keys ${keys.join(" and ")}; add the entries or map them with deliver.keys`,
+    fieldPath: ".deliver.type",
+  };
+}
 
 export const secretSpec = z
   .object({
@@ -204,19 +232,22 @@ export const secretSpec = z
           .max(1000)
           .optional()
           .meta({ description: "Number of versions that are kept; 10 when absent." }),
-        softDelete: duration
-          .optional()
-          .meta({ description: "How long a soft-deleted secret can be recovered; 2160h (90 days) when absent." }),
+        softDelete: duration(
+          "How long a soft-deleted secret can be recovered; 2160h (90 days) when absent.",
+        ).optional(),
       })
       .optional()
       .meta({ description: "How long old values are kept." }),
   })
   .meta(
-    rules({
-      rule: "!has(self.deliver) || !has(self.deliver.keys) || self.deliver.keys.all(k, self.entries.exists(e, e.key == k.from))",
-      message: "every deliver.keys[].from must be the key of an entry",
-      fieldPath: ".deliver.keys",
-    }),
+    rules(
+      {
+        rule: "!has(self.deliver) || !has(self.deliver.keys) || self.deliver.keys.all(k, self.entries.exists(e, e.key == k.from))",
+        message: "every deliver.keys[].from must be the key of an entry",
+        fieldPath: ".deliver.keys",
+      },
+      ...Object.entries(KEYS_OF_TYPE).map(([type, keys]) => deliversKeysOfType(type, keys)),
+    ),
   );
 export type SecretSpec = z.infer<typeof secretSpec>;
 
@@ -229,6 +260,11 @@ export type SecretStatus = z.infer<typeof secretStatus>;
 
 export type Secret = Resource<SecretSpec, SecretStatus>;
 
+const deliveredName = (self: string): string =>
+  `(has(${self}.spec.deliver.secretName) ? ${self}.spec.deliver.secretName : ${self}.metadata.name)`;
+const deliveredType = (self: string): string =>
+  `(has(${self}.spec.deliver.type) ? ${self}.spec.deliver.type : 'Opaque')`;
+
 export const secretKind: KindDefinition = {
   kind: "Secret",
   plural: "secrets",
@@ -239,6 +275,18 @@ export const secretKind: KindDefinition = {
     "A versioned set of entries in one project and environment, stored encrypted, and delivered as a core Secret where asked for.",
   spec: secretSpec,
   status: secretStatus,
+  rules: [
+    {
+      rule: `!has(self.spec.deliver) || !has(oldSelf.spec.deliver) || ${deliveredName("self")} != ${deliveredName("oldSelf")} || ${deliveredType("self")} == ${deliveredType("oldSelf")}`,
+      message: "type cannot change for the same core Secret; deliver to another secretName",
+      fieldPath: ".spec.deliver.type",
+    },
+    {
+      rule: `!has(self.spec.deliver) || self.spec.entries.all(e, !has(e.secretRef) || e.secretRef.name != ${deliveredName("self")})`,
+      message: "an entry may not take its value from the core Secret that this object delivers; refer to another one",
+      fieldPath: ".spec.entries",
+    },
+  ],
   columns: printerColumns({
     name: "Version",
     type: "integer",

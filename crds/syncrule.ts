@@ -22,23 +22,22 @@ const vaultEntryName = z
   .string()
   .min(1)
   .max(127)
-  .regex(/^[0-9a-zA-Z-]+$/);
+  .regex(/^[0-9a-zA-Z-]+$/, "must be letters, digits and dashes, which is what Key Vault allows");
 
 const keyVaultTarget = z.object({
   ref: localRef("KeyVault in this namespace").meta({ description: "The KeyVault of this namespace to write to." }),
   name: z
     .string()
-    .min(5)
+    .min(14)
     .max(127)
-    .regex(/^[0-9a-zA-Z-]*\{(secret|key)\}([0-9a-zA-Z-]+\{(secret|key)\})?[0-9a-zA-Z-]*$/)
+    .regex(
+      /^[0-9a-zA-Z-]*(\{secret\}[0-9a-zA-Z-]+\{key\}|\{key\}[0-9a-zA-Z-]+\{secret\})[0-9a-zA-Z-]*$/,
+      "must contain {secret} and {key} once each, with a dash, letters or digits between them and nothing else around them",
+    )
     .optional()
     .meta({
       description:
         "Pattern for the names of the vault's entries, with {secret} and {key}; {secret}--{key} when absent. Characters that Key Vault does not accept (dot and underscore) become a dash.",
-      ...rules({
-        rule: "self.contains('{secret}') && self.contains('{key}')",
-        message: "the pattern needs {secret} and {key}, so that two entries never share a name",
-      }),
     }),
 });
 
@@ -59,7 +58,10 @@ export const syncRuleSpec = z.object({
             .string()
             .min(1)
             .max(253)
-            .regex(/^[-a-z0-9.*]+$/),
+            .regex(
+              /^[-a-z0-9.*]+$/,
+              "must be a name of lower-case letters, digits, dashes and dots, in which * stands for any characters",
+            ),
         )
         .min(1)
         .max(64)
@@ -85,7 +87,7 @@ export const syncRuleSpec = z.object({
       }),
     )
     .min(1)
-    .max(256)
+    .max(200)
     .optional()
     .meta({
       description: "Names that differ from the pattern. They are looked at before it.",
@@ -100,11 +102,10 @@ export const syncRuleSpec = z.object({
       keyVault: keyVaultTarget.optional().meta({ description: "An Azure Key Vault, one vault entry per key." }),
     })
     .meta({ description: "Where to synchronise to: exactly one.", ...rules(exactlyOneOf("keyVault")) }),
-  interval: duration.optional().meta({
-    description:
-      "How often the target is looked at for drift; 60s when absent, at least 10s. Changes of the platform go at once.",
-    ...rules({ rule: "duration(self) >= duration('10s')", message: "interval must be at least 10s" }),
-  }),
+  interval: duration(
+    "How often the target is looked at for drift; 60s when absent, at least 10s. Changes of the platform go at once.",
+    "10s",
+  ).optional(),
   suspend: z.boolean().optional().meta({ description: "Stop all work of this rule; what is in the target stays." }),
 });
 export type SyncRuleSpec = z.infer<typeof syncRuleSpec>;

@@ -1,0 +1,66 @@
+/** Which room may look into which; see CONTRIBUTING.md. Tests may look anywhere. */
+const test = "(\\.test\\.ts|\\.contract\\.ts|/testing/.*)$";
+const all = ["crds", "core", "adapters", "controllers", "operator", "lab", "e2e", "bench", "checks"];
+const room = (name) => ({ path: `^${name}/`, pathNot: test });
+const only = (name, rooms, comment) => ({
+  name: `${name}-imports`,
+  comment,
+  severity: "error",
+  from: room(name),
+  to: { path: `^(${all.filter((other) => other !== name && !rooms.includes(other)).join("|")})/` },
+});
+const packagesOf = (name, packages, comment) => ({
+  name: `${name}-packages`,
+  comment,
+  severity: "error",
+  from: room(name),
+  to: { dependencyTypes: ["npm", "npm-dev", "npm-optional"], pathNot: `node_modules/(${packages.join("|")})/` },
+});
+
+export default {
+  forbidden: [
+    {
+      name: "no-cycle",
+      severity: "error",
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } },
+    },
+    {
+      name: "no-orphan",
+      severity: "error",
+      from: { orphan: true, pathNot: "(\\.config\\.mjs|^\\.dependency-cruiser\\.mjs|\\.d\\.ts|^lab/setup/.*)$" },
+      to: {},
+    },
+    { name: "resolvable", severity: "error", from: {}, to: { couldNotResolve: true } },
+    only("crds", [], "what users write depends on nothing"),
+    only("core", ["crds"], "what MazeVault knows, without any SDK"),
+    only("adapters", ["core", "crds"], "one port each"),
+    only("controllers", ["core", "crds"], "the outside comes through ports"),
+    only("operator", ["adapters", "controllers", "core", "crds"], "composes everything"),
+    packagesOf("crds", ["zod", "yaml"], "schemas, and their generation"),
+    packagesOf("core", ["liquidjs"], "no SDK in the core"),
+    packagesOf(
+      "controllers",
+      ["@kubernetes/client-node", "@dot-i/k8s-operator", "undici", "pino", "prom-client"],
+      "Kubernetes only",
+    ),
+    {
+      name: "one-file-for-the-operator-package",
+      comment: "its watch loop must not spread",
+      severity: "error",
+      from: { pathNot: "^controllers/runtime/operator\\.ts$" },
+      to: { path: "node_modules/@dot-i/k8s-operator/" },
+    },
+  ],
+  options: {
+    parser: "swc",
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: "node_modules" },
+    exclude: { path: "^(node_modules|\\.mazevault)/" },
+    enhancedResolveOptions: {
+      extensions: [".ts", ".mjs", ".js"],
+      exportsFields: ["exports"],
+      conditionNames: ["import", "node", "default", "types"],
+    },
+  },
+};

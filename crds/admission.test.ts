@@ -1,0 +1,231 @@
+/** What the real API server makes of the kinds: which manifests it refuses and how, and what the operator may do. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { type Lab, startLab } from "../lab/lab.ts";
+import { until } from "../lab/poll.ts";
+import { resourceSchema } from "./generate/crd.ts";
+import { type Json, unsetFields, wrongManifests } from "./generate/wrong-manifests.ts";
+import { kinds } from "./index.ts";
+import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "./installation.ts";
+import { type Answer, type Api, collection, connect, notRefused } from "./testing/api.ts";
+import { contradictions, forbiddenChanges } from "./testing/contradictions.ts";
+import { NAMESPACE, validManifests } from "./testing/valid.ts";
+
+let dir: string;
+let lab: Lab;
+let api: Api;
+
+beforeAll(async () => {
+  dir = await mkdtemp(path.join(tmpdir(), "mazevault-admission-"));
+  lab = await startLab({ dir, durable: false });
+  api = await connect(lab);
+  await kubectl("apply", "--server-side", "-f", path.join(import.meta.dirname, "generated"));
+  await kubectl("create", "namespace", NAMESPACE);
+  for (const { plural } of kinds) {
+    await until(
+      `${plural} are served`,
+      async () => (await api.call("GET", `/apis/mazevault.io/v1/${plural}`)).status === 200,
+      {
+        timeoutMs: 30_000,
+      },
+    );
+  }
+}, 600_000);
+
+afterAll(async () => {
+  api?.close();
+  await lab?.stop();
+  if (dir !== undefined) await rm(dir, { recursive: true, force: true });
+});
+
+async function kubectl(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await lab.controlPlane.kubectl(args);
+  if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr}`);
+  return stdout;
+}
+
+describe("a wrong field is refused, and the answer names it:", () => {
+  const generated = kinds.map((kind) => {
+    const valid = validManifests.filter((manifest) => manifest.kind === kind.kind) as unknown as Json[];
+    const schema = resourceSchema(kind);
+    return { kind: kind.kind, cases: wrongManifests(schema, valid), unset: unsetFields(schema, valid) };
+  });
+
+  test.each(generated)("$kind, $cases.length manifests", async ({ cases }) => {
+    const failures: string[] = [];
+    for (const { title, manifest, field, says } of cases) {
+      const answer = await api.tryCreate(manifest as never);
+      const problem = notRefused(answer, field, says);
+      if (problem !== undefined) failures.push(`${title}: ${problem}`);
+    }
+    expect(failures).toEqual([]);
+  });
+
+  test.each(generated)("$kind: no field is left out", ({ cases, unset }) => {
+    expect(unset).toEqual([]);
+    expect(cases.length).toBeGreaterThan(100);
+  });
+});
+
+describe("a contradiction is refused, and the answer says what to do:", () => {
+  test.each(contradictions)("$manifest.kind: $title", async ({ manifest, field, says }) => {
+    expect(notRefused(await api.tryCreate(manifest), field, says)).toBeUndefined();
+  });
+});
+
+describe("valid manifests", () => {
+  test.each(validManifests)("$kind $metadata.name is accepted", async (manifest) => {
+    expect(await api.tryCreate(manifest)).toMatchObject({ status: 201 });
+  });
+
+  test.each([
+    ["server-side apply", ["apply", "--server-side"]],
+    ["client-side apply", ["apply"]],
+  ])("are the same after a second %s", async (_, command) => {
+    const file = { apiVersion: "v1", kind: "List", items: validManifests };
+    const input = JSON.stringify(file);
+    const versions = async (): Promise<string> => {
+      const applied = await lab.controlPlane.kubectl([...command, "-f", "-"], { input });
+      expect(applied).toMatchObject({ code: 0 });
+      const listed = await kubectl("get", "mazevault", "-A", "-o", "jsonpath={.items[*].metadata.resourceVersion}");
+      expect(listed.split(" ")).toHaveLength(validManifests.length);
+      return listed;
+    };
+    const first = await versions();
+    expect(await versions()).toBe(first);
+    await kubectl("delete", "mazevault", "--all", "-n", NAMESPACE);
+    await kubectl("delete", "mvp", "--all");
+  });
+
+  test("are stored as they were written, without defaults", async () => {
+    for (const manifest of validManifests) {
+      const { body } = await api.tryCreate(manifest);
+      expect((body as typeof manifest).spec).toEqual(manifest.spec);
+    }
+  });
+});
+
+describe("a change that comes too late is refused, and the answer says what to do instead:", () => {
+  test.each(forbiddenChanges)("$title", async ({ before, manifest, field, says }) => {
+    const stored = await api.call("POST", collection(before), { body: before });
+    expect(stored.status).toBe(201);
+    const object = `${collection(before)}/${before.metadata.name}`;
+    try {
+      const { metadata } = stored.body as typeof before;
+      const answer = await api.call("PUT", `${object}?dryRun=All`, { body: { ...manifest, metadata } });
+      expect(notRefused(answer, field, says)).toBeUndefined();
+    } finally {
+      await api.call("DELETE", object);
+    }
+  });
+});
+
+describe("the operator's rights", () => {
+  const operator = { namespace: SYSTEM_NAMESPACE, name: OPERATOR_ACCOUNT };
+  const RBAC = "rbac.authorization.k8s.io";
+  const onboarded = "onboarded";
+
+  type Question = readonly [verb: string, group: string, resource: string, namespace?: string, name?: string];
+
+  const may = async (...[verb, group, resource, namespace = "", name = ""]: Question): Promise<boolean> => {
+    const [plural = "", subresource = ""] = resource.split("/");
+    const resourceAttributes = { verb, group, resource: plural, subresource, namespace, name };
+    const review = {
+      apiVersion: "authorization.k8s.io/v1",
+      kind: "SelfSubjectAccessReview",
+      spec: { resourceAttributes },
+    };
+    const path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    const { body } = await api.call("POST", path, { body: review, as: operator });
+    return (body as { status: { allowed: boolean } }).status.allowed;
+  };
+
+  const bind = (namespace: string, role: string, name = NAMESPACE_BINDING): Promise<Answer> =>
+    api.call("POST", `/apis/${RBAC}/v1/namespaces/${namespace}/rolebindings`, {
+      as: operator,
+      body: {
+        apiVersion: `${RBAC}/v1`,
+        kind: "RoleBinding",
+        metadata: { name },
+        roleRef: { apiGroup: RBAC, kind: "ClusterRole", name: role },
+        subjects: [{ kind: "ServiceAccount", ...operator }],
+      },
+    });
+
+  beforeAll(async () => {
+    await kubectl("create", "namespace", onboarded);
+  });
+
+  test("let it bring itself into a namespace, with that one role only", async () => {
+    expect(await bind(onboarded, "cluster-admin")).toMatchObject({ status: 403 });
+    expect(await bind(onboarded, "admin")).toMatchObject({ status: 403 });
+    expect(await bind(onboarded, NAMESPACE_ROLE)).toMatchObject({ status: 201 });
+    await until("the binding counts", () => may("list", "", "secrets", onboarded), { timeoutMs: 10_000 });
+    const path = `/apis/${RBAC}/v1/namespaces/${onboarded}/rolebindings/${NAMESPACE_BINDING}`;
+    const raise = { subjects: [{ kind: "Group", name: "system:authenticated", apiGroup: RBAC }] };
+    const contentType = "application/merge-patch+json";
+    expect(await api.call("PATCH", path, { as: operator, contentType, body: raise })).toMatchObject({ status: 200 });
+    const roleRef = { roleRef: { apiGroup: RBAC, kind: "ClusterRole", name: "cluster-admin" } };
+    expect((await api.call("PATCH", path, { as: operator, contentType, body: roleRef })).status).toBeGreaterThan(400);
+  });
+
+  const titled = (questions: readonly Question[]) =>
+    questions.map(([verb, group, resource, namespace, name]) => ({
+      question: [verb, group, resource, namespace, name] as Question,
+      title: `${verb} ${resource}${group && `.${group}`}${name ? ` ${name}` : ""}${namespace ? ` in ${namespace}` : ""}`,
+    }));
+
+  const needed: readonly Question[] = [
+    ...kinds.flatMap(({ plural }): Question[] => [
+      ["list", "mazevault.io", plural],
+      ["watch", "mazevault.io", plural],
+      ["patch", "mazevault.io", `${plural}/status`],
+    ]),
+    ["list", "", "namespaces"],
+    ["create", "events.k8s.io", "events", "default"],
+    ["get", RBAC, "rolebindings", "any", NAMESPACE_BINDING],
+    ["delete", RBAC, "rolebindings", "any", NAMESPACE_BINDING],
+    ...["get", "list", "watch", "create", "patch", "delete"].map((verb): Question => [verb, "", "secrets", onboarded]),
+    ...["deployments", "statefulsets", "daemonsets"].map(
+      (workload): Question => ["patch", "apps", workload, onboarded],
+    ),
+    ["create", "", "serviceaccounts/token", onboarded],
+    ["update", "coordination.k8s.io", "leases", SYSTEM_NAMESPACE],
+  ];
+
+  const beyond: readonly Question[] = [
+    ...["get", "list", "create", "patch", "delete"].map((verb): Question => [verb, "", "secrets", NAMESPACE]),
+    ["list", "", "secrets"],
+    ["get", "", "secrets", SYSTEM_NAMESPACE],
+    ["create", "", "serviceaccounts/token", SYSTEM_NAMESPACE],
+    ["create", "", "serviceaccounts/token", NAMESPACE],
+    ["patch", "apps", "deployments", NAMESPACE],
+    ["delete", "apps", "deployments", onboarded],
+    ["create", "", "pods", onboarded],
+    ["patch", "mazevault.io", "projects"],
+    ["delete", "mazevault.io", "secrets", onboarded],
+    ["bind", RBAC, "clusterroles", "", "cluster-admin"],
+    ["escalate", RBAC, "clusterroles", "", NAMESPACE_ROLE],
+    ["patch", RBAC, "clusterroles", "", NAMESPACE_ROLE],
+    ["delete", RBAC, "rolebindings", "any", "somebody-elses"],
+    ["create", RBAC, "clusterrolebindings"],
+    ["impersonate", "", "users"],
+    ["get", "coordination.k8s.io", "leases", "kube-system"],
+  ];
+
+  test.each(titled(needed))("include $title", async ({ question }) => {
+    expect(await may(...question)).toBe(true);
+  });
+
+  test.each(titled(beyond))("do not include $title", async ({ question }) => {
+    expect(await may(...question)).toBe(false);
+  });
+
+  test("let it list its bindings of all namespaces by name, and nobody else's", async () => {
+    const list = `/apis/${RBAC}/v1/rolebindings`;
+    const byName = `${list}?fieldSelector=metadata.name%3D${NAMESPACE_BINDING}`;
+    expect(await api.call("GET", byName, { as: operator })).toMatchObject({ status: 200 });
+    expect(await api.call("GET", list, { as: operator })).toMatchObject({ status: 403 });
+  });
+});

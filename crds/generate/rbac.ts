@@ -1,0 +1,87 @@
+/**
+ * What the operator may do, and nothing beyond it. Cluster-wide it sees MazeVault's own kinds and the names of
+ * namespaces; core Secrets and workloads only where a Project's RoleBinding brought it in.
+ */
+import { GROUP } from "../common.ts";
+import { kinds } from "../index.ts";
+import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../installation.ts";
+
+interface PolicyRule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly resourceNames?: readonly string[];
+  readonly verbs: readonly string[];
+}
+
+const RBAC = "rbac.authorization.k8s.io";
+const plurals = kinds.map((kind) => kind.plural);
+
+const everywhere: readonly PolicyRule[] = [
+  { apiGroups: [GROUP], resources: plurals, verbs: ["get", "list", "watch"] },
+  { apiGroups: [GROUP], resources: plurals.map((plural) => `${plural}/status`), verbs: ["patch", "update"] },
+  { apiGroups: [""], resources: ["namespaces"], verbs: ["get", "list", "watch"] },
+  { apiGroups: ["events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] },
+  // RBAC cannot limit a POST by name; `bind` limits what such a RoleBinding can give away.
+  { apiGroups: [RBAC], resources: ["rolebindings"], verbs: ["create"] },
+  // A list or watch by name needs the field selector metadata.name=mazevault.
+  {
+    apiGroups: [RBAC],
+    resources: ["rolebindings"],
+    resourceNames: [NAMESPACE_BINDING],
+    verbs: ["get", "list", "watch", "patch", "delete"],
+  },
+  { apiGroups: [RBAC], resources: ["clusterroles"], resourceNames: [NAMESPACE_ROLE], verbs: ["bind"] },
+];
+
+const inOnboardedNamespaces: readonly PolicyRule[] = [
+  // delete: a delivered core Secret goes when `deliver` is removed or its secretName changes.
+  { apiGroups: [""], resources: ["secrets"], verbs: ["get", "list", "watch", "create", "patch", "delete"] },
+  {
+    apiGroups: ["apps"],
+    resources: ["deployments", "statefulsets", "daemonsets"],
+    verbs: ["get", "list", "patch"],
+  },
+  { apiGroups: [""], resources: ["serviceaccounts/token"], verbs: ["create"] },
+];
+
+const leadership: readonly PolicyRule[] = [
+  { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "patch", "update"] },
+];
+
+const operator = { kind: "ServiceAccount", name: OPERATOR_ACCOUNT, namespace: SYSTEM_NAMESPACE };
+
+/** Every object that lets the operator in, in the order of installation. */
+export const accessObjects: readonly object[] = [
+  {
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: { name: SYSTEM_NAMESPACE, labels: { "pod-security.kubernetes.io/enforce": "restricted" } },
+  },
+  {
+    apiVersion: "v1",
+    kind: "ServiceAccount",
+    metadata: { name: OPERATOR_ACCOUNT, namespace: SYSTEM_NAMESPACE },
+  },
+  { apiVersion: `${RBAC}/v1`, kind: "ClusterRole", metadata: { name: OPERATOR_ACCOUNT }, rules: everywhere },
+  { apiVersion: `${RBAC}/v1`, kind: "ClusterRole", metadata: { name: NAMESPACE_ROLE }, rules: inOnboardedNamespaces },
+  {
+    apiVersion: `${RBAC}/v1`,
+    kind: "ClusterRoleBinding",
+    metadata: { name: OPERATOR_ACCOUNT },
+    roleRef: { apiGroup: RBAC, kind: "ClusterRole", name: OPERATOR_ACCOUNT },
+    subjects: [operator],
+  },
+  {
+    apiVersion: `${RBAC}/v1`,
+    kind: "Role",
+    metadata: { name: "mazevault-leader", namespace: SYSTEM_NAMESPACE },
+    rules: leadership,
+  },
+  {
+    apiVersion: `${RBAC}/v1`,
+    kind: "RoleBinding",
+    metadata: { name: "mazevault-leader", namespace: SYSTEM_NAMESPACE },
+    roleRef: { apiGroup: RBAC, kind: "Role", name: "mazevault-leader" },
+    subjects: [operator],
+  },
+];

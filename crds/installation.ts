@@ -1,0 +1,9 @@
+/** Names by which the parts of an installation know each other. */
+export const SYSTEM_NAMESPACE = "mazevault-system";
+export const OPERATOR_ACCOUNT = "mazevault-operator";
+
+/** The ClusterRole with everything that the operator may do inside one onboarded namespace. */
+export const NAMESPACE_ROLE = "mazevault-namespace";
+
+/** The RoleBinding to NAMESPACE_ROLE that onboards a namespace; the operator may touch none of another name. */
+export const NAMESPACE_BINDING = "mazevault";

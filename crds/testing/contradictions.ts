@@ -1,0 +1,306 @@
+/** Manifests whose fields are each well formed, and that make no sense together; and changes that come too late. */
+import { keyVault, type Manifest, project, secret, syncRule } from "./valid.ts";
+
+export interface Contradiction {
+  readonly title: string;
+  readonly manifest: Manifest;
+  readonly field: string;
+  readonly says: RegExp;
+}
+
+export interface ForbiddenChange extends Contradiction {
+  /** What the manifest stands for now. */
+  readonly before: Manifest;
+}
+
+const withSpec = (manifest: Manifest, change: object): Manifest => ({
+  ...manifest,
+  spec: { ...(manifest.spec as object), ...change },
+});
+
+const entries = (...list: object[]): Manifest => withSpec(secret, { entries: list, deliver: undefined });
+const literal = (key: string) => ({ key, literal: "value" });
+const deliver = (change: object): Manifest => withSpec(secret, { entries: [literal("a")], deliver: change });
+const admitting = (...namespaces: object[]): Manifest => withSpec(project, { namespaces });
+const selecting = (selector: object): Manifest => admitting({ selector, environments: ["dev"] });
+const authBy = (auth: object): Manifest => withSpec(keyVault, { auth });
+const target = (name: string): Manifest => withSpec(syncRule, { target: { keyVault: { ref: { name: "kv" }, name } } });
+const mappings = (...list: object[]): Manifest => withSpec(syncRule, { mappings: list });
+
+const oneSource = /set exactly one of literal, generate, secretRef, template/;
+const oneMethod = /set exactly one of workloadIdentity, servicePrincipal, managedIdentity/;
+const host = /must be https:\/\/ and the host name/;
+const values = /values is required for In and NotIn, and not allowed for Exists and DoesNotExist/;
+const forms = /must be a duration in hours, minutes and seconds, such as 2160h/;
+const bothWords = /must contain \{secret\} and \{key\} once each/;
+const allowedKeys = /each key may be app.kubernetes.io\/name, .* without a prefix/;
+
+const secrets: readonly Contradiction[] = [
+  {
+    title: "an entry has two sources",
+    manifest: entries({ key: "a", literal: "x", template: "y" }),
+    field: "spec.entries[0]",
+    says: oneSource,
+  },
+  { title: "an entry has no source", manifest: entries({ key: "a" }), field: "spec.entries[0]", says: oneSource },
+  {
+    title: "a UUID has a length",
+    manifest: entries({ key: "a", generate: { kind: "UUID", length: 32 } }),
+    field: "spec.entries[0].generate",
+    says: /length is only for kind Password/,
+  },
+  {
+    title: "a Password has bytes",
+    manifest: entries({ key: "a", generate: { kind: "Password", bytes: 32 } }),
+    field: "spec.entries[0].generate",
+    says: /bytes is only for kind Hex or Base64/,
+  },
+  {
+    title: "a Hex value excludes characters",
+    manifest: entries({ key: "a", generate: { kind: "Hex", exclude: "a" } }),
+    field: "spec.entries[0].generate",
+    says: /exclude is only for kind Password/,
+  },
+  {
+    title: "deliver.keys names an entry that there is not",
+    manifest: deliver({ keys: [{ from: "b", to: "B" }] }),
+    field: "spec.deliver.keys",
+    says: /every deliver.keys\[\].from must be the key of an entry/,
+  },
+  {
+    title: "overwrite without adopt",
+    manifest: deliver({ overwrite: true }),
+    field: "spec.deliver",
+    says: /overwrite needs adopt: true/,
+  },
+  {
+    title: "overwrite with adopt: false",
+    manifest: deliver({ overwrite: true, adopt: false }),
+    field: "spec.deliver",
+    says: /overwrite needs adopt: true/,
+  },
+  {
+    title: "a TLS Secret without its keys",
+    manifest: deliver({ type: "kubernetes.io/tls" }),
+    field: "spec.deliver.type",
+    says: /needs the delivered keys tls.crt and tls.key; add the entries or map them/,
+  },
+  {
+    title: "a TLS Secret whose mapping leaves out a key",
+    manifest: withSpec(secret, {
+      entries: [literal("tls.crt"), literal("tls.key")],
+      deliver: { type: "kubernetes.io/tls", keys: [{ from: "tls.crt", to: "tls.crt" }] },
+    }),
+    field: "spec.deliver.type",
+    says: /needs the delivered keys tls.crt and tls.key/,
+  },
+  {
+    title: "a registry login without its key",
+    manifest: deliver({ type: "kubernetes.io/dockerconfigjson" }),
+    field: "spec.deliver.type",
+    says: /needs the delivered keys .dockerconfigjson/,
+  },
+  {
+    title: "a type that hands out identities of the cluster",
+    manifest: deliver({ type: "kubernetes.io/service-account-token" }),
+    field: "spec.deliver.type",
+    says: /supported values: "Opaque"/,
+  },
+  {
+    title: "an entry reads the core Secret that the object delivers under its own name",
+    manifest: withSpec(secret, { entries: [{ key: "a", secretRef: { name: "orders-db", key: "a" } }], deliver: {} }),
+    field: "spec.entries",
+    says: /refer to another one/,
+  },
+  {
+    title: "an entry reads the core Secret that the object delivers under another name",
+    manifest: withSpec(secret, {
+      entries: [{ key: "a", secretRef: { name: "mine", key: "a" } }],
+      deliver: { secretName: "mine" },
+    }),
+    field: "spec.entries",
+    says: /refer to another one/,
+  },
+  ...[
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "argocd.argoproj.io/tracking-id",
+    "kustomize.toolkit.fluxcd.io/name",
+    "reflector.v1.k8s.emberstack.com/reflection-allowed",
+    "meta.helm.sh/release-name",
+    "mazevault.io/restart",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "example.com/anything",
+    "grafana_datasource",
+  ].flatMap((key): Contradiction[] => [
+    {
+      title: `label ${key}`,
+      manifest: deliver({ labels: { [key]: "true" } }),
+      field: "spec.deliver.labels",
+      says: allowedKeys,
+    },
+    {
+      title: `annotation ${key}`,
+      manifest: deliver({ annotations: { [key]: "true" } }),
+      field: "spec.deliver.annotations",
+      says: allowedKeys,
+    },
+  ]),
+  {
+    title: "the label by which Helm finds its releases",
+    manifest: deliver({ labels: { owner: "helm" } }),
+    field: "spec.deliver.labels",
+    says: /choose another key/,
+  },
+  ...["0s", "0h0m", "h1"].map((softDelete) => ({
+    title: `retention.softDelete is ${softDelete}`,
+    manifest: withSpec(secret, { retention: { softDelete } }),
+    field: "spec.retention.softDelete",
+    says: softDelete === "h1" ? forms : /must be at least 1s/,
+  })),
+];
+
+const others: readonly Contradiction[] = [
+  {
+    title: "a namespace is admitted for an environment that there is not",
+    manifest: admitting({ name: "a", environments: ["test"] }),
+    field: "spec.namespaces",
+    says: /must be one of environments\[\].name/,
+  },
+  {
+    title: "name and selector",
+    manifest: admitting({ name: "a", selector: { matchLabels: { a: "b" } }, environments: ["dev"] }),
+    field: "spec.namespaces[0]",
+    says: /set exactly one of name, selector/,
+  },
+  {
+    title: "neither name nor selector",
+    manifest: admitting({ environments: ["dev"] }),
+    field: "spec.namespaces[0]",
+    says: /set exactly one of name, selector/,
+  },
+  ...[{}, { matchLabels: {} }, { matchExpressions: [] }].map((selector) => ({
+    title: `selector ${JSON.stringify(selector)}`,
+    manifest: selecting(selector),
+    field: "spec.namespaces[0].selector",
+    says: /set matchLabels or matchExpressions/,
+  })),
+  ...[
+    { key: "a", operator: "In" },
+    { key: "a", operator: "NotIn", values: [] },
+    { key: "a", operator: "Exists", values: ["b"] },
+    { key: "a", operator: "DoesNotExist", values: [] },
+  ].map((expression) => ({
+    title: `requirement ${JSON.stringify(expression)}`,
+    manifest: selecting({ matchExpressions: [expression] }),
+    field: "spec.namespaces[0].selector.matchExpressions[0]",
+    says: values,
+  })),
+  ...[
+    "http://a.vault.azure.net/",
+    "https://a.vault.azure.net:8443/",
+    "https://a.vault.azure.net/secrets",
+    "https://user@a.vault.azure.net",
+    "https://a.vault.azure.net?x=1",
+    "https://A.vault.azure.net",
+    "https://localhost",
+    "https://a.vault.azure.net.",
+  ].flatMap((vaultUrl): Contradiction[] => [
+    { title: vaultUrl, manifest: withSpec(keyVault, { vaultUrl }), field: "spec.vaultUrl", says: host },
+    {
+      title: `listed ${vaultUrl}`,
+      manifest: withSpec(project, { keyVaults: [vaultUrl] }),
+      field: "spec.keyVaults[0]",
+      says: host,
+    },
+  ]),
+  { title: "no way in", manifest: authBy({}), field: "spec.auth", says: oneMethod },
+  {
+    title: "two ways in",
+    manifest: authBy({ ...(keyVault.spec as { auth: object }).auth, managedIdentity: {} }),
+    field: "spec.auth",
+    says: oneMethod,
+  },
+  {
+    title: "a service principal without credentials",
+    manifest: authBy({
+      servicePrincipal: {
+        tenantId: "11111111-2222-3333-4444-555555555555",
+        clientId: "11111111-2222-3333-4444-555555555555",
+      },
+    }),
+    field: "spec.auth.servicePrincipal",
+    says: /set exactly one of clientSecretRef, certificateSecretRef/,
+  },
+  {
+    title: "a rule without a target",
+    manifest: withSpec(syncRule, { target: {} }),
+    field: "spec.target",
+    says: /set exactly one of keyVault/,
+  },
+  {
+    title: "secrets without a choice",
+    manifest: withSpec(syncRule, { secrets: {} }),
+    field: "spec.secrets",
+    says: /leave out secrets for all/,
+  },
+  {
+    title: "two mappings to one name in other case",
+    manifest: mappings({ secret: "a", key: "a", name: "Pwd" }, { secret: "a", key: "b", name: "pwd" }),
+    field: "spec.mappings",
+    says: /two mappings may not have the same name/,
+  },
+  {
+    title: "two mappings of one entry",
+    manifest: mappings({ secret: "a", key: "a", name: "one" }, { secret: "a", key: "a", name: "two" }),
+    field: "spec.mappings[1]",
+    says: /Duplicate value/,
+  },
+  ...["{secret}-{secret}", "{secret}{key}---", "{namespace}-{secret}-{key}", "{secret}_and_{key}"].map((pattern) => ({
+    title: `name pattern ${pattern}`,
+    manifest: target(pattern),
+    field: "spec.target.keyVault.name",
+    says: bothWords,
+  })),
+  ...["9s", "0m", "", "h", "1h30", "1.5h", "-60s", "60", "1s1h"].map((interval) => ({
+    title: `interval ${JSON.stringify(interval)}`,
+    manifest: withSpec(syncRule, { interval }),
+    field: "spec.interval",
+    says: ["9s", "0m"].includes(interval) ? /must be at least 10s/ : forms,
+  })),
+];
+
+export const contradictions: readonly Contradiction[] = [...secrets, ...others];
+
+/** A change to a stored manifest, by a merge of its spec. */
+const change = (title: string, before: Manifest, to: object, field: string, says: RegExp): ForbiddenChange => ({
+  title,
+  before,
+  manifest: withSpec(before, to),
+  field,
+  says,
+});
+
+const otherProject = { projectRef: { name: "other" } };
+
+export const forbiddenChanges: readonly ForbiddenChange[] = [
+  change("a Secret moves to another project", secret, otherProject, "spec.projectRef", /create a new Secret/),
+  change("a Secret moves to dev", secret, { environment: "dev" }, "spec.environment", /create a new Secret/),
+  change(
+    "the type of the same core Secret changes",
+    secret,
+    { deliver: { secretName: "orders-db-credentials", type: "kubernetes.io/basic-auth" } },
+    "spec.deliver.type",
+    /deliver to another secretName/,
+  ),
+  change("a KeyVault moves to another project", keyVault, otherProject, "spec.projectRef", /create a new KeyVault/),
+  change(
+    "a KeyVault points to another vault",
+    keyVault,
+    { vaultUrl: "https://elsewhere.vault.azure.net/" },
+    "spec.vaultUrl",
+    /create a new KeyVault/,
+  ),
+  change("a SyncRule moves to another project", syncRule, otherProject, "spec.projectRef", /create a new SyncRule/),
+  change("a SyncRule moves to dev", syncRule, { environment: "dev" }, "spec.environment", /create a new SyncRule/),
+];

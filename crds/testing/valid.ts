@@ -1,0 +1,167 @@
+/** Valid manifests that between them set every field of every kind; what is wrong is made from them. */
+import { API_VERSION, type Resource } from "../common.ts";
+
+export interface Manifest {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly spec: Resource["spec"];
+}
+
+export const NAMESPACE = "payments";
+const tenantId = "11111111-2222-3333-4444-555555555555";
+const clientId = "99999999-8888-7777-6666-555555555555";
+
+const clusterWide = (kind: string, name: string, spec: object): Manifest => ({
+  apiVersion: API_VERSION,
+  kind,
+  metadata: { name },
+  spec,
+});
+
+const namespaced = (kind: string, name: string, spec: object): Manifest => ({
+  apiVersion: API_VERSION,
+  kind,
+  metadata: { name, namespace: NAMESPACE },
+  spec,
+});
+
+export const project = clusterWide("Project", "payments", {
+  environments: [{ name: "dev" }, { name: "pro" }],
+  namespaces: [
+    { name: "payments", environments: ["pro", "dev"] },
+    {
+      selector: {
+        matchLabels: { team: "payments", "example.com/tier": "" },
+        matchExpressions: [
+          { key: "stage", operator: "In", values: ["dev", "test"] },
+          { key: "example.com/legacy", operator: "DoesNotExist" },
+        ],
+      },
+      environments: ["dev"],
+    },
+  ],
+  keyVaults: ["https://crdprointmzvgwckv01.vault.azure.net/", "https://another.vault.azure.cn"],
+});
+
+export const secret = namespaced("Secret", "orders-db", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  entries: [
+    { key: "username", literal: "orders" },
+    { key: "password", generate: { kind: "Password", length: 32, exclude: "'\"`" } },
+    { key: "salt", generate: { kind: "Hex", bytes: 16 } },
+    { key: "id", generate: { kind: "UUID" } },
+    { key: "api-key", secretRef: { name: "legacy-db", key: "token" } },
+    { key: "url", template: "postgres://{{ username }}:{{ password | url_encode }}@db:5432/orders" },
+    { key: ".pgpass", literal: "" },
+  ],
+  deliver: {
+    secretName: "orders-db-credentials",
+    type: "Opaque",
+    keys: [
+      { from: "password", to: "DB_PASSWORD" },
+      { from: "url", to: "db.url" },
+    ],
+    labels: { team: "payments", "app.kubernetes.io/name": "orders" },
+    annotations: { contact: "payments@example.com, at any time", "app.kubernetes.io/part-of": "shop" },
+    restart: [
+      { kind: "Deployment", name: "orders" },
+      { kind: "StatefulSet", name: "orders" },
+    ],
+    restartConsumers: true,
+    adopt: true,
+    overwrite: true,
+  },
+  deletionPolicy: "Retain",
+  retention: { versions: 5, softDelete: "720h" },
+});
+
+const tlsSecret = namespaced("Secret", "orders-tls", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  entries: [
+    { key: "certificate", secretRef: { name: "issued", key: "tls.crt" } },
+    { key: "tls.key", secretRef: { name: "issued", key: "tls.key" } },
+  ],
+  deliver: {
+    type: "kubernetes.io/tls",
+    keys: [
+      { from: "certificate", to: "tls.crt" },
+      { from: "tls.key", to: "tls.key" },
+    ],
+  },
+});
+
+const smallestSecret = namespaced("Secret", "smallest", {
+  projectRef: { name: "payments" },
+  environment: "dev",
+  entries: [{ key: "token", generate: { kind: "Base64" } }],
+  deliver: {},
+});
+
+const inProject = { projectRef: { name: "payments" }, vaultUrl: "https://crdprointmzvgwckv01.vault.azure.net/" };
+
+export const keyVault = namespaced("KeyVault", "workload-identity", {
+  ...inProject,
+  auth: { workloadIdentity: { tenantId, clientId, serviceAccountRef: { name: "kv" } } },
+  budget: { callsPer10Seconds: 400 },
+});
+
+const servicePrincipal = namespaced("KeyVault", "client-secret", {
+  ...inProject,
+  auth: { servicePrincipal: { tenantId, clientId, clientSecretRef: { name: "kv", key: "secret" } } },
+});
+
+const certificate = namespaced("KeyVault", "client-certificate", {
+  ...inProject,
+  auth: { servicePrincipal: { tenantId, clientId, certificateSecretRef: { name: "kv", key: "both.pem" } } },
+});
+
+const managedIdentity = namespaced("KeyVault", "managed-identity", {
+  ...inProject,
+  auth: { managedIdentity: { clientId } },
+});
+
+const systemIdentity = namespaced("KeyVault", "system-identity", { ...inProject, auth: { managedIdentity: {} } });
+
+export const syncRule = namespaced("SyncRule", "payments-pro-vault", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  secrets: {
+    names: ["orders-*"],
+    selector: {
+      matchLabels: { tier: "db" },
+      matchExpressions: [{ key: "stage", operator: "NotIn", values: ["dev"] }],
+    },
+  },
+  direction: "Push",
+  mappings: [
+    { secret: "orders-db", key: "password", name: "OrdersDbPwd" },
+    { secret: "orders-db", key: "username", name: "OrdersDbUser" },
+  ],
+  target: { keyVault: { ref: { name: "payments-pro" }, name: "{secret}--{key}" } },
+  interval: "1m30s",
+  suspend: false,
+});
+
+const smallestRule = namespaced("SyncRule", "everything", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  direction: "Push",
+  target: { keyVault: { ref: { name: "payments-pro" } } },
+});
+
+export const validManifests: readonly Manifest[] = [
+  project,
+  secret,
+  tlsSecret,
+  smallestSecret,
+  keyVault,
+  servicePrincipal,
+  certificate,
+  managedIdentity,
+  systemIdentity,
+  syncRule,
+  smallestRule,
+];
