@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { errorCode } from "./errors.ts";
 
 /** A process that the kernel cannot confuse with a later one of the same pid. */
 export interface ProcessIdentity {
@@ -50,7 +51,7 @@ export function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
+    if (errorCode(error) !== "ESRCH") throw error;
   }
 }
 
@@ -60,8 +61,11 @@ function startTimeFromProc(pid: number): string | undefined {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     const [state] = fields;
+    const threads = Number(fields[17]);
     const ticksSinceBoot = fields[19];
-    if (state === "Z" || state === "X" || ticksSinceBoot === undefined) return undefined;
+    // Where the main thread has ended before the others, its state is Z already while they still hold files and ports.
+    const dead = state === "X" || (state === "Z" && threads <= 1);
+    if (dead || ticksSinceBoot === undefined) return undefined;
     // Ticks since boot repeat after a reboot, and so do low pids.
     return `${readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()}/${ticksSinceBoot}`;
   } catch {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { errorCode } from "./errors.ts";
 import { isAlive, ownIdentity, type ProcessIdentity } from "./identity.ts";
 
 /** A lock file held by a living process. It needs no clean-up: it ends with its holder. */
@@ -53,7 +54,7 @@ function tryLink(existing: string, name: string): boolean {
     linkSync(existing, name);
     return true;
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
+    if (errorCode(error) === "EEXIST") return false;
     throw error;
   }
 }

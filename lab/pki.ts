@@ -23,6 +23,8 @@ export interface CertificateRequest {
   /** Kubernetes reads these as groups. */
   readonly organizations?: readonly string[];
   readonly usage: "server" | "client" | "both";
+  /** RSA-2048 instead of P-256: Entra ID takes no other key of a client. */
+  readonly rsa?: boolean;
   /** Added to localhost and 127.0.0.1, which every server certificate names. */
   readonly dnsNames?: readonly string[];
 }
@@ -34,6 +36,12 @@ export interface CertificateFiles {
 }
 
 const ecdsa = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+const rsa = {
+  name: "RSASSA-PKCS1-v1_5",
+  modulusLength: 2048,
+  publicExponent: new Uint8Array([1, 0, 1]),
+  hash: "SHA-256",
+};
 const yearsValid = 10;
 
 /** The lab's certificate authority. Everything it issued stays in its directory and is issued only once. */
@@ -90,7 +98,7 @@ export class LabPki {
   async issue(name: string, request: CertificateRequest): Promise<CertificateFiles> {
     const files = { certFile: path.join(this.#dir, `${name}.crt`), keyFile: path.join(this.#dir, `${name}.key`) };
     if (existsSync(files.certFile)) return files;
-    const keys = await webcrypto.subtle.generateKey(ecdsa, true, ["sign", "verify"]);
+    const keys = await webcrypto.subtle.generateKey(request.rsa ? rsa : ecdsa, true, ["sign", "verify"]);
     const certificate = await X509CertificateGenerator.create({
       ...validity(),
       serialNumber: serialNumber(),

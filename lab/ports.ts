@@ -34,10 +34,14 @@ export class Ports {
     }
     for (let attempt = 0; attempt < attempts; attempt++) {
       const port = randomInt(lowestPort, highestPort);
-      if (Object.values(this.#ports).includes(port) || !(await isFree(port))) continue;
+      if (Object.values(this.#ports).includes(port)) continue;
+      // Taken before it is tried: callers ask side by side.
       this.#ports[name] = port;
-      this.#write();
-      return port;
+      if (await isFree(port)) {
+        this.#write();
+        return port;
+      }
+      delete this.#ports[name];
     }
     throw new Error(`no free port found between ${lowestPort} and ${highestPort} on 127.0.0.1`);
   }

@@ -10,7 +10,8 @@ interface ProcessRecord extends ProcessIdentity {
   readonly stopSignal: NodeJS.Signals;
 }
 
-const leftoverTimeoutMs = 15_000;
+/** Short, as an API server without its launcher waits long for clients, and what runs here must survive SIGKILL. */
+const leftoverTimeoutMs = 3_000;
 
 /**
  * The long-running children of one launcher. What runs is recorded in a file, so that the next launcher on the same
@@ -24,6 +25,7 @@ export class Supervisor {
   readonly #processes: SupervisedProcess[] = [];
   readonly #records = new Map<string, ProcessRecord>();
   readonly #onExit = () => this.#killAll();
+  #stopped = false;
 
   private constructor(dir: string, lock: Lock, report: (line: string) => void) {
     this.#lock = lock;
@@ -56,6 +58,7 @@ export class Supervisor {
 
   /** Starts a child and waits until it is ready. @throws with the end of its log when it does not get there */
   async run(spec: ProcessSpec): Promise<SupervisedProcess> {
+    if (this.#stopped) throw new Error(`${spec.name} is not started, as everything is being stopped`);
     if (this.#processes.some(({ name }) => name === spec.name)) throw new Error(`${spec.name} runs already`);
     const child = new SupervisedProcess(spec, path.join(this.#logDir, `${spec.name}.log`), {
       started: (identity) =>
@@ -70,8 +73,8 @@ export class Supervisor {
 
   /** Ends all children, the last started first, and gives the directory back. Never throws for a child that had crashed. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     for (const child of this.#processes.toReversed()) await child.stop();
-    this.#processes.length = 0;
     this.#close();
   }
 

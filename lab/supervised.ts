@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
+import { errorMessage } from "./errors.ts";
 import { descendants, identify, type ProcessIdentity, signal } from "./identity.ts";
 import { pause, until } from "./poll.ts";
 
@@ -56,6 +57,7 @@ export class SupervisedProcess {
   #running: Running | undefined;
   #ready = false;
   #restarts = 0;
+  #lastEnd: string | undefined;
   #supervision: Promise<void> | undefined;
   #stopping = new AbortController();
 
@@ -73,6 +75,11 @@ export class SupervisedProcess {
 
   get isReady(): boolean {
     return this.#ready;
+  }
+
+  /** How it ended last: `died of SIGKILL`, `exited with 1`. */
+  get lastEnd(): string | undefined {
+    return this.#lastEnd;
   }
 
   /** How often it was started again after an unexpected end. */
@@ -142,21 +149,18 @@ export class SupervisedProcess {
 
   async #supervise(): Promise<void> {
     const { signal: stopping } = this.#stopping;
-    let backoffMs = firstBackoffMs;
-    for (;;) {
+    const over = () => stopping.aborted || !this.autoRestart;
+    for (let backoffMs = firstBackoffMs; ; ) {
       const reason = (await this.#running?.exit) ?? "could not be started";
-      if (stopping.aborted) return;
-      if (!this.autoRestart) {
-        this.#supervision = undefined;
-        return;
-      }
+      if (over()) break;
       this.#observer.report(`${this.name} ${reason}, starting it again in ${backoffMs / 1000} s`);
       await pause(backoffMs, stopping);
-      if (stopping.aborted) return;
+      if (over()) break;
       this.#restarts++;
       const failure = await this.#launch(Number.POSITIVE_INFINITY);
       backoffMs = failure === undefined ? firstBackoffMs : Math.min(backoffMs * 2, longestBackoffMs);
     }
+    this.#supervision = undefined;
   }
 
   /** One start. Resolves with undefined when ready. */
@@ -164,7 +168,7 @@ export class SupervisedProcess {
     try {
       await this.#spec.beforeStart?.();
     } catch (error) {
-      return { reason: error instanceof Error ? error.message : String(error), final: false };
+      return { reason: errorMessage(error), final: false };
     }
     if (this.#stopping.signal.aborted) return { reason: "it was stopped", final: true };
     const ended = new AbortController();
@@ -172,7 +176,9 @@ export class SupervisedProcess {
     const { pid } = child;
     const exit = new Promise<string>((resolve) => {
       child.once("error", (error) => resolve(`failed: ${error.message}`));
-      child.once("exit", (code, killedBy) => resolve(killedBy === null ? `exited with ${code}` : `died of ${killedBy}`));
+      child.once("exit", (code, killedBy) =>
+        resolve(killedBy === null ? `exited with ${code}` : `died of ${killedBy}`),
+      );
     });
     if (pid === undefined) return { reason: await exit, final: true };
     const identity = identify(pid);
@@ -182,6 +188,7 @@ export class SupervisedProcess {
       exit: exit.then((reason) => {
         this.#ready = false;
         this.#running = undefined;
+        this.#lastEnd = reason;
         // Members of its group must not outlive it, or the next start meets them.
         signal(-pid, "SIGKILL");
         this.#observer.ended();
@@ -196,9 +203,7 @@ export class SupervisedProcess {
         signal: ended.signal,
       });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : "";
-      return { reason: reason + cause, final: !ended.signal.aborted };
+      return { reason: errorMessage(error), final: !ended.signal.aborted };
     }
     if (ended.signal.aborted) return { reason: await exit, final: false };
     this.#ready = true;

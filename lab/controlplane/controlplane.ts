@@ -1,13 +1,13 @@
-import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { type HttpsIdentity, httpsRequest } from "../https.ts";
-import { until } from "../poll.ts";
 import type { LabPki } from "../pki.ts";
+import { until } from "../poll.ts";
 import type { Ports } from "../ports.ts";
 import type { Supervisor } from "../processes.ts";
 import type { SupervisedProcess } from "../supervised.ts";
 import { writeKubeconfig } from "./kubeconfig.ts";
+import { type KubectlResult, runKubectl } from "./kubectl.ts";
 import { apiServer, type ControlPlaneFiles, controllerManager, etcd } from "./servers.ts";
 import { type FreshToken, keepTokenFresh, type Token } from "./tokens.ts";
 import type { Component } from "./versions.ts";
@@ -26,12 +26,6 @@ export interface ControlPlaneOptions {
   readonly apiServerArgs?: readonly string[];
   /** Receives what an observer should know, one line each. */
   readonly report: (line: string) => void;
-}
-
-export interface KubectlResult {
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly code: number;
 }
 
 /** A running Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager. It has no nodes. */
@@ -123,15 +117,11 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     etcd: store,
     apiServer: server,
     controllerManager: controllers,
-    kubectl: (args, call = {}) => kubectl(binaries.kubectl, args, { kubeconfig: kubeconfigPath, ...call }),
+    kubectl: (args, call = {}) => runKubectl(binaries.kubectl, args, { kubeconfig: kubeconfigPath, ...call }),
     async serviceAccountKubeconfig(account) {
       mkdirSync(account.dir, { recursive: true, mode: 0o700 });
       const stem = path.join(account.dir, `${account.namespace}-${account.name}`);
-      const token = await keepTokenFresh(
-        `${stem}.token`,
-        () => requestToken(url, admin, account),
-        options.report,
-      );
+      const token = await keepTokenFresh(`${stem}.token`, () => requestToken(url, admin, account), options.report);
       tokens.push(token);
       const { name, namespace } = account;
       writeKubeconfig(`${stem}.kubeconfig`, cluster, { name, namespace, credentials: token });
@@ -196,27 +186,4 @@ async function requestToken(
   if (status !== 201) throw new Error(`TokenRequest for ${account.namespace}/${account.name}: ${status} ${body}`);
   const answer: { status: { token: string; expirationTimestamp: string } } = JSON.parse(body);
   return { token: answer.status.token, expiresAt: new Date(answer.status.expirationTimestamp) };
-}
-
-function kubectl(
-  command: string,
-  args: readonly string[],
-  options: { kubeconfig: string; input?: string },
-): Promise<KubectlResult> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { env: { ...process.env, KUBECONFIG: options.kubeconfig } });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
-      stdout += chunk;
-    });
-    child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
-      stderr += chunk;
-    });
-    child.on("error", reject);
-    child.on("close", (code) => resolve({ stdout, stderr, code: code ?? -1 }));
-    // kubectl may end without reading its input; its exit code tells.
-    child.stdin.on("error", () => {});
-    child.stdin.end(options.input ?? "");
-  });
 }

@@ -21,9 +21,7 @@ export function writeKubeconfig(
   const config = {
     apiVersion: "v1",
     kind: "Config",
-    clusters: [
-      { name: "lab", cluster: { server: cluster.url, "certificate-authority-data": base64(cluster.caFile) } },
-    ],
+    clusters: [{ name: "lab", cluster: { server: cluster.url, "certificate-authority-data": base64(cluster.caFile) } }],
     users: [{ name: user.name, user: authentication }],
     contexts: [
       {

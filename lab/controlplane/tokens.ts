@@ -1,4 +1,5 @@
 import { renameSync, writeFileSync } from "node:fs";
+import { errorMessage } from "../errors.ts";
 import { pause } from "../poll.ts";
 
 /** A token and when it stops being valid. */
@@ -42,7 +43,7 @@ export async function keepTokenFresh(
       try {
         renewAt = await renew();
       } catch (error) {
-        report(`token in ${file} not renewed: ${error instanceof Error ? error.message : error}`);
+        report(`token in ${file} not renewed: ${errorMessage(error)}`);
         renewAt = Date.now() + retryMs;
       }
     }

@@ -1,8 +1,7 @@
 import "reflect-metadata";
 import { webcrypto } from "node:crypto";
-import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
 import * as x509 from "@peculiar/x509";
+import { writeFileAtomically } from "./write-file.ts";
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const YEARS = 10;
@@ -24,13 +23,10 @@ export interface CertificateFiles {
 }
 
 /**
- * Makes a CA and a server certificate for {@link SERVICE_NAMES} and 127.0.0.1 (PEM, P-256, ten years), unless all
- * three files are there: clients keep trusting the same CA over restarts. The CA's key is thrown away.
+ * Makes a CA and a server certificate for {@link SERVICE_NAMES} and 127.0.0.1 (PEM, P-256, ten years). The CA's key is
+ * thrown away.
  */
-export async function ensureServerCertificate(files: CertificateFiles): Promise<void> {
-  if (existsSync(files.certFile) && existsSync(files.keyFile)) {
-    return;
-  }
+export async function makeServerCertificate(files: CertificateFiles): Promise<void> {
   const notBefore = new Date(Date.now() - 60_000);
   const notAfter = new Date(notBefore.getTime() + YEARS * 365 * 86_400_000);
   const caKeys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
@@ -75,14 +71,7 @@ export async function ensureServerCertificate(files: CertificateFiles): Promise<
   );
   const pkcs8 = await webcrypto.subtle.exportKey("pkcs8", keys.privateKey);
   // The certificate goes last: its presence says that the set is complete.
-  writeAtomically(files.caFile, ca.toString("pem"), 0o644);
-  writeAtomically(files.keyFile, x509.PemConverter.encode(pkcs8, "PRIVATE KEY"), 0o600);
-  writeAtomically(files.certFile, `${certificate.toString("pem")}\n${ca.toString("pem")}\n`, 0o644);
-}
-
-function writeAtomically(file: string, text: string, mode: number): void {
-  mkdirSync(dirname(file), { recursive: true });
-  const temporary = `${file}.new`;
-  writeFileSync(temporary, text, { mode });
-  renameSync(temporary, file);
+  writeFileAtomically(files.caFile, ca.toString("pem"), 0o644);
+  writeFileAtomically(files.keyFile, x509.PemConverter.encode(pkcs8, "PRIVATE KEY"), 0o600);
+  writeFileAtomically(files.certFile, `${certificate.toString("pem")}\n${ca.toString("pem")}\n`, 0o644);
 }

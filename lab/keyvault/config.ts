@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { z } from "zod";
+import { settings } from "./settings.ts";
 
 const port = z.number().int().min(0).max(65_535).describe("0 lets the operating system choose");
 const listener = z.strictObject({ host: z.string().min(1).default("127.0.0.1"), port });
-const milliseconds = z.number().int().min(0);
 
 const federatedCredential = z
   .strictObject({
@@ -31,7 +31,11 @@ const tenant = z.strictObject({ id: z.guid(), applications: z.array(application)
 const role = z.enum(["Key Vault Secrets Officer", "Key Vault Secrets User"]);
 
 const vault = z.strictObject({
-  name: z.string().regex(/^[a-zA-Z](?:-?[a-zA-Z0-9])+$/, "3-24 letters, digits and single hyphens").min(3).max(24),
+  name: z
+    .string()
+    .regex(/^[a-zA-Z](?:-?[a-zA-Z0-9])+$/, "3-24 letters, digits and single hyphens")
+    .min(3)
+    .max(24),
   tenant: z.guid(),
   grants: z.array(z.strictObject({ clientId: z.string().min(1), role })).default([]),
   softDeleteRetentionDays: z.number().int().min(7).max(90).default(90),
@@ -49,20 +53,7 @@ const configuration = z
     stateFile: z.string(),
     tenants: z.array(tenant).min(1),
     vaults: z.array(vault),
-    transitions: z
-      .strictObject({
-        deleting: milliseconds.default(300),
-        recovering: milliseconds.default(300),
-        settling: milliseconds.default(0).describe("after recovery: readable, but not yet writable"),
-        purging: milliseconds.default(300),
-      })
-      .prefault({}),
-    emptyLastPage: z
-      .enum(["never", "sometimes", "always"])
-      .default("sometimes")
-      .describe("whether a list whose last page is full ends with an empty page"),
-    tokenLifetimeSeconds: z.number().int().min(1).default(3_599),
-    serviceLimit: z.number().int().min(1).nullable().default(null).describe("transactions per vault in 10 s"),
+    settings,
   })
   .superRefine((value, context) => {
     const tenants = new Set(value.tenants.map((entry) => entry.id));
@@ -73,7 +64,8 @@ const configuration = z
     }
   });
 
-export type Configuration = z.output<typeof configuration>;
+type ParsedConfiguration = z.output<typeof configuration>;
+export type Configuration = ParsedConfiguration & { readonly caFile: string };
 /** What a configuration file may hold: defaults may be left out. */
 export type ConfigurationInput = z.input<typeof configuration>;
 export type TenantConfiguration = Configuration["tenants"][number];
@@ -105,9 +97,10 @@ export function loadConfiguration(file: string): Configuration {
   return withAbsolutePaths(parsed.data, dirname(resolve(file)));
 }
 
-function withAbsolutePaths(value: Configuration, folder: string): Configuration {
+function withAbsolutePaths(value: ParsedConfiguration, folder: string): Configuration {
   const absolute = (path: string) => resolve(folder, path);
-  const caFile = value.caFile === undefined ? resolve(folder, dirname(value.certFile), "ca.pem") : absolute(value.caFile);
+  const caFile =
+    value.caFile === undefined ? resolve(folder, dirname(value.certFile), "ca.pem") : absolute(value.caFile);
   return {
     ...value,
     certFile: absolute(value.certFile),
@@ -119,7 +112,9 @@ function withAbsolutePaths(value: Configuration, folder: string): Configuration 
       ...tenant,
       applications: tenant.applications.map((application) => ({
         ...application,
-        ...(application.certificateFile === undefined ? {} : { certificateFile: absolute(application.certificateFile) }),
+        ...(application.certificateFile === undefined
+          ? {}
+          : { certificateFile: absolute(application.certificateFile) }),
         federatedCredentials: application.federatedCredentials.map((credential) => ({
           ...credential,
           ...(credential.publicKeyFile === undefined ? {} : { publicKeyFile: absolute(credential.publicKeyFile) }),

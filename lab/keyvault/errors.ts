@@ -1,3 +1,5 @@
+import type { Reply } from "./exchange.ts";
+
 /**
  * An answer of the Key Vault data plane other than success. Codes and message forms follow "Azure Key Vault REST API
  * Error Codes" and "Common error codes for Azure Key Vault".
@@ -22,15 +24,11 @@ export class KeyVaultError extends Error {
     this.headers = details.headers ?? {};
   }
 
-  /** The documented error body; `innererror` is there only when the service gives one. */
-  body(): object {
-    return {
-      error: {
-        code: this.code,
-        message: this.message,
-        ...(this.innerCode === undefined ? {} : { innererror: { code: this.innerCode } }),
-      },
-    };
+  /** With the documented body; `innererror` is there only when the service gives one. */
+  reply(): Reply {
+    const { status, headers, code, message, innerCode } = this;
+    const inner = innerCode === undefined ? {} : { innererror: { code: innerCode } };
+    return { status, headers, body: { error: { code, message, ...inner } } };
   }
 }
 
@@ -59,7 +57,8 @@ export const secretDisabled = () =>
     innerCode: "SecretDisabled",
   });
 
-export const conflict = (innerCode: string, message: string) => new KeyVaultError(409, "Conflict", message, { innerCode });
+export const conflict = (innerCode: string, message: string) =>
+  new KeyVaultError(409, "Conflict", message, { innerCode });
 
 export const isDeletedButRecoverable = (name: string) =>
   conflict(
@@ -83,10 +82,31 @@ export const isBeingRecovered = (name: string) =>
   );
 
 /** See "Azure Key Vault throttling guidance". */
-export const throttled = (retryAfterSeconds: number) =>
+export const throttled = (headers: Record<string, string> = {}) =>
   new KeyVaultError(
     429,
     "Throttled",
     "Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached",
-    { innerCode: "VaultRequestTypeLimitReached", headers: { "Retry-After": String(retryAfterSeconds) } },
+    { innerCode: "VaultRequestTypeLimitReached", headers },
   );
+
+/** What the service says with a status that is none of the caller's doing. */
+export function failureOf(status: number): KeyVaultError {
+  switch (status) {
+    case 403:
+      return new KeyVaultError(
+        403,
+        "Forbidden",
+        "Client address is not authorized and caller is not a trusted service.",
+        {
+          innerCode: "ForbiddenByFirewall",
+        },
+      );
+    case 429:
+      return throttled();
+    case 503:
+      return new KeyVaultError(503, "ServiceUnavailable", "The service is unavailable; retry later.");
+    default:
+      return new KeyVaultError(status, "InternalServerError", "An internal error occurred; retry later.");
+  }
+}

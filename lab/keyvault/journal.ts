@@ -18,14 +18,23 @@ export class Journal<Entry> {
     this.#descriptor = descriptor;
   }
 
-  /** The records of a journal in order; none when there is no file. A torn last line was never acknowledged. */
+  /**
+   * The records of a journal in order; none when there is no file. A torn last line was never acknowledged.
+   * @throws Error naming the line that is damaged
+   */
   static read<Entry>(file: string): Entry[] {
     if (!existsSync(file)) {
       return [];
     }
     const lines = readFileSync(file, "utf8").split("\n");
     lines.pop();
-    return lines.map((line) => JSON.parse(line) as Entry);
+    return lines.map((line, index) => {
+      try {
+        return JSON.parse(line) as Entry;
+      } catch (error) {
+        throw new Error(`${file}:${index + 1}: damaged record`, { cause: error });
+      }
+    });
   }
 
   /** Replaces the file by the given records, atomically, and opens it for appending. */

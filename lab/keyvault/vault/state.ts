@@ -5,6 +5,8 @@ export interface SecretVersion {
   readonly contentType?: string;
   readonly tags?: Readonly<Record<string, string>>;
   readonly enabled: boolean;
+  /** Belongs to a certificate: only the certificate's operations change it. */
+  readonly managed?: boolean;
   readonly nbf?: number;
   readonly exp?: number;
   readonly created: number;

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Configuration, VaultConfiguration } from "../config.ts";
+import type { VaultConfiguration } from "../config.ts";
 import {
   conflict,
   deletedSecretNotFound,
@@ -9,6 +9,7 @@ import {
   KeyVaultError,
   secretNotFound,
 } from "../errors.ts";
+import type { Settings } from "../settings.ts";
 import { apply, type Phase, type Secret, type SecretVersion, type VaultEvent, type VaultState } from "./state.ts";
 
 const DAY = 86_400_000;
@@ -20,6 +21,7 @@ export interface SecretProperties {
   readonly enabled?: boolean;
   readonly nbf?: number;
   readonly exp?: number;
+  readonly managed?: boolean;
 }
 
 /** A secret together with one of its versions. */
@@ -35,7 +37,7 @@ export interface DeletedSecret extends SecretAt {
 }
 
 export interface VaultDependencies {
-  readonly transitions: Configuration["transitions"];
+  transitions(): Settings["transitions"];
   /** Resolves when the event is durable. */
   record(event: VaultEvent): Promise<void>;
   /** How far the soft-delete clock is ahead of the wall clock, in milliseconds. */
@@ -50,6 +52,7 @@ export class Vault {
   readonly configuration: VaultConfiguration;
   readonly #state: VaultState = new Map();
   readonly #dependencies: VaultDependencies;
+  #names: readonly string[] | undefined;
 
   constructor(configuration: VaultConfiguration, dependencies: VaultDependencies) {
     this.configuration = configuration;
@@ -62,7 +65,11 @@ export class Vault {
 
   /** Applies a recorded event on start. */
   restoreEvent(event: VaultEvent): void {
+    const before = this.#state.size;
     apply(this.#state, event);
+    if (this.#state.size !== before) {
+      this.#names = undefined;
+    }
   }
 
   /** The content as the shortest list of events. */
@@ -84,12 +91,18 @@ export class Vault {
       created: now,
       updated: now,
     };
-    await this.#commit({ type: "version", name, version });
+    // A name whose secret was purged by the clock starts anew, in the journal too.
+    await this.#commit(
+      secret === undefined
+        ? { type: "secret", secret: { name, versions: [version], phase: { kind: "active" } } }
+        : { type: "version", name, version },
+    );
     return { name: secret?.name ?? name, version };
   }
 
   async update(name: string, versionId: string | undefined, properties: SecretProperties): Promise<SecretAt> {
     const { name: spelled, version } = this.get(name, versionId);
+    assertNotManaged(version, "update");
     const updated: SecretVersion = { ...version, ...properties, updated: seconds(Date.now()) };
     await this.#commit({ type: "update", name, version: updated });
     return { name: spelled, version: updated };
@@ -107,9 +120,10 @@ export class Vault {
 
   async delete(name: string): Promise<DeletedSecret> {
     const { name: spelled, version } = this.get(name);
+    assertNotManaged(version, "delete");
     const deletedAt = this.#softDeleteNow();
     const purgeAt = deletedAt + this.configuration.softDeleteRetentionDays * DAY;
-    const until = Date.now() + this.#dependencies.transitions.deleting;
+    const until = Date.now() + this.#dependencies.transitions().deleting;
     await this.#commit({ type: "phase", name, phase: { kind: "deleted", since: deletedAt, until, purgeAt } });
     return { name: spelled, version, deletedAt, purgeAt };
   }
@@ -127,7 +141,7 @@ export class Vault {
   async recover(name: string): Promise<SecretAt> {
     this.#assertNotChanging(name);
     const { name: spelled, version } = this.getDeleted(name);
-    const { recovering, settling } = this.#dependencies.transitions;
+    const { recovering, settling } = this.#dependencies.transitions();
     const visibleAt = Date.now() + recovering;
     await this.#commit({ type: "phase", name, phase: { kind: "recovering", visibleAt, until: visibleAt + settling } });
     return { name: spelled, version };
@@ -137,13 +151,20 @@ export class Vault {
     this.#assertNotChanging(name);
     this.getDeleted(name);
     if (this.configuration.purgeProtection) {
-      throw new KeyVaultError(403, "Forbidden", `Operation "purge" is not allowed on this vault: purge protection is on.`, {
-        innerCode: "PurgeNotAllowed",
-      });
+      throw new KeyVaultError(
+        403,
+        "Forbidden",
+        `Operation "purge" is not allowed on this vault: purge protection is on.`,
+        {
+          innerCode: "PurgeNotAllowed",
+        },
+      );
     }
-    const { purging } = this.#dependencies.transitions;
+    const { purging } = this.#dependencies.transitions();
     await this.#commit(
-      purging === 0 ? { type: "gone", name } : { type: "phase", name, phase: { kind: "purging", until: Date.now() + purging } },
+      purging === 0
+        ? { type: "gone", name }
+        : { type: "phase", name, phase: { kind: "purging", until: Date.now() + purging } },
     );
   }
 
@@ -161,48 +182,63 @@ export class Vault {
     const existing = this.#settled(name);
     this.#assertWritable(existing, name);
     if (existing !== undefined || version === undefined) {
-      throw conflict("SecretAlreadyExists", `Secret ${name} already exists; a backup can only be restored as a new secret.`);
+      throw conflict(
+        "SecretAlreadyExists",
+        `Secret ${name} already exists; a backup can only be restored as a new secret.`,
+      );
     }
     await this.#commit({ type: "secret", secret: { name, versions, phase: { kind: "active" } } });
     return { name, version };
   }
 
-  /** Current versions of live secrets, ordered by name; the order does not move while a list is being read. */
-  list(): SecretAt[] {
-    return this.#ordered().flatMap((secret) => {
-      const version = this.#visible(secret.name)?.versions.at(-1);
-      return version === undefined ? [] : [{ name: secret.name, version }];
-    });
+  /** Current versions of live secrets in name order, which does not move while a list is being read. */
+  *list(after = ""): Iterable<SecretAt> {
+    for (const secret of this.secrets(after)) {
+      const version = secret.versions.at(-1);
+      if (version !== undefined && isVisible(secret.phase)) {
+        yield { name: secret.name, version };
+      }
+    }
   }
 
-  /** All versions of a live secret, ordered by version id as the service does; none for an unknown name. */
-  listVersions(name: string): SecretAt[] {
+  /** All versions of a live secret; none for an unknown name. No promise is made on the order: it is by version id. */
+  *listVersions(name: string, after = ""): Iterable<SecretAt> {
     const secret = this.#visible(name);
-    return (secret?.versions ?? [])
-      .toSorted((left, right) => (left.version < right.version ? -1 : 1))
-      .map((version) => ({ name: secret?.name ?? name, version }));
+    const versions = (secret?.versions ?? []).filter((each) => each.version > after);
+    for (const version of versions.sort((left, right) => (left.version < right.version ? -1 : 1))) {
+      yield { name: secret?.name ?? name, version };
+    }
   }
 
-  listDeleted(): DeletedSecret[] {
-    return this.#ordered().flatMap((secret) => asDeleted(secret) ?? []);
+  *listDeleted(after = ""): Iterable<DeletedSecret> {
+    for (const secret of this.secrets(after)) {
+      const deleted = asDeleted(secret);
+      if (deleted !== undefined) {
+        yield deleted;
+      }
+    }
   }
 
-  /** Everything that is stored, transitions finished as far as time allows; for the control API. */
-  secrets(): Secret[] {
-    return this.#ordered();
+  /** Everything that is stored, in name order, transitions finished as far as time allows. */
+  *secrets(after = ""): Iterable<Secret> {
+    this.#names ??= [...this.#state.keys()].sort();
+    const names = this.#names;
+    const key = after.toLowerCase();
+    for (let index = after === "" ? 0 : firstAfter(names, key); index < names.length; index++) {
+      const secret = this.#settled(names[index] ?? "");
+      if (secret !== undefined) {
+        yield secret;
+      }
+    }
   }
 
   #commit(event: VaultEvent): Promise<void> {
-    apply(this.#state, event);
+    this.restoreEvent(event);
     return this.#dependencies.record(event);
   }
 
   #softDeleteNow(): number {
     return Date.now() + this.#dependencies.softDeleteLead();
-  }
-
-  #ordered(): Secret[] {
-    return [...this.#state.keys()].sort().flatMap((key) => this.#settled(key) ?? []);
   }
 
   /** The secret after every transition whose time has come. */
@@ -217,6 +253,7 @@ export class Vault {
     if (purged || (phase.kind === "purging" && phase.until <= Date.now())) {
       // Not journalled: the recorded times lead to the same end after a restart.
       this.#state.delete(key);
+      this.#names = undefined;
       return undefined;
     }
     return phase.kind === "recovering" && phase.until <= Date.now() ? this.#activate(key, secret) : secret;
@@ -234,6 +271,7 @@ export class Vault {
   }
 
   #assertWritable(secret: Secret | undefined, name: string): void {
+    assertNotManaged(secret?.versions.at(-1), "set");
     if (secret?.phase.kind === "recovering") {
       throw isBeingRecovered(name);
     }
@@ -256,6 +294,14 @@ export class Vault {
   }
 }
 
+function assertNotManaged(version: SecretVersion | undefined, operation: string): void {
+  if (version?.managed === true) {
+    throw new KeyVaultError(403, "Forbidden", `Operation ${operation} is not allowed on a managed secret.`, {
+      innerCode: "OperationNotAllowedOnManagedSecret",
+    });
+  }
+}
+
 function isVisible(phase: Phase): boolean {
   return phase.kind === "active" || (phase.kind === "recovering" && phase.visibleAt <= Date.now());
 }
@@ -270,6 +316,21 @@ function asDeleted(secret: Secret): DeletedSecret | undefined {
 
 function find(secret: Secret | undefined, versionId: string): SecretVersion | undefined {
   return secret?.versions.find((version) => version.version === versionId);
+}
+
+/** Index of the first of the ordered names that comes after the given one. */
+function firstAfter(names: readonly string[], name: string): number {
+  let low = 0;
+  let high = names.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((names[middle] ?? "") <= name) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
 }
 
 /** Whole seconds since 1970, the unit of every time on the wire. */
