@@ -23,6 +23,7 @@ export type AuditAction =
   | "SecretRecovered"
   | "SecretPurged"
   | "SecretVersionExpired"
+  | "SecretLifecycleChanged"
   | "VaultEntryWritten"
   | "VaultEntryRecovered"
   | "KeyCreated"

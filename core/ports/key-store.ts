@@ -1,4 +1,6 @@
 /** Where wrapped keys stand, and who holds the root key. */
+import type { AuditEntry } from "./audit-log.ts";
+import type { Writer } from "./vault-store.ts";
 
 /** A wrapped key as it is stored. Layout of `wrapped`: nonce (12 bytes), AES-256-GCM ciphertext, tag (16 bytes). */
 export interface WrappedKey {
@@ -23,8 +25,13 @@ export interface KeyStore {
   /** Id of the installation, a UUID made at the first migration and never changed. */
   installationId(): Promise<string>;
   load(purpose: KeyPurpose, scope: string): Promise<readonly WrappedKey[]>;
-  /** Inserts unless a key of that purpose, scope and version exists; returns the one that now stands there. */
-  insert(key: WrappedKey, epoch: bigint): Promise<WrappedKey>;
+  /**
+   * Inserts unless a key of that purpose, scope and version exists; returns the one that now stands there. The audit
+   * rows are inserted only with the key. Epoch 0 writes before anybody ever led. Throws `Fenced`.
+   */
+  insert(writer: Writer, key: WrappedKey, audit: readonly AuditEntry[]): Promise<WrappedKey>;
+  /** Adds `count` to the uses of a key, durably, before they happen; returns the sum. Throws `Fenced`. */
+  reserveUses(writer: Writer, id: string, count: number): Promise<bigint>;
 }
 
 /** The root key (KEK). Providers: `file`, `passphrase`; a Key Vault and an HSM come behind the same port. */

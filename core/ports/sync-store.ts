@@ -49,10 +49,14 @@ export interface SyncStore {
   holders(vaultUrl: string, entryNames: readonly string[]): Promise<readonly SyncItem[]>;
   /**
    * Records the intent and so claims the entry name for this secret and key. Throws `NameTaken` when another secret or
-   * key holds the name; a rule may take over an item of the same secret and key.
+   * key holds the name; a rule may take over an item of the same secret and key, keeping its outcome. The claim of a
+   * secret that was purged is void.
    */
   recordIntent(writer: Writer, item: SyncItem): Promise<void>;
-  /** Records the outcome, clears the intent, and inserts the audit rows, in one transaction. */
+  /**
+   * Records the outcome, clears the intent, and inserts the audit rows, in one transaction. Throws `Conflict` when this
+   * secret and key do not hold the name.
+   */
   recordOutcome(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void>;
   /** Forgets items of the rule (its scope no longer has them); nothing is deleted in the target. */
   forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void>;

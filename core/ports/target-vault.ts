@@ -1,10 +1,13 @@
 /**
- * One Azure Key Vault as the sync engine needs it. Every method is one call to the service (paging apart), takes part
- * in the vault's call budget, and never repeats a write by itself: after `Ambiguous` the engine looks first.
+ * One Azure Key Vault as the sync engine needs it. Every request it makes takes part in the vault's call budget, and it
+ * never repeats a write by itself: after `Ambiguous` the engine looks first.
  *
- * Errors, common to all: `Unavailable` with VaultThrottled, VaultUnreachable, BudgetExhausted or IdentityUnavailable;
- * `Stalled` with AccessDenied, CredentialInvalid. Messages carry the service's error code, never a value.
+ * Errors, common to all: `Unavailable` with VaultUnreachable, BudgetExhausted or IdentityUnavailable; `Throttled`;
+ * `Stalled` with AccessDenied, CredentialInvalid or VaultHostNotAllowed. They concern the vault as a whole. What
+ * concerns one entry is part of the result, or `Stalled` with ValueInvalid. Messages carry the service's error code and
+ * request id, never a value. Aborting `signal` rejects with the signal's reason.
  */
+import { Unavailable } from "../errors.ts";
 import type { Sensitive } from "../sensitive.ts";
 
 /** What a list page tells of an entry; Key Vault's times have whole seconds. */
@@ -25,7 +28,7 @@ export interface VaultEntry extends VaultEntryProperties {
 export type EntryState =
   | { readonly kind: "Absent" }
   | { readonly kind: "Present"; readonly entry: VaultEntry }
-  /** The current version was disabled by somebody; the service refuses to show it. */
+  /** The version was disabled by somebody; the service refuses to show it. */
   | { readonly kind: "Disabled" };
 
 export interface SetRequest {
@@ -43,23 +46,34 @@ export type SetResult =
   | { readonly kind: "InTransition" };
 
 export interface TargetVault {
+  /** Lower case, one slash at the end. */
   readonly url: string;
-  /** Current entries in pages, as the service hands them out (at most 25 each). */
+  /** Current entries in pages, as the service hands them out (at most 25 each, also none). */
   list(signal: AbortSignal): AsyncIterable<readonly VaultEntryProperties[]>;
-  /** The current version with its value. */
-  get(name: string, signal: AbortSignal): Promise<EntryState>;
-  /** Throws `Ambiguous` when it is unknown whether the service acted. */
+  /** A version with its value; the current one when `version` is absent. A soft-deleted entry is Absent. */
+  get(name: string, signal: AbortSignal, version?: string): Promise<EntryState>;
+  /** Makes a new version. Throws `Ambiguous` when it is unknown whether the service acted. */
   set(request: SetRequest, signal: AbortSignal): Promise<SetResult>;
   /** Tags of a soft-deleted entry; undefined when there is none. */
   getDeleted(name: string, signal: AbortSignal): Promise<VaultEntryProperties | undefined>;
-  /** Starts recovery; the entry appears some seconds later. */
+  /** Starts recovery; the entry appears some seconds later. Harmless to repeat. */
   recover(name: string, signal: AbortSignal): Promise<void>;
 }
 
 /** The connection ended, timed out or answered 5xx after a write was sent: it may or may not have been carried out. */
 export class Ambiguous extends Error {
-  constructor(operation: string, options?: { cause?: unknown }) {
-    super(`no clear answer to ${operation}: it may or may not have been carried out`, options);
+  constructor(operation: string, what: string) {
+    super(`no clear answer to ${operation} (${what}): it may or may not have been carried out`);
     this.name = "Ambiguous";
+  }
+}
+
+/** The service asked not to be called for a while. */
+export class Throttled extends Unavailable {
+  readonly retryAfterMs: number;
+  constructor(message: string, retryAfterMs: number) {
+    super("VaultThrottled", message);
+    this.name = "Throttled";
+    this.retryAfterMs = retryAfterMs;
   }
 }

@@ -28,8 +28,23 @@ export interface Writer {
   readonly epoch: bigint;
 }
 
-/** Active: can be read. SoftDeleted: kept until `purgeAfter`, recovered by applying the object again. */
-export type SecretState = "Active" | "SoftDeleted";
+/**
+ * Active: can be read. SoftDeleted: kept until `purgeAfter`. Retained: the object is gone and asked that everything
+ * stays. Applying the object again makes both of them Active.
+ */
+export type SecretState = "Active" | "SoftDeleted" | "Retained";
+
+/**
+ * What becomes of the versions. It stands with the pointer, since an object that disappeared while nobody watched can
+ * no longer say it, and under the pointer's MAC, since it decides what is deleted.
+ */
+export interface Lifecycle {
+  readonly deletionPolicy: "SoftDelete" | "Retain" | "Purge";
+  /** How long a soft-deleted secret can be recovered, in milliseconds. */
+  readonly softDeleteMs: number;
+  /** How many versions stay; at least 1. */
+  readonly keepVersions: number;
+}
 
 /** One entry of a stored version, without its value. */
 export interface EntryDigest {
@@ -50,6 +65,8 @@ export interface SecretRecord {
   readonly generation: bigint;
   readonly deletedAt?: Date;
   readonly purgeAfter?: Date;
+  readonly lifecycle: Lifecycle;
+  /** Of the current version, ordered by key. */
   readonly entries: readonly EntryDigest[];
   readonly delivery?: DeliveryRecord;
 }
@@ -79,10 +96,7 @@ export interface SealedVersion {
   readonly entries: readonly SealedEntry[];
 }
 
-export interface PointerMac {
-  readonly mac: Buffer;
-}
-
+/** A new version becomes the current one, and the secret is Active afterwards whatever it was before. */
 export interface NewVersion {
   readonly id: string;
   readonly identity: SecretIdentity;
@@ -91,12 +105,12 @@ export interface NewVersion {
   readonly generation: bigint;
   readonly mac: Buffer;
   readonly sealed: SealedVersion;
-  /** How many versions stay; older ones are deleted in the same transaction, never the current one. */
-  readonly keepVersions: number;
+  /** Versions beyond `keepVersions` are deleted in the same transaction, never the current one. */
+  readonly lifecycle: Lifecycle;
   readonly audit: readonly AuditEntry[];
 }
 
-/** Move the pointer without a new version: soft-delete, recover, rollback of the state. */
+/** Moves the pointer without a new version: soft-delete, retain, recover, change of lifecycle. */
 export interface PointerChange {
   readonly id: string;
   readonly expected: bigint;
@@ -106,12 +120,23 @@ export interface PointerChange {
   readonly currentVersion: number;
   readonly deletedAt?: Date;
   readonly purgeAfter?: Date;
+  /** Versions beyond `keepVersions` are deleted in the same transaction, never the current one. */
+  readonly lifecycle: Lifecycle;
   readonly audit: readonly AuditEntry[];
 }
 
-/** One line of the outbox: something about this secret changed. `id` only grows. */
-export interface OutboxRow {
+/**
+ * A place in the outbox. Rows are handed out in the order of their transactions and only when every older transaction
+ * has ended: a sequence alone would skip a row whose transaction commits after a later one.
+ */
+export interface OutboxPosition {
+  readonly transaction: bigint;
   readonly id: bigint;
+}
+
+/** One line of the outbox: something about this secret changed. */
+export interface OutboxRow {
+  readonly position: OutboxPosition;
   readonly secretId: string;
   readonly namespace: string;
   readonly name: string;
@@ -122,6 +147,7 @@ export interface SecretLocation {
   readonly id: string;
   readonly identity: SecretIdentity;
   readonly state: SecretState;
+  readonly lifecycle: Lifecycle;
   readonly delivery?: Pick<DeliveryRecord, "secretName" | "uid" | "resourceVersion">;
 }
 
@@ -134,7 +160,7 @@ export class Conflict extends Error {
 }
 
 export interface VaultStore {
-  /** The record, its pointer MAC verified by the caller's `verify`; undefined when there is no row. */
+  /** What is stored, not yet judged: the caller verifies the MAC. Undefined when there is no row. */
   find(identity: SecretIdentity): Promise<StoredPointer | undefined>;
   /** Ciphertexts of one version; undefined when retention or purge removed it. */
   readVersion(id: string, version: number): Promise<SealedVersion | undefined>;
@@ -151,6 +177,8 @@ export interface VaultStore {
     delivery: DeliveryRecord | undefined,
     audit: readonly AuditEntry[],
   ): Promise<void>;
+  /** Everything stored under this name in the namespace, of whichever project, environment or namespace UID. */
+  locate(namespace: string, name: string): Promise<readonly SecretLocation[]>;
   /** All secrets, in pages by id, at most `limit` each. */
   listLocations(after: string | undefined, limit: number): Promise<readonly SecretLocation[]>;
   /** Soft-deleted secrets whose time is over. */
@@ -158,8 +186,8 @@ export interface VaultStore {
     now: Date,
     limit: number,
   ): Promise<readonly { id: string; generation: bigint; identity: SecretIdentity }[]>;
-  /** Outbox rows after `id`, oldest first, at most `limit`. */
-  readOutbox(after: bigint, limit: number): Promise<readonly OutboxRow[]>;
+  /** Outbox rows after `after` (absent: from the oldest that is kept), oldest first, at most `limit`. */
+  readOutbox(after: OutboxPosition | undefined, limit: number): Promise<readonly OutboxRow[]>;
 }
 
 /** A record together with what its authenticity is judged by. */

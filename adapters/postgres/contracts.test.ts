@@ -1,0 +1,39 @@
+import { auditLogContract } from "../../core/ports/audit-log.contract.ts";
+import { keyStoreContract } from "../../core/ports/key-store.contract.ts";
+import { syncStoreContract } from "../../core/ports/sync-store.contract.ts";
+import { vaultStoreContract } from "../../core/ports/vault-store.contract.ts";
+import { openInstallation, type TestInstallation } from "./testing/installation.ts";
+import { startServer, type TestServer } from "./testing/server.ts";
+
+let server: TestServer;
+const open: TestInstallation[] = [];
+
+beforeAll(async () => {
+  server = await startServer();
+});
+afterEach(async () => {
+  for (const installation of open.splice(0)) await installation.stores.close();
+});
+afterAll(() => server.stop());
+
+async function start(): Promise<TestInstallation> {
+  const installation = await openInstallation(await server.database());
+  open.push(installation);
+  return installation;
+}
+
+describe("PostgresVaultStore", () =>
+  vaultStoreContract(async () => {
+    const { stores } = await start();
+    return { store: stores.vault, leadership: stores.leadership, audit: stores.audit };
+  }));
+
+describe("PostgresAuditLog", () => auditLogContract(async () => (await start()).stores));
+
+describe("PostgresKeyStore", () =>
+  keyStoreContract(async () => {
+    const { stores } = await start();
+    return { store: stores.keyStore, leadership: stores.leadership };
+  }));
+
+describe("PostgresSyncStore", () => syncStoreContract(async () => (await start()).stores));

@@ -1,0 +1,44 @@
+import { Fenced, Unavailable } from "../../core/errors.ts";
+
+/** SQLSTATEs that our own functions raise. */
+export const FENCED = "MV001";
+export const CONFLICT = "MV002";
+
+/** Connection exceptions, operator intervention, too many connections, out of resources, read-only standby. */
+const UNAVAILABLE = /^(08|57|53)|^(25006|55P03|40001|40P01|3D000|28000|28P01)$/;
+
+/** The five characters of an error that PostgreSQL sent; undefined for all others. */
+export function sqlState(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+}
+
+/** Whether the connection cannot be used again: everything that PostgreSQL did not answer in order. */
+export function breaksConnection(error: unknown): boolean {
+  const state = sqlState(error);
+  return state === undefined || state.startsWith("08") || state.startsWith("57P");
+}
+
+/**
+ * The error that core knows. PostgreSQL's message is passed on only where it speaks of the connection: others may quote
+ * a row.
+ */
+export function mapError(error: unknown): Unavailable {
+  const state = sqlState(error);
+  if (state === undefined) {
+    const { message } = error as Error;
+    return new Unavailable("DatabaseUnavailable", `PostgreSQL does not answer: ${message}`, { cause: error });
+  }
+  if (UNAVAILABLE.test(state)) {
+    const { message } = error as Error;
+    return new Unavailable("DatabaseUnavailable", `PostgreSQL cannot serve now (${state}): ${message}`, {
+      cause: error,
+    });
+  }
+  return new Unavailable("Failed", `PostgreSQL refused a statement (SQLSTATE ${state})`, { cause: error });
+}
+
+/** As `mapError`, for a write with this epoch. */
+export function mapWriteError(error: unknown, epoch: bigint): Error {
+  return sqlState(error) === FENCED ? new Fenced(epoch) : mapError(error);
+}

@@ -1,0 +1,81 @@
+import type {
+  DeliveryRecord,
+  EntryDigest,
+  Lifecycle,
+  SecretIdentity,
+  SecretLocation,
+  SecretRecord,
+  SecretState,
+  StoredPointer,
+} from "../../core/ports/vault-store.ts";
+
+interface IdentityRow {
+  readonly project: string;
+  readonly environment: string;
+  readonly namespace: string;
+  readonly namespace_uid: string;
+  readonly name: string;
+}
+
+/** Columns of `secrets` that say where a secret is; node-postgres reads bigint as text. */
+export interface LocationRow extends IdentityRow {
+  readonly id: string;
+  readonly state: SecretState;
+  readonly deletion_policy: Lifecycle["deletionPolicy"];
+  readonly soft_delete_ms: string;
+  readonly keep_versions: number;
+  readonly delivery: DeliveryRecord | null;
+}
+
+export interface PointerRow extends LocationRow {
+  readonly current_version: number;
+  readonly generation: string;
+  readonly deleted_at: Date | null;
+  readonly purge_after: Date | null;
+  readonly mac: Buffer;
+  readonly audited_generation: string | null;
+  readonly entries: readonly EntryDigest[] | null;
+}
+
+/** Columns of an entry are null where a version has none. */
+export type EntryRow = { readonly wrapped_key: Buffer; readonly project_key_id: string } & (
+  | { readonly key: string; readonly recipe: Buffer; readonly fingerprint: Buffer; readonly ciphertext: Buffer }
+  | { readonly key: null; readonly recipe: null; readonly fingerprint: null; readonly ciphertext: null }
+);
+
+export const hex = (digest: string): Buffer => Buffer.from(digest, "hex");
+
+export function identityOf(row: IdentityRow): SecretIdentity {
+  const { project, environment, namespace, namespace_uid: namespaceUid, name } = row;
+  return { project, environment, namespace, namespaceUid, name };
+}
+
+const lifecycleOf = (row: LocationRow): Lifecycle => ({
+  deletionPolicy: row.deletion_policy,
+  softDeleteMs: Number(row.soft_delete_ms),
+  keepVersions: row.keep_versions,
+});
+
+export function locationOf(row: LocationRow): SecretLocation {
+  const { id, state, delivery } = row;
+  const located = { id, identity: identityOf(row), state, lifecycle: lifecycleOf(row) };
+  if (delivery === null) return located;
+  const { secretName, uid, resourceVersion } = delivery;
+  return { ...located, delivery: { secretName, uid, resourceVersion } };
+}
+
+export function pointerOf(row: PointerRow): StoredPointer {
+  const record: SecretRecord = {
+    id: row.id,
+    identity: identityOf(row),
+    state: row.state,
+    currentVersion: row.current_version,
+    generation: BigInt(row.generation),
+    lifecycle: lifecycleOf(row),
+    entries: row.entries ?? [],
+    ...(row.deleted_at === null ? {} : { deletedAt: row.deleted_at }),
+    ...(row.purge_after === null ? {} : { purgeAfter: row.purge_after }),
+    ...(row.delivery === null ? {} : { delivery: row.delivery }),
+  };
+  return { record, mac: row.mac, auditedGeneration: BigInt(row.audited_generation ?? 0) };
+}

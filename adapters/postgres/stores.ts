@@ -1,0 +1,65 @@
+import { AuditSigner } from "../../core/audit/signer.ts";
+import type { AuditLog } from "../../core/ports/audit-log.ts";
+import type { KeyStore, RootKey } from "../../core/ports/key-store.ts";
+import type { Leadership } from "../../core/ports/leadership.ts";
+import type { SyncStore } from "../../core/ports/sync-store.ts";
+import type { VaultStore } from "../../core/ports/vault-store.ts";
+import { KeyRing } from "../../core/vault/keyring.ts";
+import { PostgresAuditLog } from "./audit-log.ts";
+import { Database, type DatabaseOptions } from "./database.ts";
+import { PostgresKeyStore } from "./key-store.ts";
+import { PostgresLeadership } from "./leadership.ts";
+import { OutboxHint } from "./outbox-hint.ts";
+import { OutboxListener, type OutboxListenerOptions } from "./outbox-listener.ts";
+import { PostgresSyncStore } from "./sync-store.ts";
+import { PostgresVaultStore } from "./vault-store.ts";
+
+export interface Stores {
+  readonly vault: VaultStore;
+  readonly sync: SyncStore;
+  readonly audit: AuditLog;
+  readonly keyStore: KeyStore;
+  readonly keys: KeyRing;
+  readonly leadership: Leadership;
+  /** Hands out outbox rows to a consumer of that name, see `OutboxListener`; close it before the stores. */
+  listen(options: Pick<OutboxListenerOptions, "epoch" | "consumer" | "onRows" | "onError">): OutboxListener;
+  close(): Promise<void>;
+}
+
+/**
+ * All stores on one pool, and the key ring opened, on a database that `migrate` has brought up to date. Throws
+ * `Unavailable` with DatabaseUnavailable or KeyUnavailable; calling again is harmless.
+ */
+export async function openStores(options: DatabaseOptions, root: RootKey): Promise<Stores> {
+  const database = new Database(options);
+  const signer = new AuditSigner();
+  const hint = new OutboxHint(database);
+  const keyStore: KeyStore = new PostgresKeyStore(database, signer);
+  const audit = new PostgresAuditLog(database, signer);
+  try {
+    const keys = await KeyRing.open(keyStore, root);
+    signer.useKey(keys.auditKey);
+    await audit.append(keys.created);
+    const vault = new PostgresVaultStore(database, signer, hint);
+    return {
+      vault,
+      keyStore,
+      sync: new PostgresSyncStore(database, signer),
+      audit,
+      keys,
+      leadership: new PostgresLeadership(database, signer),
+      listen(listening) {
+        const listener = new OutboxListener({ ...listening, database, store: vault, connection: options });
+        listener.start();
+        return listener;
+      },
+      async close() {
+        hint.close();
+        await database.close();
+      },
+    };
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}

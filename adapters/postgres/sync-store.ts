@@ -1,0 +1,175 @@
+import type { AuditSigner } from "../../core/audit/signer.ts";
+import type { AuditEntry } from "../../core/ports/audit-log.ts";
+import {
+  type ItemKey,
+  NameTaken,
+  type SourceEntry,
+  type SyncItem,
+  type SyncStore,
+} from "../../core/ports/sync-store.ts";
+import { Conflict, type Writer } from "../../core/ports/vault-store.ts";
+import { auditParameter } from "./audit-rows.ts";
+import { type Database, read } from "./database.ts";
+import { CONFLICT, mapWriteError, sqlState } from "./errors.ts";
+
+const SOURCES = {
+  name: "sync_sources",
+  text: `SELECT s.id, s.name, s.current_version, e.key, encode(e.recipe, 'hex') AS recipe,
+                encode(e.fingerprint, 'hex') AS fingerprint
+         FROM secrets s JOIN entries e ON e.secret_id = s.id AND e.version = s.current_version
+         WHERE s.state = 'Active' AND s.namespace = $1 AND s.environment = $2 AND s.project = $3
+           AND s.namespace_uid = $4 AND ($5::text[] IS NULL OR s.name = ANY ($5))
+         ORDER BY s.name, e.key`,
+};
+const ITEMS = {
+  name: "sync_items",
+  text: "SELECT * FROM sync_items WHERE rule_uid = $1 ORDER BY vault_url, entry_name",
+};
+const HOLDERS = {
+  name: "sync_holders",
+  text: "SELECT * FROM sync_items WHERE vault_url = $1 AND entry_name = ANY ($2) ORDER BY entry_name",
+};
+const INTENT = {
+  name: "record_intent",
+  text: "SELECT * FROM record_intent($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+};
+const OUTCOME = {
+  name: "record_outcome",
+  text: "SELECT record_outcome($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+};
+const FORGET = { name: "forget_items", text: "SELECT forget_items($1, $2, $3, $4, $5, $6)" };
+
+interface ItemRow {
+  readonly vault_url: string;
+  readonly entry_name: string;
+  readonly secret_id: string;
+  readonly key: string;
+  readonly rule_uid: string;
+  readonly intent_id: string | null;
+  readonly intent_version: number | null;
+  readonly intent_fingerprint: string | null;
+  readonly intent_at: Date | null;
+  readonly version: number | null;
+  readonly fingerprint: string | null;
+  readonly target_version: string | null;
+  readonly target_updated_on: Date | null;
+}
+
+export class PostgresSyncStore implements SyncStore {
+  readonly #database: Database;
+  readonly #signer: AuditSigner;
+
+  constructor(database: Database, signer: AuditSigner) {
+    this.#database = database;
+    this.#signer = signer;
+  }
+
+  async sources(scope: Parameters<SyncStore["sources"]>[0]): Promise<readonly SourceEntry[]> {
+    const { namespace, environment, project, namespaceUid, names } = scope;
+    const rows = await read<SourceEntry & { id: string; name: string; current_version: number }>(
+      this.#database,
+      SOURCES,
+      [namespace, environment, project, namespaceUid, names],
+    );
+    return rows.map(({ id, name, current_version, key, recipe, fingerprint }) => ({
+      secretId: id,
+      secretName: name,
+      version: current_version,
+      key,
+      recipe,
+      fingerprint,
+    }));
+  }
+
+  async items(ruleUid: string): Promise<readonly SyncItem[]> {
+    return (await read<ItemRow>(this.#database, ITEMS, [ruleUid])).map(itemOf);
+  }
+
+  async holders(vaultUrl: string, entryNames: readonly string[]): Promise<readonly SyncItem[]> {
+    const names = entryNames.map((name) => name.toLowerCase());
+    return (await read<ItemRow>(this.#database, HOLDERS, [vaultUrl, names])).map(itemOf);
+  }
+
+  async recordIntent(writer: Writer, item: SyncItem): Promise<void> {
+    const { vaultUrl, entryName, secretId, key, ruleUid, intent } = item;
+    if (intent === undefined) throw new RangeError("an intent is what is to be recorded");
+    const { id, version, fingerprint, at } = intent;
+    const claim = [vaultUrl, entryName.toLowerCase(), secretId, key, ruleUid];
+    const [holder] = await this.#write<ItemRow>(writer, secretId, INTENT, [...claim, id, version, fingerprint, at]);
+    if (holder !== undefined) throw new NameTaken(entryName, itemOf(holder));
+  }
+
+  async recordOutcome(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void> {
+    const { vaultUrl, entryName, secretId, key, ruleUid, outcome } = item;
+    if (outcome === undefined) throw new RangeError("an outcome is what is to be recorded");
+    await this.#write(writer, secretId, OUTCOME, [
+      vaultUrl,
+      entryName.toLowerCase(),
+      secretId,
+      key,
+      ruleUid,
+      outcome.version,
+      outcome.fingerprint,
+      outcome.targetVersion,
+      outcome.targetUpdatedOn,
+      auditParameter(this.#signer, audit),
+    ]);
+  }
+
+  async forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void> {
+    if (keys.length === 0) return;
+    await this.#write(writer, ruleUid, FORGET, [
+      ruleUid,
+      keys.map(({ secretId }) => secretId),
+      keys.map(({ key }) => key),
+      keys.map(({ vaultUrl }) => vaultUrl),
+      keys.map(({ entryName }) => entryName.toLowerCase()),
+    ]);
+  }
+
+  async #write<Row extends object>(
+    writer: Writer,
+    id: string,
+    statement: { readonly name: string; readonly text: string },
+    values: readonly unknown[],
+  ): Promise<Row[]> {
+    try {
+      return await this.#database.query<Row>(statement, [writer.epoch, ...values]);
+    } catch (error) {
+      throw sqlState(error) === CONFLICT ? new Conflict(id) : mapWriteError(error, writer.epoch);
+    }
+  }
+}
+
+function itemOf(row: ItemRow): SyncItem {
+  const item = {
+    secretId: row.secret_id,
+    key: row.key,
+    vaultUrl: row.vault_url,
+    entryName: row.entry_name,
+    ruleUid: row.rule_uid,
+  };
+  const intent =
+    row.intent_id === null || row.intent_version === null || row.intent_fingerprint === null || row.intent_at === null
+      ? {}
+      : {
+          intent: {
+            id: row.intent_id,
+            version: row.intent_version,
+            fingerprint: row.intent_fingerprint,
+            at: row.intent_at,
+          },
+        };
+  const outcome =
+    row.version === null || row.fingerprint === null || row.target_version === null || row.target_updated_on === null
+      ? {}
+      : {
+          outcome: {
+            version: row.version,
+            fingerprint: row.fingerprint,
+            targetVersion: row.target_version,
+            targetUpdatedOn: row.target_updated_on,
+          },
+        };
+  return { ...item, ...intent, ...outcome };
+}

@@ -1,0 +1,217 @@
+import { actor, identity, lifecycle } from "../../core/ports/samples.ts";
+import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
+import type { Sensitive } from "../../core/sensitive.ts";
+import { withConnection } from "./testing/client.ts";
+import { openInstallation, type TestInstallation } from "./testing/installation.ts";
+import { startServer, type TestServer } from "./testing/server.ts";
+
+let server: TestServer;
+let installation: TestInstallation;
+let writer: Writer;
+
+beforeAll(async () => {
+  server = await startServer();
+});
+beforeEach(async () => {
+  installation = await openInstallation(await server.database());
+  writer = { epoch: await installation.stores.leadership.acquireEpoch("test") };
+});
+afterEach(() => installation.stores.close());
+afterAll(() => server.stop());
+
+const tampered = { code: "TamperDetected" };
+
+const store = async (name: string, value: string, seen?: SecretRecord): Promise<SecretRecord> => {
+  const entries = [
+    { key: "a", literal: value },
+    { key: "b", literal: "other" },
+  ];
+  const request = { identity: identity(name), seen, entries, sources: new Map<string, Sensitive>(), lifecycle, actor };
+  return (await installation.vault.store(writer, request)).record;
+};
+const read = (record: SecretRecord) => installation.vault.open(record, { actor, purpose: "Test" });
+const sql = (text: string, values: readonly unknown[] = []) =>
+  withConnection(installation.database, (client) => client.query(text, [...values]));
+
+describe("a stored secret", () => {
+  test.each([
+    ["ciphertext", "UPDATE entries SET ciphertext = set_byte(ciphertext, 20, get_byte(ciphertext, 20) # 1)"],
+    ["nonce", "UPDATE entries SET ciphertext = set_byte(ciphertext, 0, get_byte(ciphertext, 0) # 1)"],
+    ["truncated ciphertext", "UPDATE entries SET ciphertext = substring(ciphertext for 20)"],
+    ["recipe", "UPDATE entries SET recipe = set_byte(recipe, 0, get_byte(recipe, 0) # 1)"],
+    ["wrapped data key", "UPDATE versions SET wrapped_key = set_byte(wrapped_key, 20, get_byte(wrapped_key, 20) # 1)"],
+    ["project key", "UPDATE versions SET project_key_id = gen_random_uuid()"],
+    ["missing entry", "DELETE FROM entries WHERE key = 'b'"],
+    ["renamed entry", "UPDATE entries SET key = 'c' WHERE key = 'b'"],
+    ["missing version", "DELETE FROM versions"],
+  ])("does not open with a changed %s", async (_, change) => {
+    const record = await store("one", "value");
+    expect((await read(record)).values.size).toBe(2);
+    await sql(change);
+    await expect(read(record)).rejects.toMatchObject(tampered);
+  });
+
+  test("does not open with entries exchanged between keys, versions or secrets", async () => {
+    const first = await store("one", "first");
+    const one = await store("one", "second", first);
+    const two = await store("two", "second");
+    const swap = `
+      UPDATE entries e SET ciphertext = o.ciphertext, recipe = o.recipe, fingerprint = o.fingerprint FROM entries o
+      WHERE e.secret_id = $1 AND e.version = $2 AND e.key = $3 AND o.secret_id = $4 AND o.version = $5 AND o.key = $6`;
+    for (const [id, version, key] of [
+      [one.id, 2, "b"],
+      [one.id, 1, "a"],
+      [two.id, 1, "a"],
+    ]) {
+      await sql("CREATE TABLE kept AS SELECT * FROM entries");
+      await sql(swap, [one.id, 2, "a", id, version, key]);
+      const described = await installation.vault.describe(identity("one"));
+      if (described === undefined) throw new Error("expected a stored secret");
+      await expect(read(described)).rejects.toMatchObject(tampered);
+      await sql("TRUNCATE entries");
+      await sql("INSERT INTO entries SELECT * FROM kept");
+      await sql("DROP TABLE kept");
+      expect((await read(one)).values.get("a")?.reveal().toString()).toBe("second");
+    }
+  });
+
+  test("does not open as that of another namespace with the same name", async () => {
+    const record = await store("one", "value");
+    await expect(read({ ...record, identity: { ...record.identity, namespaceUid: "foreign" } })).rejects.toMatchObject(
+      tampered,
+    );
+  });
+});
+
+describe("a pointer", () => {
+  test.each([
+    ["state", "state = 'Retained'"],
+    ["version", "current_version = 1"],
+    ["generation", "generation = generation + 1"],
+    ["namespace UID", "namespace_uid = 'foreign'"],
+    ["purge time", "purge_after = now()"],
+    ["deletion policy", "deletion_policy = 'Purge'"],
+    ["MAC", "mac = set_byte(mac, 31, get_byte(mac, 31) # 1)"],
+    ["short MAC", "mac = ''"],
+  ])("with a changed %s is noticed", async (_, change) => {
+    await store("one", "second", await store("one", "first"));
+    await sql(`UPDATE secrets SET ${change}`);
+    const { namespaceUid } = identity("one");
+    const uid = change.startsWith("namespace_uid") ? "foreign" : namespaceUid;
+    await expect(installation.vault.describe({ ...identity("one"), namespaceUid: uid })).rejects.toMatchObject(
+      tampered,
+    );
+  });
+
+  test("that is older than the audit record is noticed, although its MAC is valid", async () => {
+    const first = await store("one", "first");
+    await sql("CREATE TABLE kept AS SELECT * FROM secrets");
+    await store("one", "second", first);
+    await sql(
+      "UPDATE secrets s SET current_version = k.current_version, generation = k.generation, mac = k.mac FROM kept k",
+    );
+    await expect(installation.vault.describe(identity("one"))).rejects.toMatchObject(tampered);
+  });
+
+  test("does not expire by a changed list", async () => {
+    await store("one", "value");
+    await sql("UPDATE secrets SET state = 'SoftDeleted', purge_after = now() - interval '1 day'");
+    await expect(installation.vault.purgeExpired(writer, actor, 10)).rejects.toMatchObject(tampered);
+    expect((await sql("SELECT FROM versions")).rowCount).toBe(1);
+  });
+});
+
+test("a changed wrapped key of the project is noticed", async () => {
+  await store("one", "value");
+  await sql("UPDATE keys SET wrapped = set_byte(wrapped, 20, get_byte(wrapped, 20) # 1) WHERE purpose = 'Project'");
+  const restarted = await openInstallation(installation.database, installation.root);
+  await expect(restarted.vault.describe(identity("one"))).rejects.toMatchObject(tampered);
+  await restarted.stores.close();
+});
+
+test("keys that are exchanged between projects are noticed", async () => {
+  await store("one", "value");
+  await installation.vault.prepareProject(writer, "orders");
+  await sql(`UPDATE keys k SET id = o.id, wrapped = o.wrapped FROM
+    (SELECT gen_random_uuid() AS id, wrapped FROM keys WHERE purpose = 'Pointer' AND scope = 'orders') o
+    WHERE k.purpose = 'Pointer' AND k.scope = 'payments'`);
+  const restarted = await openInstallation(installation.database, installation.root);
+  await expect(restarted.vault.describe(identity("one"))).rejects.toMatchObject(tampered);
+  await restarted.stores.close();
+});
+
+test("a wrong root key is told apart from tampering", async () => {
+  await expect(openInstallation(installation.database)).rejects.toMatchObject({ code: "KeyUnavailable" });
+});
+
+describe("the audit record", () => {
+  const verdict = () => installation.stores.audit.verify();
+
+  beforeEach(async () => {
+    await store("one", "second", await store("one", "first"));
+    await read(await store("two", "value"));
+    await installation.stores.audit.link(writer.epoch, 1_000);
+    expect(await verdict()).toMatchObject({ ok: true, unlinked: 0 });
+  });
+
+  const tamper = (change: string) =>
+    withConnection(installation.database, async (client) => {
+      await client.query("ALTER TABLE audit DISABLE TRIGGER USER");
+      await client.query(change);
+      await client.query("ALTER TABLE audit ENABLE TRIGGER USER");
+    });
+
+  test.each([
+    "UPDATE audit SET outcome = 'Denied' WHERE sequence = 3",
+    "UPDATE audit SET position = NULL, link = NULL WHERE sequence = 3",
+    "UPDATE audit SET position = position",
+    "DELETE FROM audit WHERE sequence = 3",
+    "TRUNCATE audit",
+  ])("refuses: %s", async (statement) => {
+    await expect(sql(statement)).rejects.toMatchObject({ code: "MV003" });
+    expect(await verdict()).toMatchObject({ ok: true });
+  });
+
+  test.each([
+    ["a changed row", "UPDATE audit SET subject_name = 'someone/else' WHERE position = 4", "macDiffers", 4n],
+    ["a changed detail", `UPDATE audit SET details = '{"version":9}' WHERE position = 4`, "macDiffers", 4n],
+    ["a changed time", "UPDATE audit SET at = at + interval '1 ms' WHERE position = 4", "macDiffers", 4n],
+    ["a deleted row", "DELETE FROM audit WHERE position = 4", "rowMissing", 5n],
+    [
+      "rows in another order",
+      `UPDATE audit SET position = 9 - position, link = (SELECT o.link FROM audit o WHERE o.position = 9 - audit.position)
+       WHERE position IN (4, 5)`,
+      "chainBroken",
+      5n,
+    ],
+    [
+      "a row deleted and the rest moved up",
+      "WITH gone AS (DELETE FROM audit WHERE position = 4) UPDATE audit SET position = position - 1 WHERE position > 4",
+      "chainBroken",
+      5n,
+    ],
+  ])("tells %s", async (_, change, fault, row) => {
+    await tamper(change);
+    expect(await verdict()).toEqual({ ok: false, fault, row });
+  });
+
+  test("tells when its end was cut off", async () => {
+    await tamper("DELETE FROM audit WHERE position > 5");
+    expect(await verdict()).toMatchObject({ ok: false, fault: "rowMissing", row: 6n });
+    await sql("UPDATE audit_head SET position = 5, link = (SELECT link FROM audit WHERE position = 5)");
+    expect(await verdict()).toMatchObject({ ok: false, fault: "macDiffers" });
+  });
+
+  test("is not continued on a head that is not ours", async () => {
+    await sql("UPDATE audit_head SET position = 3");
+    await read(await store("three", "value"));
+    await expect(installation.stores.audit.link(writer.epoch, 10)).rejects.toMatchObject(tampered);
+  });
+
+  test("tells a forged row that is not linked yet", async () => {
+    await sql(`INSERT INTO audit (writer_id, counter, at, action, actor, subject_kind, subject_id, subject_name, outcome,
+      details, mac) SELECT writer_id, counter + 1000, at, action, actor, subject_kind, subject_id, subject_name, outcome,
+      details, mac FROM audit WHERE position = 4`);
+    expect(await verdict()).toMatchObject({ ok: false, fault: "macDiffers" });
+  });
+});

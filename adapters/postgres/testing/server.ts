@@ -1,0 +1,42 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { LabPki } from "../../../lab/pki.ts";
+import { Ports } from "../../../lab/ports.ts";
+import { removeOutside } from "../../../lab/postgres/account.ts";
+import { type Postgres, startPostgres } from "../../../lab/postgres/postgres.ts";
+import { Supervisor } from "../../../lab/processes.ts";
+import type { DatabaseOptions } from "../database.ts";
+import { migrate } from "../migrate.ts";
+
+/** A PostgreSQL server for one test file; each test takes a database of its own. */
+export interface TestServer {
+  readonly postgres: Postgres;
+  /** An empty database, migrated unless told otherwise. */
+  database(options?: { readonly migrated?: boolean }): Promise<DatabaseOptions>;
+  stop(): Promise<void>;
+}
+
+/** `durable` false switches fsync off: right for every test that kills no more than processes. */
+export async function startServer(durable = false): Promise<TestServer> {
+  const dir = mkdtempSync(path.join(tmpdir(), "mazevault-postgres-"));
+  const supervisor = await Supervisor.open(dir);
+  const pki = await LabPki.open(path.join(dir, "pki"));
+  const ports = new Ports(path.join(dir, "ports.json"));
+  const postgres = await startPostgres({ dir: path.join(dir, "postgres"), supervisor, ports, pki, durable });
+  let databases = 0;
+  return {
+    postgres,
+    async database({ migrated = true } = {}) {
+      databases += 1;
+      const database = await postgres.createDatabase(`test${databases}`);
+      if (migrated) await migrate(database);
+      return database;
+    },
+    async stop() {
+      await supervisor.stop();
+      removeOutside(path.join(dir, "postgres"));
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,214 @@
+import type { AuditSigner } from "../../core/audit/signer.ts";
+import type { AuditEntry } from "../../core/ports/audit-log.ts";
+import {
+  Conflict,
+  type DeliveryRecord,
+  type NewVersion,
+  type OutboxPosition,
+  type OutboxRow,
+  type PointerChange,
+  type SealedVersion,
+  type SecretIdentity,
+  type SecretLocation,
+  type StoredPointer,
+  type VaultStore,
+  type Writer,
+} from "../../core/ports/vault-store.ts";
+import { auditParameter } from "./audit-rows.ts";
+import { type Database, read, type Statement } from "./database.ts";
+import { CONFLICT, mapWriteError, sqlState } from "./errors.ts";
+import type { OutboxHint } from "./outbox-hint.ts";
+import { type EntryRow, hex, identityOf, type LocationRow, locationOf, type PointerRow, pointerOf } from "./rows.ts";
+
+const COMMIT = statement(
+  "commit_version",
+  `SELECT commit_version($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`,
+);
+const CHANGE = statement(
+  "change_pointer",
+  "SELECT change_pointer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+);
+const PURGE = statement("purge_secret", "SELECT purge_secret($1, $2, $3, $4)");
+const DELIVERY = statement("record_delivery", "SELECT record_delivery($1, $2, $3, $4)");
+const FIND = statement(
+  "find",
+  `SELECT s.*,
+     (SELECT max(a.subject_generation) FROM audit a
+      WHERE a.subject_id = s.id::text AND a.subject_generation IS NOT NULL) AS audited_generation,
+     (SELECT json_agg(json_build_object('key', e.key, 'recipe', encode(e.recipe, 'hex'),
+                                        'fingerprint', encode(e.fingerprint, 'hex')) ORDER BY e.key)
+      FROM entries e WHERE e.secret_id = s.id AND e.version = s.current_version) AS entries
+   FROM secrets s
+   WHERE s.namespace = $1 AND s.name = $2 AND s.environment = $3 AND s.project = $4 AND s.namespace_uid = $5`,
+);
+const READ_VERSION = statement(
+  "read_version",
+  `SELECT v.wrapped_key, v.project_key_id, e.key, e.recipe, e.fingerprint, e.ciphertext
+   FROM versions v LEFT JOIN entries e USING (secret_id, version)
+   WHERE v.secret_id = $1 AND v.version = $2 ORDER BY e.key`,
+);
+const LIST_VERSIONS = statement(
+  "list_versions",
+  "SELECT version, created_at FROM versions WHERE secret_id = $1 ORDER BY version DESC",
+);
+const LOCATION_COLUMNS =
+  "id, project, environment, namespace, namespace_uid, name, state, deletion_policy, soft_delete_ms, keep_versions, delivery";
+const LOCATE = statement(
+  "locate",
+  `SELECT ${LOCATION_COLUMNS} FROM secrets WHERE namespace = $1 AND name = $2 ORDER BY id`,
+);
+const LOCATIONS = statement(
+  "list_locations",
+  `SELECT ${LOCATION_COLUMNS} FROM secrets WHERE id > $1 ORDER BY id LIMIT $2`,
+);
+const EXPIRED = statement(
+  "list_expired",
+  `SELECT id, project, environment, namespace, namespace_uid, name, generation
+   FROM secrets WHERE state = 'SoftDeleted' AND purge_after <= $1 ORDER BY purge_after LIMIT $2`,
+);
+const OUTBOX = statement("read_outbox", "SELECT * FROM read_outbox($1, $2, $3)");
+
+const LOWEST_UUID = "00000000-0000-0000-0000-000000000000";
+
+function statement(name: string, text: string): Statement {
+  return { name, text };
+}
+
+export class PostgresVaultStore implements VaultStore {
+  readonly #database: Database;
+  readonly #signer: AuditSigner;
+  readonly #hint: OutboxHint;
+
+  constructor(database: Database, signer: AuditSigner, hint: OutboxHint) {
+    this.#database = database;
+    this.#signer = signer;
+    this.#hint = hint;
+  }
+
+  async find(identity: SecretIdentity): Promise<StoredPointer | undefined> {
+    const { namespace, name, environment, project, namespaceUid } = identity;
+    const values = [namespace, name, environment, project, namespaceUid];
+    const [row] = await read<PointerRow>(this.#database, FIND, values);
+    return row === undefined ? undefined : pointerOf(row);
+  }
+
+  async readVersion(id: string, version: number): Promise<SealedVersion | undefined> {
+    const rows = await read<EntryRow>(this.#database, READ_VERSION, [id, version]);
+    const [first] = rows;
+    if (first === undefined) return undefined;
+    const entries = rows.flatMap(({ key, recipe, fingerprint, ciphertext }) =>
+      key === null
+        ? []
+        : [{ key, recipe: recipe.toString("hex"), fingerprint: fingerprint.toString("hex"), ciphertext }],
+    );
+    return { version, wrappedKey: first.wrapped_key, projectKeyId: first.project_key_id, entries };
+  }
+
+  async listVersions(id: string): Promise<readonly { version: number; createdAt: Date }[]> {
+    const rows = await read<{ version: number; created_at: Date }>(this.#database, LIST_VERSIONS, [id]);
+    return rows.map(({ version, created_at: createdAt }) => ({ version, createdAt }));
+  }
+
+  async commitVersion(writer: Writer, next: NewVersion): Promise<void> {
+    const { id, identity, sealed, lifecycle } = next;
+    await this.#write(writer, id, COMMIT, next.audit, [
+      writer.epoch,
+      id,
+      identity.project,
+      identity.environment,
+      identity.namespace,
+      identity.namespaceUid,
+      identity.name,
+      next.expected,
+      next.generation,
+      next.mac,
+      lifecycle.deletionPolicy,
+      lifecycle.softDeleteMs,
+      lifecycle.keepVersions,
+      sealed.version,
+      sealed.wrappedKey,
+      sealed.projectKeyId,
+      sealed.entries.map(({ key }) => key),
+      sealed.entries.map(({ recipe }) => hex(recipe)),
+      sealed.entries.map(({ fingerprint }) => hex(fingerprint)),
+      sealed.entries.map(({ ciphertext }) => ciphertext),
+    ]);
+    this.#hint.changed();
+  }
+
+  async changePointer(writer: Writer, change: PointerChange): Promise<void> {
+    const { id, lifecycle } = change;
+    await this.#write(writer, id, CHANGE, change.audit, [
+      writer.epoch,
+      id,
+      change.expected,
+      change.generation,
+      change.mac,
+      change.state,
+      change.currentVersion,
+      change.deletedAt,
+      change.purgeAfter,
+      lifecycle.deletionPolicy,
+      lifecycle.softDeleteMs,
+      lifecycle.keepVersions,
+    ]);
+    this.#hint.changed();
+  }
+
+  async purge(writer: Writer, id: string, expected: bigint, audit: readonly AuditEntry[]): Promise<void> {
+    await this.#write(writer, id, PURGE, audit, [writer.epoch, id, expected]);
+    this.#hint.changed();
+  }
+
+  async recordDelivery(
+    writer: Writer,
+    id: string,
+    delivery: DeliveryRecord | undefined,
+    audit: readonly AuditEntry[],
+  ): Promise<void> {
+    const stored = delivery === undefined ? null : JSON.stringify(delivery);
+    await this.#write(writer, id, DELIVERY, audit, [writer.epoch, id, stored]);
+  }
+
+  async locate(namespace: string, name: string): Promise<readonly SecretLocation[]> {
+    return (await read<LocationRow>(this.#database, LOCATE, [namespace, name])).map(locationOf);
+  }
+
+  async listLocations(after: string | undefined, limit: number): Promise<readonly SecretLocation[]> {
+    const rows = await read<LocationRow>(this.#database, LOCATIONS, [after ?? LOWEST_UUID, limit]);
+    return rows.map(locationOf);
+  }
+
+  async listExpired(now: Date, limit: number) {
+    const rows = await read<LocationRow & { generation: string }>(this.#database, EXPIRED, [now, limit]);
+    return rows.map((row) => ({ id: row.id, generation: BigInt(row.generation), identity: identityOf(row) }));
+  }
+
+  async readOutbox(after: OutboxPosition | undefined, limit: number): Promise<readonly OutboxRow[]> {
+    const rows = await read<{ transaction: string; id: string; secret_id: string; namespace: string; name: string }>(
+      this.#database,
+      OUTBOX,
+      [after?.transaction ?? 0n, after?.id ?? 0n, limit],
+    );
+    return rows.map(({ transaction, id, secret_id: secretId, namespace, name }) => ({
+      position: { transaction: BigInt(transaction), id: BigInt(id) },
+      secretId,
+      namespace,
+      name,
+    }));
+  }
+
+  async #write(
+    writer: Writer,
+    id: string,
+    statement: Statement,
+    audit: readonly AuditEntry[],
+    values: readonly unknown[],
+  ): Promise<void> {
+    try {
+      await this.#database.query(statement, [...values, auditParameter(this.#signer, audit)]);
+    } catch (error) {
+      throw sqlState(error) === CONFLICT ? new Conflict(id) : mapWriteError(error, writer.epoch);
+    }
+  }
+}

@@ -1,0 +1,43 @@
+import { createSecretKey, randomBytes } from "node:crypto";
+import { closeSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
+import { Unavailable } from "../../core/errors.ts";
+import { LocalRootKey } from "./local-root-key.ts";
+
+const KEY_BYTES = 32;
+
+/**
+ * Makes a new root key: 32 random bytes in base64, in a file that only its owner can read. It never overwrites: throws
+ * EEXIST when the file is there. Without a copy of it kept elsewhere, losing the file loses every secret.
+ */
+export function createRootKeyFile(path: string): void {
+  const file = openSync(path, "wx", 0o600);
+  try {
+    writeSync(file, `${randomBytes(KEY_BYTES).toString("base64")}\n`);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Reads the root key. Throws `Unavailable("KeyUnavailable")` that says what is wrong with the file. */
+export function openRootKeyFile(path: string): LocalRootKey {
+  const refuse = (fault: string, cause?: unknown) =>
+    new Unavailable("KeyUnavailable", `root key file ${path}: ${fault}`, { cause });
+  let text: string;
+  let mode: number;
+  try {
+    mode = statSync(path).mode;
+    text = readFileSync(path, "utf8").trim();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw refuse(code === "ENOENT" ? "it does not exist; restore it, or create one for a new installation" : `${code}`);
+  }
+  if ((mode & 0o077) !== 0) throw refuse("others can read it; set its mode to 0600");
+  // Node's decoder skips what is not base64, so the text is held against its canonical form.
+  const bytes = Buffer.from(text, "base64");
+  if (bytes.toString("base64") !== text) throw refuse("it is not base64");
+  if (bytes.length !== KEY_BYTES) throw refuse(`it holds ${bytes.length} bytes instead of ${KEY_BYTES}`);
+  const key = createSecretKey(bytes);
+  bytes.fill(0);
+  return new LocalRootKey("file", key);
+}

@@ -1,0 +1,68 @@
+import { createSecretKey } from "node:crypto";
+import { type ChainHead, GENESIS, headMac, type LinkedRow, linkOf } from "../audit/chain.ts";
+import { AuditSigner } from "../audit/signer.ts";
+import { Fenced } from "../errors.ts";
+import type { AuditEntry } from "./audit-log.ts";
+import type { Leadership } from "./leadership.ts";
+import type { OutboxRow, Writer } from "./vault-store.ts";
+
+/** What the fakes share, as the real stores share one database: the epoch, the audit rows and the outbox. */
+export class FakeDatabase implements Leadership {
+  readonly signer = new AuditSigner();
+  readonly audit: (Omit<LinkedRow, "position" | "link"> & Partial<Pick<LinkedRow, "position" | "link">>)[] = [];
+  readonly outbox: OutboxRow[] = [];
+  head: ChainHead;
+  #epoch = 0n;
+
+  constructor() {
+    this.signer.useKey(createSecretKey(Buffer.alloc(32, 7)));
+    this.head = { position: 0n, link: GENESIS, mac: headMac(this.signer.key, 0n, GENESIS) };
+  }
+
+  async acquireEpoch(holder: string): Promise<bigint> {
+    this.#epoch += 1n;
+    this.record([
+      {
+        action: "LeadershipTaken",
+        actor: { kind: "Controller", name: holder },
+        subject: { kind: "Installation", id: "leadership", name: "leadership" },
+        outcome: "Success",
+        details: { epoch: this.#epoch.toString() },
+      },
+    ]);
+    return this.#epoch;
+  }
+
+  fence({ epoch }: Writer): void {
+    if (epoch !== this.#epoch) throw new Fenced(epoch);
+  }
+
+  record(entries: readonly AuditEntry[]): void {
+    for (const entry of entries) {
+      this.audit.push({ ...this.signer.sign(entry), sequence: BigInt(this.audit.length + 1) });
+    }
+  }
+
+  link(limit: number): number {
+    const rows = this.audit.filter(({ position }) => position === undefined).slice(0, limit);
+    for (const row of rows) {
+      const position = this.head.position + 1n;
+      const link = linkOf(this.head.link, position, row.mac);
+      Object.assign(row, { position, link });
+      this.head = { position, link, mac: headMac(this.signer.key, position, link) };
+    }
+    return rows.length;
+  }
+
+  auditedGeneration(secretId: string): bigint {
+    return this.audit.reduce((most, { entry: { subject } }) => {
+      const generation = subject.id === secretId ? (subject.generation ?? 0n) : 0n;
+      return generation > most ? generation : most;
+    }, 0n);
+  }
+
+  changed(secretId: string, namespace: string, name: string): void {
+    const id = (this.outbox.at(-1)?.position.id ?? 0n) + 1n;
+    this.outbox.push({ position: { transaction: id, id }, secretId, namespace, name });
+  }
+}

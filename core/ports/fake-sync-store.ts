@@ -1,0 +1,85 @@
+import type { AuditEntry } from "./audit-log.ts";
+import type { FakeDatabase } from "./fake-database.ts";
+import type { FakeVaultStore } from "./fake-vault-store.ts";
+import { type ItemKey, NameTaken, type SourceEntry, type SyncItem, type SyncStore } from "./sync-store.ts";
+import { Conflict, type Writer } from "./vault-store.ts";
+
+/** What was pushed, in memory, with the contract of the real store. */
+export class FakeSyncStore implements SyncStore {
+  readonly #database: FakeDatabase;
+  readonly #vault: FakeVaultStore;
+  readonly #items = new Map<string, SyncItem>();
+
+  constructor(database: FakeDatabase, vault: FakeVaultStore) {
+    this.#database = database;
+    this.#vault = vault;
+  }
+
+  async sources(scope: Parameters<SyncStore["sources"]>[0]): Promise<readonly SourceEntry[]> {
+    return this.#vault
+      .records()
+      .filter(
+        ({ state, identity }) =>
+          state === "Active" &&
+          identity.namespace === scope.namespace &&
+          identity.namespaceUid === scope.namespaceUid &&
+          identity.environment === scope.environment &&
+          identity.project === scope.project &&
+          (scope.names === undefined || scope.names.includes(identity.name)),
+      )
+      .sort((a, b) => (a.identity.name < b.identity.name ? -1 : 1))
+      .flatMap(({ id, identity, currentVersion, entries }) =>
+        entries.map((digest) => ({ ...digest, secretId: id, secretName: identity.name, version: currentVersion })),
+      );
+  }
+
+  async items(ruleUid: string): Promise<readonly SyncItem[]> {
+    return this.#sorted().filter((item) => item.ruleUid === ruleUid);
+  }
+
+  async holders(vaultUrl: string, entryNames: readonly string[]): Promise<readonly SyncItem[]> {
+    const names = new Set(entryNames.map((name) => name.toLowerCase()));
+    return this.#sorted().filter((item) => item.vaultUrl === vaultUrl && names.has(item.entryName));
+  }
+
+  async recordIntent(writer: Writer, item: SyncItem): Promise<void> {
+    this.#database.fence(writer);
+    if (item.intent === undefined) throw new RangeError("an intent is what is to be recorded");
+    const held = this.#items.get(place(item));
+    const alive = this.#vault.records().some(({ id }) => id === held?.secretId);
+    if (held !== undefined && alive && !sameSource(held, item)) throw new NameTaken(item.entryName, held);
+    const { outcome: _, ...claim } = item;
+    const known = held !== undefined && sameSource(held, item) && held.outcome !== undefined;
+    this.#put(known ? { ...claim, outcome: held.outcome } : claim);
+  }
+
+  async recordOutcome(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void> {
+    this.#database.fence(writer);
+    if (item.outcome === undefined) throw new RangeError("an outcome is what is to be recorded");
+    const held = this.#items.get(place(item));
+    if (held === undefined || !sameSource(held, item)) throw new Conflict(item.secretId);
+    const { intent: _, ...settled } = item;
+    this.#put(settled);
+    this.#database.record(audit);
+  }
+
+  async forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void> {
+    this.#database.fence(writer);
+    for (const key of keys) {
+      const held = this.#items.get(place(key));
+      if (held?.ruleUid === ruleUid && sameSource(held, key)) this.#items.delete(place(key));
+    }
+  }
+
+  #put(item: SyncItem): void {
+    this.#items.set(place(item), { ...item, entryName: item.entryName.toLowerCase() });
+  }
+
+  #sorted(): readonly SyncItem[] {
+    return [...this.#items.values()].sort((a, b) => (place(a) < place(b) ? -1 : 1));
+  }
+}
+
+const place = ({ vaultUrl, entryName }: ItemKey): string => `${vaultUrl} ${entryName.toLowerCase()}`;
+
+const sameSource = (a: ItemKey, b: ItemKey): boolean => a.secretId === b.secretId && a.key === b.key;

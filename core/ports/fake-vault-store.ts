@@ -1,0 +1,167 @@
+import type { AuditEntry } from "./audit-log.ts";
+import type { FakeDatabase } from "./fake-database.ts";
+import {
+  Conflict,
+  type DeliveryRecord,
+  type NewVersion,
+  type OutboxPosition,
+  type OutboxRow,
+  type PointerChange,
+  type SealedVersion,
+  type SecretIdentity,
+  type SecretLocation,
+  type SecretRecord,
+  type StoredPointer,
+  type VaultStore,
+  type Writer,
+} from "./vault-store.ts";
+
+interface Held {
+  record: SecretRecord;
+  mac: Buffer;
+  readonly versions: Map<number, { readonly sealed: SealedVersion; readonly createdAt: Date }>;
+}
+
+/** Secrets in memory, with the contract of the real store. */
+export class FakeVaultStore implements VaultStore {
+  readonly #database: FakeDatabase;
+  readonly #secrets = new Map<string, Held>();
+
+  constructor(database: FakeDatabase) {
+    this.#database = database;
+  }
+
+  async find(identity: SecretIdentity): Promise<StoredPointer | undefined> {
+    const held = this.#byIdentity(identity);
+    if (held === undefined) return undefined;
+    return { record: held.record, mac: held.mac, auditedGeneration: this.#database.auditedGeneration(held.record.id) };
+  }
+
+  async readVersion(id: string, version: number): Promise<SealedVersion | undefined> {
+    return this.#secrets.get(id)?.versions.get(version)?.sealed;
+  }
+
+  async listVersions(id: string) {
+    const versions = [...(this.#secrets.get(id)?.versions ?? [])];
+    return versions.map(([version, { createdAt }]) => ({ version, createdAt })).reverse();
+  }
+
+  async commitVersion(writer: Writer, next: NewVersion): Promise<void> {
+    this.#database.fence(writer);
+    const { id, identity, expected, generation, mac, sealed, lifecycle, audit } = next;
+    const before = expected === undefined ? undefined : this.#expect(id, expected);
+    if (expected === undefined && this.#byIdentity(identity) !== undefined) throw new Conflict(id);
+    const entries = sealed.entries.map(({ ciphertext: _, ...digest }) => digest);
+    const delivery = before?.record.delivery;
+    const record: SecretRecord = {
+      id,
+      identity,
+      state: "Active",
+      currentVersion: sealed.version,
+      generation,
+      lifecycle,
+      entries: entries.sort((a, b) => (a.key < b.key ? -1 : 1)),
+      ...(delivery === undefined ? {} : { delivery }),
+    };
+    const versions = before?.versions ?? new Map();
+    versions.set(sealed.version, { sealed, createdAt: new Date() });
+    this.#put({ record, mac, versions }, audit);
+  }
+
+  async changePointer(writer: Writer, change: PointerChange): Promise<void> {
+    this.#database.fence(writer);
+    const before = this.#expect(change.id, change.expected);
+    const { identity, entries, delivery } = before.record;
+    const record: SecretRecord = {
+      id: change.id,
+      identity,
+      state: change.state,
+      currentVersion: change.currentVersion,
+      generation: change.generation,
+      lifecycle: change.lifecycle,
+      entries,
+      ...(change.deletedAt === undefined ? {} : { deletedAt: change.deletedAt }),
+      ...(change.purgeAfter === undefined ? {} : { purgeAfter: change.purgeAfter }),
+      ...(delivery === undefined ? {} : { delivery }),
+    };
+    this.#put({ record, mac: change.mac, versions: before.versions }, change.audit);
+  }
+
+  async purge(writer: Writer, id: string, expected: bigint, audit: readonly AuditEntry[]): Promise<void> {
+    this.#database.fence(writer);
+    const { identity } = this.#expect(id, expected).record;
+    this.#secrets.delete(id);
+    this.#database.record(audit);
+    this.#database.changed(id, identity.namespace, identity.name);
+  }
+
+  async recordDelivery(
+    writer: Writer,
+    id: string,
+    delivery: DeliveryRecord | undefined,
+    audit: readonly AuditEntry[],
+  ): Promise<void> {
+    this.#database.fence(writer);
+    const held = this.#secrets.get(id);
+    if (held === undefined) throw new Conflict(id);
+    const { delivery: _, ...record } = held.record;
+    held.record = delivery === undefined ? record : { ...record, delivery };
+    this.#database.record(audit);
+  }
+
+  async locate(namespace: string, name: string): Promise<readonly SecretLocation[]> {
+    const named = this.records().filter(({ identity }) => identity.namespace === namespace && identity.name === name);
+    return named.map(locationOf);
+  }
+
+  async listLocations(after: string | undefined, limit: number): Promise<readonly SecretLocation[]> {
+    const following = this.records().filter(({ id }) => after === undefined || id > after);
+    return following.slice(0, limit).map(locationOf);
+  }
+
+  async listExpired(now: Date, limit: number) {
+    return this.records()
+      .filter(({ state, purgeAfter }) => state === "SoftDeleted" && purgeAfter !== undefined && purgeAfter <= now)
+      .slice(0, limit)
+      .map(({ id, generation, identity }) => ({ id, generation, identity }));
+  }
+
+  async readOutbox(after: OutboxPosition | undefined, limit: number): Promise<readonly OutboxRow[]> {
+    return this.#database.outbox.filter(({ position }) => position.id > (after?.id ?? 0n)).slice(0, limit);
+  }
+
+  /** All records, ordered by id. */
+  records(): readonly SecretRecord[] {
+    return [...this.#secrets.values()].map(({ record }) => record).sort((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  #byIdentity(identity: SecretIdentity): Held | undefined {
+    const text = identityText(identity);
+    return [...this.#secrets.values()].find(({ record }) => identityText(record.identity) === text);
+  }
+
+  #expect(id: string, generation: bigint): Held {
+    const held = this.#secrets.get(id);
+    if (held?.record.generation !== generation) throw new Conflict(id);
+    return held;
+  }
+
+  #put(held: Held, audit: readonly AuditEntry[]): void {
+    const { id, identity, currentVersion, lifecycle } = held.record;
+    for (const version of held.versions.keys()) {
+      if (version <= currentVersion - lifecycle.keepVersions) held.versions.delete(version);
+    }
+    this.#secrets.set(id, held);
+    this.#database.record(audit);
+    this.#database.changed(id, identity.namespace, identity.name);
+  }
+}
+
+const identityText = ({ project, environment, namespace, namespaceUid, name }: SecretIdentity): string =>
+  JSON.stringify([project, environment, namespace, namespaceUid, name]);
+
+function locationOf({ id, identity, state, lifecycle, delivery }: SecretRecord): SecretLocation {
+  if (delivery === undefined) return { id, identity, state, lifecycle };
+  const { secretName, uid, resourceVersion } = delivery;
+  return { id, identity, state, lifecycle, delivery: { secretName, uid, resourceVersion } };
+}

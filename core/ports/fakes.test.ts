@@ -1,0 +1,34 @@
+import { auditLogContract } from "./audit-log.contract.ts";
+import { FakeAuditLog } from "./fake-audit-log.ts";
+import { FakeDatabase } from "./fake-database.ts";
+import { FakeKeyStore } from "./fake-key-store.ts";
+import { FakeSyncStore } from "./fake-sync-store.ts";
+import { FakeVaultStore } from "./fake-vault-store.ts";
+import { keyStoreContract } from "./key-store.contract.ts";
+import { syncStoreContract } from "./sync-store.contract.ts";
+import { vaultStoreContract } from "./vault-store.contract.ts";
+
+describe("FakeVaultStore", () =>
+  vaultStoreContract(async () => {
+    const database = new FakeDatabase();
+    return { store: new FakeVaultStore(database), leadership: database, audit: new FakeAuditLog(database) };
+  }));
+
+describe("FakeAuditLog", () =>
+  auditLogContract(async () => {
+    const database = new FakeDatabase();
+    return { audit: new FakeAuditLog(database), leadership: database };
+  }));
+
+describe("FakeKeyStore", () =>
+  keyStoreContract(async () => {
+    const database = new FakeDatabase();
+    return { store: new FakeKeyStore(database), leadership: database };
+  }));
+
+describe("FakeSyncStore", () =>
+  syncStoreContract(async () => {
+    const database = new FakeDatabase();
+    const vault = new FakeVaultStore(database);
+    return { sync: new FakeSyncStore(database, vault), vault, leadership: database };
+  }));

@@ -1,0 +1,206 @@
+import { Fenced } from "../errors.ts";
+import type { AuditLog } from "./audit-log.ts";
+import type { Leadership } from "./leadership.ts";
+import { auditEntry, identity, nextVersion, softDeletion } from "./samples.ts";
+import { Conflict, type SecretIdentity, type SecretRecord, type VaultStore, type Writer } from "./vault-store.ts";
+
+export interface VaultStoreUnderTest {
+  readonly store: VaultStore;
+  readonly leadership: Leadership;
+  readonly audit: AuditLog;
+}
+
+/** What every vault store does. `start` gives an empty one. */
+export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): void {
+  let store: VaultStore;
+  let leadership: Leadership;
+  let audit: AuditLog;
+  let writer: Writer;
+
+  beforeEach(async () => {
+    ({ store, leadership, audit } = await start());
+    writer = { epoch: await leadership.acquireEpoch("contract") };
+  });
+
+  const find = async (of: SecretIdentity): Promise<SecretRecord> => {
+    const found = await store.find(of);
+    if (found === undefined) throw new Error("expected a stored secret");
+    return found.record;
+  };
+  const commit = async (of: SecretIdentity, seen?: SecretRecord, keep?: number): Promise<SecretRecord> => {
+    await store.commitVersion(writer, nextVersion(of, seen, keep));
+    return find(of);
+  };
+  const auditRows = async (): Promise<number> => {
+    const verdict = await audit.verify();
+    if (!verdict.ok) throw new Error(`audit record: ${verdict.fault}`);
+    return verdict.linked + verdict.unlinked;
+  };
+
+  test("a secret that was never stored is not found", async () => {
+    expect(await store.find(identity("absent"))).toBeUndefined();
+    expect(await store.readVersion("6f2b6b7e-5a53-4e0f-8a0e-1f1d0c9f3b55", 1)).toBeUndefined();
+  });
+
+  test("a version is read back as it was written", async () => {
+    const first = nextVersion(identity("one"));
+    await store.commitVersion(writer, first);
+    const found = await store.find(identity("one"));
+    const digests = first.sealed.entries.map(({ ciphertext: _, ...entry }) => entry);
+    expect(found).toEqual({
+      record: {
+        id: first.id,
+        identity: first.identity,
+        state: "Active",
+        currentVersion: 1,
+        generation: 1n,
+        lifecycle: first.lifecycle,
+        entries: digests,
+      },
+      mac: first.mac,
+      auditedGeneration: 1n,
+    });
+    expect(await store.readVersion(first.id, 1)).toEqual(first.sealed);
+  });
+
+  test("another namespace UID is another secret", async () => {
+    await commit(identity("one"));
+    expect(await store.find({ ...identity("one"), namespaceUid: "of-a-recreated-namespace" })).toBeUndefined();
+  });
+
+  test("versions beyond keepVersions go, the newest stay", async () => {
+    let record = await commit(identity("one"), undefined, 2);
+    for (let count = 0; count < 3; count += 1) record = await commit(identity("one"), record, 2);
+    const versions = await store.listVersions(record.id);
+    expect(versions.map(({ version }) => version)).toEqual([4, 3]);
+    expect(await store.readVersion(record.id, 2)).toBeUndefined();
+    expect((await store.readVersion(record.id, 4))?.entries.map(({ fingerprint }) => fingerprint)).toEqual(
+      record.entries.map(({ fingerprint }) => fingerprint),
+    );
+  });
+
+  test("of two writers that saw the same generation one wins and the other changes nothing", async () => {
+    const seen = await commit(identity("one"));
+    const before = await auditRows();
+    const outcomes = await Promise.allSettled([
+      store.commitVersion(writer, nextVersion(identity("one"), seen)),
+      store.commitVersion(writer, nextVersion(identity("one"), seen)),
+    ]);
+    expect(outcomes.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    expect(outcomes.find(({ status }) => status === "rejected")).toMatchObject({ reason: expect.any(Conflict) });
+    expect(await find(identity("one"))).toMatchObject({ currentVersion: 2, generation: 2n });
+    expect(await auditRows()).toBe(before + 1);
+  });
+
+  test("a first version for a secret that exists is a conflict", async () => {
+    await commit(identity("one"));
+    await expect(store.commitVersion(writer, nextVersion(identity("one")))).rejects.toThrow(Conflict);
+  });
+
+  test("a pointer moves to soft-deleted and back without a new version", async () => {
+    const seen = await commit(identity("one"));
+    const deletedAt = new Date("2026-03-01T10:00:00.123Z");
+    const purgeAfter = new Date("2026-03-02T10:00:00.456Z");
+    await store.changePointer(writer, softDeletion(seen, deletedAt, purgeAfter));
+    const deleted = await find(identity("one"));
+    expect(deleted).toMatchObject({ state: "SoftDeleted", currentVersion: 1, generation: 2n, deletedAt, purgeAfter });
+    const again = await commit(identity("one"), deleted);
+    expect(again).toMatchObject({ state: "Active", currentVersion: 2, generation: 3n });
+    expect(again).not.toHaveProperty("deletedAt");
+    await expect(store.changePointer(writer, softDeletion(seen, deletedAt, purgeAfter))).rejects.toThrow(Conflict);
+  });
+
+  test("only soft-deleted secrets whose time is over are listed as expired", async () => {
+    const late = await commit(identity("late"));
+    const early = await commit(identity("early"));
+    await commit(identity("active"));
+    const now = new Date("2026-03-02T00:00:00Z");
+    await store.changePointer(writer, softDeletion(late, now, new Date("2026-03-03T00:00:00Z")));
+    await store.changePointer(writer, softDeletion(early, now, now));
+    expect(await store.listExpired(now, 10)).toEqual([{ id: early.id, generation: 2n, identity: early.identity }]);
+  });
+
+  test("purging deletes every version and keeps the audit rows", async () => {
+    const seen = await commit(identity("one"), await commit(identity("one")));
+    const before = await auditRows();
+    await expect(store.purge(writer, seen.id, 1n, [])).rejects.toThrow(Conflict);
+    await store.purge(writer, seen.id, seen.generation, [auditEntry(seen.id, 3n, "SecretPurged")]);
+    expect(await store.find(identity("one"))).toBeUndefined();
+    expect(await store.listVersions(seen.id)).toEqual([]);
+    expect(await auditRows()).toBe(before + 1);
+    expect(await commit(identity("one"))).toMatchObject({ currentVersion: 1, generation: 1n });
+  });
+
+  test("a delivery is remembered without moving the pointer, and outlives a new version", async () => {
+    const seen = await commit(identity("one"));
+    const delivery = {
+      secretName: "one",
+      uid: "uid-of-core-secret",
+      resourceVersion: "17",
+      fingerprint: "f",
+      version: 1,
+      pendingRestarts: ["Deployment/api"],
+    };
+    await store.recordDelivery(writer, seen.id, delivery, [auditEntry(seen.id)]);
+    expect(await find(identity("one"))).toEqual({ ...seen, delivery });
+    expect(await commit(identity("one"), await find(identity("one")))).toMatchObject({ delivery });
+    await store.recordDelivery(writer, seen.id, undefined, []);
+    expect(await find(identity("one"))).not.toHaveProperty("delivery");
+    await expect(store.recordDelivery(writer, "6f2b6b7e-5a53-4e0f-8a0e-1f1d0c9f3b55", delivery, [])).rejects.toThrow(
+      Conflict,
+    );
+  });
+
+  test("locations come in pages, and by name whatever the project", async () => {
+    for (const name of ["a", "b", "c"]) await commit(identity(name));
+    await commit({ ...identity("a"), project: "other" });
+    const first = await store.listLocations(undefined, 3);
+    const rest = await store.listLocations(first.at(-1)?.id, 3);
+    expect([first.length, rest.length]).toEqual([3, 1]);
+    const ids = [...first, ...rest].map(({ id }) => id);
+    expect(new Set(ids).size).toBe(4);
+    const located = await store.locate("payments-staging", "a");
+    expect(located.map(({ identity: { project } }) => project).sort()).toEqual(["other", "payments"]);
+    expect(await store.locate("elsewhere", "a")).toEqual([]);
+  });
+
+  test("every change of a secret is in the outbox once, in order", async () => {
+    const one = await commit(identity("one"));
+    await commit(identity("two"));
+    await store.changePointer(writer, softDeletion(one, new Date(), new Date()));
+    const rows = await store.readOutbox(undefined, 10);
+    expect(rows.map(({ name }) => name)).toEqual(["one", "two", "one"]);
+    const [, second] = rows;
+    expect((await store.readOutbox(second?.position, 10)).map(({ name }) => name)).toEqual(["one"]);
+    expect(await store.readOutbox(rows.at(-1)?.position, 10)).toEqual([]);
+    expect(await store.readOutbox(undefined, 2)).toHaveLength(2);
+  });
+
+  test("a stale writer changes nothing, by no method", async () => {
+    const seen = await commit(identity("one"));
+    await leadership.acquireEpoch("another");
+    const before = [await store.find(identity("one")), await auditRows(), await store.readOutbox(undefined, 100)];
+    const delivery = {
+      secretName: "x",
+      uid: "",
+      resourceVersion: "",
+      fingerprint: "",
+      version: 1,
+      pendingRestarts: [],
+    };
+    const attempts = [
+      store.commitVersion(writer, nextVersion(identity("one"), seen)),
+      store.commitVersion(writer, nextVersion(identity("new"))),
+      store.changePointer(writer, softDeletion(seen, new Date(), new Date())),
+      store.purge(writer, seen.id, seen.generation, []),
+      store.recordDelivery(writer, seen.id, delivery, [auditEntry(seen.id)]),
+    ];
+    for (const attempt of await Promise.allSettled(attempts)) {
+      expect(attempt).toMatchObject({ status: "rejected", reason: expect.any(Fenced) });
+    }
+    expect([await store.find(identity("one")), await auditRows(), await store.readOutbox(undefined, 100)]).toEqual(
+      before,
+    );
+    expect(await store.find(identity("new"))).toBeUndefined();
+  });
+}

@@ -1,0 +1,115 @@
+import { createSecretKey, randomBytes } from "node:crypto";
+import { FakeDatabase } from "../ports/fake-database.ts";
+import { FakeKeyStore } from "../ports/fake-key-store.ts";
+import type { RootKey } from "../ports/key-store.ts";
+import type { Writer } from "../ports/vault-store.ts";
+import { open, seal } from "./envelope.ts";
+import { KeyRing } from "./keyring.ts";
+import { MOST_USES, WrappingKey } from "./wrapping-key.ts";
+
+function rootKey(id = "root"): RootKey {
+  const key = createSecretKey(randomBytes(32));
+  return {
+    id,
+    wrap: async (plaintext, context) => seal(key, plaintext, context),
+    unwrap: async (wrapped, context) => {
+      const plaintext = open(key, wrapped, context);
+      if (plaintext === undefined) throw new Error("not the key that wrapped");
+      return plaintext;
+    },
+  };
+}
+
+let database: FakeDatabase;
+let store: FakeKeyStore;
+let writer: Writer;
+const root = rootKey();
+
+beforeEach(() => {
+  database = new FakeDatabase();
+  store = new FakeKeyStore(database);
+});
+const lead = async () => {
+  writer = { epoch: await database.acquireEpoch("test") };
+};
+
+test("keys are made once and found again after a restart", async () => {
+  const first = await KeyRing.open(store, root);
+  expect(first.created.map(({ subject }) => subject.name)).toEqual(["Installation", "Audit"]);
+  await lead();
+  const made = await first.project(writer, "payments");
+  const second = await KeyRing.open(store, root);
+  expect(second.created).toEqual([]);
+  const found = await second.project(writer, "payments");
+  expect(found.current.id).toBe(made.current.id);
+  expect(found.pointer.equals(made.pointer)).toBe(true);
+  expect(found.fingerprint.equals(made.fingerprint)).toBe(true);
+  expect(found.byId(made.current.id).equals(made.byId(made.current.id))).toBe(true);
+  expect(second.auditKey.equals(first.auditKey)).toBe(true);
+  const keys = [made.pointer, made.fingerprint, made.byId(made.current.id), first.auditKey].map((key) =>
+    key.export().toString("hex"),
+  );
+  expect(new Set(keys).size).toBe(4);
+});
+
+test("replicas that start at once end with the same keys", async () => {
+  const rings = await Promise.all(Array.from({ length: 5 }, () => KeyRing.open(store, root)));
+  await lead();
+  const projects = await Promise.all(rings.map((ring) => ring.project(writer, "payments")));
+  expect(new Set(projects.map(({ current }) => current.id)).size).toBe(1);
+  expect(new Set(rings.map(({ auditKey }) => auditKey.export().toString("hex"))).size).toBe(1);
+  expect(rings.flatMap(({ created }) => created)).toHaveLength(2);
+});
+
+test("a project without keys has none until something is written", async () => {
+  const ring = await KeyRing.open(store, root);
+  await lead();
+  expect(await ring.existingProject("payments")).toBeUndefined();
+  await ring.project(writer, "payments");
+  expect(await ring.existingProject("payments")).toBeDefined();
+});
+
+test("many first uses at once make one set of keys, on record once each", async () => {
+  const ring = await KeyRing.open(store, root);
+  await lead();
+  const made = await Promise.all(Array.from({ length: 20 }, () => ring.project(writer, "payments")));
+  expect(new Set(made.map(({ current }) => current.id)).size).toBe(1);
+  expect(database.audit.filter(({ entry }) => entry.action === "KeyCreated")).toHaveLength(3);
+});
+
+test("a failed creation is not remembered", async () => {
+  const ring = await KeyRing.open(store, root);
+  await lead();
+  await expect(ring.project({ epoch: 99n }, "payments")).rejects.toThrow("epoch 99 is over");
+  expect(await ring.project(writer, "payments")).toBeDefined();
+});
+
+test("another root key is named, with what to check", async () => {
+  await KeyRing.open(store, root);
+  const opening = KeyRing.open(store, rootKey("another"));
+  await expect(opening).rejects.toMatchObject({ code: "KeyUnavailable" });
+  await expect(opening).rejects.toThrow(/wrapped by root key root, but the configured one is another; check/);
+});
+
+test("a key refuses to wrap more often than AES-GCM allows, and counts over restarts", async () => {
+  await KeyRing.open(store, root);
+  await lead();
+  const [installation] = await store.load("Installation", "");
+  if (installation === undefined) throw new Error("expected an installation key");
+  const key = createSecretKey(randomBytes(32));
+  const context = Buffer.from("context");
+  const wrapped = await new WrappingKey(installation.id, key, store).wrap(writer, Buffer.from("k"), context);
+  expect(open(key, wrapped, context)).toEqual(Buffer.from("k"));
+  await store.reserveUses(writer, installation.id, Number(MOST_USES) - 3 * 65_536);
+  const last = new WrappingKey(installation.id, key, store);
+  await Promise.all(Array.from({ length: 10 }, () => last.wrap(writer, Buffer.from("k"), context)));
+  await expect(
+    new WrappingKey(installation.id, key, store).wrap(writer, Buffer.from("k"), context),
+  ).rejects.toMatchObject({ code: "KeyUnavailable" });
+});
+
+test("keys do not print", async () => {
+  const ring = await KeyRing.open(store, root);
+  expect(JSON.stringify(ring)).not.toContain(ring.auditKey.export().toString("base64"));
+  expect(JSON.stringify(ring.auditKey)).toBe("{}");
+});

@@ -1,0 +1,247 @@
+import { createSecretKey, type KeyObject, randomBytes, randomUUID } from "node:crypto";
+import { Fenced, Unavailable } from "../errors.ts";
+import { failpoint } from "../failpoints.ts";
+import type { AuditEntry } from "../ports/audit-log.ts";
+import type { KeyPurpose, KeyStore, RootKey, WrappedKey } from "../ports/key-store.ts";
+import type { Writer } from "../ports/vault-store.ts";
+import { KEY_BYTES, keyContext, openOrTampered } from "./envelope.ts";
+import { WrappingKey } from "./wrapping-key.ts";
+
+/** Keys of one project, unwrapped. */
+export interface ProjectKeys {
+  /** Of the key that wraps new data keys; from 1. */
+  readonly version: number;
+  /** Wraps new data keys. */
+  readonly current: WrappingKey;
+  readonly fingerprint: KeyObject;
+  readonly pointer: KeyObject;
+  /** A version of the project key, for data keys that it wrapped. */
+  byId(id: string): KeyObject;
+}
+
+/** Before anybody led: the installation's own keys are made by whichever replica starts first. */
+const BEFORE_LEADERSHIP: Writer = { epoch: 0n };
+
+/**
+ * Root key -> installation key -> project keys. Each key is made on first use; of replicas that do so at once, the store
+ * lets one win and the others use the winner's. Unwrapped keys stay in memory as KeyObjects, which do not print.
+ */
+export class KeyRing {
+  readonly installationId: string;
+  /** Authenticates audit rows. */
+  readonly auditKey: KeyObject;
+  /** What must be told to the audit record about keys that this start made, once it can be written. */
+  readonly created: readonly AuditEntry[];
+  readonly #store: KeyStore;
+  readonly #installation: WrappingKey;
+  readonly #projects = new Map<string, Promise<ProjectKeys | undefined>>();
+
+  private constructor(
+    store: KeyStore,
+    installationId: string,
+    installation: WrappingKey,
+    auditKey: KeyObject,
+    created: readonly AuditEntry[],
+  ) {
+    this.#store = store;
+    this.installationId = installationId;
+    this.#installation = installation;
+    this.auditKey = auditKey;
+    this.created = created;
+  }
+
+  /** Throws `Unavailable("KeyUnavailable")` when the root key is not the one that the installation was made with. */
+  static async open(store: KeyStore, root: RootKey): Promise<KeyRing> {
+    const installationId = await store.installationId();
+    const created: AuditEntry[] = [];
+
+    const keyOfInstallation = async (): Promise<WrappingKey> => {
+      const stored = await findOrInsert(store, "Installation", created, async (key) =>
+        root.wrap(key.material, keyContext(installationId, { ...key, wrappedBy: root.id })).then((wrapped) => ({
+          wrappedBy: root.id,
+          wrapped,
+        })),
+      );
+      if (stored.wrappedBy !== root.id) {
+        throw new Unavailable(
+          "KeyUnavailable",
+          `the installation's key was wrapped by root key ${stored.wrappedBy}, but the configured one is ${root.id}; ` +
+            "check that the root key file or passphrase is the one this database was set up with",
+        );
+      }
+      const material = await root.unwrap(stored.wrapped, keyContext(installationId, stored));
+      return new WrappingKey(stored.id, importKey(material), store);
+    };
+
+    const installation = await keyOfInstallation();
+    const audit = await findOrInsert(store, "Audit", created, async (key) => ({
+      wrappedBy: installation.id,
+      wrapped: await installation.wrap(
+        BEFORE_LEADERSHIP,
+        key.material,
+        keyContext(installationId, { ...key, wrappedBy: installation.id }),
+      ),
+    }));
+    const auditKey = unwrapKey(installation, installationId, audit);
+    return new KeyRing(store, installationId, installation, auditKey, created);
+  }
+
+  /** The project's keys, made where they do not exist yet. */
+  async project(writer: Writer, project: string): Promise<ProjectKeys> {
+    const existing = await this.existingProject(project);
+    if (existing !== undefined) return existing;
+    const creating = this.#cached(project, () => this.#createProject(writer, project));
+    return creating as Promise<ProjectKeys>;
+  }
+
+  /** The project's keys; undefined when nothing was ever stored for it. */
+  async existingProject(project: string): Promise<ProjectKeys | undefined> {
+    const cached = await this.#projects.get(project);
+    return cached ?? this.#cached(project, () => this.#loadProject(project));
+  }
+
+  /** One load or creation at a time for each project, remembered only when it came to something. */
+  #cached(project: string, make: () => Promise<ProjectKeys | undefined>): Promise<ProjectKeys | undefined> {
+    const making = make().then(
+      (keys) => {
+        if (keys === undefined && this.#projects.get(project) === making) this.#projects.delete(project);
+        return keys;
+      },
+      (error: unknown) => {
+        if (this.#projects.get(project) === making) this.#projects.delete(project);
+        throw error;
+      },
+    );
+    this.#projects.set(project, making);
+    return making;
+  }
+
+  async #loadProject(project: string): Promise<ProjectKeys | undefined> {
+    const [[fingerprint], [pointer]] = await Promise.all([
+      this.#store.load("Fingerprint", project),
+      this.#store.load("Pointer", project),
+    ]);
+    if (fingerprint === undefined || pointer === undefined) return undefined;
+    // Read after the other two, as it was made before them: else a project that is just being made looks as if it had
+    // lost its key.
+    const versions = await this.#store.load("Project", project);
+    return this.#unwrapProject(versions, fingerprint, pointer);
+  }
+
+  async #createProject(writer: Writer, project: string): Promise<ProjectKeys> {
+    // The project key is first: whoever sees the other two also sees it.
+    const version = await this.#insert(writer, "Project", project);
+    const fingerprint = await this.#insert(writer, "Fingerprint", project);
+    const pointer = await this.#insert(writer, "Pointer", project);
+    return this.#unwrapProject([version], fingerprint, pointer);
+  }
+
+  #unwrapProject(versions: readonly WrappedKey[], fingerprint: WrappedKey, pointer: WrappedKey): ProjectKeys {
+    const unwrapped = new Map(versions.map((key) => [key.id, unwrapKey(this.#installation, this.installationId, key)]));
+    const newest = versions.reduce<WrappedKey | undefined>(
+      (best, key) => (best === undefined || key.version > best.version ? key : best),
+      undefined,
+    );
+    const newestKey = newest === undefined ? undefined : unwrapped.get(newest.id);
+    if (newest === undefined || newestKey === undefined) {
+      throw new Unavailable("TamperDetected", `project ${fingerprint.scope} has lost its project key; see the runbook`);
+    }
+    return {
+      version: newest.version,
+      current: new WrappingKey(newest.id, newestKey, this.#store),
+      fingerprint: unwrapKey(this.#installation, this.installationId, fingerprint),
+      pointer: unwrapKey(this.#installation, this.installationId, pointer),
+      byId: (id) => {
+        const key = unwrapped.get(id);
+        if (key === undefined) {
+          throw new Unavailable("TamperDetected", `project ${fingerprint.scope} has no key ${id}; see the runbook`);
+        }
+        return key;
+      },
+    };
+  }
+
+  async #insert(writer: Writer, purpose: KeyPurpose, scope: string): Promise<WrappedKey> {
+    const [existing] = await this.#store.load(purpose, scope);
+    if (existing !== undefined) return existing;
+    const key = { ...newKey(purpose, scope), wrappedBy: this.#installation.id };
+    const context = keyContext(this.installationId, key);
+    const wrapped = await this.#installation.wrap(writer, key.material, context);
+    key.material.fill(0);
+    const inserted = await this.#store.insert(writer, stored(key, key.wrappedBy, wrapped), [keyCreated(key)]);
+    failpoint("keyring.afterKey");
+    return inserted;
+  }
+}
+
+interface NewKey {
+  readonly id: string;
+  readonly purpose: KeyPurpose;
+  readonly scope: string;
+  readonly version: number;
+  readonly material: Buffer;
+}
+
+const newKey = (purpose: KeyPurpose, scope: string): NewKey => ({
+  id: randomUUID(),
+  purpose,
+  scope,
+  version: 1,
+  material: randomBytes(KEY_BYTES),
+});
+
+const stored = ({ id, purpose, scope, version }: NewKey, wrappedBy: string, wrapped: Buffer): WrappedKey => ({
+  id,
+  purpose,
+  scope,
+  version,
+  wrappedBy,
+  wrapped,
+  createdAt: new Date(),
+});
+
+const keyCreated = ({ id, purpose, scope, version }: NewKey): AuditEntry => ({
+  action: "KeyCreated",
+  actor: { kind: "Controller", name: "keyring" },
+  subject: { kind: "Key", id, name: scope === "" ? purpose : `${purpose} ${scope}` },
+  outcome: "Success",
+  details: { purpose, version },
+});
+
+/** The key of the installation with this purpose. Another replica may make it, and even lead, meanwhile. */
+async function findOrInsert(
+  store: KeyStore,
+  purpose: KeyPurpose,
+  created: AuditEntry[],
+  wrap: (key: NewKey) => Promise<Pick<WrappedKey, "wrappedBy" | "wrapped">>,
+): Promise<WrappedKey> {
+  const [existing] = await store.load(purpose, "");
+  if (existing !== undefined) return existing;
+  const key = newKey(purpose, "");
+  try {
+    const { wrappedBy, wrapped } = await wrap(key);
+    const standing = await store.insert(BEFORE_LEADERSHIP, stored(key, wrappedBy, wrapped), []);
+    if (standing.id === key.id) created.push(keyCreated(key));
+    return standing;
+  } catch (error) {
+    if (!(error instanceof Fenced)) throw error;
+    const [theirs] = await store.load(purpose, "");
+    if (theirs === undefined) {
+      throw new Unavailable("KeyUnavailable", `the installation has no ${purpose} key although it was led before`);
+    }
+    return theirs;
+  } finally {
+    key.material.fill(0);
+  }
+}
+
+function unwrapKey(wrappedBy: WrappingKey, installationId: string, key: WrappedKey): KeyObject {
+  const name = `${key.purpose} key ${key.id}`;
+  return importKey(openOrTampered(wrappedBy.key, key.wrapped, keyContext(installationId, key), name));
+}
+
+function importKey(material: Buffer): KeyObject {
+  const key = createSecretKey(material);
+  material.fill(0);
+  return key;
+}

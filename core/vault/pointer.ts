@@ -1,0 +1,65 @@
+import { createHmac, type KeyObject, timingSafeEqual } from "node:crypto";
+import { encodeFields } from "../canonical.ts";
+import { Unavailable } from "../errors.ts";
+import type { Lifecycle, SecretIdentity, SecretRecord, SecretState, StoredPointer } from "../ports/vault-store.ts";
+
+/** The row that says which version is current, as far as its MAC covers it. */
+export interface Pointer {
+  readonly id: string;
+  readonly identity: SecretIdentity;
+  readonly state: SecretState;
+  readonly currentVersion: number;
+  readonly generation: bigint;
+  readonly deletedAt?: Date;
+  readonly purgeAfter?: Date;
+  readonly lifecycle: Lifecycle;
+}
+
+/** HMAC-SHA-256 over the whole pointer, 32 bytes. */
+export function pointerMac(key: KeyObject, installationId: string, pointer: Pointer): Buffer {
+  const { identity, lifecycle } = pointer;
+  return createHmac("sha256", key)
+    .update(
+      encodeFields("mazevault pointer", [
+        installationId,
+        pointer.id,
+        identity.project,
+        identity.environment,
+        identity.namespace,
+        identity.namespaceUid,
+        identity.name,
+        pointer.state,
+        pointer.currentVersion,
+        pointer.generation,
+        pointer.deletedAt,
+        pointer.purgeAfter,
+        lifecycle.deletionPolicy,
+        lifecycle.softDeleteMs,
+        lifecycle.keepVersions,
+      ]),
+    )
+    .digest();
+}
+
+/**
+ * The record, once its MAC and its age are judged: an old row put back carries a valid MAC, but a generation below what
+ * the audit rows say.
+ */
+export function verifiedRecord(key: KeyObject, installationId: string, stored: StoredPointer): SecretRecord {
+  const { record, mac, auditedGeneration } = stored;
+  const name = `secret ${record.identity.namespace}/${record.identity.name}`;
+  const expected = pointerMac(key, installationId, record);
+  if (mac.length !== expected.length || !timingSafeEqual(mac, expected)) {
+    throw new Unavailable("TamperDetected", `the pointer of ${name} does not match its MAC; see the runbook`);
+  }
+  if (record.generation !== auditedGeneration) {
+    throw new Unavailable(
+      "TamperDetected",
+      `the pointer of ${name} has generation ${record.generation}, the audit record says ${auditedGeneration}; see the runbook`,
+    );
+  }
+  return record;
+}
+
+export const sameLifecycle = (a: Lifecycle, b: Lifecycle): boolean =>
+  a.deletionPolicy === b.deletionPolicy && a.softDeleteMs === b.softDeleteMs && a.keepVersions === b.keepVersions;

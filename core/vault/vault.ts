@@ -1,0 +1,356 @@
+import { randomUUID } from "node:crypto";
+import type { SecretEntry } from "../../crds/secret.ts";
+import { Fenced, Unavailable } from "../errors.ts";
+import type { Actor, AuditAction, AuditEntry, AuditLog } from "../ports/audit-log.ts";
+import {
+  Conflict,
+  type Lifecycle,
+  type SealedVersion,
+  type SecretIdentity,
+  type SecretRecord,
+  type SecretState,
+  type VaultStore,
+  type Writer,
+} from "../ports/vault-store.ts";
+import type { Sensitive } from "../sensitive.ts";
+import { Digester } from "./fingerprint.ts";
+import type { KeyRing, ProjectKeys } from "./keyring.ts";
+import { makeEntries } from "./material.ts";
+import { type Pointer, pointerMac, sameLifecycle, verifiedRecord } from "./pointer.ts";
+import { planVersion } from "./recipe.ts";
+import { openVersion, sealVersion } from "./version.ts";
+
+export interface StoreRequest {
+  readonly identity: SecretIdentity;
+  /** What `describe` returned; the write is conditional on its generation. */
+  readonly seen: SecretRecord | undefined;
+  readonly entries: readonly SecretEntry[];
+  /** Values of the entries with a secretRef, by entry key. */
+  readonly sources: ReadonlyMap<string, Sensitive>;
+  readonly lifecycle: Lifecycle;
+  readonly actor: Actor;
+}
+
+export interface Stored {
+  readonly record: SecretRecord;
+  /** Whether there is a new version. */
+  readonly created: boolean;
+  /** Keys whose value was made anew. */
+  readonly changedKeys: readonly string[];
+}
+
+export interface OpenOptions {
+  /** The current version when absent. */
+  readonly version?: number;
+  /** All entries when absent. */
+  readonly keys?: readonly string[];
+  readonly actor: Actor;
+  /** Why it is read, for the audit record: `Delivery`, `Push`. */
+  readonly purpose: string;
+}
+
+export interface Opened {
+  readonly version: number;
+  readonly values: ReadonlyMap<string, Sensitive>;
+}
+
+/**
+ * The vault: encrypted, immutable versions of secrets, and the pointer to the current one.
+ *
+ * Errors, common to all methods: `Conflict` when somebody else moved the pointer since it was read; `Fenced`;
+ * `Unavailable` with DatabaseUnavailable, KeyUnavailable, TamperDetected.
+ */
+export class Vault {
+  readonly #store: VaultStore;
+  readonly #keys: KeyRing;
+  readonly #audit: AuditLog;
+  readonly #now: () => Date;
+
+  constructor(parts: {
+    readonly store: VaultStore;
+    readonly keys: KeyRing;
+    readonly audit: AuditLog;
+    readonly now?: () => Date;
+  }) {
+    this.#store = parts.store;
+    this.#keys = parts.keys;
+    this.#audit = parts.audit;
+    this.#now = parts.now ?? (() => new Date());
+  }
+
+  /** Makes the project's keys on first use, else unwraps them; resolves with the version of the project key in use. */
+  async prepareProject(writer: Writer, project: string): Promise<number> {
+    return (await this.#keys.project(writer, project)).version;
+  }
+
+  /** Keyed digests bound to this secret, to decide with and to recognise what was delivered. */
+  async digester(writer: Writer, identity: SecretIdentity): Promise<Digester> {
+    return this.#digester(await this.#keys.project(writer, identity.project), identity);
+  }
+
+  /** The record, its MAC and its age verified; undefined when the secret was never stored or is purged. */
+  async describe(identity: SecretIdentity): Promise<SecretRecord | undefined> {
+    const found = await this.#store.find(identity);
+    if (found === undefined) return undefined;
+    const keys = await this.#existingKeys(identity);
+    return verifiedRecord(keys.pointer, this.#keys.installationId, found);
+  }
+
+  /**
+   * Makes a new version when an entry changed, recovers a secret that is not Active, records a changed lifecycle; all in
+   * one transaction, and nothing at all when nothing changed.
+   *
+   * @throws Stalled TemplateInvalid, TemplateCycle, ValueInvalid; Waiting SourceNotFound
+   */
+  async store(writer: Writer, request: StoreRequest): Promise<Stored> {
+    const { identity, seen, entries, sources, lifecycle, actor } = request;
+    const keys = await this.#keys.project(writer, identity.project);
+    const digester = this.#digester(keys, identity);
+    const fingerprints = new Map([...sources].map(([key, value]) => [key, digester.fingerprint(key, value)]));
+    const plan = planVersion(digester, entries, seen?.entries ?? [], fingerprints);
+    if (plan.kind === "Changed") {
+      const made = new Set(plan.made);
+      return { record: await this.#commit(writer, keys, request, made), created: true, changedKeys: plan.made };
+    }
+    if (seen === undefined) throw new RangeError("a secret needs at least one entry");
+    return { record: await this.#settle(writer, seen, lifecycle, actor), created: false, changedKeys: [] };
+  }
+
+  /** Decrypts a version of a record that `describe` or `store` returned. The read is on record before this resolves. */
+  async open(record: SecretRecord, options: OpenOptions): Promise<Opened> {
+    const { identity } = record;
+    const version = options.version ?? record.currentVersion;
+    const keys = await this.#existingKeys(identity);
+    const sealed = await this.#readVersion(record, version);
+    const values = openVersion(keys, this.#keys.installationId, identity, sealed, options.keys);
+    const read = this.#entry("SecretRead", record, options.actor, {
+      version,
+      purpose: options.purpose,
+      keys: [...values.keys()].join(","),
+    });
+    try {
+      await this.#audit.append([read]);
+    } catch (error) {
+      for (const value of values.values()) value.dispose();
+      throw error;
+    }
+    return { version, values };
+  }
+
+  /** It can be recovered until `lifecycle.softDeleteMs` from now have passed. */
+  async softDelete(writer: Writer, record: SecretRecord, actor: Actor): Promise<SecretRecord> {
+    const deletedAt = this.#now();
+    const purgeAfter = new Date(deletedAt.getTime() + record.lifecycle.softDeleteMs);
+    return this.#move(writer, record, { ...active(record), state: "SoftDeleted", deletedAt, purgeAfter }, actor, [
+      "SecretSoftDeleted",
+    ]);
+  }
+
+  /** The object is gone, and everything stays. */
+  async retain(writer: Writer, record: SecretRecord, actor: Actor): Promise<SecretRecord> {
+    return this.#move(writer, record, { ...active(record), state: "Retained", deletedAt: this.#now() }, actor, [
+      "SecretRetained",
+    ]);
+  }
+
+  /** Makes a soft-deleted or retained secret Active again, its current version as it was. */
+  async recover(writer: Writer, record: SecretRecord, actor: Actor): Promise<SecretRecord> {
+    return this.#settle(writer, record, record.lifecycle, actor);
+  }
+
+  /** Deletes all versions for good; only the audit rows stay. */
+  async purge(writer: Writer, record: SecretRecord, actor: Actor): Promise<void> {
+    const next = { ...record, generation: record.generation + 1n };
+    await this.#store.purge(writer, record.id, record.generation, [this.#entry("SecretPurged", next, actor, {})]);
+  }
+
+  /**
+   * Purges soft-deleted secrets whose time is over, looking at no more than `limit`; returns how many. One that cannot
+   * be purged does not hold up the others: its error is thrown when all had their turn.
+   */
+  async purgeExpired(writer: Writer, actor: Actor, limit: number): Promise<number> {
+    const now = this.#now();
+    const failures: unknown[] = [];
+    let purged = 0;
+    for (const { identity } of await this.#store.listExpired(now, limit)) {
+      try {
+        // The list is not authenticated: what is deleted for good is judged by the verified record.
+        const record = await this.describe(identity);
+        if (record?.state !== "SoftDeleted" || record.purgeAfter === undefined || record.purgeAfter > now) continue;
+        await this.purge(writer, record, actor);
+        purged += 1;
+      } catch (error) {
+        if (error instanceof Fenced) throw error;
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+    return purged;
+  }
+
+  async #commit(
+    writer: Writer,
+    keys: ProjectKeys,
+    { identity, seen, entries, sources, lifecycle, actor }: StoreRequest,
+    made: ReadonlySet<string>,
+  ): Promise<SecretRecord> {
+    const kept = await this.#keptValues(keys, seen, entries, made);
+    const version = (seen?.currentVersion ?? 0) + 1;
+    const material = makeEntries(this.#digester(keys, identity), entries, sources, kept);
+    const given = new Set(sources.values());
+    try {
+      const sealed = await sealVersion(writer, keys, this.#keys.installationId, identity, version, material);
+      const record: SecretRecord = {
+        ...(seen?.delivery === undefined ? {} : { delivery: seen.delivery }),
+        id: seen?.id ?? randomUUID(),
+        identity,
+        state: "Active",
+        currentVersion: version,
+        generation: (seen?.generation ?? 0n) + 1n,
+        lifecycle,
+        entries: sealed.entries.map(({ key, recipe, fingerprint }) => ({ key, recipe, fingerprint })),
+      };
+      const audit = [
+        this.#entry("SecretVersionCreated", record, actor, { version, made: [...made].sort().join(",") }),
+        ...(seen === undefined || seen.state === "Active"
+          ? []
+          : [this.#entry("SecretRecovered", record, actor, { version })]),
+        ...this.#expiry(seen, record, actor),
+      ];
+      const { id, generation } = record;
+      const mac = pointerMac(keys.pointer, this.#keys.installationId, record);
+      const expected = seen?.generation;
+      await this.#store.commitVersion(writer, { id, identity, expected, generation, mac, sealed, lifecycle, audit });
+      return record;
+    } finally {
+      for (const { value } of material) if (!given.has(value)) value.dispose();
+    }
+  }
+
+  /** Values that only the current version knows: generated ones and rendered ones that stay as they are. */
+  async #keptValues(
+    keys: ProjectKeys,
+    seen: SecretRecord | undefined,
+    entries: readonly SecretEntry[],
+    made: ReadonlySet<string>,
+  ): Promise<ReadonlyMap<string, Sensitive>> {
+    const wanted = entries.filter(
+      ({ key, generate, template }) => !made.has(key) && (generate !== undefined || template !== undefined),
+    );
+    if (seen === undefined || wanted.length === 0) return new Map();
+    const sealed = await this.#readVersion(seen, seen.currentVersion);
+    const names = wanted.map(({ key }) => key);
+    return openVersion(keys, this.#keys.installationId, seen.identity, sealed, names);
+  }
+
+  /** Brings state and lifecycle to what they should be without a new version. */
+  async #settle(writer: Writer, seen: SecretRecord, lifecycle: Lifecycle, actor: Actor): Promise<SecretRecord> {
+    const actions: AuditAction[] = [];
+    if (seen.state !== "Active") actions.push("SecretRecovered");
+    if (!sameLifecycle(seen.lifecycle, lifecycle)) actions.push("SecretLifecycleChanged");
+    if (actions.length === 0) return seen;
+    return this.#move(writer, seen, { ...active(seen), lifecycle }, actor, actions);
+  }
+
+  async #move(
+    writer: Writer,
+    seen: SecretRecord,
+    wanted: SecretRecord,
+    actor: Actor,
+    actions: readonly AuditAction[],
+  ): Promise<SecretRecord> {
+    const keys = await this.#existingKeys(seen.identity);
+    const record = { ...wanted, generation: seen.generation + 1n };
+    const details = { state: record.state, version: record.currentVersion };
+    const audit = [
+      ...actions.map((action) => this.#entry(action, record, actor, details)),
+      ...this.#expiry(seen, record, actor),
+    ];
+    const mac = pointerMac(keys.pointer, this.#keys.installationId, record);
+    await this.#store.changePointer(writer, { ...pointerOf(record), expected: seen.generation, mac, audit });
+    return record;
+  }
+
+  /** One row for the versions that the store deletes along with this change. */
+  #expiry(before: SecretRecord | undefined, after: SecretRecord, actor: Actor): readonly AuditEntry[] {
+    const oldestKept = (record: SecretRecord) => Math.max(1, record.currentVersion - record.lifecycle.keepVersions + 1);
+    const through = oldestKept(after) - 1;
+    if (before === undefined || through < oldestKept(before)) return [];
+    return [this.#entry("SecretVersionExpired", after, actor, { from: oldestKept(before), through })];
+  }
+
+  async #readVersion(record: SecretRecord, version: number): Promise<SealedVersion> {
+    const sealed = await this.#store.readVersion(record.id, version);
+    if (sealed !== undefined && (version !== record.currentVersion || sameEntries(record, sealed))) return sealed;
+    const name = `version ${version} of secret ${record.identity.namespace}/${record.identity.name}`;
+    if (version !== record.currentVersion) throw new Unavailable("SecretNotStored", `${name} is no longer kept`);
+    const now = await this.describe(record.identity);
+    if (now?.generation !== record.generation) throw new Conflict(record.id);
+    throw new Unavailable("TamperDetected", `${name} has lost or exchanged entries; see the runbook`);
+  }
+
+  async #existingKeys({ project }: SecretIdentity): Promise<ProjectKeys> {
+    const keys = await this.#keys.existingProject(project);
+    if (keys === undefined) {
+      throw new Unavailable("TamperDetected", `the keys of project ${project} are gone although it has secrets`);
+    }
+    return keys;
+  }
+
+  #digester(keys: ProjectKeys, identity: SecretIdentity): Digester {
+    return new Digester(keys.fingerprint, this.#keys.installationId, identity);
+  }
+
+  #entry(
+    action: AuditAction,
+    { id, identity, generation }: SecretRecord,
+    actor: Actor,
+    details: AuditEntry["details"],
+  ): AuditEntry {
+    const { project, environment, namespace, name } = identity;
+    // A read does not move the pointer, so it says nothing about the generation.
+    const anchored = action === "SecretRead" ? {} : { generation };
+    return {
+      action,
+      actor,
+      subject: { kind: "Secret", id, ...anchored, name: `${namespace}/${name}` },
+      outcome: "Success",
+      details: { project, environment, ...details },
+    };
+  }
+}
+
+function active({ deletedAt: _, purgeAfter: __, ...record }: SecretRecord): SecretRecord {
+  return { ...record, state: "Active" satisfies SecretState };
+}
+
+function pointerOf({
+  id,
+  identity,
+  state,
+  currentVersion,
+  generation,
+  deletedAt,
+  purgeAfter,
+  lifecycle,
+}: SecretRecord) {
+  return {
+    id,
+    identity,
+    state,
+    currentVersion,
+    generation,
+    lifecycle,
+    ...(deletedAt === undefined ? {} : { deletedAt }),
+    ...(purgeAfter === undefined ? {} : { purgeAfter }),
+  } satisfies Pointer;
+}
+
+/** The digests that came with the pointer and those beside the ciphertexts must tell the same story. */
+function sameEntries({ entries }: SecretRecord, { entries: stored }: SealedVersion): boolean {
+  const fingerprints = new Map(stored.map(({ key, fingerprint }) => [key, fingerprint]));
+  return (
+    fingerprints.size === entries.length &&
+    entries.every(({ key, fingerprint }) => fingerprints.get(key) === fingerprint)
+  );
+}
