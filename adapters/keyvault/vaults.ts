@@ -1,0 +1,135 @@
+/** All vaults of the process: one lane per URL, one client per KeyVault resource. */
+import type { TargetVault } from "../../core/ports/target-vault.ts";
+import {
+  normalVaultUrl,
+  type Priority,
+  type TargetVaults,
+  type VaultAccess,
+  type VaultState,
+} from "../../core/ports/target-vaults.ts";
+import { CallBudget } from "../../core/sync/budget.ts";
+import type { BreakerOptions } from "./breaker.ts";
+import { type ConnectionOptions, Connections } from "./connection.ts";
+import { credentialKey, makeCredential } from "./credentials.ts";
+import { allowedHost } from "./hosts.ts";
+import { type AzureCall, Lane } from "./lane.ts";
+import { VaultClient } from "./target.ts";
+
+export type { AzureCall } from "./lane.ts";
+
+/** Settings of the installation. Times are in milliseconds; defaults stand behind each. */
+export interface KeyVaultOptions extends ConnectionOptions {
+  /** Hosts beyond Azure's clouds, exact or with `*.` for one label. */
+  readonly allowedHosts?: readonly string[];
+  /** `https://login.microsoftonline.com` */
+  readonly authorityHost?: string;
+  readonly disableInstanceDiscovery?: boolean;
+  /** 10 s */
+  readonly requestTimeoutMs?: number;
+  /** 30 s */
+  readonly budgetWaitMs?: number;
+  /** 5 failures in a row, a probe every 10 s */
+  readonly breaker?: BreakerOptions;
+  readonly onCall?: (call: AzureCall) => void;
+}
+
+const DEFAULT_CALLS_PER_10_SECONDS = 400;
+
+interface Member {
+  readonly lane: Lane;
+  readonly client: VaultClient;
+  readonly credentialKey: string;
+  readonly budget: CallBudget;
+}
+
+export class KeyVaults implements TargetVaults {
+  readonly #options: Required<
+    Pick<KeyVaultOptions, "allowedHosts" | "requestTimeoutMs" | "budgetWaitMs" | "breaker" | "onCall">
+  > &
+    Pick<KeyVaultOptions, "authorityHost" | "disableInstanceDiscovery">;
+  readonly #connections: Connections;
+  readonly #lanes = new Map<string, Lane>();
+  readonly #members = new Map<string, Member>();
+
+  constructor(options: KeyVaultOptions = {}) {
+    this.#options = {
+      allowedHosts: [],
+      requestTimeoutMs: 10_000,
+      budgetWaitMs: 30_000,
+      breaker: { failures: 5, probeAfterMs: 10_000 },
+      onCall: () => undefined,
+      ...options,
+    };
+    this.#connections = new Connections(options);
+  }
+
+  open(access: VaultAccess, priority: Priority): TargetVault {
+    const url = normalVaultUrl(access.url);
+    const { custom } = allowedHost(url, this.#options.allowedHosts);
+    const known = this.#members.get(access.uid);
+    const here = known?.lane.url === url ? known : undefined;
+    const key = credentialKey(access.auth);
+    const calls = access.callsPer10Seconds ?? DEFAULT_CALLS_PER_10_SECONDS;
+    if (here?.credentialKey !== key) {
+      const credential = makeCredential(access.auth, this.#connections.httpClient, this.#options);
+      const lane = this.#lane(url, calls);
+      const budget = here?.budget ?? new CallBudget(calls, this.#options.budgetWaitMs);
+      const client = new VaultClient(lane, credential, budget, custom);
+      this.#members.set(access.uid, { lane, client, credentialKey: key, budget });
+      if (known !== undefined && here === undefined) this.#leave(known.lane);
+    }
+    const member = this.#member(access.uid);
+    if (member.budget.limit !== calls || here === undefined) {
+      member.budget.limit = calls;
+      this.#limit(member.lane);
+    }
+    return member.client.at(priority);
+  }
+
+  forget(uid: string): void {
+    const member = this.#members.get(uid);
+    this.#members.delete(uid);
+    if (member !== undefined) this.#leave(member.lane);
+  }
+
+  states(): readonly VaultState[] {
+    return [...this.#lanes.values()].map((lane) => lane.state);
+  }
+
+  async close(): Promise<void> {
+    this.#members.clear();
+    this.#lanes.clear();
+    this.#connections.close();
+  }
+
+  #member(uid: string): Member {
+    const member = this.#members.get(uid);
+    if (member === undefined) throw new Error(`the KeyVault ${uid} was not opened`);
+    return member;
+  }
+
+  #lane(url: string, calls: number): Lane {
+    let lane = this.#lanes.get(url);
+    if (lane === undefined) {
+      lane = new Lane(url, calls, this.#connections.httpClient, this.#options);
+      this.#lanes.set(url, lane);
+    }
+    return lane;
+  }
+
+  /**
+   * The largest wish bounds the vault as a whole, each wish its own resource: a tenant that asks for little must not
+   * slow down another one who uses the same vault.
+   */
+  #limit(lane: Lane): void {
+    const wishes = [...this.#members.values()].filter((each) => each.lane === lane).map((each) => each.budget.limit);
+    if (wishes.length > 0) lane.budget.limit = Math.max(...wishes);
+  }
+
+  #leave(lane: Lane): void {
+    this.#limit(lane);
+    const used = new Set([...this.#members.values()].map((member) => member.lane));
+    // A lane whose window still counts calls stays a while: made anew at once, it would allow them a second time.
+    for (const [url, each] of this.#lanes) if (!used.has(each) && each.idle) this.#lanes.delete(url);
+  }
+}
