@@ -1,0 +1,93 @@
+/**
+ * What controllers know of the cluster without asking it: the caches, read-only. `index.ts` of each controller says
+ * which changes of them wake it.
+ */
+import { assertAdmitted, assertAdmittedAnywhere, type NamespaceFacts } from "../core/access/admission.ts";
+import { Waiting } from "../core/errors.ts";
+import type { ObjectMeta } from "../crds/common.ts";
+import { NAMESPACE_BINDING } from "../crds/installation.ts";
+import type { KeyVault } from "../crds/keyvault.ts";
+import type { Project } from "../crds/project.ts";
+import type { Secret } from "../crds/secret.ts";
+import type { SyncRule } from "../crds/syncrule.ts";
+
+/** Metadata of an object whose content is not cached. */
+export interface Metadata {
+  readonly metadata: ObjectMeta;
+}
+
+export interface Cluster {
+  project(name: string): Project | undefined;
+  projects(): Iterable<Project>;
+  namespace(name: string): Metadata | undefined;
+  namespaces(): Iterable<Metadata>;
+  secret(namespace: string, name: string): Secret | undefined;
+  secretsIn(namespace: string): readonly Secret[];
+  keyVault(namespace: string, name: string): KeyVault | undefined;
+  syncRulesIn(namespace: string): readonly SyncRule[];
+  /**
+   * Metadata of a core Secret, `undefined` when there is none. Throws `Waiting("NamespaceNotOnboarded")` while the
+   * operator cannot see the core Secrets of this namespace.
+   */
+  coreSecret(namespace: string, name: string): Metadata | undefined;
+}
+
+const ONBOARDING_MS = 1_000;
+
+/** The operator has no rights in this namespace; the Project's controller grants them. */
+export const notOnboarded = (namespace: string, cause?: unknown): Waiting =>
+  new Waiting(
+    "NamespaceNotOnboarded",
+    `the operator has no access to namespace ${namespace} yet: RoleBinding ${NAMESPACE_BINDING} is missing or new`,
+    ONBOARDING_MS,
+    { cause },
+  );
+
+/** Anything in a namespace that belongs to a project. */
+interface Tenant {
+  readonly metadata: ObjectMeta;
+  readonly spec: { readonly projectRef: { readonly name: string }; readonly environment?: string };
+}
+
+export interface Tenancy {
+  readonly project: Project;
+  readonly namespace: NamespaceFacts;
+}
+
+const NAMESPACE_RECHECK_MS = 1_000;
+/** A watch wakes the object when the project appears; this is only the safety net. */
+const PROJECT_RECHECK_MS = 60_000;
+
+export const namespaceFacts = ({ metadata }: Metadata): NamespaceFacts => ({
+  name: metadata.name,
+  uid: metadata.uid,
+  labels: metadata.labels ?? {},
+});
+
+/**
+ * The project that an object belongs to, after the check that its namespace may use it. Throws `Waiting` while the project
+ * does not exist, `Stalled` when it does not admit the namespace.
+ */
+export function tenancyOf(cluster: Cluster, { metadata, spec }: Tenant): Tenancy {
+  const namespace = cluster.namespace(metadata.namespace ?? "");
+  if (namespace === undefined) {
+    throw new Waiting("Progressing", `namespace ${metadata.namespace} is not known yet`, NAMESPACE_RECHECK_MS);
+  }
+  // What is found in it now goes with it, or stands in the next namespace of that name, which must not inherit.
+  if (namespace.metadata.deletionTimestamp !== undefined) {
+    throw new Waiting("Progressing", `namespace ${metadata.namespace} is being deleted`, NAMESPACE_RECHECK_MS);
+  }
+  const project = cluster.project(spec.projectRef.name);
+  if (project === undefined) {
+    throw new Waiting(
+      "ProjectNotFound",
+      `spec.projectRef: there is no Project ${spec.projectRef.name} yet; apply it`,
+      PROJECT_RECHECK_MS,
+    );
+  }
+  const facts = namespaceFacts(namespace);
+  const named = { name: project.metadata.name, spec: project.spec };
+  if (spec.environment === undefined) assertAdmittedAnywhere(named, facts);
+  else assertAdmitted(named, facts, spec.environment);
+  return { project, namespace: facts };
+}

@@ -1,0 +1,289 @@
+import { createSecretKey } from "node:crypto";
+import type { DeliveryRecord, EntryDigest, SecretRecord } from "../../core/ports/vault-store.ts";
+import { Digester } from "../../core/vault/fingerprint.ts";
+import { orderEntries, recipeOf } from "../../core/vault/recipe.ts";
+import type { DeliverSpec, Secret, SecretSpec } from "../../crds/secret.ts";
+import { CONSUMERS, decide, type Observed } from "./decide.ts";
+import {
+  deliveryFingerprint,
+  desiredDelivery,
+  INSTALLATION_ANNOTATION,
+  type LiveCoreSecret,
+  SOURCE_ANNOTATION,
+} from "./delivery.ts";
+
+const NOW = new Date("2026-03-01T00:00:00Z");
+const INSTALLATION = "installation-1";
+const identity = {
+  project: "payments",
+  environment: "pro",
+  namespace: "payments",
+  namespaceUid: "ns-1",
+  name: "orders-db",
+};
+const digests = new Digester(createSecretKey(Buffer.alloc(32, 7)), INSTALLATION, identity);
+const lifecycle = { deletionPolicy: "SoftDelete", softDeleteMs: 1_000, keepVersions: 10 } as const;
+
+const secret = (spec: Partial<SecretSpec> = {}): Secret => ({
+  apiVersion: "mazevault.io/v1",
+  kind: "Secret",
+  metadata: { name: "orders-db", namespace: "payments", uid: "uid-1", resourceVersion: "1", generation: 1 },
+  spec: {
+    projectRef: { name: "payments" },
+    environment: "pro",
+    entries: [{ key: "username", literal: "orders" }],
+    deliver: {},
+    ...spec,
+  },
+});
+
+/** Digests of a stored version in which each literal has its value, by the product's own planning. */
+const storedEntries = (from: Secret): EntryDigest[] =>
+  orderEntries(from.spec.entries).map((ordered) => {
+    const { key, literal = "" } = ordered.entry;
+    const fingerprint = digests.fingerprint(key, literal);
+    return { key, fingerprint, recipe: recipeOf(digests, ordered, () => fingerprint) ?? "" };
+  });
+
+const record = (from: Secret, extra: Partial<SecretRecord> = {}): SecretRecord => ({
+  id: "id-1",
+  identity,
+  state: "Active",
+  currentVersion: 3,
+  generation: 3n,
+  lifecycle,
+  entries: storedEntries(from),
+  ...extra,
+});
+
+const fingerprintOf = (from: Secret, entries = storedEntries(from)): string =>
+  deliveryFingerprint(
+    digests,
+    desiredDelivery(from, from.spec.deliver ?? {}, INSTALLATION),
+    entries,
+    from.metadata.uid,
+  );
+
+const delivery = (from: Secret, extra: Partial<DeliveryRecord> = {}): DeliveryRecord => ({
+  secretName: "orders-db",
+  uid: "core-1",
+  resourceVersion: "100",
+  fingerprint: fingerprintOf(from),
+  version: 3,
+  pendingRestarts: [],
+  ...extra,
+});
+
+const observed = (extra: Partial<Observed>): Observed => ({
+  installation: INSTALLATION,
+  digests,
+  lifecycle,
+  record: undefined,
+  sources: new Map(),
+  core: { kind: "Absent" },
+  restartProblems: [],
+  ...extra,
+});
+
+const live = (extra: Partial<LiveCoreSecret> = {}): LiveCoreSecret => ({
+  uid: "core-1",
+  resourceVersion: "101",
+  type: "Opaque",
+  immutable: false,
+  labels: { "app.kubernetes.io/managed-by": "mazevault" },
+  annotations: { [SOURCE_ANNOTATION]: "orders-db", [INSTALLATION_ANNOTATION]: INSTALLATION },
+  ownerUids: ["uid-1"],
+  data: new Map([["username", digests.fingerprint("username", "orders")]]),
+  terminating: false,
+  ...extra,
+});
+
+const foreign = (extra: Partial<LiveCoreSecret> = {}): LiveCoreSecret =>
+  live({ uid: "core-9", labels: {}, annotations: {}, ownerUids: [], ...extra });
+
+const withDeliver = (deliver: DeliverSpec): Secret => secret({ deliver });
+const plain = secret();
+const changedValue = secret({ entries: [{ key: "username", literal: "someone-else" }] });
+
+describe("decide", () => {
+  test.each<{ because: string; secret: Secret; seen: Partial<Observed>; actions: string[]; delivered?: string }>([
+    { because: "what was never stored is stored first", secret: plain, seen: {}, actions: ["StoreVersion"] },
+    {
+      because: "a changed entry makes a version",
+      secret: changedValue,
+      seen: { record: record(plain) },
+      actions: ["StoreVersion"],
+    },
+    {
+      because: "a soft-deleted secret that is applied again is recovered",
+      secret: plain,
+      seen: { record: record(plain, { state: "SoftDeleted" }) },
+      actions: ["StoreVersion"],
+    },
+    {
+      because: "a changed retention is recorded",
+      secret: plain,
+      seen: { record: record(plain), lifecycle: { ...lifecycle, keepVersions: 2 } },
+      actions: ["StoreVersion"],
+    },
+    {
+      because: "a stored version is delivered where nothing is",
+      secret: plain,
+      seen: { record: record(plain) },
+      actions: ["Deliver"],
+    },
+    {
+      because: "nothing is done when nobody touched what was delivered",
+      secret: plain,
+      seen: { record: record(plain, { delivery: delivery(plain) }), core: { kind: "Untouched" } },
+      actions: [],
+      delivered: "Succeeded",
+    },
+    {
+      because: "without deliver nothing is delivered, and Ready does not miss it",
+      secret: secret({ deliver: undefined as never }),
+      seen: { record: record(plain), core: { kind: "NotRequested" } },
+      actions: [],
+      delivered: "NotRequested",
+    },
+    {
+      because: "a crash after delivering leaves only the record to be written",
+      secret: plain,
+      seen: { record: record(plain), core: { kind: "Live", live: live() } },
+      actions: ["RecordDelivery"],
+    },
+    {
+      because: "drift is repaired",
+      secret: plain,
+      seen: {
+        record: record(plain, { delivery: delivery(plain) }),
+        core: { kind: "Live", live: live({ data: new Map([["username", "edited"]]) }) },
+      },
+      actions: ["Deliver"],
+    },
+    {
+      because: "an additional key is drift too",
+      secret: plain,
+      seen: {
+        record: record(plain, { delivery: delivery(plain) }),
+        core: { kind: "Live", live: live({ data: new Map([...live().data, ["extra", undefined]]) }) },
+      },
+      actions: ["Deliver"],
+    },
+    {
+      because: "somebody else's object is never taken",
+      secret: plain,
+      seen: { record: record(plain), core: { kind: "Live", live: foreign() } },
+      actions: [],
+      delivered: "TargetNotOwned",
+    },
+    {
+      because: "adopting needs equal data",
+      secret: withDeliver({ adopt: true }),
+      seen: {
+        record: record(plain),
+        core: { kind: "Live", live: foreign({ data: new Map([["username", "other"]]) }) },
+      },
+      actions: [],
+      delivered: "TargetDiffers",
+    },
+    {
+      because: "equal data is adopted",
+      secret: withDeliver({ adopt: true }),
+      seen: { record: record(plain), core: { kind: "Live", live: foreign() } },
+      actions: ["Deliver"],
+    },
+    {
+      because: "overwrite takes over other data",
+      secret: withDeliver({ adopt: true, overwrite: true }),
+      seen: {
+        record: record(plain),
+        core: { kind: "Live", live: foreign({ data: new Map([["username", "other"]]) }) },
+      },
+      actions: ["Deliver"],
+    },
+    {
+      because: "a type cannot change, so another one is refused even where overwriting is asked for",
+      secret: withDeliver({ adopt: true, overwrite: true }),
+      seen: { record: record(plain), core: { kind: "Live", live: foreign({ type: "kubernetes.io/tls" }) } },
+      actions: [],
+      delivered: "TargetTypeDiffers",
+    },
+    {
+      because: "two that deliver to one core Secret would take it from each other for ever",
+      secret: withDeliver({ adopt: true, overwrite: true }),
+      seen: { record: record(plain), core: { kind: "Live", live: foreign({ rival: "payments-db" }) } },
+      actions: [],
+      delivered: "TargetNotOwned",
+    },
+    {
+      because: "another name releases the old one before anything is delivered",
+      secret: withDeliver({ secretName: "orders-database" }),
+      seen: { record: record(plain, { delivery: delivery(plain) }) },
+      actions: ["ReleaseDelivery"],
+    },
+    {
+      because: "deliver was removed: what was delivered is released",
+      secret: secret({ deliver: undefined as never }),
+      seen: { record: record(plain, { delivery: delivery(plain) }), core: { kind: "NotRequested" } },
+      actions: ["ReleaseDelivery"],
+    },
+    {
+      because: "restarts that were not finished are finished",
+      secret: withDeliver({ restartConsumers: true }),
+      seen: {
+        record: record(plain, {
+          delivery: delivery(withDeliver({ restartConsumers: true }), { pendingRestarts: [CONSUMERS] }),
+        }),
+        core: { kind: "Untouched" },
+      },
+      actions: ["RestartWorkloads"],
+    },
+    {
+      because: "what is being deleted is waited for",
+      secret: plain,
+      seen: { record: record(plain), core: { kind: "Live", live: live({ terminating: true }) } },
+      actions: [],
+      delivered: "Progressing",
+    },
+  ])("$because", ({ secret: subject, seen, actions, delivered }) => {
+    const plan = decide(subject, observed(seen), NOW);
+    expect(plan.actions.map(({ kind }) => kind)).toEqual(actions);
+    if (delivered !== undefined) {
+      expect(plan.status.conditions.find(({ type }) => type === "Delivered")?.reason).toBe(delivered);
+    }
+  });
+
+  const restartsOf = (subject: Secret, seen: Partial<Observed>) => {
+    const [action] = decide(subject, observed(seen), NOW).actions;
+    return action?.kind === "Deliver" || action?.kind === "RecordDelivery"
+      ? action.delivery.pendingRestarts
+      : undefined;
+  };
+  const restarting = withDeliver({ restart: [{ kind: "Deployment", name: "orders" }], restartConsumers: true });
+
+  test("the first delivery restarts nothing: nobody could have read another value", () => {
+    expect(restartsOf(restarting, { record: record(restarting) })).toEqual([]);
+  });
+
+  test("a changed value restarts what is named, and the consumers", () => {
+    const before = delivery(restarting, { fingerprint: "other.other" });
+    const seen = { record: record(restarting, { delivery: before }), core: { kind: "Untouched" as const } };
+    expect(restartsOf(restarting, seen)).toEqual(["Deployment/orders", CONSUMERS]);
+  });
+
+  test("changed labels restart nothing", () => {
+    const [data] = fingerprintOf(restarting).split(".");
+    const before = delivery(restarting, { fingerprint: `${data}.other` });
+    const seen = { record: record(restarting, { delivery: before }), core: { kind: "Untouched" as const } };
+    expect(restartsOf(restarting, seen)).toEqual([]);
+  });
+
+  test("repaired drift restarts nothing: the value is what it was", () => {
+    const seen = {
+      record: record(restarting, { delivery: delivery(restarting) }),
+      core: { kind: "Live" as const, live: live({ data: new Map() }) },
+    };
+    expect(restartsOf(restarting, seen)).toEqual([]);
+  });
+});

@@ -1,0 +1,143 @@
+/** Restarts workloads that use a delivered core Secret, once for each change of its data. */
+import { createHash } from "node:crypto";
+import { failpoint } from "../../core/failpoints.ts";
+import { RESTARTABLE_KINDS } from "../../crds/secret.ts";
+import { isNotFound } from "../runtime/api-error.ts";
+import type { ResourceType } from "../runtime/resource-type.ts";
+import type { KubernetesApi } from "../runtime/transport.ts";
+import { CONSUMERS } from "./decide.ts";
+
+/** On a workload of another owner: it may be restarted although it does not use the core Secret. */
+const OPT_IN_ANNOTATION = "mazevault.io/restart";
+/** On the pod template, one per core Secret; the value is the digest of the data, so that repeating restarts nothing. */
+const TRIGGER_PREFIX = "restart.mazevault.io/";
+
+export type WorkloadKind = (typeof RESTARTABLE_KINDS)[number];
+
+const workloadType = (kind: WorkloadKind): ResourceType => ({
+  group: "apps",
+  version: "v1",
+  plural: `${kind.toLowerCase()}s`,
+  kind,
+  namespaced: true,
+});
+
+interface SecretReference {
+  readonly name?: string;
+  readonly secretName?: string;
+}
+
+interface Container {
+  readonly envFrom?: readonly { readonly secretRef?: SecretReference }[];
+  readonly env?: readonly { readonly valueFrom?: { readonly secretKeyRef?: SecretReference } }[];
+}
+
+interface PodSpec {
+  readonly containers?: readonly Container[];
+  readonly initContainers?: readonly Container[];
+  readonly imagePullSecrets?: readonly SecretReference[];
+  readonly volumes?: readonly {
+    readonly secret?: SecretReference;
+    readonly projected?: { readonly sources?: readonly { readonly secret?: SecretReference }[] };
+  }[];
+}
+
+export interface Workload {
+  readonly metadata: {
+    readonly name: string;
+    readonly uid: string;
+    readonly resourceVersion: string;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
+  readonly spec: {
+    readonly template: {
+      readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> };
+      readonly spec?: PodSpec;
+    };
+  };
+}
+
+/** Whether a pod of this workload reads the core Secret: as environment, volume or image pull secret. */
+export function usesSecret(workload: Workload, secretName: string): boolean {
+  const pod = workload.spec.template.spec ?? {};
+  const containers = [...(pod.containers ?? []), ...(pod.initContainers ?? [])];
+  const references = [
+    ...containers.flatMap(({ envFrom = [] }) => envFrom.map(({ secretRef }) => secretRef)),
+    ...containers.flatMap(({ env = [] }) => env.map(({ valueFrom }) => valueFrom?.secretKeyRef)),
+    ...(pod.volumes ?? []).flatMap(({ secret, projected }) => [
+      secret,
+      ...(projected?.sources ?? []).map((source) => source.secret),
+    ]),
+    ...(pod.imagePullSecrets ?? []),
+  ];
+  return references.some((reference) => (reference?.secretName ?? reference?.name) === secretName);
+}
+
+export interface Restarts {
+  /** `Deployment/orders` */
+  readonly restarted: readonly string[];
+  /** What was not restarted and why, for the status. */
+  readonly problems: readonly string[];
+}
+
+/** Annotation names have at most 63 characters after the slash, core Secrets up to 253. */
+function triggerOf(secretName: string): string {
+  if (secretName.length <= 63) return TRIGGER_PREFIX + secretName;
+  const distinct = createHash("sha256").update(secretName).digest("hex").slice(0, 16);
+  return `${TRIGGER_PREFIX}${secretName.slice(0, 46)}-${distinct}`;
+}
+
+/**
+ * `targets`: `Deployment/orders`, or `consumers` for every workload of the namespace that uses the core Secret.
+ * `digest`: keyed digest of the delivered data.
+ */
+export async function restartWorkloads(
+  api: KubernetesApi,
+  at: { readonly namespace: string; readonly secretName: string; readonly digest: string },
+  targets: readonly string[],
+  signal: AbortSignal,
+): Promise<Restarts> {
+  const restarted: string[] = [];
+  const problems: string[] = [];
+  const trigger = triggerOf(at.secretName);
+  const restart = async (kind: WorkloadKind, workload: Workload): Promise<void> => {
+    if (workload.spec.template.metadata?.annotations?.[trigger] === at.digest) return;
+    const patch = { spec: { template: { metadata: { annotations: { [trigger]: at.digest } } } } };
+    const key = { namespace: at.namespace, name: workload.metadata.name };
+    await api.mergePatch(workloadType(kind), key, patch, { fieldManager: "mazevault-restart", signal });
+    failpoint("secret.afterWorkloadRestart");
+    restarted.push(`${kind}/${workload.metadata.name}`);
+  };
+
+  for (const target of targets.filter((name) => name !== CONSUMERS)) {
+    const [kind, name] = target.split("/") as [WorkloadKind, string];
+    const workload = await readWorkload(api, kind, at.namespace, name, signal);
+    if (workload === undefined) problems.push(`${target} (does not exist)`);
+    else if (!usesSecret(workload, at.secretName) && workload.metadata.annotations?.[OPT_IN_ANNOTATION] !== "allowed") {
+      problems.push(`${target} (neither uses the core Secret nor has the annotation ${OPT_IN_ANNOTATION}: allowed)`);
+    } else await restart(kind, workload);
+  }
+  if (targets.includes(CONSUMERS)) {
+    for (const kind of RESTARTABLE_KINDS) {
+      for await (const { items } of api.list<Workload>(workloadType(kind), { namespace: at.namespace, signal })) {
+        for (const workload of items) if (usesSecret(workload, at.secretName)) await restart(kind, workload);
+      }
+    }
+  }
+  return { restarted, problems };
+}
+
+async function readWorkload(
+  api: KubernetesApi,
+  kind: WorkloadKind,
+  namespace: string,
+  name: string,
+  signal: AbortSignal,
+): Promise<Workload | undefined> {
+  try {
+    return await api.get<Workload>(workloadType(kind), { namespace, name }, { signal });
+  } catch (error) {
+    if (isNotFound(error, name)) return undefined;
+    throw error;
+  }
+}

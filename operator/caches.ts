@@ -1,0 +1,217 @@
+/** The caches behind `Cluster`: mazevault kinds and namespaces of the whole cluster, core Secrets by namespace. */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Cluster, Metadata } from "../controllers/cluster.ts";
+import { namespaceFacts, notOnboarded } from "../controllers/cluster.ts";
+import { roleBindings } from "../controllers/project/index.ts";
+import type { Informer, InformerOptions } from "../controllers/runtime/informer.ts";
+import type { NamespacedInformers } from "../controllers/runtime/namespaced-informers.ts";
+import {
+  coreSecrets,
+  type KubernetesObject,
+  type ResourceType,
+  resourceType,
+} from "../controllers/runtime/resource-type.ts";
+import { admittedEnvironments } from "../core/access/admission.ts";
+import { NAMESPACE_BINDING } from "../crds/installation.ts";
+import { type KeyVault, keyVaultKind } from "../crds/keyvault.ts";
+import { type Project, projectKind } from "../crds/project.ts";
+import { type Secret, secretKind } from "../crds/secret.ts";
+import { type SyncRule, syncRuleKind } from "../crds/syncrule.ts";
+
+const namespaces: ResourceType = {
+  group: "",
+  version: "v1",
+  plural: "namespaces",
+  kind: "Namespace",
+  namespaced: false,
+};
+
+/** A namespace that has not answered by then is worked on later. */
+const FIRST_SIGHT_MS = 5_000;
+
+/** Indexes that controllers look things up by. */
+export const BY_NAMESPACE = "namespace";
+export const BY_PROJECT = "project";
+/** Secrets by the core Secrets that they take values from or deliver to. */
+export const BY_CORE_SECRET = "coreSecret";
+export const BY_KEY_VAULT = "keyVault";
+
+/** Makes caches that live as long as the operator. */
+export interface CacheFactory {
+  informer<T extends KubernetesObject>(options: InformerOptions<T>): Informer<T>;
+  namespacedInformers<T extends KubernetesObject>(
+    options: Omit<InformerOptions<T>, "namespace">,
+  ): NamespacedInformers<T>;
+}
+
+type CachedMetadata = Metadata & KubernetesObject;
+
+export class Caches implements Cluster {
+  readonly projectCache: Informer<Project>;
+  readonly namespaceCache: Informer<CachedMetadata>;
+  readonly secretCache: Informer<Secret>;
+  readonly keyVaultCache: Informer<KeyVault>;
+  readonly syncRuleCache: Informer<SyncRule>;
+  readonly bindingCache: Informer<CachedMetadata>;
+  readonly coreSecretCache: NamespacedInformers<CachedMetadata>;
+
+  constructor(make: CacheFactory, inactivityMs: number) {
+    const watched = { inactivityMs };
+    const inNamespace = { [BY_NAMESPACE]: ({ metadata }: KubernetesObject) => [metadata.namespace ?? ""] };
+    const ofProject = {
+      ...inNamespace,
+      [BY_PROJECT]: ({ spec }: { spec: { projectRef: { name: string } } }) => [spec.projectRef.name],
+    };
+    this.projectCache = make.informer({ ...watched, type: resourceType(projectKind) });
+    this.namespaceCache = make.informer({ ...watched, type: namespaces, metadataOnly: true });
+    this.secretCache = make.informer<Secret>({
+      ...watched,
+      type: resourceType(secretKind),
+      indexers: { ...ofProject, [BY_CORE_SECRET]: coreSecretsOf },
+    });
+    this.keyVaultCache = make.informer<KeyVault>({
+      ...watched,
+      type: resourceType(keyVaultKind),
+      indexers: { ...ofProject, [BY_CORE_SECRET]: credentialsOf },
+    });
+    this.syncRuleCache = make.informer<SyncRule>({
+      ...watched,
+      type: resourceType(syncRuleKind),
+      indexers: {
+        ...ofProject,
+        [BY_KEY_VAULT]: vaultsOf,
+      },
+    });
+    this.bindingCache = make.informer({
+      ...watched,
+      type: roleBindings,
+      fieldSelector: `metadata.name=${NAMESPACE_BINDING}`,
+      metadataOnly: true,
+    });
+    this.coreSecretCache = make.namespacedInformers({ ...watched, type: coreSecrets, metadataOnly: true });
+  }
+
+  get incomplete(): readonly string[] {
+    return this.#whole.filter(({ synced }) => !synced).map(({ name }) => name);
+  }
+
+  get #whole() {
+    return [
+      this.projectCache,
+      this.namespaceCache,
+      this.secretCache,
+      this.keyVaultCache,
+      this.syncRuleCache,
+      this.bindingCache,
+    ];
+  }
+
+  /** Resolves when everything that can be seen is in sight. Namespaces that refuse us do not hold up the others. */
+  async whenSynced(): Promise<void> {
+    await Promise.all(this.#whole.map((cache) => cache.whenSynced()));
+    await this.#followAdmissions();
+    // Where our RoleBinding is missing, the leader has yet to make it, and would wait for itself.
+    const onboarded = new Set([...this.bindingCache.values()].map(({ metadata }) => metadata.namespace));
+    await Promise.all(
+      [...this.coreSecretCache.namespaces]
+        .filter((name) => onboarded.has(name))
+        .map((name) =>
+          Promise.race([
+            this.coreSecretCache.watch(name).whenSynced(),
+            delay(FIRST_SIGHT_MS, undefined, { ref: false }),
+          ]),
+        ),
+    );
+  }
+
+  /** Namespaces come into sight when a Project admits them, and go out of it when none does any more. */
+  follow(): void {
+    const changed = () => void this.#followAdmissions();
+    this.projectCache.onChange(changed);
+    this.namespaceCache.onChange(changed);
+    // Access was just granted: a watch that was refused before need not wait for its next attempt.
+    this.bindingCache.onChange((type, { metadata: { namespace = "" } }) => {
+      if (type === "added" && !this.coreSecretCache.covers(`${namespace}/`)) void this.#watchAnew(namespace);
+    });
+  }
+
+  project(name: string): Project | undefined {
+    return this.projectCache.get(name);
+  }
+
+  projects(): Iterable<Project> {
+    return this.projectCache.values();
+  }
+
+  namespace(name: string): Metadata | undefined {
+    return this.namespaceCache.get(name);
+  }
+
+  namespaces(): Iterable<Metadata> {
+    return this.namespaceCache.values();
+  }
+
+  secret(namespace: string, name: string): Secret | undefined {
+    return this.secretCache.get(`${namespace}/${name}`);
+  }
+
+  secretsIn(namespace: string): readonly Secret[] {
+    return this.secretCache.byIndex(BY_NAMESPACE, namespace);
+  }
+
+  keyVault(namespace: string, name: string): KeyVault | undefined {
+    return this.keyVaultCache.get(`${namespace}/${name}`);
+  }
+
+  syncRulesIn(namespace: string): readonly SyncRule[] {
+    return this.syncRuleCache.byIndex(BY_NAMESPACE, namespace);
+  }
+
+  coreSecret(namespace: string, name: string): Metadata | undefined {
+    const key = `${namespace}/${name}`;
+    if (!this.coreSecretCache.covers(key)) {
+      throw notOnboarded(namespace);
+    }
+    return this.coreSecretCache.get(key);
+  }
+
+  async #watchAnew(namespace: string): Promise<void> {
+    if (![...this.coreSecretCache.namespaces].includes(namespace)) return;
+    await this.coreSecretCache.unwatch(namespace);
+    this.coreSecretCache.watch(namespace);
+  }
+
+  async #followAdmissions(): Promise<void> {
+    const admitted = new Set<string>();
+    for (const namespace of this.namespaces()) {
+      if (namespace.metadata.deletionTimestamp !== undefined) continue;
+      for (const project of this.projects()) {
+        if (admittedEnvironments(project.spec, namespaceFacts(namespace)).size > 0)
+          admitted.add(namespace.metadata.name);
+      }
+    }
+    for (const name of admitted) this.coreSecretCache.watch(name);
+    await Promise.all(
+      [...this.coreSecretCache.namespaces]
+        .filter((name) => !admitted.has(name))
+        .map((name) => this.coreSecretCache.unwatch(name)),
+    );
+  }
+}
+
+/** Keys of the KeyVaults that a rule uses. */
+export const vaultsOf = ({ metadata, spec }: SyncRule): string[] =>
+  spec.target.keyVault === undefined ? [] : [`${metadata.namespace}/${spec.target.keyVault.ref.name}`];
+
+function coreSecretsOf({ metadata, spec }: Secret): string[] {
+  const sources = spec.entries.flatMap(({ secretRef }) => (secretRef === undefined ? [] : [secretRef.name]));
+  const target = spec.deliver === undefined ? [] : [spec.deliver.secretName ?? metadata.name];
+  return [...sources, ...target].map((name) => `${metadata.namespace}/${name}`);
+}
+
+function credentialsOf({ metadata, spec }: KeyVault): string[] {
+  const { clientSecretRef, certificateSecretRef } = spec.auth.servicePrincipal ?? {};
+  return [clientSecretRef, certificateSecretRef].flatMap((ref) =>
+    ref === undefined ? [] : [`${metadata.namespace}/${ref.name}`],
+  );
+}

@@ -1,0 +1,111 @@
+/** The way to PostgreSQL: waits for it at the start, and tells afterwards whether it answers. */
+import { existsSync, readFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import type { DatabaseOptions } from "../adapters/postgres/database.ts";
+import { DatabaseIsNewer, migrate } from "../adapters/postgres/migrate.ts";
+import { openStores, type Stores } from "../adapters/postgres/stores.ts";
+import { createRootKeyFile, openRootKeyFile } from "../adapters/rootkey/file.ts";
+import { openPassphrase, scryptParametersFile } from "../adapters/rootkey/passphrase.ts";
+import type { Logger } from "../controllers/runtime/logging.ts";
+import { Unavailable } from "../core/errors.ts";
+import type { RootKey } from "../core/ports/key-store.ts";
+import { type Config, ConfigError } from "./config.ts";
+
+const FIRST_RETRY_MS = 250;
+const LONGEST_RETRY_MS = 5_000;
+const PROBE_EVERY_MS = 5_000;
+
+export class DatabaseConnection {
+  readonly #options: DatabaseOptions;
+  readonly #config: Config;
+  readonly #log: Logger;
+  readonly #stopped = new AbortController();
+  #problem: string | undefined;
+
+  /** Throws `ConfigError` when a setting is missing. */
+  constructor(config: Config, log: Logger, onCall: NonNullable<DatabaseOptions["onCall"]>) {
+    this.#config = config;
+    this.#log = log;
+    this.#options = { ...databaseOptions(config), onCall };
+    this.#problem = this.#unanswered();
+  }
+
+  /** What is wrong, for readiness; undefined while PostgreSQL answers. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Tries until PostgreSQL answers. Throws what waiting cannot mend: a newer schema, a wrong root key. */
+  async open(): Promise<Stores> {
+    const root = await rootKey(this.#config, this.#log);
+    for (let pauseMs = FIRST_RETRY_MS; ; pauseMs = Math.min(LONGEST_RETRY_MS, pauseMs * 2)) {
+      try {
+        const applied = await migrate(this.#options);
+        if (applied.length > 0) this.#log.info({ applied }, "database migrated");
+        const stores = await openStores(this.#options, root);
+        this.#problem = undefined;
+        void this.#probe(stores);
+        return stores;
+      } catch (error) {
+        const hopeless =
+          error instanceof DatabaseIsNewer || (error instanceof Unavailable && error.code !== "DatabaseUnavailable");
+        if (hopeless) throw error;
+        this.#log.warn({ error, retryInMs: pauseMs }, this.#unanswered());
+        await delay(pauseMs, undefined, { signal: this.#stopped.signal });
+      }
+    }
+  }
+
+  stop(): void {
+    this.#stopped.abort();
+  }
+
+  async #probe(stores: Stores): Promise<void> {
+    const { signal } = this.#stopped;
+    while (!signal.aborted) {
+      await delay(PROBE_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
+      if (signal.aborted) return;
+      const problem = await stores.keyStore.installationId().then(
+        () => undefined,
+        () => this.#unanswered(),
+      );
+      if (problem !== this.#problem)
+        this.#log[problem === undefined ? "info" : "warn"](problem ?? "PostgreSQL answers again");
+      this.#problem = problem;
+    }
+  }
+
+  #unanswered(): string {
+    return `PostgreSQL at ${this.#options.host}:${this.#options.port} does not answer`;
+  }
+}
+
+function databaseOptions({ database }: Config): DatabaseOptions {
+  if (database.passwordFile === undefined) throw new ConfigError(["database.passwordFile: required"]);
+  if (database.tls === "verify-full" && database.caFile === undefined) {
+    throw new ConfigError(["database.caFile: required with database.tls verify-full"]);
+  }
+  return {
+    host: database.host,
+    port: database.port,
+    database: database.name,
+    user: database.user,
+    passwordFile: database.passwordFile,
+    maxConnections: database.poolSize,
+    ...(database.tls === "verify-full" && database.caFile !== undefined && { caFile: database.caFile }),
+  };
+}
+
+async function rootKey({ keys }: Config, log: Logger): Promise<RootKey> {
+  if (keys.provider === "passphrase") {
+    if (keys.passphraseFile === undefined) {
+      throw new ConfigError(["keys.passphraseFile: required with keys.provider passphrase"]);
+    }
+    return openPassphrase(readFileSync(keys.passphraseFile, "utf8").trimEnd(), scryptParametersFile(keys.file));
+  }
+  if (keys.create && !existsSync(keys.file)) {
+    createRootKeyFile(keys.file);
+    log.warn({ file: keys.file }, "made a new root key: keep a copy elsewhere, without it every secret is lost");
+  }
+  return openRootKeyFile(keys.file);
+}

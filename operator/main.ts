@@ -1,0 +1,90 @@
+/**
+ * The program. Order of start: settings, health endpoint, database (waited for, since a pod may come up first), then the
+ * operator. SIGTERM and SIGINT end it in the opposite order; a second one ends it at once.
+ */
+import { readFileSync } from "node:fs";
+import { KeyVaults } from "../adapters/keyvault/vaults.ts";
+import { createLogger } from "../controllers/runtime/logging.ts";
+import { type Config, ConfigError, helpText, readInvocation } from "./config.ts";
+import { DatabaseConnection } from "./database.ts";
+import { HealthServer } from "./health.ts";
+import { programMetrics } from "./metrics.ts";
+import { Primary } from "./primary.ts";
+
+async function run(config: Config): Promise<void> {
+  const log = createLogger({ level: config.log.level });
+  const { registry, runtime } = await programMetrics();
+  const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
+    runtime.externalCall(call.target, call.operation, call.code, call.seconds);
+  const database = new DatabaseConnection(config, log, onCall);
+  let operator: Primary | undefined;
+
+  const health = new HealthServer({
+    ...config.http,
+    live: [{ name: "process", check: () => undefined }],
+    ready: [
+      { name: "database", check: () => database.problem },
+      {
+        name: "caches",
+        check: () => {
+          if (operator === undefined) return "not started";
+          const { incomplete } = operator;
+          return incomplete.length === 0 ? undefined : `waiting for ${incomplete.join(", ")}`;
+        },
+      },
+    ],
+    metrics: () => registry.metrics(),
+  });
+  const port = await health.listen();
+  log.info({ mode: config.mode, port, pid: process.pid }, `Starting MazeVault in ${config.mode} mode`);
+
+  let asked = false;
+  const stop = async (name: NodeJS.Signals): Promise<void> => {
+    if (asked) process.exit(1);
+    asked = true;
+    log.info({ signal: name }, "stopping");
+    try {
+      database.stop();
+      await operator?.stop();
+      await health.close();
+      process.exit(0);
+    } catch (error) {
+      log.error({ error }, "stopping failed");
+      process.exit(1);
+    }
+  };
+  process.on("SIGTERM", (name) => void stop(name));
+  process.on("SIGINT", (name) => void stop(name));
+
+  const stores = await database.open();
+  const { azure } = config;
+  const vaults = new KeyVaults({
+    connectTo: azure.connectTo,
+    ...(azure.caFile !== undefined && { ca: readFileSync(azure.caFile, "utf8") }),
+    allowedHosts: azure.allowedVaultHosts,
+    authorityHost: azure.authorityHost,
+    requestTimeoutMs: azure.timeoutMs,
+    onCall: (call) => {
+      onCall(call);
+      // Microsoft's support asks for the request's id.
+      log.debug({ ...call }, "Azure was called");
+    },
+  });
+  operator = new Primary({ config, log, metrics: runtime, stores, vaults });
+  await operator.start();
+}
+
+async function main(): Promise<void> {
+  const { config, printConfig, help } = readInvocation(process.argv.slice(2), process.env);
+  if (help) process.stdout.write(helpText());
+  else if (printConfig) process.stdout.write(`${JSON.stringify(config, null, 2)}\n`);
+  else await run(config);
+}
+
+main().catch((error: unknown) => {
+  // Stopping while the database is still waited for ends in an abort, which is no failure.
+  if ((error as { name?: unknown }).name === "AbortError") return;
+  if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
+  else createLogger({}).fatal({ error }, "the program cannot start");
+  process.exit(1);
+});

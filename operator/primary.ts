@@ -1,0 +1,234 @@
+/** The operator in mode `primary`: caches, controllers, and what the leader does besides. */
+import { hostname } from "node:os";
+import type { OutboxListener } from "../adapters/postgres/outbox-listener.ts";
+import type { Stores } from "../adapters/postgres/stores.ts";
+import { KeyVaultController } from "../controllers/keyvault/index.ts";
+import { ProjectController } from "../controllers/project/index.ts";
+import { EventRecorder } from "../controllers/runtime/events.ts";
+import type { Logger } from "../controllers/runtime/logging.ts";
+import type { RuntimeMetrics } from "../controllers/runtime/metrics.ts";
+import { MazeVaultOperator } from "../controllers/runtime/operator.ts";
+import { keyOf } from "../controllers/runtime/resource-type.ts";
+import { SecretController } from "../controllers/secret/index.ts";
+import { SyncRuleController } from "../controllers/syncrule/index.ts";
+import { Fenced } from "../core/errors.ts";
+import type { TargetVaults } from "../core/ports/target-vaults.ts";
+import type { OutboxRow, Writer } from "../core/ports/vault-store.ts";
+import { Vault } from "../core/vault/vault.ts";
+import type { SyncRule } from "../crds/syncrule.ts";
+import { BY_CORE_SECRET, BY_KEY_VAULT, BY_NAMESPACE, BY_PROJECT, Caches, vaultsOf } from "./caches.ts";
+import type { Config } from "./config.ts";
+import { Housekeeping } from "./housekeeping.ts";
+
+export interface PrimaryParts {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly metrics: RuntimeMetrics;
+  readonly stores: Stores;
+  readonly vaults: TargetVaults;
+}
+
+export class Primary extends MazeVaultOperator {
+  readonly #parts: PrimaryParts;
+  readonly #vault: Vault;
+  readonly #events: EventRecorder;
+  #caches: Caches | undefined;
+  #housekeeping: Housekeeping | undefined;
+  #outbox: OutboxListener | undefined;
+  #enqueueRules: (rows: readonly OutboxRow[]) => void = () => {};
+
+  constructor(parts: PrimaryParts) {
+    const { config, log, metrics, stores } = parts;
+    const { kubernetes } = config;
+    const identity = `${hostname()}-${process.pid}`;
+    super({
+      ...(kubernetes.kubeconfig !== undefined && { kubeconfig: kubernetes.kubeconfig }),
+      log,
+      metrics,
+      leadership: {
+        namespace: kubernetes.namespace,
+        name: "mazevault-operator",
+        identity,
+        acquireEpoch: (holder) => stores.leadership.acquireEpoch(holder),
+        leaseDurationMs: kubernetes.leaseDurationMs,
+        renewDeadlineMs: (kubernetes.leaseDurationMs * 2) / 3,
+        retryPeriodMs: kubernetes.leaseDurationMs / 7.5,
+      },
+    });
+    this.#parts = parts;
+    this.#vault = new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit });
+    this.#events = new EventRecorder(this.api, { component: "mazevault.io/operator", instance: identity });
+  }
+
+  /** Caches of the cluster that are not complete yet. A namespace that refuses us does not count: others can be served. */
+  get incomplete(): readonly string[] {
+    return this.#caches?.incomplete ?? ["caches"];
+  }
+
+  protected override async init(): Promise<void> {
+    const { config, stores, vaults, log } = this.#parts;
+    const installation = stores.keys.installationId;
+    const writer = (): Writer => this.#writer();
+    const caches = new Caches(
+      {
+        informer: (options) => this.informer(options),
+        namespacedInformers: (options) => this.namespacedInformers(options),
+      },
+      config.kubernetes.watchInactivityMs,
+    );
+    this.#caches = caches;
+    caches.follow();
+
+    const shared = { api: this.fencedApi, cluster: caches, vault: this.#vault, writer };
+    const { concurrency, resyncMs: resyncPeriodMs, onboardNamespaces } = config.controllers;
+    const running = { concurrency, resyncPeriodMs, events: this.#events };
+
+    const projects = new ProjectController({
+      ...shared,
+      bindings: caches.bindingCache,
+      onboards: onboardNamespaces,
+      systemNamespace: config.kubernetes.namespace,
+    });
+    this.control(projects, { ...running, cache: caches.projectCache }, (runner) => {
+      const every = () => [...caches.projects()].map(keyOf);
+      runner.follow(caches.namespaceCache, (namespace, old) => (sameLabels(namespace, old) ? [] : every()));
+      runner.follow(caches.bindingCache, (_binding, _old, type) => (type === "deleted" ? every() : []));
+    });
+
+    const secrets = new SecretController({
+      ...shared,
+      installation,
+      store: stores.vault,
+      events: this.#events,
+      absorb: (written) => caches.coreSecretCache.absorb(written),
+    });
+    this.control(secrets, { ...running, cache: caches.secretCache }, (runner) => {
+      runner.follow(caches.projectCache, (project, old) =>
+        sameGeneration(project, old) ? [] : caches.secretCache.byIndex(BY_PROJECT, project.metadata.name).map(keyOf),
+      );
+      runner.follow(caches.namespaceCache, (namespace, old) =>
+        sameLabels(namespace, old) ? [] : caches.secretCache.byIndex(BY_NAMESPACE, namespace.metadata.name).map(keyOf),
+      );
+      runner.follow(caches.coreSecretCache, (secret) =>
+        caches.secretCache.byIndex(BY_CORE_SECRET, keyOf(secret)).map(keyOf),
+      );
+    });
+
+    this.control(
+      new KeyVaultController({ ...shared, vaults }),
+      { ...running, cache: caches.keyVaultCache },
+      (runner) => {
+        runner.follow(caches.projectCache, (project, old) =>
+          sameGeneration(project, old)
+            ? []
+            : caches.keyVaultCache.byIndex(BY_PROJECT, project.metadata.name).map(keyOf),
+        );
+        runner.follow(caches.coreSecretCache, (secret) =>
+          caches.keyVaultCache.byIndex(BY_CORE_SECRET, keyOf(secret)).map(keyOf),
+        );
+        // A rule that uses the vault is the first to notice that it fails, or works again.
+        runner.follow(caches.syncRuleCache, (rule, old) =>
+          old === undefined || targetReachable(rule) === targetReachable(old) ? [] : vaultsOf(rule),
+        );
+        // Its credentials stand in the namespace, where access has just been granted.
+        runner.follow(caches.bindingCache, (binding, _old, type) =>
+          type === "added"
+            ? caches.keyVaultCache.byIndex(BY_NAMESPACE, binding.metadata.namespace ?? "").map(keyOf)
+            : [],
+        );
+      },
+    );
+
+    const rules = this.control(
+      new SyncRuleController({
+        ...shared,
+        installation,
+        vaults,
+        store: stores.sync,
+        audit: stores.audit,
+        assertLeading: () => this.leadership?.assertLeading(),
+      }),
+      { ...running, cache: caches.syncRuleCache },
+      (runner) => {
+        runner.follow(caches.projectCache, (project, old) =>
+          sameGeneration(project, old)
+            ? []
+            : caches.syncRuleCache.byIndex(BY_PROJECT, project.metadata.name).map(keyOf),
+        );
+        runner.follow(caches.keyVaultCache, (vault) =>
+          caches.syncRuleCache.byIndex(BY_KEY_VAULT, keyOf(vault)).map(keyOf),
+        );
+        // What a secret holds comes through the outbox; labels and presence decide whether a rule covers it.
+        runner.follow(caches.secretCache, (secret, old, type) =>
+          type === "updated" && sameLabels(secret, old)
+            ? []
+            : caches.syncRuleCache.byIndex(BY_NAMESPACE, secret.metadata.namespace ?? "").map(keyOf),
+        );
+      },
+    );
+    this.#enqueueRules = (rows) => {
+      const namespaces = new Set(rows.map(({ namespace }) => namespace));
+      for (const namespace of namespaces) {
+        for (const rule of caches.syncRulesIn(namespace)) rules.enqueue(keyOf(rule), { priority: "high" });
+      }
+    };
+    this.#housekeeping = new Housekeeping({
+      vault: this.#vault,
+      store: stores.vault,
+      audit: stores.audit,
+      cluster: caches,
+      log,
+      endVanished: (key, signal) => secrets.absent(key, signal),
+      onFenced: (error) => this.leadership?.surrender(error.message),
+    });
+  }
+
+  protected override async startedLeading(): Promise<void> {
+    await this.#caches?.whenSynced();
+    const { stores, log } = this.#parts;
+    const writer = this.#writer();
+    this.#outbox = stores.listen({
+      ...writer,
+      consumer: "syncrules",
+      onRows: async (rows) => this.#enqueueRules(rows),
+      onError: (error) => log.debug({ error }, "outbox interrupted"),
+    });
+    this.#housekeeping?.start(writer);
+  }
+
+  protected override async stoppedLeading(): Promise<void> {
+    await Promise.all([this.#outbox?.stop(), this.#housekeeping?.stop()]);
+  }
+
+  override async stop(): Promise<void> {
+    await super.stop();
+    await this.#events.close();
+    await this.#parts.vaults.close();
+    await this.#parts.stores.close();
+  }
+
+  #writer(): Writer {
+    const epoch = this.leadership?.epoch;
+    if (epoch === undefined) throw new Fenced(0n);
+    return { epoch };
+  }
+}
+
+const targetReachable = ({ status }: SyncRule): string | undefined =>
+  status?.conditions?.find(({ type }) => type === "TargetReachable")?.reason;
+
+interface WithMetadata {
+  readonly metadata: {
+    readonly generation?: number;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly deletionTimestamp?: string;
+  };
+}
+
+const sameGeneration = (object: WithMetadata, old: WithMetadata | undefined): boolean =>
+  old !== undefined && old.metadata.generation === object.metadata.generation;
+
+const sameLabels = (object: WithMetadata, old: WithMetadata | undefined): boolean =>
+  old !== undefined &&
+  old.metadata.deletionTimestamp === object.metadata.deletionTimestamp &&
+  JSON.stringify(old.metadata.labels ?? {}) === JSON.stringify(object.metadata.labels ?? {});
