@@ -1,0 +1,58 @@
+/**
+ * `npm test`: the checks, the tests beside the code, then the tests against the running product. The last line is the
+ * sum; a test file that cannot run, and a test that is skipped, count as failed.
+ */
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { type Verdict, verify } from "./verify.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** The part of Jest's JSON report that is counted. */
+interface Report {
+  readonly numPassedTests: number;
+  readonly numFailedTests: number;
+  readonly numPendingTests: number;
+  readonly numTodoTests: number;
+  readonly numRuntimeErrorTestSuites: number;
+}
+
+async function jest(config: string, dir: string): Promise<Verdict> {
+  const outputFile = path.join(dir, `${config}.json`);
+  const args = [
+    "--experimental-vm-modules",
+    "--disable-warning=ExperimentalWarning",
+    path.join(root, "node_modules/jest/bin/jest.js"),
+    "--config",
+    config,
+    "--json",
+    `--outputFile=${outputFile}`,
+  ];
+  const code = await new Promise<number>((resolve, reject) => {
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+    child.once("error", reject);
+    child.once("exit", (status) => resolve(status ?? 1));
+  });
+  try {
+    const report = JSON.parse(readFileSync(outputFile, "utf8")) as Report;
+    const failed =
+      report.numFailedTests + report.numPendingTests + report.numTodoTests + report.numRuntimeErrorTestSuites;
+    // Jest can fail without a failed test, for example when a worker dies.
+    return { passed: report.numPassedTests, failed: failed === 0 && code !== 0 ? 1 : failed };
+  } catch {
+    return { passed: 0, failed: 1 };
+  }
+}
+
+const dir = mkdtempSync(path.join(tmpdir(), "mazevault-test-"));
+const started = performance.now();
+const verdicts = [await verify(), await jest("jest.config.mjs", dir), await jest("jest.e2e.config.mjs", dir)];
+rmSync(dir, { recursive: true, force: true });
+
+const sum = (of: keyof Verdict): number => verdicts.reduce((total, verdict) => total + verdict[of], 0);
+console.log(`in ${((performance.now() - started) / 60_000).toFixed(1)} minutes`);
+console.log(`tests: ${sum("passed")} passed, ${sum("failed")} failed`);
+process.exitCode = sum("failed") === 0 ? 0 : 1;

@@ -1,0 +1,437 @@
+/**
+ * No plaintext anywhere: unique values in every kind of source and credential, everything provoked that could make an
+ * error quote them, and then a search of all that the product writes outside of the places that are meant to hold them.
+ */
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { azure, type Operator } from "../lab/mazevault.ts";
+import { until } from "../lab/poll.ts";
+import { withClient } from "../lab/postgres/database.ts";
+import { conditionOf, type KubernetesObject, leaderOf, secretManifest, startWorld, type World } from "./harness.ts";
+
+const NAMESPACE = "canary";
+const secret = "secret.mazevault.io";
+const keyVault = "keyvault.mazevault.io";
+const rule = "syncrule.mazevault.io";
+const [vault, secondVault] = azure.vaults;
+const wait = { timeoutMs: 30_000, intervalMs: 100 };
+
+/** With characters that look different in a URL, in JSON and in base64url. */
+const canary = (): string => `canary/"ö?${randomBytes(18).toString("base64")}>~`;
+
+/** Together larger than Key Vault accepts. */
+const REPEATED = 900;
+
+const handed = {
+  first: canary(),
+  second: canary(),
+  large: canary().repeat(REPEATED),
+  principal: canary(),
+  certificate: canary(),
+};
+
+let world: World;
+let operators: readonly Operator[];
+/** Every value that must not show, by what it is. */
+const canaries = new Map<string, Buffer>();
+
+beforeAll(async () => {
+  world = await startWorld();
+  const started: Operator[] = [];
+  for (const name of ["first", "second"]) {
+    const config = { kubernetes: { leaseDurationMs: 3_000 } };
+    started.push(await world.mazevault.startOperator({ name, config, logLevel: "trace" }));
+  }
+  operators = started;
+  await world.tenant(NAMESPACE);
+  await workWithoutFaults();
+  await workWithFaults();
+  await collectCanaries();
+});
+
+afterAll(() => world?.stop());
+
+test("no value shows anywhere", async () => {
+  expect([...canaries.keys()].length).toBeGreaterThanOrEqual(15);
+  expect(found(await surfaces())).toEqual([]);
+});
+
+test("the search knows a value in every form, wherever it stands in a larger one", () => {
+  const value = Buffer.from(handed.second, "utf8");
+  const within = (offset: number) => Buffer.concat([Buffer.alloc(offset, "x"), value, Buffer.from("tail")]);
+  const shapes = {
+    raw: value.toString("utf8"),
+    "base64 at 0": within(0).toString("base64"),
+    "base64 at 1": within(1).toString("base64"),
+    "base64 at 2": within(2).toString("base64"),
+    base64url: within(1).toString("base64url"),
+    hex: value.toString("hex"),
+    HEX: value.toString("hex").toUpperCase(),
+    url: encodeURIComponent(value.toString("utf8")),
+    form: new URLSearchParams({ value: value.toString("utf8") }).toString(),
+    JSON: JSON.stringify({ value: value.toString("utf8") }),
+  };
+  const surfaces = Object.entries(shapes).map(([name, text]): Surface => [name, Buffer.from(text)]);
+  expect(found(surfaces)).toEqual(Object.keys(shapes).map((shape) => `${shape}: handed over, second`));
+});
+
+test("the search finds a value that is planted in an annotation or a row", async () => {
+  const planted = Buffer.from(`planted ${handed.second}`).toString("base64");
+  await world.kubectl("-n", NAMESPACE, "annotate", "deployment", "consumer", `example.com/planted=${planted}`);
+  await world.sql("CREATE TABLE planted AS SELECT $1::bytea AS shown", [Buffer.from(handed.second)]);
+  const leaks = found(await surfaces(["objects", "tables", "files"]));
+  const where = leaks.map((leak) => leak.replace(/[0-9]+/g, "N"));
+  expect(where).toContain(`Deployment ${NAMESPACE}/consumer: handed over, second`);
+  expect(where).toContain("table planted: handed over, second");
+  expect(where).toContain("file base/N/N: handed over, second");
+  expect(where.some((leak) => leak.startsWith("file pg_wal/"))).toBe(true);
+});
+
+/** What happens on a good day: versions, deliveries, pushes, a change, a hand-over to the other replica. */
+async function workWithoutFaults(): Promise<void> {
+  await source("handover", { token: handed.first });
+  await source("principal", { secret: world.mazevault.servicePrincipal.secret });
+  await source("certificate", { pem: certificate() });
+  const entries = [
+    { key: "user", literal: "app" },
+    { key: "password", generate: { kind: "Password" } },
+    { key: "hex", generate: { kind: "Hex" } },
+    { key: "base64", generate: { kind: "Base64" } },
+    { key: "uuid", generate: { kind: "UUID" } },
+    { key: "token", secretRef: { name: "handover", key: "token" } },
+    { key: "url", template: "db://{{ user }}:{{ password | url_encode }}@db?token={{ token | url_encode }}" },
+    { key: "encoded", template: "{{ hex }}:{{ token | base64_encode }}" },
+  ];
+  await world.apply(
+    secretManifest(NAMESPACE, "all", { entries, deliver: { restartConsumers: true } }),
+    {
+      apiVersion: "apps/v1",
+      kind: "Deployment",
+      metadata: { name: "consumer", namespace: NAMESPACE },
+      spec: {
+        selector: { matchLabels: { app: "consumer" } },
+        template: {
+          metadata: { labels: { app: "consumer" } },
+          spec: { containers: [{ name: "app", image: "example/app:1", envFrom: [{ secretRef: { name: "all" } }] }] },
+        },
+      },
+    },
+    vaultManifest("vault", { clientSecretRef: { name: "principal", key: "secret" } }),
+    vaultManifest("by-certificate", { certificateSecretRef: { name: "certificate", key: "pem" } }, secondVault),
+    ruleManifest("push", "vault"),
+  );
+  await world.waitReady(secret, "all", NAMESPACE);
+  await world.waitReady(keyVault, "by-certificate", NAMESPACE);
+  await world.waitFor(rule, "push", NAMESPACE, ({ status }) => status?.inSync === entries.length);
+  await source("handover", { token: handed.second });
+  await world.waitFor(secret, "all", NAMESPACE, ({ status }) => status?.version === 2);
+  const leader = await leaderOf(world, operators);
+  await leader.process.restart();
+  await until("the other one leads", async () => (await leaderOf(world, operators)) !== leader, wait);
+}
+
+/** Everything that answers with an error in whose text a value could stand. */
+async function workWithFaults(): Promise<void> {
+  // An admission policy whose message quotes what it refuses: the worst that an API server can answer.
+  await world.apply(
+    {
+      apiVersion: "admissionregistration.k8s.io/v1",
+      kind: "ValidatingAdmissionPolicy",
+      metadata: { name: "quoting" },
+      spec: {
+        failurePolicy: "Fail",
+        matchConstraints: {
+          resourceRules: [
+            { apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE", "UPDATE"], resources: ["secrets"] },
+          ],
+        },
+        matchConditions: [{ name: "quoted", expression: "object.metadata.name == 'quoted'" }],
+        validations: [{ expression: "false", messageExpression: "'refused: ' + string(object.data['password'])" }],
+      },
+    },
+    {
+      apiVersion: "admissionregistration.k8s.io/v1",
+      kind: "ValidatingAdmissionPolicyBinding",
+      metadata: { name: "quoting" },
+      spec: { policyName: "quoting", validationActions: ["Deny"] },
+    },
+  );
+  await until("the policy is in force", policyRefuses, wait);
+  await source("large", { value: handed.large });
+  await source("handover-copy", { token: handed.first });
+  await source("wrong-principal", { secret: handed.principal });
+  await source("wrong-certificate", {
+    pem: `-----BEGIN CERTIFICATE-----\n${handed.certificate}\n-----END CERTIFICATE-----`,
+  });
+  const password = { key: "password", generate: { kind: "Password" } };
+  const token = { key: "token", secretRef: { name: "handover", key: "token" } };
+  await world.apply(
+    secretManifest(NAMESPACE, "quoted", { entries: [{ ...token, key: "password" }], deliver: {} }),
+    secretManifest(NAMESPACE, "registry", {
+      entries: [{ ...token, key: ".dockerconfigjson" }],
+      deliver: { type: "kubernetes.io/dockerconfigjson" },
+    }),
+    secretManifest(NAMESPACE, "tls", {
+      entries: [
+        { key: "tls.crt", secretRef: { name: "handover", key: "token" } },
+        { ...password, key: "tls.key" },
+      ],
+      deliver: { type: "kubernetes.io/tls" },
+    }),
+    secretManifest(NAMESPACE, "no-template", {
+      entries: [token, { key: "t", template: "{{ token | no_such_filter }}" }],
+    }),
+    secretManifest(NAMESPACE, "bad-template", {
+      entries: [token, { key: "t", template: "{% assign a = token %}{{ a | divided_by: 0 }}" }],
+    }),
+    secretManifest(NAMESPACE, "taken", { entries: [token], deliver: { secretName: "handover-copy", adopt: true } }),
+    vaultManifest("stranger", { clientSecretRef: { name: "wrong-principal", key: "secret" } }),
+    vaultManifest("no-certificate", { certificateSecretRef: { name: "wrong-certificate", key: "pem" } }),
+    secretManifest(NAMESPACE, "large", { entries: [{ key: "value", secretRef: { name: "large", key: "value" } }] }),
+  );
+  for (const name of ["quoted", "registry", "no-template", "taken"]) await notReady(secret, name);
+  for (const name of ["stranger", "no-certificate"]) await notReady(keyVault, name);
+  await world.waitFor(rule, "push", NAMESPACE, ({ status }) =>
+    JSON.stringify(status?.failures ?? "").includes("ValueTooLarge"),
+  );
+
+  for (const effect of [
+    { kind: "status", status: 403 },
+    { kind: "process-then-drop" },
+    { kind: "process-then-status", status: 500 },
+    // Last, as it opens the circuit breaker.
+    { kind: "status", status: 503 },
+  ] as const) {
+    await world.mazevault.keyVault.control.resetCounters();
+    await world.mazevault.keyVault.control.setFaults([{ vault, operation: "SecretSet", effect }]);
+    const name = `pushed-${effect.kind}-${"status" in effect ? effect.status : 0}`;
+    await world.apply(secretManifest(NAMESPACE, name, { entries: [password, token] }));
+    await world.waitReady(secret, name, NAMESPACE);
+    await until(`a push failed with ${name}`, failedCalls, wait);
+  }
+  await world.mazevault.keyVault.control.setFaults([]);
+}
+
+async function collectCanaries(): Promise<void> {
+  const add = (what: string, value: string | Buffer): void => {
+    const bytes = Buffer.from(value);
+    if (![...canaries.values()].some((known) => known.equals(bytes))) canaries.set(what, bytes);
+  };
+  add("handed over, first", handed.first);
+  add("handed over, second", handed.second);
+  // It is one value repeated, and only some of it might show.
+  add("handed over, large", handed.large.slice(0, handed.large.length / REPEATED));
+  add("client secret", world.mazevault.servicePrincipal.secret);
+  add("wrong client secret", handed.principal);
+  add("wrong client certificate", handed.certificate);
+  const key = readFileSync(world.mazevault.servicePrincipal.keyFile, "utf8").split("\n");
+  for (const [index, line] of key.slice(1, -2).entries()) add(`client key, line ${index}`, line);
+  const rootKey = readFileSync(path.join(world.lab.dir, "operator/root.key"), "utf8").trim();
+  add("root key", Buffer.from(rootKey, "base64"));
+  add("root key as it stands in its file", rootKey);
+  add("database password", readFileSync(world.mazevault.database.passwordFile, "utf8"));
+  add("token of the operator", readFileSync(tokenFile(), "utf8"));
+  for (const { metadata, data = {} } of await world.list("secrets", NAMESPACE)) {
+    if (!delivered.has(metadata.name)) continue;
+    for (const [entry, value] of Object.entries(data)) {
+      if (!["user", "value"].includes(entry)) add(`${metadata.name}/${entry}`, Buffer.from(value, "base64"));
+    }
+  }
+  for (const { name, versions } of await world.mazevault.keyVault.control.secrets(vault)) {
+    for (const { version, value } of versions) {
+      if (value.length >= 16 && value.length < 1_000) add(`vault entry ${name} ${version}`, value);
+    }
+  }
+}
+
+const delivered = new Set(["all", "tls"]);
+
+/** Forms in which a value could have slipped out: as it is, in another encoding, or somewhere inside of a larger one. */
+function forms(value: Buffer): readonly Buffer[] {
+  const text = value.toString("utf8");
+  const aligned = [0, 1, 2].map((offset) => {
+    // The characters that hold bits of this value only, whatever stands before and after it.
+    const first = Math.ceil((offset * 8) / 6);
+    const end = Math.floor(((offset + value.length) * 8) / 6);
+    return Buffer.concat([Buffer.alloc(offset), value])
+      .toString("base64")
+      .slice(first, end);
+  });
+  const url = (base64: string): string => base64.replaceAll("+", "-").replaceAll("/", "_");
+  const texts = [
+    ...aligned,
+    ...aligned.map(url),
+    value.toString("hex"),
+    value.toString("hex").toUpperCase(),
+    ...(Buffer.from(text, "utf8").equals(value)
+      ? [
+          encodeURIComponent(text),
+          new URLSearchParams({ v: text }).toString().slice(2),
+          JSON.stringify(text).slice(1, -1),
+        ]
+      : []),
+  ];
+  return [value, ...[...new Set(texts)].map((each) => Buffer.from(each, "utf8"))];
+}
+
+type Surface = readonly [name: string, content: Buffer];
+
+/** `surface: canary`, for each canary that shows in it. */
+function found(where: Iterable<Surface>): readonly string[] {
+  const patterns = [...canaries].map(([what, value]) => ({ what, forms: forms(value) }));
+  const leaks: string[] = [];
+  for (const [name, content] of where) {
+    for (const pattern of patterns) {
+      if (pattern.forms.some((form) => content.includes(form))) leaks.push(`${name}: ${pattern.what}`);
+    }
+  }
+  return leaks;
+}
+
+const collectors: Readonly<Record<string, () => Promise<readonly Surface[]>>> = {
+  logs,
+  objects,
+  tables,
+  files,
+  answers,
+};
+
+/** Everything that the product writes, by where it stands. */
+async function surfaces(which = Object.keys(collectors)): Promise<readonly Surface[]> {
+  const all: Surface[] = [];
+  for (const name of which) all.push(...((await collectors[name]?.()) ?? []));
+  return all;
+}
+
+/** Of all replicas, of PostgreSQL with the statements that failed, and of the servers that were talked to. */
+async function logs(): Promise<readonly Surface[]> {
+  const dir = path.join(world.lab.dir, "logs");
+  return readdirSync(dir).map((name) => [`log ${name}`, readFileSync(path.join(dir, name))]);
+}
+
+/** Every object of every kind, managedFields included; of core Secrets all but the data, which is what they are for. */
+async function objects(): Promise<readonly Surface[]> {
+  const kinds = (await world.kubectl("api-resources", "--verbs=list", "-o", "name")).trim().split("\n");
+  const text = await world.kubectl("get", kinds.join(","), "--all-namespaces", "--show-managed-fields", "-o", "json");
+  const { items } = JSON.parse(text) as { items: KubernetesObject[] };
+  return items.map(({ data, ...object }) => {
+    const shown = object.kind === "Secret" && object.apiVersion === "v1" ? object : { ...object, data };
+    const { namespace, name } = object.metadata;
+    // As it is, not as JSON: quotes and backslashes would look different.
+    return [`${object.kind} ${namespace}/${name}`, Buffer.from(`${JSON.stringify(shown)}\n${plain(shown)}`)];
+  });
+}
+
+/** All strings within, one a line. */
+function plain(value: unknown): string {
+  if (typeof value !== "object" || value === null) return String(value);
+  return Object.entries(value)
+    .map(([name, inner]) => `${name}\n${plain(inner)}`)
+    .join("\n");
+}
+
+/** Every table of the database, with `bytea` as PostgreSQL prints it (hex) and as it is. */
+async function tables(): Promise<readonly Surface[]> {
+  const names = await world.sql<{ schema: string; name: string }>(
+    "SELECT schemaname AS schema, tablename AS name FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
+  );
+  const dumped: Surface[] = [];
+  for (const { schema, name } of names) {
+    const rows = await world.sql(`SELECT t.*, t::text AS "whole row" FROM "${schema}"."${name}" t`);
+    const cells = rows
+      .flatMap((row) => Object.values(row))
+      .map((cell) => (Buffer.isBuffer(cell) ? cell : Buffer.from(plain(cell))));
+    dumped.push([`table ${name}`, Buffer.concat(cells.flatMap((cell) => [cell, Buffer.from("\n")]))]);
+  }
+  return dumped;
+}
+
+/** The data directory as PostgreSQL keeps it: heap, indexes, write-ahead log. */
+async function files(): Promise<readonly Surface[]> {
+  await withClient(world.lab.postgres.superuser, (client) => client.query("CHECKPOINT"));
+  const { dataDir } = world.lab.postgres;
+  return readdirSync(dataDir, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.join(entry.parentPath, entry.name))
+    .map((file) => [`file ${path.relative(dataDir, file)}`, readFileSync(file)]);
+}
+
+/** What the operators say of themselves. */
+async function answers(): Promise<readonly Surface[]> {
+  const said: Surface[] = [];
+  for (const { httpPort, configFile } of operators) {
+    for (const page of ["metrics", "healthz", "readyz"]) {
+      said.push([page, Buffer.from(await (await fetch(`http://127.0.0.1:${httpPort}/${page}`)).text())]);
+    }
+    const args = ["operator/main.ts", "--config", configFile, "--print-config"];
+    said.push(["--print-config", execFileSync(process.execPath, args)]);
+  }
+  return said;
+}
+
+/** Made without `apply`, which would copy the values into an annotation: that would be kubectl's doing. */
+async function source(name: string, stringData: Readonly<Record<string, string>>): Promise<void> {
+  const manifest = { apiVersion: "v1", kind: "Secret", metadata: { name, namespace: NAMESPACE }, stringData };
+  const { kubectl } = world.lab.controlPlane;
+  const input = JSON.stringify(manifest);
+  const { code, stderr } = await kubectl(["apply", "--server-side", "--field-manager=test", "-f", "-"], { input });
+  if (code !== 0) throw new Error(stderr);
+}
+
+const vaultManifest = (name: string, credential: object, of: string = vault): object => ({
+  apiVersion: "mazevault.io/v1",
+  kind: "KeyVault",
+  metadata: { name, namespace: NAMESPACE },
+  spec: {
+    projectRef: { name: NAMESPACE },
+    vaultUrl: `https://${of}.vault.azure.net/`,
+    auth: { servicePrincipal: { tenantId: azure.tenantId, clientId: azure.servicePrincipal, ...credential } },
+  },
+});
+
+const ruleManifest = (name: string, ref: string): object => ({
+  apiVersion: "mazevault.io/v1",
+  kind: "SyncRule",
+  metadata: { name, namespace: NAMESPACE },
+  spec: {
+    projectRef: { name: NAMESPACE },
+    environment: "pro",
+    direction: "Push",
+    target: { keyVault: { ref: { name: ref } } },
+  },
+});
+
+const certificate = (): string => {
+  const { certFile, keyFile } = world.mazevault.servicePrincipal;
+  return readFileSync(certFile, "utf8") + readFileSync(keyFile, "utf8");
+};
+
+const tokenFile = (): string => {
+  const dir = path.join(world.lab.dir, "operator");
+  return path.join(dir, readdirSync(dir).find((name) => name.endsWith(".token")) ?? "token");
+};
+
+const notReady = (kind: string, name: string): Promise<KubernetesObject> =>
+  world.waitFor(kind, name, NAMESPACE, (object) => {
+    const ready = conditionOf(object, "Ready");
+    return ready?.status === "False" && ready.reason !== "Progressing";
+  });
+
+async function policyRefuses(): Promise<boolean> {
+  const input = JSON.stringify({
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "quoted", namespace: NAMESPACE },
+    stringData: { password: "probe" },
+  });
+  const { stderr } = await world.lab.controlPlane.kubectl(["create", "--dry-run=server", "-f", "-"], { input });
+  return stderr.includes("refused: ");
+}
+
+async function failedCalls(): Promise<boolean> {
+  const { vaults } = await world.mazevault.keyVault.control.counters();
+  const statuses = Object.entries(vaults[vault]?.operations ?? {}).flatMap(([, byStatus]) => Object.keys(byStatus));
+  return statuses.some((status) => ["0", "403", "500", "503"].includes(status));
+}

@@ -1,0 +1,320 @@
+/**
+ * The operator dies between each two of its effects, and its successor finishes: exactly one version of each value in
+ * PostgreSQL and in the Key Vault, each workload restarted once for a changed value, and no value generated again.
+ */
+import { globSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { SYSTEM_NAMESPACE } from "../../crds/installation.ts";
+import { azure, type Operator } from "../../lab/mazevault.ts";
+import { until } from "../../lab/poll.ts";
+import { decoded, type KubernetesObject, secretManifest, startWorld, type World } from "../harness.ts";
+import { ApiClient } from "./api.ts";
+import { consumerManifest, pushManifests } from "./manifests.ts";
+import { isReady } from "./observer.ts";
+
+/** What is done while the failpoint is armed. Before all but the first two there is a Secret, delivered and pushed. */
+type Effect =
+  /** A namespace with project, vault, rule and Secret. */
+  | "onboarding"
+  /** A Secret. */
+  | "creation"
+  /** A literal changes, and with it what is rendered from it. */
+  | "change"
+  /** Delivery to a core Secret of another name. */
+  | "renaming"
+  /** Somebody deleted the entries in the vault; then a change. */
+  | "recovery"
+  /** The Secret is deleted. */
+  | "removal";
+
+/** `name:n` is its nth passing. */
+const everyRow: readonly (readonly [failpoint: string, effect: Effect])[] = [
+  ["leadership.afterLease", "change"],
+  ["leadership.afterEpoch", "change"],
+  ["keyring.afterKey", "onboarding"],
+  ["keyring.afterKey:2", "onboarding"],
+  ["project.afterOnboard", "onboarding"],
+  ["project.beforeStatus", "onboarding"],
+  ["project.afterStatus", "onboarding"],
+  ["keyvault.beforeStatus", "onboarding"],
+  ["keyvault.afterStatus", "onboarding"],
+  ["secret.beforeStore", "creation"],
+  ["secret.afterStore", "creation"],
+  ["secret.afterStore", "change"],
+  ["secret.beforeDeliver", "creation"],
+  ["secret.beforeDeliver", "change"],
+  ["secret.afterDeliver", "creation"],
+  ["secret.afterDeliver", "change"],
+  ["secret.afterRecordDelivery", "creation"],
+  ["secret.afterRecordDelivery", "change"],
+  ["secret.afterWorkloadRestart", "change"],
+  ["secret.afterRestart", "change"],
+  ["secret.afterRecordDelivery:2", "change"],
+  ["secret.beforeStatus", "creation"],
+  ["secret.afterStatus", "change"],
+  ["secret.afterRelease", "renaming"],
+  ["secret.afterRecordDelivery", "renaming"],
+  ["secret.beforeRemoval", "removal"],
+  ["outbox.afterMove", "change"],
+  ["sync.afterIntent", "change"],
+  ["sync.afterLook", "creation"],
+  ["sync.beforeSet", "change"],
+  ["sync.afterSet", "creation"],
+  ["sync.afterSet", "change"],
+  ["sync.afterOutcome", "change"],
+  ["sync.afterRecover", "recovery"],
+  ["syncrule.beforeStatus", "creation"],
+  ["syncrule.afterStatus", "creation"],
+];
+
+/** `npm test` dies once at each failpoint, `npm run test:chaos` during every effect that passes it. */
+const rows =
+  process.env.CHAOS_FAILPOINTS === "all"
+    ? everyRow
+    : [...new Map(everyRow.map((row) => [row[0].replace(/:.*/, ""), row] as const)).values()];
+
+const [vault] = azure.vaults;
+const LEASE_MS = 3_000;
+const DEATH_MS = 30_000;
+
+let world: World;
+let operator: Operator;
+let api: ApiClient;
+
+/** A namespace, and everything in it has that name. */
+const tenantOf = (failpoint: string, effect: Effect): string =>
+  `${failpoint}-${effect}`.toLowerCase().replaceAll(/[^a-z0-9]/g, "-");
+
+const secretOf = (tenant: string, literal: string, secretName = tenant): object =>
+  secretManifest(tenant, tenant, {
+    entries: [
+      { key: "literal", literal },
+      { key: "generated", generate: { kind: "Hex" } },
+      { key: "rendered", template: "{{ literal }}:{{ generated }}" },
+    ],
+    deliver: { secretName, restartConsumers: true },
+  });
+
+const frameOf = (tenant: string): object[] => [
+  { apiVersion: "v1", kind: "Namespace", metadata: { name: tenant } },
+  {
+    apiVersion: "mazevault.io/v1",
+    kind: "Project",
+    metadata: { name: tenant },
+    spec: { environments: [{ name: "pro" }], namespaces: [{ name: tenant, environments: ["pro"] }] },
+  },
+  ...pushManifests(world.mazevault, tenant, "10s"),
+  consumerManifest(tenant, "one", tenant),
+  consumerManifest(tenant, "two", tenant),
+];
+
+const isBefore = (effect: Effect): boolean => effect !== "onboarding" && effect !== "creation";
+
+beforeAll(async () => {
+  world = await startWorld();
+  api = await ApiClient.connect(world);
+  operator = await world.mazevault.startOperator({ config: { kubernetes: { leaseDurationMs: LEASE_MS } } });
+  const existing = rows.filter(([, effect]) => effect !== "onboarding");
+  await world.apply(
+    ...existing.flatMap(([failpoint, effect]) => {
+      const tenant = tenantOf(failpoint, effect);
+      return [...frameOf(tenant), ...(isBefore(effect) ? [secretOf(tenant, "old")] : [])];
+    }),
+  );
+  for (const [failpoint, effect] of existing) {
+    const tenant = tenantOf(failpoint, effect);
+    await world.waitReady("keyvault.mazevault.io", tenant, tenant);
+    if (isBefore(effect)) await inStep(tenant);
+    else await world.waitReady("syncrule.mazevault.io", tenant, tenant);
+  }
+});
+
+afterAll(async () => {
+  api?.close();
+  await world?.stop();
+});
+
+async function provoke(tenant: string, effect: Effect): Promise<void> {
+  switch (effect) {
+    case "onboarding":
+      await world.apply(...frameOf(tenant), secretOf(tenant, "old"));
+      break;
+    case "creation":
+      await world.apply(secretOf(tenant, "old"));
+      break;
+    case "change":
+      await world.apply(secretOf(tenant, "new"));
+      break;
+    case "renaming":
+      await world.apply(secretOf(tenant, "old", "renamed"));
+      break;
+    case "recovery":
+      for (const key of ["literal", "generated", "rendered"]) {
+        await world.mazevault.keyVault.control.deleteSecret(vault, `${tenant}--${key}`);
+      }
+      await world.apply(secretOf(tenant, "new"));
+      break;
+    case "removal":
+      await world.kubectl("-n", tenant, "delete", "secret.mazevault.io", tenant);
+      break;
+  }
+}
+
+/** What stands where, as far as it belongs to the tenant. */
+interface State {
+  readonly versions: readonly number[];
+  /** Values by key, oldest version first. */
+  readonly pushed: Readonly<Record<string, readonly string[]>>;
+  /** How often each workload was restarted. */
+  readonly restarts: readonly number[];
+}
+
+interface Stored extends Record<string, unknown> {
+  readonly state: string;
+  readonly versions: readonly number[];
+  readonly intents: number;
+  readonly restarts: number;
+}
+
+async function storedOf(tenant: string): Promise<Stored | undefined> {
+  const [stored] = await world.sql<Stored>(
+    `SELECT state, coalesce(json_array_length(delivery->'pendingRestarts'), 0) AS restarts,
+            ARRAY(SELECT version FROM versions WHERE secret_id = s.id ORDER BY version) AS versions,
+            (SELECT count(*)::int FROM sync_items WHERE secret_id = s.id AND intent_id IS NOT NULL) AS intents
+     FROM secrets s WHERE name = $1`,
+    [tenant],
+  );
+  return stored;
+}
+
+const inNamespace = (group: string, tenant: string, plural: string): Promise<readonly KubernetesObject[]> =>
+  api.list(`/${group}/namespaces/${tenant}/${plural}`);
+
+async function coreSecret(tenant: string, name = tenant): Promise<KubernetesObject | undefined> {
+  return (await inNamespace("api/v1", tenant, "secrets")).find(({ metadata }) => metadata.name === name);
+}
+
+async function pushedOf(tenant: string): Promise<State["pushed"]> {
+  const entries = await world.mazevault.keyVault.control.secrets(vault);
+  const ours = entries.filter(({ name, state }) => state === "active" && name.startsWith(`${tenant}--`));
+  return Object.fromEntries(
+    ours.map(({ name, versions }) => [name.slice(tenant.length + 2), versions.map(({ value }) => value)]),
+  );
+}
+
+async function stateOf(tenant: string): Promise<State> {
+  return {
+    versions: (await storedOf(tenant))?.versions ?? [],
+    pushed: await pushedOf(tenant),
+    restarts: (await inNamespace("apis/apps/v1", tenant, "deployments")).map(
+      ({ metadata }) => (metadata.generation ?? 0) - 1,
+    ),
+  };
+}
+
+function expectedState(effect: Effect, generated: string): State {
+  const changed = effect === "change" || effect === "recovery";
+  const literals = changed ? ["old", "new"] : ["old"];
+  return {
+    versions: changed ? [1, 2] : [1],
+    pushed: { literal: literals, generated: [generated], rendered: literals.map((each) => `${each}:${generated}`) },
+    restarts: changed ? [1, 1] : [0, 0],
+  };
+}
+
+/** Waits until everything that the tenant's manifests ask for is done. */
+async function inStep(tenant: string, secretName = tenant): Promise<void> {
+  const done = async () => {
+    for (const plural of ["secrets", "syncrules"]) {
+      const [object] = await inNamespace("apis/mazevault.io/v1", tenant, plural);
+      if (object === undefined || !isReady(object)) throw new Error(`not Ready: ${JSON.stringify(object?.status)}`);
+    }
+    const stored = await storedOf(tenant);
+    if (stored?.intents !== 0 || stored.restarts !== 0) throw new Error(JSON.stringify(stored));
+    const object = await coreSecret(tenant, secretName);
+    const core = object === undefined ? {} : decoded(object);
+    const pushed = await pushedOf(tenant);
+    return Object.entries(core).every(([key, value]) => pushed[key]?.at(-1) === value);
+  };
+  await until(`${tenant} in step`, done, { timeoutMs: 60_000, intervalMs: 100 });
+}
+
+/** Waits until a deleted Secret has gone the way of its deletion policy. */
+async function removed(tenant: string): Promise<void> {
+  const done = async () =>
+    (await storedOf(tenant))?.state === "SoftDeleted" && (await coreSecret(tenant)) === undefined;
+  await until(`${tenant} removed`, done, { timeoutMs: 60_000, intervalMs: 100 });
+}
+
+/** Starts an operator that dies at the failpoint, lets it lead, and waits for its end. */
+async function dieAt(failpoint: string, tenant: string, effect: Effect): Promise<void> {
+  const armed = await world.mazevault.startOperator({
+    name: tenant,
+    env: { MAZEVAULT_FAILPOINT: failpoint },
+    config: { kubernetes: { leaseDurationMs: LEASE_MS } },
+  });
+  armed.process.autoRestart = false;
+  try {
+    await operator.process.stop();
+    await provoke(tenant, effect);
+    await until(`death at ${failpoint}`, () => armed.process.pid === undefined, { timeoutMs: DEATH_MS });
+    expect(armed.process.lastEnd).toBe("died of SIGKILL");
+  } finally {
+    await armed.process.stop();
+  }
+}
+
+async function succeed(): Promise<void> {
+  // Its holder is dead for certain, so the successor need not wait until it runs out.
+  await world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator");
+  await operator.process.start();
+}
+
+/** Of the rows that are done, with the generated value. */
+const done = new Map<string, State>();
+
+test.each(rows)("death at %s during %s", async (failpoint, effect) => {
+  const tenant = tenantOf(failpoint, effect);
+  const before = await coreSecret(tenant);
+  try {
+    await dieAt(failpoint, tenant, effect);
+  } finally {
+    await succeed();
+  }
+
+  if (effect === "removal") await removed(tenant);
+  else await inStep(tenant, effect === "renaming" ? "renamed" : tenant);
+  const delivered = effect === "removal" ? before : await coreSecret(tenant);
+  const { generated = "" } = decoded(delivered as KubernetesObject);
+  if (before !== undefined) expect(generated).toBe(decoded(before).generated);
+  if (effect === "renaming") {
+    // What was delivered before stays, and is not ours any more.
+    expect(delivered?.metadata.labels ?? {}).toEqual({});
+    expect((await coreSecret(tenant, "renamed"))?.data).toEqual(delivered?.data);
+  }
+  const state = expectedState(effect, generated);
+  expect(await stateOf(tenant)).toEqual(state);
+  done.set(tenant, state);
+});
+
+test("nothing was repeated later", async () => {
+  expect(done.size).toBe(rows.length);
+  for (const [tenant, state] of done) expect([tenant, await stateOf(tenant)]).toEqual([tenant, state]);
+});
+
+test("every failpoint of the source is died at", () => {
+  const root = fileURLToPath(new URL("../..", import.meta.url));
+  const files = globSync("{core,adapters,controllers,operator}/**/*.ts", { cwd: root }).filter(
+    (file) => !file.endsWith(".test.ts"),
+  );
+  const named = files.flatMap((file) =>
+    [...readFileSync(`${root}/${file}`, "utf8").matchAll(/failpoint\((["`])(.+?)\1\)/g)].map(([, , name = ""]) => name),
+  );
+  const controllers = ["project", "secret", "keyvault", "syncrule"];
+  // The runner's are named after the controller.
+  const all = named.flatMap((name) =>
+    name.includes("$") ? controllers.map((controller) => name.replace(/\$\{.+\}/, controller)) : [name],
+  );
+  const covered = new Set(rows.map(([failpoint]) => failpoint.replace(/:.*/, "")));
+  expect([...covered].toSorted()).toEqual([...new Set(all)].toSorted());
+});

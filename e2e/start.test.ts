@@ -1,0 +1,144 @@
+/** `npm start` as a new user has it: start, the printed commands exactly as printed, a killed child, stop, start again. */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { guideCommands, lookCommands } from "../lab/guide.ts";
+import { resetLab } from "../lab/lab.ts";
+import { until } from "../lab/poll.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const dir = mkdtempSync(path.join(tmpdir(), "mazevault-start-"));
+const labDir = path.join(dir, "lab");
+
+class Started {
+  readonly #child: ChildProcess;
+  #output = "";
+
+  constructor(...args: string[]) {
+    this.#child = spawn(process.execPath, ["lab/start.ts", "--dir", dir, ...args], {
+      cwd: root,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream?.setEncoding("utf8").on("data", (text: string) => {
+        this.#output += text;
+      });
+    }
+  }
+
+  async guide(): Promise<string> {
+    try {
+      await until("the guide", () => this.#output.includes("begins anew") || this.#child.exitCode !== null, {
+        timeoutMs: 150_000,
+      });
+    } finally {
+      if (!this.#output.includes("begins anew")) console.error(this.#output);
+    }
+    return this.#output.slice(this.#output.indexOf("MazeVault is running"));
+  }
+
+  async interrupt(): Promise<number | null> {
+    if (this.#child.exitCode !== null) return this.#child.exitCode;
+    const ended = new Promise<number | null>((resolve) => this.#child.once("exit", resolve));
+    this.#child.kill("SIGINT");
+    return ended;
+  }
+}
+
+/** In a shell in the project's folder, after the line that sets the environment. */
+function shell(environment: string, command: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile("bash", ["-c", `${environment}\n${command}`], { cwd: root }, (error, stdout, stderr) =>
+      error === null ? resolve(stdout) : reject(new Error(`${command}: ${stderr}`)),
+    );
+  });
+}
+
+const environmentOf = (guide: string): string => /^ {2}(export .*)$/m.exec(guide)?.[1] ?? "";
+
+/** Processes of this lab that are alive, whoever started them. */
+const survivors = (): Promise<string> =>
+  new Promise((resolve) => execFile("pgrep", ["-af", labDir], (_error, stdout) => resolve(stdout.trim())));
+
+let started: Started;
+let environment: string;
+
+afterAll(async () => {
+  await started?.interrupt();
+  await resetLab(labDir);
+});
+
+/** Lines of the table that do not say READY True; the samples alone are six. */
+function unready(table: string): string[] {
+  const lines = table.split("\n").filter((line) => line.includes("mazevault.io/"));
+  return lines.length < 6 ? ["too few resources"] : lines.filter((line) => !line.includes(" True "));
+}
+
+const tryGuide = async (guide: string, user: string): Promise<void> => {
+  const [everything, describe, url, patch, restart] = guideCommands;
+  const [vault, database] = lookCommands(labDir);
+  for (const each of [...guideCommands, ...lookCommands(labDir)]) expect(guide).toContain(`  ${each.command}\n`);
+  const run = (each: { command: string } | undefined) => shell(environment, each?.command ?? "false");
+
+  expect(unready(await run(everything))).toEqual([]);
+  expect(await run(describe)).toContain("core Secret orders-db holds version");
+  expect(await run(url)).toMatch(new RegExp(`^postgres://${user}:.{32,}@db:5432/orders\\n$`));
+  await run(patch);
+  await until("version 2 is delivered", async () => (await run(url)).startsWith("postgres://orders2:"), {
+    timeoutMs: 30_000,
+  });
+  await until("the restart", async () => (await run(restart)).includes("restart.mazevault.io/orders-db"), {
+    timeoutMs: 30_000,
+  });
+  expect(await run(vault)).toContain("OrdersDbPwd");
+  expect(await run(database)).toMatch(/orders-db +\| +1 +\| password|orders-db .*password/);
+};
+
+test("the printed commands give what the guide says", async () => {
+  started = new Started();
+  const guide = await started.guide();
+  environment = environmentOf(guide);
+  await tryGuide(guide, "orders");
+});
+
+test("the README's first secret works as printed", async () => {
+  const readme = readFileSync(path.join(root, "README.md"), "utf8");
+  const block = /^```sh\n(kubectl create namespace[\s\S]*?)^```$/m.exec(readme)?.[1] ?? "false";
+  expect(await shell(environment, `set -e\n${block}`)).toMatch(/\npostgres:\/\/shop:\S{32,}@db\/shop\n$/);
+});
+
+test("after kill -9 of every child the commands still do", async () => {
+  const processes = JSON.parse(readFileSync(path.join(labDir, "processes.json"), "utf8")) as unknown;
+  const pids = [...JSON.stringify(processes).matchAll(/"pid":(\d+)/g)].map(([, pid]) => Number(pid));
+  expect(pids.length).toBe(6);
+  for (const pid of pids) process.kill(pid, "SIGKILL");
+  const resources = guideCommands[0]?.command ?? "false";
+  await until("everything is Ready again", async () => unready(await shell(environment, resources)).length === 0, {
+    timeoutMs: 60_000,
+  });
+  await shell(environment, "kubectl -n payments annotate secrets.mazevault.io orders-db touched=1");
+  await until(
+    "a change is delivered",
+    async () => {
+      await shell(
+        environment,
+        `kubectl -n payments patch secrets.mazevault.io orders-db --type=json -p '[{"op":"replace","path":"/spec/entries/0/literal","value":"orders3"}]'`,
+      );
+      return (await shell(environment, guideCommands[2]?.command ?? "false")).startsWith("postgres://orders3:");
+    },
+    { timeoutMs: 60_000 },
+  );
+});
+
+test("Ctrl-C leaves no process behind, and the next start goes on with the same data and ports", async () => {
+  const ports = readFileSync(path.join(labDir, "ports.json"), "utf8");
+  expect(await started.interrupt()).toBe(0);
+  expect(await survivors()).toBe("");
+  started = new Started();
+  const guide = await started.guide();
+  expect(environmentOf(guide)).toBe(environment);
+  expect(readFileSync(path.join(labDir, "ports.json"), "utf8")).toBe(ports);
+  await tryGuide(guide, "orders3");
+});

@@ -1,0 +1,58 @@
+/** What `npm start` prints when everything runs. Each command works as printed, in a shell in the project's folder. */
+
+export interface GuideCommand {
+  readonly command: string;
+  readonly gives: string;
+}
+
+const SAMPLE_VAULT = "crdprointmzvgwckv01";
+
+export const environmentLine = (kubeconfig: string, programs: string): string =>
+  `export KUBECONFIG="${kubeconfig}" PATH="${programs}:$PATH"`;
+
+export const guideCommands: readonly GuideCommand[] = [
+  { command: "kubectl get mazevault -A", gives: "every resource of MazeVault, READY True" },
+  { command: "kubectl -n payments describe mvs orders-db", gives: "what a Secret is made of, and what became of it" },
+  {
+    command: "kubectl -n payments get secret orders-db -o jsonpath='{.data.url}' | base64 -d; echo",
+    gives: "the connection string, made from a generated password",
+  },
+  {
+    command: `kubectl -n payments patch secrets.mazevault.io orders-db --type=json -p '[{"op":"replace","path":"/spec/entries/0/literal","value":"orders2"}]'`,
+    gives: "another user name: version 2, in the core Secret and in the vault at once",
+  },
+  {
+    command: "kubectl -n payments get deployment orders -o jsonpath='{.spec.template.metadata.annotations}'; echo",
+    gives: "the restart of the Deployment that uses it",
+  },
+];
+
+/** `labDir`: where the lab's data is, unless it is where both programs look by themselves. */
+export const lookCommands = (labDir?: string): readonly GuideCommand[] => [
+  {
+    command: `npm run --silent vault -- ${labDir === undefined ? "" : `--config "${labDir}/keyvault/config.json" `}${SAMPLE_VAULT}`,
+    gives: "what stands in the team's Key Vault; --reveal shows the values",
+  },
+  {
+    command: `npm run --silent psql -- ${labDir === undefined ? "" : `--dir "${labDir}" `}"SELECT name, version, key, left(encode(ciphertext, 'hex'), 32) AS ciphertext FROM mazevault.entries JOIN mazevault.secrets ON id = secret_id ORDER BY 1, 2, 3"`,
+    gives: "what stands in PostgreSQL: ciphertext",
+  },
+];
+
+export function guide(environment: string, labDir?: string): string {
+  const block = ({ command, gives }: GuideCommand): string => `  ${command}\n      ${gives}`;
+  return `
+MazeVault is running. In another shell, in this folder:
+
+  ${environment}
+
+Worth a try:
+${guideCommands.map(block).join("\n")}
+
+Into the vault and the database:
+${lookCommands(labDir).map(block).join("\n")}
+
+The samples are in e2e/samples. Ctrl-C stops everything; the next start goes on with the same data,
+"npm start -- --reset" begins anew.
+`;
+}

@@ -1,0 +1,248 @@
+/** MazeVault on a lab: resource definitions and rights, database, Key Vault stand-in, and any number of operators. */
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { get } from "node:http";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
+import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import type { Cluster } from "./cluster.ts";
+import { Control } from "./keyvault/control.ts";
+import type { Lab } from "./lab.ts";
+import type { SupervisedProcess } from "./supervised.ts";
+
+/** Azure, as far as the stand-in plays it: identities and the vaults that they may use. */
+export const azure = {
+  tenantId: "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+  workloadIdentity: "0f8fad5b-d9cb-469f-a165-70867728950e",
+  servicePrincipal: "550e8400-e29b-41d4-a716-446655440000",
+  managedIdentity: "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+  /** Known to Entra ID, without any right. */
+  stranger: "16fd2706-8baf-433b-82eb-8c7fada847da",
+  vaults: ["crdprointmzvgwckv01", "crdprointmzvgwckv02"],
+} as const;
+
+const HOSTS = ["*.vault.azure.net", "login.microsoftonline.com"];
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+export type MazeVaultLab = Pick<Lab, "dir" | "pki" | "ports" | "postgres" | "spawn">;
+
+export interface MazeVaultOptions {
+  readonly lab: MazeVaultLab;
+  readonly cluster: Cluster;
+  readonly report?: (line: string) => void;
+  /** Settings of the stand-in beyond what it has by itself, see `lab/keyvault/config.ts`. */
+  readonly keyVaultSettings?: Readonly<Record<string, unknown>>;
+}
+
+export interface OperatorOptions {
+  /** Distinguishes operators that run side by side; `operator` when absent. */
+  readonly name?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly logLevel?: "info" | "debug" | "trace";
+  readonly config?: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  /** Arguments for Node itself, for example to profile. */
+  readonly nodeArgs?: readonly string[];
+}
+
+export interface Operator {
+  readonly process: SupervisedProcess;
+  readonly httpPort: number;
+  readonly configFile: string;
+}
+
+export interface MazeVault {
+  readonly keyVault: { readonly process: SupervisedProcess; readonly control: Control };
+  /** What a client certificate of the service principal looks like to the stand-in. */
+  readonly servicePrincipal: { readonly secret: string; readonly certFile: string; readonly keyFile: string };
+  readonly database: {
+    readonly host: string;
+    readonly port: number;
+    readonly database: string;
+    readonly user: string;
+    readonly passwordFile: string;
+    readonly caFile: string;
+  };
+  /** Starts an operator and waits until it is ready. */
+  startOperator(options?: OperatorOptions): Promise<Operator>;
+}
+
+export async function installMazeVault(options: MazeVaultOptions): Promise<MazeVault> {
+  const { lab, cluster } = options;
+  await installResources(cluster);
+  const [database, keyVault, kubeconfig] = await Promise.all([
+    lab.postgres.createDatabase("mazevault"),
+    startKeyVault(options),
+    cluster.serviceAccountKubeconfig({
+      namespace: SYSTEM_NAMESPACE,
+      name: OPERATOR_ACCOUNT,
+      dir: path.join(lab.dir, "operator"),
+    }),
+  ]);
+  const { listenPort, imdsPort, ...vault } = keyVault;
+  const address = `127.0.0.1:${listenPort}`;
+
+  return {
+    keyVault: vault,
+    servicePrincipal: vault.servicePrincipal,
+    database,
+    async startOperator({ name = "operator", env = {}, logLevel = "info", config = {}, nodeArgs = [] } = {}) {
+      const httpPort = await lab.ports.get(name);
+      const dir = path.join(lab.dir, "operator");
+      const configFile = path.join(dir, `${name}.yaml`);
+      const base: Record<string, Record<string, unknown>> = {
+        kubernetes: { kubeconfig, namespace: SYSTEM_NAMESPACE },
+        database: {
+          host: database.host,
+          port: database.port,
+          name: database.database,
+          user: database.user,
+          passwordFile: database.passwordFile,
+          caFile: database.caFile,
+        },
+        keys: { provider: "file", file: path.join(dir, "root.key"), create: true },
+        azure: {
+          connectTo: [
+            ...HOSTS.map((host) => ({ host, address })),
+            { host: "169.254.169.254", address: `127.0.0.1:${imdsPort}` },
+          ],
+          caFile: lab.pki.caFile,
+        },
+        http: { host: "127.0.0.1", port: httpPort },
+        log: { level: logLevel },
+      };
+      const merged = Object.fromEntries(
+        [...new Set([...Object.keys(base), ...Object.keys(config)])].map((part) => [
+          part,
+          { ...base[part], ...config[part] },
+        ]),
+      );
+      writeFileSync(configFile, stringify(merged), { mode: 0o600 });
+      const process = await lab.spawn({
+        name,
+        command: globalThis.process.execPath,
+        args: [...nodeArgs, path.join(root, "operator/main.ts"), "--config", configFile],
+        env,
+        isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
+      });
+      return { process, httpPort, configFile };
+    },
+  };
+}
+
+/** Resource definitions, rights and the installation's namespace; applied, so that repeating changes nothing. */
+async function installResources(cluster: Cluster): Promise<void> {
+  const run = async (...args: string[]): Promise<void> => {
+    const { code, stderr } = await cluster.kubectl(args);
+    if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr.trim()}`);
+  };
+  await run(
+    "apply",
+    "--server-side",
+    "--force-conflicts",
+    "--field-manager=mazevault-install",
+    "-f",
+    path.join(root, "crds/generated"),
+  );
+  const definitions = ["projects", "secrets", "keyvaults", "syncrules"].map((plural) => `crd/${plural}.mazevault.io`);
+  await run("wait", "--for=condition=Established", "--timeout=60s", ...definitions);
+}
+
+async function startKeyVault({ lab, cluster, keyVaultSettings = {} }: MazeVaultOptions) {
+  const dir = path.join(lab.dir, "keyvault");
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const listenPort = await lab.ports.get("keyvault");
+  const controlPort = await lab.ports.get("keyvault-control");
+  const imdsPort = await lab.ports.get("keyvault-imds");
+  const server = await lab.pki.issue("keyvault", { commonName: "keyvault", usage: "server", dnsNames: HOSTS });
+  const client = await lab.pki.issue("service-principal", {
+    commonName: "service-principal",
+    usage: "client",
+    rsa: true,
+  });
+  const tokenFile = path.join(dir, "control.token");
+  const secretFile = path.join(dir, "service-principal.secret");
+  for (const file of [tokenFile, secretFile])
+    if (!existsSync(file)) writeFileSync(file, randomBytes(24).toString("hex"), { mode: 0o600 });
+  const secret = readText(secretFile);
+  const { issuer, jwksFile } = await federation(cluster, dir);
+  const subjects = ["payments", "payments-dev"].map((namespace) => `system:serviceaccount:${namespace}:kv`);
+  const officers = [azure.workloadIdentity, azure.servicePrincipal, azure.managedIdentity];
+  const config = {
+    listen: { host: "127.0.0.1", port: listenPort },
+    certFile: server.certFile,
+    keyFile: server.keyFile,
+    imds: { host: "127.0.0.1", port: imdsPort },
+    control: { host: "127.0.0.1", port: controlPort, tokenFile },
+    stateFile: path.join(dir, "state.jsonl"),
+    tenants: [
+      {
+        id: azure.tenantId,
+        applications: [
+          {
+            clientId: azure.workloadIdentity,
+            federatedCredentials: subjects.map((subject) => ({
+              issuer,
+              subject,
+              audience: "api://AzureADTokenExchange",
+              jwksFile,
+            })),
+          },
+          { clientId: azure.servicePrincipal, secret, certificateFile: client.certFile },
+          { clientId: azure.managedIdentity, managedIdentity: true },
+          { clientId: azure.stranger, secret },
+        ],
+      },
+    ],
+    vaults: azure.vaults.map((name) => ({
+      name,
+      tenant: azure.tenantId,
+      grants: officers.map((clientId) => ({ clientId, role: "Key Vault Secrets Officer" })),
+      softDeleteRetentionDays: 90,
+    })),
+    settings: keyVaultSettings,
+  };
+  const configFile = path.join(dir, "config.json");
+  writeFileSync(configFile, JSON.stringify(config, null, 2), { mode: 0o600 });
+  const control = new Control({ host: "127.0.0.1", port: controlPort }, readText(tokenFile));
+  const process = await lab.spawn({
+    name: "keyvault",
+    command: globalThis.process.execPath,
+    args: [path.join(root, "lab/keyvault/main.ts"), "--config", configFile],
+    isReady: async () => {
+      await control.counters();
+      return true;
+    },
+  });
+  return {
+    process,
+    control,
+    listenPort,
+    imdsPort,
+    servicePrincipal: { secret, certFile: client.certFile, keyFile: client.keyFile },
+  };
+}
+
+/** What Entra ID needs to believe the cluster's ServiceAccount tokens: issuer and keys, as the cluster publishes them. */
+async function federation(cluster: Cluster, dir: string): Promise<{ issuer: string; jwksFile: string }> {
+  const raw = async (url: string): Promise<string> => {
+    const { code, stdout, stderr } = await cluster.kubectl(["get", "--raw", url]);
+    if (code !== 0) throw new Error(`the cluster does not publish ${url}: ${stderr.trim()}`);
+    return stdout;
+  };
+  const { issuer } = JSON.parse(await raw("/.well-known/openid-configuration")) as { issuer: string };
+  const jwksFile = path.join(dir, "service-account-jwks.json");
+  writeFileSync(jwksFile, await raw("/openid/v1/jwks"));
+  return { issuer, jwksFile };
+}
+
+function answersOk(url: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    get(url, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    }).on("error", reject);
+  });
+}
+
+const readText = (file: string): string => readFileSync(file, "utf8").trim();

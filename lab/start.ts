@@ -1,0 +1,161 @@
+/**
+ * `npm start`: the product with everything around it on this machine, and the samples applied.
+ *
+ *   npm start                          goes on with the data of the last start
+ *   npm start -- --reset               begins anew
+ *   npm start -- --kubeconfig FILE     uses that cluster instead of one of its own
+ */
+import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { API_VERSION } from "../crds/common.ts";
+import { type Cluster, existingCluster } from "./cluster.ts";
+import { obtainBinaries } from "./controlplane/binaries.ts";
+import { errorMessage } from "./errors.ts";
+import { environmentLine, guide } from "./guide.ts";
+import { type Machine, resetLab, startLab, startMachine } from "./lab.ts";
+import { installMazeVault } from "./mazevault.ts";
+import { until } from "./poll.ts";
+import { stopOnSignals } from "./signals.ts";
+
+const USAGE = "usage: npm start -- [--reset] [--kubeconfig FILE] [--dir FOLDER]";
+const READY_MS = 120_000;
+const root = fileURLToPath(new URL("..", import.meta.url));
+const defaultDir = path.join(root, ".mazevault");
+const samples = path.join(root, "e2e/samples");
+
+const started = performance.now();
+const report = (line: string): void =>
+  console.log(`${((performance.now() - started) / 1000).toFixed(1).padStart(6)} s  ${line}`);
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      reset: { type: "boolean", default: false },
+      kubeconfig: { type: "string" },
+      dir: { type: "string", default: defaultDir },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) {
+    console.log(USAGE);
+    return;
+  }
+  const dir = path.resolve(values.dir);
+  const labDir = path.join(dir, "lab");
+  if (values.reset) {
+    report("removing the data of the last start");
+    await resetLab(labDir);
+  }
+
+  const running: { machine?: Machine } = {};
+  stopOnSignals(async () => running.machine?.stop(), report);
+  const { machine, cluster } = await startMachineWithCluster(labDir, values.kubeconfig);
+  running.machine = machine;
+  try {
+    report("installing resource definitions and rights; starting the Key Vault stand-in");
+    const mazevault = await installMazeVault({ lab: machine, cluster, report });
+    report("starting the operator");
+    await mazevault.startOperator();
+    // Once: whoever edits or deletes a sample meets that again at the next start.
+    const applied = path.join(labDir, "samples.applied");
+    if (!existsSync(applied)) {
+      report("applying e2e/samples");
+      await applySamples(cluster);
+      writeFileSync(applied, "");
+    }
+    await samplesReady(cluster);
+    report("everything is Ready");
+    console.log(guide(environmentLine(...linkPrograms(dir, cluster)), dir === defaultDir ? undefined : labDir));
+  } catch (error) {
+    await machine.stop();
+    throw error;
+  }
+}
+
+async function startMachineWithCluster(
+  dir: string,
+  kubeconfig: string | undefined,
+): Promise<{ machine: Machine; cluster: Cluster }> {
+  if (kubeconfig === undefined) {
+    report("starting etcd, kube-apiserver, kube-controller-manager and PostgreSQL");
+    const lab = await startLab({ dir, report });
+    return { machine: lab, cluster: lab.controlPlane };
+  }
+  const cluster = await existingCluster(kubeconfig, await findKubectl(), report);
+  report("starting PostgreSQL");
+  return { machine: await startMachine({ dir, report }), cluster };
+}
+
+/** Who has a cluster has kubectl, as a rule. */
+async function findKubectl(): Promise<string> {
+  const onPath = (process.env.PATH ?? "").split(path.delimiter).map((folder) => path.join(folder, "kubectl"));
+  return onPath.find((file) => existsSync(file)) ?? (await obtainBinaries(report)).kubectl;
+}
+
+async function applySamples({ kubectl }: Cluster): Promise<void> {
+  const { code, stderr } = await kubectl(["apply", "-f", samples]);
+  if (code !== 0) throw new Error(`kubectl apply -f e2e/samples: ${stderr.trim()}`);
+}
+
+/** What is not Ready is named, so that a person knows where to look. */
+async function samplesReady({ kubectl }: Cluster): Promise<void> {
+  let waiting = "";
+  try {
+    await until(
+      "the samples are Ready",
+      async () => {
+        waiting = await notReady(kubectl);
+        return waiting === "";
+      },
+      { timeoutMs: READY_MS, intervalMs: 250 },
+    );
+  } catch {
+    throw new Error(
+      `these are not Ready after ${READY_MS / 1000} s: ${waiting}\nsee their status, and the operator's log`,
+    );
+  }
+}
+
+interface Listed {
+  readonly items: readonly {
+    readonly apiVersion: string;
+    readonly kind: string;
+    readonly metadata: { readonly name: string; readonly namespace?: string };
+    readonly status?: {
+      readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message: string }[];
+    };
+  }[];
+}
+
+async function notReady(kubectl: Cluster["kubectl"]): Promise<string> {
+  const { stdout } = await kubectl(["get", "-f", samples, "--ignore-not-found", "-o", "json"]);
+  return (JSON.parse(stdout === "" ? '{"items":[]}' : stdout) as Listed).items
+    .filter(({ apiVersion, status }) => apiVersion === API_VERSION && readiness(status)?.status !== "True")
+    .map(({ kind, metadata, status }) => `${kind} ${metadata.name} (${readiness(status)?.message ?? "no status yet"})`)
+    .join("; ");
+}
+
+const readiness = (status: Listed["items"][number]["status"]) =>
+  status?.conditions?.find(({ type }) => type === "Ready");
+
+/** Short, lasting names for what the guide refers to. */
+function linkPrograms(dir: string, cluster: Cluster): [kubeconfig: string, programs: string] {
+  const programs = path.join(dir, "bin");
+  const kubeconfig = path.join(dir, "kubeconfig");
+  mkdirSync(programs, { recursive: true });
+  for (const [target, link] of [
+    [cluster.kubectlPath, path.join(programs, "kubectl")],
+    [cluster.kubeconfigPath, kubeconfig],
+  ] as const) {
+    rmSync(link, { force: true });
+    symlinkSync(target, link);
+  }
+  return [kubeconfig, programs];
+}
+
+main().catch((error: unknown) => {
+  console.error(`\n${errorMessage(error)}\n`);
+  process.exit(1);
+});
