@@ -1,5 +1,5 @@
 /** A cluster that the lab did not make: whatever a kubeconfig file leads to. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parse, stringify } from "yaml";
 import type { ControlPlane } from "./controlplane/controlplane.ts";
@@ -38,6 +38,7 @@ export async function existingCluster(
     kubectlPath,
     kubectl,
     async serviceAccountKubeconfig({ namespace, name, dir }) {
+      mkdirSync(dir, { recursive: true, mode: 0o700 });
       const stem = path.join(dir, `${namespace}-${name}`);
       const request = async () => {
         const args = ["create", "token", name, "-n", namespace, `--duration=${TOKEN_SECONDS}s`];
