@@ -1,6 +1,6 @@
 /** `npm start -- --kubeconfig FILE`: the product on a cluster that somebody else runs. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -23,6 +23,7 @@ afterAll(async () => {
   await lab?.stop();
   await resetLab(theirs);
   await resetLab(path.join(ours, "lab"));
+  rmSync(dir, { recursive: true, force: true });
 });
 
 test("it installs itself there, and leaves the cluster running when it stops", async () => {

@@ -1,6 +1,6 @@
 /** `npm start` as a new user has it: start, the printed commands exactly as printed, a killed child, stop, start again. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -68,6 +68,7 @@ let environment: string;
 afterAll(async () => {
   await started?.interrupt();
   await resetLab(labDir);
+  rmSync(dir, { recursive: true, force: true });
 });
 
 /** Lines of the table that do not say READY True; the samples alone are six. */

@@ -1,10 +1,13 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConfigError, helpText, readInvocation, settings } from "./config.ts";
 
+const dir = mkdtempSync(join(tmpdir(), "mazevault-config-"));
+afterAll(() => rmSync(dir, { recursive: true }));
+
 const file = (text: string): string => {
-  const path = join(mkdtempSync(join(tmpdir(), "mazevault-config-")), "config.yaml");
+  const path = join(dir, "config.yaml");
   writeFileSync(path, text);
   return path;
 };
