@@ -126,7 +126,16 @@ export class Caches implements Cluster {
 
   /** Namespaces come into sight when a Project admits them, and go out of it when none does any more. */
   follow(): void {
-    const changed = () => void this.#followAdmissions();
+    let planned = false;
+    // A list brings its objects one by one; looking at every namespace for each of them would be quadratic.
+    const changed = () => {
+      if (planned) return;
+      planned = true;
+      setImmediate(() => {
+        planned = false;
+        void this.#followAdmissions();
+      });
+    };
     this.projectCache.onChange(changed);
     this.namespaceCache.onChange(changed);
     // Access was just granted: a watch that was refused before need not wait for its next attempt.
