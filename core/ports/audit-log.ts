@@ -28,7 +28,21 @@ export type AuditAction =
   | "VaultEntryRecovered"
   | "KeyCreated"
   | "WorkloadRestarted"
-  | "LeadershipTaken";
+  | "LeadershipTaken"
+  | "AuthorityCreated"
+  | "AuthorityCertified"
+  | "AuthorityChanged"
+  | "CertificateReserved"
+  | "CertificateAbandoned"
+  | "CertificateIssued"
+  | "CertificateRefused"
+  | "CertificateKeyRead"
+  | "CertificateDelivered"
+  | "CertificateDeliveryRemoved"
+  | "CertificateRevoked"
+  | "CertificateReleased"
+  | "CertificateHolderRemoved"
+  | "CrlPublished";
 
 /**
  * A controller sees objects, not people: the actor of a change through Kubernetes is the object's UID and generation;
@@ -39,8 +53,11 @@ export type Actor =
   | { readonly kind: "Controller"; readonly name: string };
 
 export interface AuditSubject {
-  readonly kind: "Secret" | "Key" | "VaultEntry" | "Workload" | "Installation";
-  /** Id of the secret or key row; generation of its pointer after the change, where it has one. */
+  readonly kind: "Secret" | "Key" | "VaultEntry" | "Workload" | "Installation" | "Authority" | "Certificate";
+  /**
+   * Id of the secret, key or authority row, serial number of a certificate, UID of an object; generation of its pointer
+   * after the change, where it has one.
+   */
   readonly id: string;
   readonly generation?: bigint;
   readonly name: string;
