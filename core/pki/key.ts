@@ -1,0 +1,113 @@
+/** Key pairs: making them, naming what they are, refusing weak ones. */
+import { createHash, createPublicKey, generateKeyPair, type KeyObject } from "node:crypto";
+import { promisify } from "node:util";
+import { DerError, readDer } from "./der/reader.ts";
+import { oids } from "./oid.ts";
+
+export type KeySpec =
+  | { readonly algorithm: "RSA" /** bits of the modulus */; readonly size: number }
+  | { readonly algorithm: "ECDSA"; readonly size: 256 | 384 | 521 }
+  | { readonly algorithm: "Ed25519" };
+
+const curves = { 256: "prime256v1", 384: "secp384r1", 521: "secp521r1" } as const;
+const generate = promisify(generateKeyPair);
+
+/** A new private key, made in the thread pool: RSA-4096 takes seconds. */
+export async function generateKey(spec: KeySpec): Promise<KeyObject> {
+  switch (spec.algorithm) {
+    case "RSA":
+      return (await generate("rsa", { modulusLength: spec.size, publicExponent: 0x10001 })).privateKey;
+    case "ECDSA":
+      return (await generate("ec", { namedCurve: curves[spec.size] })).privateKey;
+    case "Ed25519":
+      return (await generate("ed25519")).privateKey;
+  }
+}
+
+/** What a key (private or public) is; undefined for algorithms and curves that MazeVault does not know. */
+export function keySpecOf(key: KeyObject): KeySpec | undefined {
+  const { modulusLength, namedCurve } = key.asymmetricKeyDetails ?? {};
+  switch (key.asymmetricKeyType) {
+    case "rsa":
+      return { algorithm: "RSA", size: modulusLength ?? 0 };
+    case "ec":
+      for (const size of [256, 384, 521] as const) if (curves[size] === namedCurve) return { algorithm: "ECDSA", size };
+      return undefined;
+    case "ed25519":
+      return { algorithm: "Ed25519" };
+    default:
+      return undefined;
+  }
+}
+
+/** Why nobody should trust this public key, as a sentence for the one who made it; undefined when it is strong. */
+export function weakKey(publicKey: KeyObject): string | undefined {
+  const spec = keySpecOf(publicKey);
+  if (!spec) return "the key must be RSA, ECDSA on P-256, P-384 or P-521, or Ed25519";
+  if (spec.algorithm !== "RSA") return undefined;
+  if (spec.size < 2048 || spec.size > 8192) return `the RSA key has ${spec.size} bits; 2048 to 8192 are allowed`;
+  const exponent = publicKey.asymmetricKeyDetails?.publicExponent ?? 0n;
+  // The bounds of FIPS 186-5 A.1.1; smaller ones have broken implementations, larger ones cost the verifier.
+  if (exponent % 2n === 0n || exponent < 65537n || exponent >= 1n << 256n) {
+    return "the RSA key's public exponent must be odd and at least 65537 (and below 2^256)";
+  }
+  const modulus = BigInt(`0x${Buffer.from(publicKey.export({ format: "jwk" }).n ?? "", "base64url").toString("hex")}`);
+  return smallPrimes.some((prime) => modulus % prime === 0n) ? "the RSA key's modulus has a small factor" : undefined;
+}
+
+/** Below 752, as the CA/Browser Forum asks (Baseline Requirements 6.1.6). */
+const smallPrimes = Array.from({ length: 750 }, (_, n) => n + 2)
+  .filter((n) => !Array.from({ length: 26 }, (_, m) => m + 2).some((m) => m < n && n % m === 0))
+  .map(BigInt);
+
+/** DER of the SubjectPublicKeyInfo of a private or public key. */
+export function spkiOf(key: KeyObject): Buffer {
+  const publicKey = key.type === "private" ? createPublicKey(key) : key;
+  return publicKey.export({ type: "spki", format: "der" });
+}
+
+/**
+ * The public key of a SubjectPublicKeyInfo in its one right form: named curve, uncompressed point on it, canonical DER.
+ *
+ * @throws DerError
+ */
+export function readPublicKey(spki: Buffer): KeyObject {
+  let publicKey: KeyObject;
+  try {
+    publicKey = createPublicKey({ key: spki, format: "der", type: "spki" });
+    // OpenSSL also reads explicit curve parameters, padding after the end and lengths that are not minimal.
+    if (!spkiOf(publicKey).equals(spki)) throw new DerError(0, "the public key is not encoded canonically");
+  } catch (error) {
+    throw error instanceof DerError ? error : new DerError(0, "the public key cannot be read");
+  }
+  if (publicKey.asymmetricKeyType === "ec" && subjectPublicKey(spki)[0] !== 4) {
+    throw new DerError(0, "the public key is a compressed or hybrid point; use the uncompressed form (RFC 5480 2.2)");
+  }
+  return publicKey;
+}
+
+const subjectPublicKey = (spki: Buffer): Buffer =>
+  readDer(spki, (r) =>
+    r.sequence((info) => {
+      info.any();
+      return info.bitString();
+    }),
+  );
+
+/** Subject key identifier: the leftmost 160 bits of the SHA-256 of the public key (RFC 7093 section 2, method 1). */
+export const keyIdentifier = (spki: Buffer): Buffer =>
+  createHash("sha256").update(subjectPublicKey(spki)).digest().subarray(0, 20);
+
+/** Whether a SubjectPublicKeyInfo is one of RSA. */
+export const isRsa = (spki: Buffer): boolean =>
+  readDer(spki, (r) =>
+    r.sequence((info) => {
+      const algorithm = info.sequence((id) => {
+        const oid = id.oid();
+        while (!id.done) id.any();
+        return oid;
+      });
+      info.any();
+      return algorithm === oids.rsaEncryption;
+    }),
+  );
