@@ -95,7 +95,7 @@ describe("valid manifests", () => {
     const first = await versions();
     expect(await versions()).toBe(first);
     await kubectl("delete", "mazevault", "--all", "-n", NAMESPACE);
-    await kubectl("delete", "mvp", "--all");
+    await kubectl("delete", "mvp,mvci", "--all");
   });
 
   test("are stored as they were written, without defaults", async () => {

@@ -12,6 +12,9 @@ export const conditionTypes = {
   Reachable: "The Key Vault answers.",
   Authorized: "The Key Vault lets this identity in.",
   Synced: "Every entry that the rule covers is in the target with its current value.",
+  Issued: "There is a certificate as the manifest wants it, and it is valid.",
+  Linted: "MazeVault's own check of the certificate, made before it left, found no fault.",
+  Revoked: "The certificates that the manifest lists are revoked.",
   TargetReachable: "The target of the rule answers and lets us in.",
 } as const;
 export type ConditionType = keyof typeof conditionTypes;
@@ -31,6 +34,8 @@ export const reasons = {
   KeyVaultNotFound: "No KeyVault of that name exists in this namespace yet; apply it.",
   KeyVaultNotReady: "The KeyVault that the rule refers to is not ready; its own conditions say why.",
   SecretNotStored: "A secret that the rule covers has no stored version yet; its own conditions say why.",
+  IssuerNotFound: "No issuer of that kind and name exists yet; apply it.",
+  IssuerNotReady: "The issuer has no valid certificate of its own yet; its own conditions say why.",
   DatabaseUnavailable: "PostgreSQL does not answer; work resumes by itself.",
   ApiServerUnavailable: "The API server does not answer or refuses; work resumes by itself.",
   VaultUnreachable: "The Key Vault does not answer; it is tried again with growing pauses.",
@@ -61,6 +66,14 @@ export const reasons = {
   ValueTooLarge: "A value is larger than the target accepts.",
   WorkloadNotFound: "A workload to restart does not exist.",
   WorkloadNotOptedIn: "A workload to restart neither uses the core Secret nor carries mazevault.io/restart: allowed.",
+  NamespaceNotServed:
+    "No Project admits this namespace, so the operator has no access to it; see spec.namespaces there.",
+  IssuerNotAllowed: "The issuer does not admit this namespace; see its spec.namespaces.",
+  SubordinateNotAllowed: "The issuer above does not admit this CA; see its spec.policy.allowSubordinates.",
+  PolicyViolated: "The issuer may not sign this; the message names the field and what its spec.policy allows.",
+  SubjectInvalid: "A subject or name cannot be encoded in a certificate; the message names the field.",
+  SerialNumberUnknown: "A serial number to revoke was not issued to this object.",
+  LintFailed: "The certificate that was made has a fault and was not handed out; this is a defect, please report it.",
   TamperDetected:
     "What is stored does not match its authentication code, or is older than the record says; see the runbook.",
   Failed: "It failed for another reason; the message says which, and it is tried again with growing pauses.",

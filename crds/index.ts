@@ -1,14 +1,28 @@
 /** Every kind that the API server is taught. Order is the order of installation. */
+import { certificateKind } from "./certificate.ts";
 import type { KindDefinition } from "./common.ts";
+import { clusterIssuerKind, issuerKind } from "./issuer.ts";
 import { keyVaultKind } from "./keyvault.ts";
 import { projectKind } from "./project.ts";
 import { secretKind } from "./secret.ts";
 import { syncRuleKind } from "./syncrule.ts";
 
-export const kinds: readonly KindDefinition[] = [projectKind, secretKind, keyVaultKind, syncRuleKind];
+export const kinds: readonly KindDefinition[] = [
+  projectKind,
+  secretKind,
+  keyVaultKind,
+  syncRuleKind,
+  clusterIssuerKind,
+  issuerKind,
+  certificateKind,
+];
+export * from "./certificate.ts";
 export * from "./common.ts";
+export * from "./delivery.ts";
 export * from "./installation.ts";
+export * from "./issuer.ts";
 export * from "./keyvault.ts";
+export * from "./names.ts";
 export * from "./project.ts";
 export * from "./secret.ts";
 export * from "./syncrule.ts";

@@ -1,7 +1,7 @@
 /** Restarts workloads that use a delivered core Secret, once for each change of its data. */
 import { createHash } from "node:crypto";
 import { failpoint } from "../../core/failpoints.ts";
-import { RESTARTABLE_KINDS } from "../../crds/secret.ts";
+import { RESTARTABLE_KINDS } from "../../crds/delivery.ts";
 import { isNotFound } from "../runtime/api-error.ts";
 import type { ResourceType } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";

@@ -1,5 +1,5 @@
 /** Manifests whose fields are each well formed, and that make no sense together; and changes that come too late. */
-import { keyVault, type Manifest, project, secret, syncRule } from "./valid.ts";
+import { clusterIssuer, issuer, keyVault, type Manifest, project, secret, syncRule, tlsCertificate } from "./valid.ts";
 
 export interface Contradiction {
   readonly title: string;
@@ -270,7 +270,182 @@ const others: readonly Contradiction[] = [
   })),
 ];
 
-export const contradictions: readonly Contradiction[] = [...secrets, ...others];
+const ca = (change: object): Manifest => withSpec(issuer, { ca: { subject: { commonName: "CA" }, ...change } });
+const allowing = (change: object): Manifest => withSpec(issuer, { policy: change });
+const certificate = (change: object): Manifest =>
+  withSpec(tlsCertificate, { literalSubject: undefined, profile: undefined, privateKey: undefined, ...change });
+const unnamed = {
+  commonName: undefined,
+  dnsNames: undefined,
+  ipAddresses: undefined,
+  uris: undefined,
+  emailAddresses: undefined,
+};
+
+const pki: readonly Contradiction[] = [
+  { title: "no CA", manifest: withSpec(issuer, { ca: undefined }), field: "spec", says: /set exactly one of ca/ },
+  {
+    title: "a ClusterIssuer below an Issuer",
+    manifest: withSpec(clusterIssuer, {
+      ca: { subject: { commonName: "CA" }, parentRef: { kind: "Issuer", name: "root" } },
+    }),
+    field: "spec.ca.parentRef.kind",
+    says: /must be a ClusterIssuer/,
+  },
+  {
+    title: "an Issuer that lists namespaces",
+    manifest: withSpec(issuer, { namespaces: { names: ["payments"] } }),
+    field: "spec.namespaces",
+    says: /unknown field/,
+  },
+  ...[{}, { names: ["a"], selector: { matchLabels: { a: "b" } } }].map((namespaces) => ({
+    title: `namespaces ${JSON.stringify(namespaces)}`,
+    manifest: withSpec(clusterIssuer, { namespaces }),
+    field: "spec.namespaces",
+    says: /set exactly one of names, selector/,
+  })),
+  ...[
+    { key: { algorithm: "RSA", size: 1024 }, says: /size of RSA must be 2048, 3072 or 4096/ },
+    { key: { algorithm: "ECDSA", size: 2048 }, says: /size of ECDSA must be 256, 384 or 521/ },
+    { key: { size: 3072 }, says: /size of ECDSA must be 256, 384 or 521/ },
+    { key: { algorithm: "Ed25519", size: 256 }, says: /size is only for RSA and ECDSA/ },
+  ].flatMap(({ key, says }): Contradiction[] => [
+    { title: `a CA with the key ${JSON.stringify(key)}`, manifest: ca({ key }), field: "spec.ca.key", says },
+    {
+      title: `a certificate with the key ${JSON.stringify(key)}`,
+      manifest: certificate({ privateKey: key }),
+      field: "spec.privateKey",
+      says,
+    },
+  ]),
+  {
+    title: "name constraints without names",
+    manifest: ca({ nameConstraints: {} }),
+    field: "spec.ca.nameConstraints",
+    says: /set permitted, excluded or both/,
+  },
+  {
+    title: "permitted names of no kind",
+    manifest: ca({ nameConstraints: { permitted: {} } }),
+    field: "spec.ca.nameConstraints.permitted",
+    says: /set at least one of dnsDomains/,
+  },
+  {
+    title: "a namespace in the constraints of a CA itself",
+    manifest: ca({ nameConstraints: { permitted: { dnsDomains: ["{namespace}.svc"] } } }),
+    field: "spec.ca.nameConstraints.permitted.dnsDomains[0]",
+    says: /must be a domain/,
+  },
+  ...["*", "a.*.svc", "*.{name}.svc", "a..b", ".svc", "a b.svc", "a/b"].map((name) => ({
+    title: `allowed DNS name ${name}`,
+    manifest: allowing({ dnsNames: [name] }),
+    field: "spec.policy.dnsNames[0]",
+    says: /must be a DNS name, such as \*\.example\.com or \*\.\{namespace\}\.svc/,
+  })),
+  ...["10.0.0.1", "10.0.0.0/33", "example.com"].map((range) => ({
+    title: `range ${range}`,
+    manifest: allowing({ ipRanges: [range] }),
+    field: "spec.policy.ipRanges[0]",
+    says: /must be a range of IP addresses/,
+  })),
+  {
+    title: "a certificate without a name",
+    manifest: certificate(unnamed),
+    field: "spec",
+    says: /the certificate needs a name/,
+  },
+  {
+    title: "two subjects",
+    manifest: certificate({ literalSubject: "CN=orders" }),
+    field: "spec.literalSubject",
+    says: /leave out commonName and subject/,
+  },
+  {
+    title: "two times of renewal",
+    manifest: certificate({ renewBeforePercentage: 30 }),
+    field: "spec.renewBefore",
+    says: /set renewBefore or renewBeforePercentage, not both/,
+  },
+  {
+    title: "renewed before it began",
+    manifest: certificate({ duration: "1h", renewBefore: "1h" }),
+    field: "spec.renewBefore",
+    says: /must be shorter than duration/,
+  },
+  {
+    title: "renewed before it began, by the default duration",
+    manifest: certificate({ duration: undefined, renewBefore: "2160h" }),
+    field: "spec.renewBefore",
+    says: /must be shorter than duration \(2160h when absent\)/,
+  },
+  {
+    title: "too short",
+    manifest: certificate({ duration: "299s" }),
+    field: "spec.duration",
+    says: /must be at least 5m/,
+  },
+  {
+    title: "a client that serves",
+    manifest: certificate({ profile: "Client" }),
+    field: "spec.usages",
+    says: /has no server auth/,
+  },
+  {
+    title: "a usage that no profile has",
+    manifest: certificate({ usages: ["cert sign"] }),
+    field: "spec.usages[0]",
+    says: /supported values: "digital signature"/,
+  },
+  {
+    title: "Ed25519 in PKCS1",
+    manifest: certificate({ privateKey: { algorithm: "Ed25519", encoding: "PKCS1" } }),
+    field: "spec.privateKey",
+    says: /PKCS8 only/,
+  },
+  {
+    title: "a revoked serial number twice",
+    manifest: certificate({
+      revocations: [
+        { serialNumber: "3f", reason: "superseded" },
+        { serialNumber: "3f", reason: "keyCompromise" },
+      ],
+    }),
+    field: "spec.revocations[1]",
+    says: /Duplicate value/,
+  },
+  ...["3", "3f:", "3f:0", "0x3f", "3f-0a"].map((serialNumber) => ({
+    title: `serial number ${serialNumber}`,
+    manifest: certificate({ revocations: [{ serialNumber, reason: "superseded" }] }),
+    field: "spec.revocations[0].serialNumber",
+    says: /must be the bytes in hexadecimal|at least 2 chars/,
+  })),
+  ...["*", "a.*", "a..b", "a b", "https://a", "a:443", "{namespace}.svc"].map((name) => ({
+    title: `DNS name ${name}`,
+    manifest: certificate({ dnsNames: [name] }),
+    field: "spec.dnsNames[0]",
+    says: /must be a DNS name/,
+  })),
+  ...["10.0.0", "10.0.0.0/8", "fd00::g", "a.b"].map((address) => ({
+    title: `IP address ${address}`,
+    manifest: certificate({ ipAddresses: [address] }),
+    field: "spec.ipAddresses[0]",
+    says: /must be an IP address/,
+  })),
+  {
+    title: "an adopted core Secret that is overwritten without being adopted",
+    manifest: certificate({ adopt: false }),
+    field: "spec",
+    says: /overwrite needs adopt: true/,
+  },
+  {
+    title: "a label on which controllers act",
+    manifest: certificate({ secretTemplate: { labels: { "argocd.argoproj.io/instance": "a" } } }),
+    field: "spec.secretTemplate.labels",
+    says: allowedKeys,
+  },
+];
+
+export const contradictions: readonly Contradiction[] = [...secrets, ...others, ...pki];
 
 /** A change to a stored manifest, by a merge of its spec. */
 const change = (title: string, before: Manifest, to: object, field: string, says: RegExp): ForbiddenChange => ({
@@ -302,5 +477,19 @@ export const forbiddenChanges: readonly ForbiddenChange[] = [
     /create a new KeyVault/,
   ),
   change("a SyncRule moves to another project", syncRule, otherProject, "spec.projectRef", /create a new SyncRule/),
+  change(
+    "a CA gets another subject",
+    issuer,
+    { ca: { subject: { commonName: "Another" } } },
+    "spec.ca",
+    /ca is immutable; create a new issuer/,
+  ),
+  change(
+    "a CA gets another key",
+    clusterIssuer,
+    { ca: { ...(clusterIssuer.spec as { ca: object }).ca, key: { algorithm: "RSA" } } },
+    "spec.ca",
+    /ca is immutable; create a new issuer/,
+  ),
   change("a SyncRule moves to dev", syncRule, { environment: "dev" }, "spec.environment", /create a new SyncRule/),
 ];

@@ -152,6 +152,172 @@ const smallestRule = namespaced("SyncRule", "everything", {
   target: { keyVault: { ref: { name: "payments-pro" } } },
 });
 
+export const clusterIssuer = clusterWide("ClusterIssuer", "payments-ca", {
+  ca: {
+    subject: {
+      commonName: "Payments Issuing CA",
+      organizations: ["Example"],
+      organizationalUnits: ["Payments"],
+      countries: ["AT"],
+      localities: ["Wien"],
+      provinces: ["Wien"],
+    },
+    parentRef: { kind: "ClusterIssuer", name: "root" },
+    duration: "43800h",
+    key: { algorithm: "ECDSA", size: 384 },
+    nameConstraints: {
+      permitted: {
+        dnsDomains: ["svc", "example.com"],
+        ipRanges: ["10.0.0.0/8", "fd00::/8"],
+        emailAddresses: ["example.com", ".example.com", "ca@example.org"],
+        uriDomains: ["example.com", ".example.com"],
+      },
+      excluded: {
+        dnsDomains: ["forbidden.example.com"],
+        ipRanges: ["10.1.0.0/16"],
+        emailAddresses: ["boss@example.com"],
+        uriDomains: ["forbidden.example.com"],
+      },
+    },
+  },
+  policy: {
+    profiles: ["Server", "Client"],
+    maxDuration: "2160h",
+    dnsNames: ["*.{namespace}.svc", "münchen.example.com"],
+    ipRanges: ["10.0.0.0/8"],
+    uris: ["spiffe://example.com/ns/{namespace}/sa/*"],
+    emailDomains: ["example.com", "{namespace}.example.com"],
+    commonNames: ["{namespace}-*", "Orders Service"],
+    subject: {
+      organizations: ["Example", "Exämple & Söhne"],
+      organizationalUnits: ["Payments"],
+      countries: ["AT", "DE"],
+      localities: ["Wien"],
+      provinces: ["Wien"],
+    },
+    allowSubordinates: {
+      namespaces: { names: ["payments", "orders"] },
+      pathLength: 0,
+      nameConstraints: {
+        permitted: {
+          dnsDomains: ["{namespace}.svc"],
+          ipRanges: ["10.0.0.0/8"],
+          emailAddresses: ["example.com"],
+          uriDomains: ["example.com"],
+        },
+        excluded: {
+          dnsDomains: ["forbidden.{namespace}.svc"],
+          ipRanges: ["10.1.0.0/16"],
+          emailAddresses: ["boss@example.com"],
+          uriDomains: [".forbidden.example.com"],
+        },
+      },
+    },
+  },
+  revocation: { crl: { every: "24h" }, ocsp: { validity: "12h" } },
+  namespaces: { selector: { matchLabels: { team: "payments" } } },
+});
+
+const selectingIssuer = clusterWide("ClusterIssuer", "selecting", {
+  ca: { subject: { commonName: "Root" } },
+  policy: {
+    allowSubordinates: {
+      namespaces: {
+        selector: {
+          matchLabels: { team: "payments" },
+          matchExpressions: [{ key: "stage", operator: "In", values: ["dev"] }],
+        },
+      },
+    },
+  },
+  namespaces: {
+    selector: {
+      matchLabels: { team: "payments" },
+      matchExpressions: [{ key: "stage", operator: "In", values: ["dev"] }],
+    },
+  },
+});
+
+const namingIssuer = clusterWide("ClusterIssuer", "naming", {
+  ca: { subject: { commonName: "Root" }, key: { algorithm: "Ed25519" } },
+  namespaces: { names: ["payments"] },
+});
+
+const { namespaces: _clusterOnly, ...sharedByBoth } = clusterIssuer.spec as { namespaces: object; policy: object };
+
+export const issuer = namespaced("Issuer", "orders-ca", {
+  ...sharedByBoth,
+  policy: {
+    ...sharedByBoth.policy,
+    allowSubordinates: {
+      pathLength: 1,
+      nameConstraints: {
+        permitted: {
+          dnsDomains: ["payments.svc"],
+          ipRanges: ["10.0.0.0/8"],
+          emailAddresses: ["example.com"],
+          uriDomains: ["example.com"],
+        },
+        excluded: {
+          dnsDomains: ["forbidden.payments.svc"],
+          ipRanges: ["10.1.0.0/16"],
+          emailAddresses: ["boss@example.com"],
+          uriDomains: [".forbidden.example.com"],
+        },
+      },
+    },
+  },
+});
+
+const smallestIssuer = namespaced("Issuer", "root", { ca: { subject: { commonName: "Root" } } });
+
+export const tlsCertificate = namespaced("Certificate", "orders-tls", {
+  secretName: "orders-tls",
+  issuerRef: { kind: "ClusterIssuer", name: "payments-ca" },
+  commonName: "orders.payments.svc",
+  subject: {
+    organizations: ["Example"],
+    organizationalUnits: ["Payments"],
+    countries: ["AT"],
+    localities: ["Wien"],
+    provinces: ["Wien"],
+  },
+  dnsNames: ["orders.payments.svc", "*.orders.payments.svc", "münchen.example.com"],
+  ipAddresses: ["10.0.0.1", "fd00::1"],
+  uris: ["spiffe://example.com/ns/payments/sa/orders"],
+  emailAddresses: ["orders@example.com", "bestellung@münchen.example.com"],
+  duration: "2160h",
+  renewBefore: "720h",
+  usages: ["digital signature", "key encipherment", "server auth", "client auth"],
+  profile: "Server",
+  privateKey: { algorithm: "RSA", size: 2048, encoding: "PKCS1", rotationPolicy: "Always" },
+  secretTemplate: { labels: { team: "payments" }, annotations: { contact: "payments@example.com" } },
+  revocations: [
+    { serialNumber: "3f:0a:77", reason: "keyCompromise" },
+    { serialNumber: "3F0A78", reason: "certificateHold" },
+  ],
+  deletionPolicy: "Revoke",
+  restart: [{ kind: "Deployment", name: "orders" }],
+  restartConsumers: false,
+  adopt: true,
+  overwrite: true,
+});
+
+const literalCertificate = namespaced("Certificate", "orders-client", {
+  secretName: "orders-client",
+  issuerRef: { name: "orders-ca" },
+  literalSubject: "CN=orders,OU=Payments,O=Example,DC=example,DC=com",
+  renewBeforePercentage: 30,
+  profile: "Client",
+  privateKey: { algorithm: "Ed25519", encoding: "PKCS8" },
+});
+
+const smallestCertificate = namespaced("Certificate", "smallest", {
+  secretName: "smallest",
+  issuerRef: { name: "root" },
+  dnsNames: ["smallest.payments.svc"],
+});
+
 export const validManifests: readonly Manifest[] = [
   project,
   secret,
@@ -164,4 +330,12 @@ export const validManifests: readonly Manifest[] = [
   systemIdentity,
   syncRule,
   smallestRule,
+  clusterIssuer,
+  selectingIssuer,
+  namingIssuer,
+  issuer,
+  smallestIssuer,
+  tlsCertificate,
+  literalCertificate,
+  smallestCertificate,
 ];

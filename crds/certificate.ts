@@ -1,0 +1,244 @@
+/** `Certificate`: a certificate that is kept valid in a core Secret. Fields are named as in cert-manager where they mean the same. */
+import { z } from "zod";
+import {
+  conditions,
+  duration,
+  type KindDefinition,
+  listMap,
+  listSet,
+  objectName,
+  observedGeneration,
+  printerColumns,
+  type Resource,
+  rules,
+} from "./common.ts";
+import { deliveredMetadata, deliveryBehaviour, overwriteNeedsAdopt } from "./delivery.ts";
+import {
+  CERTIFICATE_PROFILES,
+  commonName,
+  dnsName,
+  emailAddress,
+  ISSUER_KINDS,
+  ipAddress,
+  keyFields,
+  keySizeRules,
+  subjectAttributes,
+  uri,
+} from "./names.ts";
+
+export const CERTIFICATE_USAGES = [
+  "digital signature",
+  "key encipherment",
+  "key agreement",
+  "server auth",
+  "client auth",
+] as const;
+export type CertificateUsage = (typeof CERTIFICATE_USAGES)[number];
+
+/** RFC 5280 5.3.1, as far as they can be said of a certificate that is not a CA's. */
+export const REVOCATION_REASONS = [
+  "unspecified",
+  "keyCompromise",
+  "affiliationChanged",
+  "superseded",
+  "cessationOfOperation",
+  "certificateHold",
+  "privilegeWithdrawn",
+] as const;
+export type RevocationReason = (typeof REVOCATION_REASONS)[number];
+
+const revocation = z.object({
+  serialNumber: z
+    .string()
+    .min(2)
+    .max(59)
+    .regex(
+      /^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2})*$/,
+      "must be the bytes in hexadecimal, with or without colons, such as 3f:0a:77",
+    )
+    .meta({ description: "Serial number of a certificate that was issued to this object; see status.serialNumber." }),
+  reason: z.enum(REVOCATION_REASONS).meta({
+    description:
+      "Why it is revoked (RFC 5280, section 5.3.1). certificateHold lasts until this entry is taken out; every other one is final.",
+  }),
+});
+
+const time = (description: string) => z.iso.datetime().max(64).optional().meta({ description, format: "date-time" });
+
+/** What duration() of CEL understands of what `duration` of this group allows. */
+const DURATION = "^([0-9]+[hms])+$";
+
+const names = <T extends z.ZodType>(item: T, what: string) =>
+  z
+    .array(item)
+    .min(1)
+    .max(100)
+    .optional()
+    .meta({ description: what, ...listSet });
+
+export const certificateSpec = z
+  .object({
+    secretName: objectName.meta({
+      description:
+        "Name of the core Secret of type kubernetes.io/tls to write: tls.key, tls.crt (the certificate and the CAs above it, without the root) and ca.crt (the root).",
+    }),
+    issuerRef: z
+      .object({
+        kind: z.enum(ISSUER_KINDS).optional().meta({ description: "Kind of the issuer; Issuer when absent." }),
+        name: objectName.meta({ description: "Name of the issuer; an Issuer must stand in this namespace." }),
+      })
+      .meta({ description: "Who issues the certificate." }),
+    commonName: commonName.optional().meta({ description: "Common name (CN) of the subject." }),
+    subject: z
+      .object(subjectAttributes())
+      .optional()
+      .meta({ description: "Attributes of the subject beside the common name." }),
+    literalSubject: z
+      .string()
+      .min(1)
+      .max(1024)
+      .regex(
+        /^[A-Za-z0-9.]+=[^\s]+( +[^\s]+)*$/,
+        "must be a distinguished name as RFC 4514 writes it, such as CN=orders,O=Example",
+      )
+      .optional()
+      .meta({
+        description:
+          "The whole subject as RFC 4514 writes it, the most specific attribute first, such as CN=orders,O=Example. Instead of commonName and subject.",
+      }),
+    dnsNames: names(dnsName, "DNS names; international names are encoded."),
+    ipAddresses: names(ipAddress, "IP addresses."),
+    uris: names(uri, "URIs, such as SPIFFE identities."),
+    emailAddresses: names(emailAddress, "Email addresses."),
+    duration: duration("How long a certificate is valid; 2160h (90 days) when absent.", "5m").optional(),
+    renewBefore: duration(
+      "How long before its end a certificate is renewed; a third of its validity when neither this nor renewBeforePercentage is set.",
+      "1m",
+    ).optional(),
+    renewBeforePercentage: z.int().min(1).max(99).optional().meta({
+      description: "The same in percent of the validity: 25 renews when a quarter of it is left.",
+    }),
+    usages: z
+      .array(z.enum(CERTIFICATE_USAGES))
+      .min(1)
+      .max(CERTIFICATE_USAGES.length)
+      .optional()
+      .meta({ description: "Key usages and extended key usages; those of the profile when absent.", ...listSet }),
+    profile: z.enum(CERTIFICATE_PROFILES).optional().meta({
+      description:
+        "What the certificate is for; when absent Client if usages has client auth and not server auth, otherwise Server.",
+    }),
+    privateKey: z
+      .object({
+        ...keyFields,
+        encoding: z.enum(["PKCS1", "PKCS8"]).optional().meta({
+          description:
+            "How tls.key is written: PKCS8 when absent; PKCS1 is the older form of the algorithm (for ECDSA that of SEC 1).",
+        }),
+        rotationPolicy: z.enum(["Never", "Always"]).optional().meta({
+          description: "Whether renewal makes a new key (Always, when absent) or keeps the one that there is (Never).",
+        }),
+      })
+      .meta(
+        rules(...keySizeRules, {
+          rule: "!has(self.algorithm) || self.algorithm != 'Ed25519' || !has(self.encoding) || self.encoding == 'PKCS8'",
+          message: "Ed25519 has the encoding PKCS8 only",
+        }),
+      )
+      .optional()
+      .meta({ description: "The private key; ECDSA with 256 bits when absent." }),
+    secretTemplate: z
+      .object(deliveredMetadata)
+      .optional()
+      .meta({ description: "Labels and annotations of the core Secret." }),
+    revocations: z
+      .array(revocation)
+      .max(256)
+      .optional()
+      .meta({
+        description:
+          "Certificates to revoke; unless the current one is only on hold, another one with a new key takes its place at once.",
+        ...listMap("serialNumber"),
+      }),
+    deletionPolicy: z.enum(["Retain", "Revoke"]).optional().meta({
+      description:
+        "What deleting this object does: Retain (the certificates stay valid, and the core Secret stays) when absent; Revoke (every one is revoked, and the core Secret goes).",
+    }),
+    ...deliveryBehaviour,
+  })
+  .meta(
+    rules(
+      overwriteNeedsAdopt,
+      {
+        rule: "has(self.commonName) || has(self.literalSubject) || has(self.dnsNames) || has(self.ipAddresses) || has(self.uris) || has(self.emailAddresses)",
+        message:
+          "the certificate needs a name: set at least one of commonName, literalSubject, dnsNames, ipAddresses, uris, emailAddresses",
+      },
+      {
+        rule: "!has(self.literalSubject) || !(has(self.commonName) || has(self.subject))",
+        message: "literalSubject is the whole subject; leave out commonName and subject",
+        fieldPath: ".literalSubject",
+      },
+      {
+        rule: "!(has(self.renewBefore) && has(self.renewBeforePercentage))",
+        message: "set renewBefore or renewBeforePercentage, not both",
+        fieldPath: ".renewBefore",
+      },
+      {
+        // duration() fails on what is none, and the patterns have said so already.
+        rule: `!has(self.renewBefore) || !self.renewBefore.matches('${DURATION}') || (has(self.duration) && !self.duration.matches('${DURATION}')) || duration(self.renewBefore) < duration(has(self.duration) ? self.duration : '2160h')`,
+        message: "must be shorter than duration (2160h when absent)",
+        fieldPath: ".renewBefore",
+      },
+      {
+        rule: "!has(self.profile) || self.profile != 'Client' || !has(self.usages) || !('server auth' in self.usages)",
+        message: "the profile Client has no server auth; choose the profile Server, or take it out",
+        fieldPath: ".usages",
+      },
+    ),
+  );
+export type CertificateSpec = z.infer<typeof certificateSpec>;
+
+export const certificateStatus = z.object({
+  observedGeneration,
+  revision: z.int().min(1).optional().meta({ description: "Number of the current certificate, from 1." }),
+  serialNumber: z
+    .string()
+    .max(64)
+    .optional()
+    .meta({ description: "Serial number of the current certificate, such as 3f:0a:77." }),
+  notBefore: time("When the current certificate begins to be valid."),
+  notAfter: time("When it ends."),
+  renewalTime: time("When it is renewed."),
+  conditions,
+});
+export type CertificateStatus = z.infer<typeof certificateStatus>;
+
+export type Certificate = Resource<CertificateSpec, CertificateStatus>;
+
+export const certificateKind: KindDefinition = {
+  kind: "Certificate",
+  plural: "certificates",
+  singular: "certificate",
+  shortNames: ["mvc"],
+  scope: "Namespaced",
+  description: "A certificate that is kept valid, with its private key, in a core Secret of type kubernetes.io/tls.",
+  spec: certificateSpec,
+  status: certificateStatus,
+  columns: printerColumns(
+    { name: "Secret", type: "string", jsonPath: ".spec.secretName", description: "The core Secret that it stands in." },
+    {
+      name: "Not After",
+      type: "date",
+      jsonPath: ".status.notAfter",
+      description: "When the current certificate ends.",
+    },
+    {
+      name: "Serial",
+      type: "string",
+      jsonPath: ".status.serialNumber",
+      description: "Serial number of the current certificate.",
+      priority: 1,
+    },
+  ),
+};

@@ -1,0 +1,231 @@
+/** `Issuer` and `ClusterIssuer`: a certification authority of one namespace, or of the cluster. */
+import { z } from "zod";
+import {
+  conditions,
+  duration,
+  exactlyOneOf,
+  type KindDefinition,
+  labelName,
+  labelSelector,
+  listSet,
+  objectName,
+  observedGeneration,
+  printerColumns,
+  type Resource,
+  rules,
+} from "./common.ts";
+import {
+  allowedNames,
+  CERTIFICATE_PROFILES,
+  commonName,
+  ISSUER_KINDS,
+  nameConstraints,
+  nameConstraintsByNamespace,
+  signingKey,
+  subjectAttributes,
+} from "./names.ts";
+
+/** An allow-list of namespaces. */
+const namespaceList = z
+  .object({
+    names: z
+      .array(labelName)
+      .min(1)
+      .max(128)
+      .optional()
+      .meta({ description: "Names of namespaces.", ...listSet }),
+    selector: labelSelector.optional().meta({ description: "Labels of namespaces." }),
+  })
+  .meta(rules(exactlyOneOf("names", "selector")));
+export type NamespaceList = z.infer<typeof namespaceList>;
+
+const ca = z.object({
+  subject: z
+    .object({
+      commonName: commonName.meta({ description: "Common name (CN) of the CA, such as Payments Issuing CA." }),
+      ...subjectAttributes(),
+    })
+    .meta({ description: "Subject of the CA's certificate." }),
+  parentRef: z
+    .object({
+      kind: z.enum(ISSUER_KINDS).meta({ description: "Kind of the issuer above." }),
+      name: objectName.meta({ description: "Name of the issuer above; an Issuer must stand in the same namespace." }),
+    })
+    .optional()
+    .meta({
+      description:
+        "The issuer that signs this CA's certificate; its policy.allowSubordinates must admit this one. Absent: a root that signs itself.",
+    }),
+  duration: duration(
+    "How long the CA's certificate is valid; 87600h (10 years) for a root and 43800h (5 years) below one when absent. Never longer than the issuer above.",
+    "1h",
+  ).optional(),
+  key: signingKey.optional().meta({ description: "The CA's key; ECDSA with 256 bits when absent." }),
+  nameConstraints: nameConstraints.optional().meta({
+    description:
+      "Names that this CA, and every one below it, may issue for; stands in its certificate, so that relying parties refuse others.",
+  }),
+});
+export type CaSpec = z.infer<typeof ca>;
+
+const ALLOW_SUBORDINATES =
+  "Which CAs may stand below this one; absent: none. Each needs this beside its own parentRef, and gets no more than this.";
+
+const subordinates = z.object({
+  pathLength: z.int().min(0).max(8).optional().meta({
+    description: "How many CAs may stand in a row below such a one; 0 when absent: it issues to no further CA.",
+  }),
+  nameConstraints: nameConstraints.optional().meta({
+    description: "Put into the certificate of every such CA, whose own ca.nameConstraints must lie within.",
+  }),
+});
+
+const policy = z.object({
+  profiles: z
+    .array(z.enum(CERTIFICATE_PROFILES))
+    .min(1)
+    .max(CERTIFICATE_PROFILES.length)
+    .optional()
+    .meta({ description: "What certificates may be for. Absent: nothing, this CA signs CAs only.", ...listSet }),
+  maxDuration: duration(
+    "Longest validity of a certificate; what its profile allows when absent. One that asks for more is refused.",
+    "1m",
+  ).optional(),
+  ...allowedNames,
+  subject: z
+    .object(subjectAttributes(" that may be asked for"))
+    .optional()
+    .meta({ description: "Attributes of subjects that may be asked for beside the common name. Absent: none." }),
+  allowSubordinates: subordinates.optional().meta({ description: ALLOW_SUBORDINATES }),
+});
+
+const spec = z.object({
+  ca: ca.optional().meta({
+    description: "A CA whose key MazeVault keeps, encrypted, in PostgreSQL. Immutable.",
+    ...rules({
+      rule: "self == oldSelf",
+      message: "ca is immutable; create a new issuer under another name and refer to that",
+    }),
+  }),
+  policy: policy.optional().meta({ description: "What this CA may sign. What is not named here is refused." }),
+  revocation: z
+    .object({
+      crl: z
+        .object({
+          every: duration(
+            "How often a revocation list is made, beside at once for each revocation; 24h when absent. It is valid for half as long again.",
+            "1m",
+          ),
+        })
+        .optional()
+        .meta({ description: "Certificate revocation lists (RFC 5280)." }),
+      ocsp: z
+        .object({
+          validity: duration("How long an OCSP answer is valid; 24h when absent.", "1m"),
+        })
+        .optional()
+        .meta({ description: "OCSP answers (RFC 6960)." }),
+    })
+    .optional()
+    .meta({ description: "How revocations are published. The URLs come from the installation's pki.baseUrl." }),
+});
+
+export const issuerSpec = spec.meta(rules(exactlyOneOf("ca")));
+
+export const clusterIssuerSpec = spec
+  .extend({
+    policy: policy
+      .extend({
+        allowSubordinates: subordinates
+          .extend({
+            namespaces: namespaceList.optional().meta({
+              description: "Namespaces whose Issuers may stand below; absent: ClusterIssuers only.",
+            }),
+            nameConstraints: nameConstraintsByNamespace.optional().meta({
+              description: "Put into the certificate of every such CA, whose own ca.nameConstraints must lie within.",
+            }),
+          })
+          .optional()
+          .meta({ description: ALLOW_SUBORDINATES }),
+      })
+      .optional()
+      .meta({ description: "What this CA may sign. What is not named here is refused." }),
+    namespaces: namespaceList
+      .optional()
+      .meta({ description: "Namespaces whose Certificates may refer to this issuer. Absent: none." }),
+  })
+  .meta(
+    rules(exactlyOneOf("ca"), {
+      rule: "!has(self.ca) || !has(self.ca.parentRef) || self.ca.parentRef.kind == 'ClusterIssuer'",
+      message: "the issuer above a ClusterIssuer must be a ClusterIssuer",
+      fieldPath: ".ca.parentRef.kind",
+    }),
+  );
+
+export type IssuerSpec = z.infer<typeof issuerSpec>;
+export type ClusterIssuerSpec = z.infer<typeof clusterIssuerSpec>;
+
+export const issuerStatus = z.object({
+  observedGeneration,
+  serialNumber: z
+    .string()
+    .max(64)
+    .optional()
+    .meta({ description: "Serial number of the CA's certificate, such as 3f:0a." }),
+  notAfter: z.iso
+    .datetime()
+    .max(64)
+    .optional()
+    .meta({ description: "When the CA's certificate ends.", format: "date-time" }),
+  caBundle: z
+    .string()
+    .max(131072)
+    .optional()
+    .meta({ description: "The CA's certificate and those above it up to the root, in PEM." }),
+  conditions,
+});
+export type IssuerStatus = z.infer<typeof issuerStatus>;
+
+export type Issuer = Resource<IssuerSpec, IssuerStatus>;
+export type ClusterIssuer = Resource<ClusterIssuerSpec, IssuerStatus>;
+export type AnyIssuer = Issuer | ClusterIssuer;
+
+const columns = printerColumns(
+  {
+    name: "Not After",
+    type: "date",
+    jsonPath: ".status.notAfter",
+    description: "When the CA's certificate ends.",
+  },
+  {
+    name: "Subject",
+    type: "string",
+    jsonPath: ".spec.ca.subject.commonName",
+    description: "Common name of the CA.",
+    priority: 1,
+  },
+);
+
+export const issuerKind: KindDefinition = {
+  kind: "Issuer",
+  plural: "issuers",
+  singular: "issuer",
+  shortNames: ["mvi"],
+  scope: "Namespaced",
+  description: "A certification authority for the Certificates of its own namespace.",
+  spec: issuerSpec,
+  status: issuerStatus,
+  columns,
+};
+
+export const clusterIssuerKind: KindDefinition = {
+  kind: "ClusterIssuer",
+  plural: "clusterissuers",
+  singular: "clusterissuer",
+  shortNames: ["mvci"],
+  scope: "Cluster",
+  description: "A certification authority for the Certificates of the namespaces that it lists.",
+  spec: clusterIssuerSpec,
+  status: issuerStatus,
+  columns,
+};
