@@ -1,17 +1,21 @@
 import { auditLogContract } from "../../core/ports/audit-log.contract.ts";
 import { keyStoreContract } from "../../core/ports/key-store.contract.ts";
+import { pkiStoreContract } from "../../core/ports/pki-store.contract.ts";
 import { syncStoreContract } from "../../core/ports/sync-store.contract.ts";
 import { vaultStoreContract } from "../../core/ports/vault-store.contract.ts";
+import { PostgresOcspStore } from "./ocsp-store.ts";
 import { openInstallation, type TestInstallation } from "./testing/installation.ts";
 import { startServer, type TestServer } from "./testing/server.ts";
 
 let server: TestServer;
 const open: TestInstallation[] = [];
+const openOcsp: PostgresOcspStore[] = [];
 
 beforeAll(async () => {
   server = await startServer();
 });
 afterEach(async () => {
+  for (const ocsp of openOcsp.splice(0)) await ocsp.close();
   for (const installation of open.splice(0)) await installation.stores.close();
 });
 afterAll(() => server.stop());
@@ -37,3 +41,11 @@ describe("PostgresKeyStore", () =>
   }));
 
 describe("PostgresSyncStore", () => syncStoreContract(async () => (await start()).stores));
+
+describe("PostgresPkiStore and PostgresOcspStore", () =>
+  pkiStoreContract(async () => {
+    const { stores, database } = await start();
+    const ocsp = new PostgresOcspStore(database);
+    openOcsp.push(ocsp);
+    return { store: stores.pki, ocsp, leadership: stores.leadership, audit: stores.audit };
+  }));

@@ -2,6 +2,7 @@ import { AuditSigner } from "../../core/audit/signer.ts";
 import type { AuditLog } from "../../core/ports/audit-log.ts";
 import type { KeyStore, RootKey } from "../../core/ports/key-store.ts";
 import type { Leadership } from "../../core/ports/leadership.ts";
+import type { PkiStore } from "../../core/ports/pki-store.ts";
 import type { SyncStore } from "../../core/ports/sync-store.ts";
 import type { VaultStore } from "../../core/ports/vault-store.ts";
 import { KeyRing } from "../../core/vault/keyring.ts";
@@ -9,14 +10,16 @@ import { PostgresAuditLog } from "./audit-log.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { PostgresKeyStore } from "./key-store.ts";
 import { PostgresLeadership } from "./leadership.ts";
-import { OutboxHint } from "./outbox-hint.ts";
+import { OutboxHint, PKI_CHANNEL } from "./outbox-hint.ts";
 import { OutboxListener, type OutboxListenerOptions } from "./outbox-listener.ts";
+import { PostgresPkiStore } from "./pki-store.ts";
 import { PostgresSyncStore } from "./sync-store.ts";
 import { PostgresVaultStore } from "./vault-store.ts";
 
 export interface Stores {
   readonly vault: VaultStore;
   readonly sync: SyncStore;
+  readonly pki: PkiStore;
   readonly audit: AuditLog;
   readonly keyStore: KeyStore;
   readonly keys: KeyRing;
@@ -34,6 +37,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
   const database = new Database(options);
   const signer = new AuditSigner();
   const hint = new OutboxHint(database);
+  const pkiHint = new OutboxHint(database, PKI_CHANNEL);
   const keyStore: KeyStore = new PostgresKeyStore(database, signer);
   const audit = new PostgresAuditLog(database, signer);
   try {
@@ -45,6 +49,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
       vault,
       keyStore,
       sync: new PostgresSyncStore(database, signer),
+      pki: new PostgresPkiStore(database, signer, pkiHint),
       audit,
       keys,
       leadership: new PostgresLeadership(database, signer),
@@ -55,6 +60,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
       },
       async close() {
         hint.close();
+        pkiHint.close();
         await database.close();
       },
     };

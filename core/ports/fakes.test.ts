@@ -2,9 +2,11 @@ import { auditLogContract } from "./audit-log.contract.ts";
 import { FakeAuditLog } from "./fake-audit-log.ts";
 import { FakeDatabase } from "./fake-database.ts";
 import { FakeKeyStore } from "./fake-key-store.ts";
+import { FakePkiStore } from "./fake-pki-store.ts";
 import { FakeSyncStore } from "./fake-sync-store.ts";
 import { FakeVaultStore } from "./fake-vault-store.ts";
 import { keyStoreContract } from "./key-store.contract.ts";
+import { pkiStoreContract } from "./pki-store.contract.ts";
 import { syncStoreContract } from "./sync-store.contract.ts";
 import { vaultStoreContract } from "./vault-store.contract.ts";
 
@@ -31,4 +33,11 @@ describe("FakeSyncStore", () =>
     const database = new FakeDatabase();
     const vault = new FakeVaultStore(database);
     return { sync: new FakeSyncStore(database, vault), vault, leadership: database };
+  }));
+
+describe("FakePkiStore", () =>
+  pkiStoreContract(async () => {
+    const database = new FakeDatabase();
+    const store = new FakePkiStore(database);
+    return { store, ocsp: store, leadership: database, audit: new FakeAuditLog(database) };
   }));

@@ -17,13 +17,15 @@ export interface WrappedKey {
 
 /**
  * Installation: wraps project keys and what belongs to no project. Project: wraps DEKs. Fingerprint: HMAC for change
- * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows.
+ * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows. Pki: wraps the data keys of
+ * private keys of certificates, for the whole installation.
  */
-export type KeyPurpose = "Installation" | "Project" | "Fingerprint" | "Pointer" | "Audit";
+export type KeyPurpose = "Installation" | "Project" | "Fingerprint" | "Pointer" | "Audit" | "Pki";
 
 export interface KeyStore {
   /** Id of the installation, a UUID made at the first migration and never changed. */
   installationId(): Promise<string>;
+  /** Lowest version first. */
   load(purpose: KeyPurpose, scope: string): Promise<readonly WrappedKey[]>;
   /**
    * Inserts unless a key of that purpose, scope and version exists; returns the one that now stands there. The audit

@@ -58,6 +58,8 @@ export interface OcspStore {
   authorities(): Promise<readonly OcspAuthority[]>;
   /** At most `limit` rows; without a position from the beginning. Expired certificates are handed out too. */
   changes(after: OcspPosition | undefined, limit: number): Promise<OcspChanges>;
+  /** Which CRLs are in force, without their DER. */
+  crls(): Promise<readonly Omit<StoredCrl, "covers" | "der">[]>;
   crl(key: CrlKey): Promise<Omit<StoredCrl, "covers"> | undefined>;
   /** Asks the leader for a certificate; `id` is a UUID of the caller's, `csr` the DER of a PKCS #10 request. */
   requestResponder(request: {

@@ -54,6 +54,8 @@ export interface AuthorityGeneration {
   readonly spki: Buffer;
   /** DER; undefined until its parent has signed it. */
   readonly certificate?: Buffer;
+  /** Of the certificate. */
+  readonly notAfter?: Date;
   /** DER of the certificates above it up to its root, nearest first; empty for a root. */
   readonly chain: readonly Buffer[];
   readonly sealedKey: SealedKey;
@@ -228,6 +230,7 @@ export interface PkiStore {
       readonly authorityId: string;
       readonly generation: number;
       readonly certificate: Buffer;
+      readonly notAfter: Date;
       readonly chain: readonly Buffer[];
       readonly audit: readonly AuditEntry[];
     },
@@ -293,7 +296,7 @@ export interface PkiStore {
   removeHolder(writer: Writer, uid: string, audit: readonly AuditEntry[]): Promise<void>;
 
   /**
-   * CRLs that are to be made: of generations with a certificate, where there is none yet, where something was revoked or
+   * CRLs that are to be made: of generations with a certificate that has not expired, where there is none yet, where something was revoked or
    * released since the one in force, or where `crlEveryMs` has passed since its thisUpdate. Oldest first, at most
    * `limit`. Partition 0 of a generation always exists, another one from its first issued certificate on.
    */

@@ -19,6 +19,14 @@ export interface ProjectKeys {
   byId(id: string): KeyObject;
 }
 
+/** Keys that wrap the data keys of certificates' private keys, unwrapped. */
+export interface PkiKeys {
+  /** Wraps new data keys. */
+  readonly current: WrappingKey;
+  /** The key that wrapped a data key. */
+  byId(id: string): KeyObject;
+}
+
 /** Before anybody led: the installation's own keys are made by whichever replica starts first. */
 const BEFORE_LEADERSHIP: Writer = { epoch: 0n };
 
@@ -35,6 +43,7 @@ export class KeyRing {
   readonly #store: KeyStore;
   readonly #installation: WrappingKey;
   readonly #projects = new Map<string, Promise<ProjectKeys | undefined>>();
+  #pki: Promise<PkiKeys> | undefined;
 
   private constructor(
     store: KeyStore,
@@ -84,6 +93,15 @@ export class KeyRing {
     }));
     const auditKey = unwrapKey(installation, installationId, audit);
     return new KeyRing(store, installationId, installation, auditKey, created);
+  }
+
+  /** The installation's keys for private keys of certificates, made where they do not exist yet. */
+  pki(writer: Writer): Promise<PkiKeys> {
+    this.#pki ??= this.#makePki(writer).catch((error: unknown) => {
+      this.#pki = undefined;
+      throw error;
+    });
+    return this.#pki;
   }
 
   /** The project's keys, made where they do not exist yet. */
@@ -159,6 +177,20 @@ export class KeyRing {
         return key;
       },
     };
+  }
+
+  async #makePki(writer: Writer): Promise<PkiKeys> {
+    await this.#insert(writer, "Pki", "");
+    const versions = await this.#store.load("Pki", "");
+    const newest = versions.at(-1);
+    if (newest === undefined) throw new Unavailable("TamperDetected", "the Pki key disappeared; see the runbook");
+    const unwrapped = new Map(versions.map((key) => [key.id, unwrapKey(this.#installation, this.installationId, key)]));
+    const byId = (id: string): KeyObject => {
+      const key = unwrapped.get(id);
+      if (key === undefined) throw new Unavailable("TamperDetected", `there is no Pki key ${id}; see the runbook`);
+      return key;
+    };
+    return { current: new WrappingKey(newest.id, byId(newest.id), this.#store), byId };
   }
 
   async #insert(writer: Writer, purpose: KeyPurpose, scope: string): Promise<WrappedKey> {

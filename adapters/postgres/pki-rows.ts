@@ -1,0 +1,120 @@
+import type {
+  AuthorityGeneration,
+  AuthorityIdentity,
+  AuthorityState,
+  CertificateHolder,
+  CertificateRecord,
+  CertificateState,
+  Requester,
+  Revocation,
+  RevocationReason,
+} from "../../core/ports/pki-store.ts";
+import type { DeliveryRecord } from "../../core/ports/vault-store.ts";
+
+/** An authority with one of its generations; node-postgres reads bigint as text. */
+export interface AuthorityRow {
+  readonly id: string;
+  readonly kind: AuthorityIdentity["kind"];
+  readonly namespace: string;
+  readonly namespace_uid: string;
+  readonly name: string;
+  readonly state: AuthorityState;
+  readonly crl_every_ms: string;
+  readonly ocsp_validity_ms: string;
+  readonly number: number;
+  readonly subject: Buffer;
+  readonly spki: Buffer;
+  readonly certificate: Buffer | null;
+  readonly not_after: Date | null;
+  readonly chain: readonly Buffer[];
+  readonly wrapped_key: Buffer;
+  readonly key_id: string;
+  readonly sealed_key: Buffer;
+  readonly created_at: Date;
+}
+
+export interface RevocationRow {
+  readonly revoked_at: Date | null;
+  readonly revocation_reason: RevocationReason | null;
+  readonly invalidity_date: Date | null;
+}
+
+export interface CertificateRow extends RevocationRow {
+  readonly authority_id: string;
+  readonly generation: number;
+  readonly serial: Buffer;
+  readonly state: CertificateState;
+  readonly requester_kind: Requester["kind"];
+  readonly namespace: string;
+  readonly namespace_uid: string;
+  readonly name: string;
+  readonly requester_uid: string;
+  readonly revision: number;
+  readonly profile: string;
+  readonly template: Buffer;
+  readonly not_before: Date;
+  readonly not_after: Date;
+  readonly crl_partition: number;
+  readonly der: Buffer | null;
+  readonly has_key: boolean;
+}
+
+export interface HolderRow {
+  readonly uid: string;
+  readonly namespace: string;
+  readonly namespace_uid: string;
+  readonly name: string;
+  readonly deletion_policy: CertificateHolder["deletionPolicy"];
+  readonly delivery: DeliveryRecord | null;
+}
+
+export const generationOf = (row: AuthorityRow): AuthorityGeneration => ({
+  number: row.number,
+  subject: row.subject,
+  spki: row.spki,
+  ...(row.certificate === null ? {} : { certificate: row.certificate }),
+  ...(row.not_after === null ? {} : { notAfter: row.not_after }),
+  chain: row.chain,
+  sealedKey: { wrappedKey: row.wrapped_key, keyId: row.key_id, ciphertext: row.sealed_key },
+  createdAt: row.created_at,
+});
+
+export const revocationOf = ({ revoked_at: at, revocation_reason: reason, invalidity_date }: RevocationRow) =>
+  at === null || reason === null
+    ? undefined
+    : ({ at, reason, ...(invalidity_date === null ? {} : { invalidityDate: invalidity_date }) } satisfies Revocation);
+
+export function certificateOf(row: CertificateRow): CertificateRecord {
+  const revocation = revocationOf(row);
+  return {
+    authorityId: row.authority_id,
+    generation: row.generation,
+    serialNumber: row.serial.toString("hex"),
+    state: row.state,
+    requester: {
+      kind: row.requester_kind,
+      namespace: row.namespace,
+      namespaceUid: row.namespace_uid,
+      name: row.name,
+      uid: row.requester_uid,
+    },
+    revision: row.revision,
+    profile: row.profile,
+    templateDigest: row.template.toString("hex"),
+    notBefore: row.not_before,
+    notAfter: row.not_after,
+    crlPartition: row.crl_partition,
+    ...(row.der === null ? {} : { certificate: row.der }),
+    hasKey: row.has_key,
+    ...(revocation === undefined ? {} : { revocation }),
+  };
+}
+
+export const holderOf = (row: HolderRow): CertificateHolder => ({
+  uid: row.uid,
+  namespace: row.namespace,
+  namespaceUid: row.namespace_uid,
+  name: row.name,
+  deletionPolicy: row.deletion_policy,
+  ...(row.delivery === null ? {} : { delivery: row.delivery }),
+});
