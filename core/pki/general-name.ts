@@ -1,4 +1,5 @@
 /** Subject alternative names and name constraints: from what people write to canonical names, and their DER. */
+import { isUtf8 } from "node:buffer";
 import { isIP } from "node:net";
 import { domainToASCII } from "node:url";
 import { type DerReader, readDer } from "./der/reader.ts";
@@ -353,7 +354,10 @@ export function generalNameToString(name: GeneralName): string {
 /** The mail address in a name: that of rfc822Name or SmtpUTF8Mailbox; undefined for any other name. */
 export function mailboxOf(name: GeneralName): string | undefined {
   if (name.kind === "email") return name.value;
-  if (name.kind !== "other" || name.oid !== oids.smtpUtf8Mailbox || name.value[0] !== der.tags.utf8String)
-    return undefined;
-  return readDer(name.value, (r) => r.content(der.tags.utf8String)).toString("utf8");
+  if (name.kind !== "other" || name.oid !== oids.smtpUtf8Mailbox) return undefined;
+  return readDer(name.value, (r) => {
+    const content = r.next === der.tags.utf8String ? r.any().content : undefined;
+    while (!r.done) r.any();
+    return content && isUtf8(content) ? content.toString("utf8") : undefined;
+  });
 }

@@ -2,7 +2,6 @@
 import { createHash, createPublicKey, generateKeyPair, type KeyObject } from "node:crypto";
 import { promisify } from "node:util";
 import { DerError, readDer } from "./der/reader.ts";
-import { oids } from "./oid.ts";
 
 export type KeySpec =
   | { readonly algorithm: "RSA" /** bits of the modulus */; readonly size: number }
@@ -97,17 +96,3 @@ const subjectPublicKey = (spki: Buffer): Buffer =>
 /** Subject key identifier: the leftmost 160 bits of the SHA-256 of the public key (RFC 7093 section 2, method 1). */
 export const keyIdentifier = (spki: Buffer): Buffer =>
   createHash("sha256").update(subjectPublicKey(spki)).digest().subarray(0, 20);
-
-/** Whether a SubjectPublicKeyInfo is one of RSA. */
-export const isRsa = (spki: Buffer): boolean =>
-  readDer(spki, (r) =>
-    r.sequence((info) => {
-      const algorithm = info.sequence((id) => {
-        const oid = id.oid();
-        while (!id.done) id.any();
-        return oid;
-      });
-      info.any();
-      return algorithm === oids.rsaEncryption;
-    }),
-  );

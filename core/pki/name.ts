@@ -168,6 +168,7 @@ export function fromSubject(subject: Subject): RdnSequence {
  * @throws MalformedInput naming the position
  */
 export function parseLiteralSubject(text: string, field = "literalSubject"): RdnSequence {
+  if (text.length > 4096) throw new MalformedInput(field, "has more than 4096 characters");
   const rdns: Attribute[][] = [[]];
   const typeForm = / *([A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+) *= */y;
   const valueForm = /#(?:[0-9A-Fa-f]{2})+ *|(?!#)(?:\\(?:[0-9A-Fa-f]{2}|[ "#+,;<=>\\])|[^\\"+,;<>\0])+/y;
@@ -228,9 +229,9 @@ export function nameToString(name: RdnSequence): string {
 const escaped = (value: string): string =>
   value
     .replace(/["+,;<>\\]/g, "\\$&")
-    .replace(/^[ #]/, "\\$&")
-    .replace(/(?<!^) $/, "\\ ")
-    .replace(/\0/g, "\\00");
+    .replace(/\0/g, "\\00")
+    .replace(/ $/, "\\ ")
+    .replace(/^[ #]/, "\\$&");
 
 /** Whether two names are the same: letter case, width and runs of spaces do not count (RFC 5280 7.1, RFC 4518). */
 export function sameName(a: RdnSequence, b: RdnSequence): boolean {
