@@ -4,6 +4,7 @@
  */
 import { assertAdmitted, assertAdmittedAnywhere, type NamespaceFacts } from "../core/access/admission.ts";
 import { Waiting } from "../core/errors.ts";
+import type { Certificate } from "../crds/certificate.ts";
 import type { ObjectMeta } from "../crds/common.ts";
 import { NAMESPACE_BINDING } from "../crds/installation.ts";
 import type { KeyVault } from "../crds/keyvault.ts";
@@ -23,6 +24,7 @@ export interface Cluster {
   namespaces(): Iterable<Metadata>;
   secret(namespace: string, name: string): Secret | undefined;
   secretsIn(namespace: string): readonly Secret[];
+  certificate(namespace: string, name: string): Certificate | undefined;
   keyVault(namespace: string, name: string): KeyVault | undefined;
   syncRulesIn(namespace: string): readonly SyncRule[];
   /**

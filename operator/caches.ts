@@ -12,6 +12,7 @@ import {
   resourceType,
 } from "../controllers/runtime/resource-type.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
+import { type Certificate, certificateKind } from "../crds/certificate.ts";
 import { NAMESPACE_BINDING } from "../crds/installation.ts";
 import { type KeyVault, keyVaultKind } from "../crds/keyvault.ts";
 import { type Project, projectKind } from "../crds/project.ts";
@@ -35,6 +36,8 @@ export const BY_PROJECT = "project";
 /** Secrets by the core Secrets that they take values from or deliver to. */
 export const BY_CORE_SECRET = "coreSecret";
 export const BY_KEY_VAULT = "keyVault";
+/** Certificates by their issuer: `namespace/name`, or `name` for one of the cluster. */
+export const BY_ISSUER = "issuer";
 
 /** Makes caches that live as long as the operator. */
 export interface CacheFactory {
@@ -50,6 +53,7 @@ export class Caches implements Cluster {
   readonly projectCache: Informer<Project>;
   readonly namespaceCache: Informer<CachedMetadata>;
   readonly secretCache: Informer<Secret>;
+  readonly certificateCache: Informer<Certificate>;
   readonly keyVaultCache: Informer<KeyVault>;
   readonly syncRuleCache: Informer<SyncRule>;
   readonly bindingCache: Informer<CachedMetadata>;
@@ -68,6 +72,15 @@ export class Caches implements Cluster {
       ...watched,
       type: resourceType(secretKind),
       indexers: { ...ofProject, [BY_CORE_SECRET]: coreSecretsOf },
+    });
+    this.certificateCache = make.informer<Certificate>({
+      ...watched,
+      type: resourceType(certificateKind),
+      indexers: {
+        ...inNamespace,
+        [BY_CORE_SECRET]: ({ metadata, spec }) => [`${metadata.namespace}/${spec.secretName}`],
+        [BY_ISSUER]: (certificate) => [issuerKey(certificate)],
+      },
     });
     this.keyVaultCache = make.informer<KeyVault>({
       ...watched,
@@ -100,6 +113,7 @@ export class Caches implements Cluster {
       this.projectCache,
       this.namespaceCache,
       this.secretCache,
+      this.certificateCache,
       this.keyVaultCache,
       this.syncRuleCache,
       this.bindingCache,
@@ -168,6 +182,10 @@ export class Caches implements Cluster {
     return this.secretCache.byIndex(BY_NAMESPACE, namespace);
   }
 
+  certificate(namespace: string, name: string): Certificate | undefined {
+    return this.certificateCache.get(`${namespace}/${name}`);
+  }
+
   keyVault(namespace: string, name: string): KeyVault | undefined {
     return this.keyVaultCache.get(`${namespace}/${name}`);
   }
@@ -211,6 +229,9 @@ export class Caches implements Cluster {
 /** Keys of the KeyVaults that a rule uses. */
 export const vaultsOf = ({ metadata, spec }: SyncRule): string[] =>
   spec.target.keyVault === undefined ? [] : [`${metadata.namespace}/${spec.target.keyVault.ref.name}`];
+
+const issuerKey = ({ metadata, spec: { issuerRef } }: Certificate): string =>
+  issuerRef.kind === "ClusterIssuer" ? issuerRef.name : `${metadata.namespace}/${issuerRef.name}`;
 
 function coreSecretsOf({ metadata, spec }: Secret): string[] {
   const sources = spec.entries.flatMap(({ secretRef }) => (secretRef === undefined ? [] : [secretRef.name]));

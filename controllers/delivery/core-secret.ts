@@ -1,7 +1,6 @@
 /** Reading and writing the core Secret that is delivered. Values are in memory for the length of one call only. */
 import { Sensitive } from "../../core/sensitive.ts";
 import { API_VERSION, type ObjectMeta, type OwnerReference } from "../../crds/common.ts";
-import type { Secret } from "../../crds/secret.ts";
 import { notOnboarded } from "../cluster.ts";
 import { isForbidden, isNotFound } from "../runtime/api-error.ts";
 import { coreSecrets } from "../runtime/resource-type.ts";
@@ -13,7 +12,8 @@ import {
   type LiveCoreSecret,
   MANAGED_BY_LABEL,
   SOURCE_ANNOTATION,
-} from "./delivery.ts";
+  type Source,
+} from "./desired.ts";
 
 /** Owner of the fields of a delivered core Secret. */
 export const DELIVERY_FIELD_MANAGER = "mazevault-delivery";
@@ -75,21 +75,16 @@ export function liveCoreSecret(
 }
 
 /** The object to create. */
-export function coreSecretManifest(
-  secret: Secret,
-  desired: DesiredDelivery,
-  values: ReadonlyMap<string, Sensitive>,
-): WritableObject {
-  const { namespace } = secret.metadata;
+export function coreSecretManifest(desired: DesiredDelivery, values: ReadonlyMap<string, Sensitive>): WritableObject {
   return {
     apiVersion: "v1",
     kind: "Secret",
     metadata: {
       name: desired.secretName,
-      ...(namespace !== undefined && { namespace }),
+      namespace: desired.source.namespace,
       labels: desired.labels,
       annotations: desired.annotations,
-      ownerReferences: desired.owned ? [ownerReference(secret)] : [],
+      ownerReferences: desired.owned ? [ownerReference(desired.source)] : [],
     },
     type: desired.type,
     data: encoded(desired, values),
@@ -98,18 +93,17 @@ export function coreSecretManifest(
 
 /** JSON merge patch (RFC 7396) from what is there; what others put into its metadata stays. */
 export function coreSecretPatch(
-  secret: Secret,
   desired: DesiredDelivery,
   values: ReadonlyMap<string, Sensitive>,
   live: CoreSecret,
 ): unknown {
-  const foreignOwners = (live.metadata.ownerReferences ?? []).filter((owner) => !isSameOrFormer(owner, secret));
+  const foreignOwners = (live.metadata.ownerReferences ?? []).filter((owner) => !isSameOrFormer(owner, desired.source));
   return {
     metadata: {
       ...precondition(live),
       labels: { ...removed(ownMetadata(live, "labels"), desired.labels), ...desired.labels },
       annotations: { ...removed(ownMetadata(live, "annotations"), desired.annotations), ...desired.annotations },
-      ownerReferences: desired.owned ? [...foreignOwners, ownerReference(secret)] : foreignOwners,
+      ownerReferences: desired.owned ? [...foreignOwners, ownerReference(desired.source)] : foreignOwners,
     },
     data: { ...removed(Object.keys(live.data ?? {}), encoded(desired, values)), ...encoded(desired, values) },
   };
@@ -127,13 +121,13 @@ export const releasePatch = (live: CoreSecret, ownerUid: string): unknown => ({
 
 const precondition = ({ metadata: { uid, resourceVersion } }: CoreSecret) => ({ uid, resourceVersion });
 
-/** A Secret that was deleted and applied again has another UID, and an object can have one controlling owner only. */
-const isSameOrFormer = ({ apiVersion, kind, name }: OwnerReference, { metadata }: Secret): boolean =>
-  apiVersion === API_VERSION && kind === "Secret" && name === metadata.name;
+/** An object that was deleted and applied again has another UID, and there can be one controlling owner only. */
+const isSameOrFormer = ({ apiVersion, kind, name }: OwnerReference, source: Source): boolean =>
+  apiVersion === API_VERSION && kind === source.kind && name === source.name;
 
-const ownerReference = ({ metadata: { name, uid } }: Secret): OwnerReference => ({
+const ownerReference = ({ kind, name, uid }: Source): OwnerReference => ({
   apiVersion: API_VERSION,
-  kind: "Secret",
+  kind,
   name,
   uid,
   controller: true,

@@ -1,19 +1,46 @@
-/** What the core Secret beside a MazeVault Secret should be, and how what is there compares. Pure. */
+/** What the core Secret beside a Secret or a Certificate should be, and how what is there compares. Pure. */
 import type { DeliveryRecord, EntryDigest } from "../../core/ports/vault-store.ts";
-import type { Digester } from "../../core/vault/fingerprint.ts";
-import type { DeliverSpec, Secret } from "../../crds/secret.ts";
+import type { Sensitive } from "../../core/sensitive.ts";
+import type { Secret } from "../../crds/secret.ts";
 import type { Cluster, Metadata } from "../cluster.ts";
 
 export const MANAGED_BY_LABEL = "app.kubernetes.io/managed-by";
 export const MANAGED_BY = "mazevault";
-/** Name of the Secret that the core Secret was delivered from; with the installation's id it says whose it is. */
+/** The object that the core Secret was delivered from; with the installation's id it says whose it is. */
 export const SOURCE_ANNOTATION = "mazevault.io/delivered-from";
 export const INSTALLATION_ANNOTATION = "mazevault.io/installation";
 
-/** Keyed digests of one secret. */
-export type Digests = Digester;
+/** Digests by which what is delivered is recognised without keeping it. */
+export interface Digests {
+  /** Equal means same value under the same key of the source. */
+  fingerprint(key: string, value: Sensitive): string;
+  /** Of anything else; purposes never collide with each other. */
+  digest(purpose: string, fields: readonly string[]): string;
+}
+
+export type DeliveringKind = "Secret" | "Certificate";
+
+/** The object that a core Secret is delivered from. */
+export interface Source {
+  readonly kind: DeliveringKind;
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
+export const sourceOf = (kind: DeliveringKind, { metadata }: Metadata): Source => ({
+  kind,
+  namespace: metadata.namespace ?? "",
+  name: metadata.name,
+  uid: metadata.uid,
+});
+
+/** What the annotation of a core Secret says about its source; a Secret is its name alone. */
+const sourceName = ({ kind, name }: Pick<Source, "kind" | "name">): string =>
+  kind === "Secret" ? name : `${kind}/${name}`;
 
 export interface DesiredDelivery {
+  readonly source: Source;
   readonly secretName: string;
   readonly type: string;
   readonly keys: readonly { readonly from: string; readonly to: string }[];
@@ -21,22 +48,49 @@ export interface DesiredDelivery {
   readonly annotations: Readonly<Record<string, string>>;
   /** Owned objects go with their owner; what `Retain` keeps has no owner. */
   readonly owned: boolean;
+  /** `Deployment/orders`, or CONSUMERS. */
+  readonly restarts: readonly string[];
+  readonly adopt: boolean;
+  readonly overwrite: boolean;
+  /** Where adopt and overwrite stand in the manifest. */
+  readonly field: "spec" | "spec.deliver";
 }
 
-export function desiredDelivery(secret: Secret, deliver: DeliverSpec, installation: string): DesiredDelivery {
-  return {
-    secretName: deliver.secretName ?? secret.metadata.name,
-    type: deliver.type ?? "Opaque",
-    keys: deliver.keys ?? secret.spec.entries.map(({ key }) => ({ from: key, to: key })),
-    labels: { ...deliver.labels, [MANAGED_BY_LABEL]: MANAGED_BY },
-    annotations: {
-      ...deliver.annotations,
-      [SOURCE_ANNOTATION]: secret.metadata.name,
-      [INSTALLATION_ANNOTATION]: installation,
-    },
-    owned: secret.spec.deletionPolicy !== "Retain",
-  };
+/** Every workload of the namespace that uses the core Secret. */
+export const CONSUMERS = "consumers";
+
+/** What a manifest says about its core Secret, whatever its kind. */
+export interface DeliverySettings {
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+  readonly annotations?: Readonly<Record<string, string>> | undefined;
+  readonly restart?: readonly { readonly kind: string; readonly name: string }[] | undefined;
+  readonly restartConsumers?: boolean | undefined;
+  readonly adopt?: boolean | undefined;
+  readonly overwrite?: boolean | undefined;
 }
+
+export const desiredDelivery = (
+  what: Pick<DesiredDelivery, "source" | "secretName" | "type" | "keys" | "owned" | "field">,
+  settings: DeliverySettings,
+  installation: string,
+): DesiredDelivery => ({
+  ...what,
+  labels: { ...settings.labels, [MANAGED_BY_LABEL]: MANAGED_BY },
+  annotations: {
+    ...settings.annotations,
+    [SOURCE_ANNOTATION]: sourceName(what.source),
+    [INSTALLATION_ANNOTATION]: installation,
+  },
+  restarts: [
+    ...(settings.restart ?? []).map(({ kind, name }) => `${kind}/${name}`),
+    ...(settings.restartConsumers === true ? [CONSUMERS] : []),
+  ],
+  adopt: settings.adopt === true,
+  overwrite: settings.overwrite === true,
+});
+
+/** What is to be delivered, by key of the source. */
+export type Delivered = readonly Pick<EntryDigest, "key" | "fingerprint">[];
 
 const sorted = (entries: Readonly<Record<string, string>>): string[] =>
   Object.entries(entries)
@@ -44,17 +98,17 @@ const sorted = (entries: Readonly<Record<string, string>>): string[] =>
     .flat();
 
 /** Changes exactly when what a consumer of the core Secret reads changes: keys and values. */
-export function dataDigest(digests: Digests, desired: DesiredDelivery, entries: readonly EntryDigest[]): string {
+function dataDigest(digests: Digests, desired: DesiredDelivery, entries: Delivered): string {
   const fingerprints = new Map(entries.map(({ key, fingerprint }) => [key, fingerprint]));
   const pairs = desired.keys.map(({ from, to }) => [to, fingerprints.get(from) ?? ""] as const);
   return digests.digest("delivery-data", sorted(Object.fromEntries(pairs)));
 }
 
 /** Changes with everything else that is put into the core Secret. */
-function frameDigest(digests: Digests, desired: DesiredDelivery, ownerUid: string): string {
+function frameDigest(digests: Digests, desired: DesiredDelivery): string {
   return digests.digest("delivery-frame", [
     desired.type,
-    desired.owned ? ownerUid : "",
+    desired.owned ? desired.source.uid : "",
     ...sorted(desired.labels),
     "annotations",
     ...sorted(desired.annotations),
@@ -62,14 +116,8 @@ function frameDigest(digests: Digests, desired: DesiredDelivery, ownerUid: strin
 }
 
 /** The record's fingerprint: data and frame apart, since only changed data restarts a workload. */
-export function deliveryFingerprint(
-  digests: Digests,
-  desired: DesiredDelivery,
-  entries: readonly EntryDigest[],
-  ownerUid: string,
-): string {
-  return `${dataDigest(digests, desired, entries)}.${frameDigest(digests, desired, ownerUid)}`;
-}
+export const deliveryFingerprint = (digests: Digests, desired: DesiredDelivery, entries: Delivered): string =>
+  `${dataDigest(digests, desired, entries)}.${frameDigest(digests, desired)}`;
 
 /** Whether the delivery on record had other data than what is wanted now: then workloads have something to notice. */
 export const dataDiffers = (record: DeliveryRecord, fingerprint: string): boolean =>
@@ -87,38 +135,45 @@ export interface LiveCoreSecret {
   /** By key of the data; the fingerprint is undefined for keys that the delivery does not know. */
   readonly data: ReadonlyMap<string, string | undefined>;
   readonly terminating: boolean;
-  /** Another Secret of the namespace that delivers here too. */
+  /** Another object of the namespace that delivers here too, such as `Secret orders-db`. */
   readonly rival?: string;
 }
 
 /**
- * Name of the other Secret that keeps this core Secret up to date. Two that took it over from each other would never come
- * to rest; one that is gone, or delivers elsewhere by now, is no rival.
+ * The other object that keeps this core Secret up to date. Two that took it over from each other would never come to
+ * rest; one that is gone, or delivers elsewhere by now, is no rival.
  */
 export function rivalOf(
   { metadata: { annotations = {} } }: Metadata,
-  secret: Secret,
-  secretName: string,
+  desired: DesiredDelivery,
   installation: string,
-  cluster: Pick<Cluster, "secret">,
+  cluster: Pick<Cluster, "secret" | "certificate">,
 ): string | undefined {
-  const source = annotations[SOURCE_ANNOTATION];
-  if (source === undefined || source === secret.metadata.name) return undefined;
+  const { source, secretName } = desired;
+  const from = annotations[SOURCE_ANNOTATION];
+  if (from === undefined || from === sourceName(source)) return undefined;
   if (annotations[INSTALLATION_ANNOTATION] !== installation) return undefined;
-  const deliver = cluster.secret(secret.metadata.namespace ?? "", source)?.spec.deliver;
-  return deliver !== undefined && (deliver.secretName ?? source) === secretName ? source : undefined;
+  const [kind, name] = from.startsWith("Certificate/") ? ["Certificate", from.slice(12)] : ["Secret", from];
+  const delivers =
+    kind === "Certificate"
+      ? cluster.certificate(source.namespace, name ?? "")?.spec.secretName
+      : deliveredName(cluster.secret(source.namespace, name ?? ""));
+  return delivers === secretName ? `${kind} ${name}` : undefined;
 }
+
+/** The core Secret that a Secret delivers; undefined when it delivers none. */
+export const deliveredName = (secret: Secret | undefined): string | undefined =>
+  secret?.spec.deliver && (secret.spec.deliver.secretName ?? secret.metadata.name);
 
 export const isOurs = (
   live: Pick<LiveCoreSecret, "uid" | "annotations">,
-  secretName: string,
-  installation: string,
+  { annotations }: DesiredDelivery,
   record: DeliveryRecord | undefined,
 ): boolean =>
   live.uid === record?.uid ||
-  (live.annotations[INSTALLATION_ANNOTATION] === installation && live.annotations[SOURCE_ANNOTATION] === secretName);
+  [SOURCE_ANNOTATION, INSTALLATION_ANNOTATION].every((name) => live.annotations[name] === annotations[name]);
 
-export function sameData(live: LiveCoreSecret, desired: DesiredDelivery, entries: readonly EntryDigest[]): boolean {
+export function sameData(live: LiveCoreSecret, desired: DesiredDelivery, entries: Delivered): boolean {
   const fingerprints = new Map(entries.map(({ key, fingerprint }) => [key, fingerprint]));
   return (
     live.data.size === desired.keys.length &&
@@ -126,13 +181,13 @@ export function sameData(live: LiveCoreSecret, desired: DesiredDelivery, entries
   );
 }
 
-export function sameFrame(live: LiveCoreSecret, desired: DesiredDelivery, ownerUid: string): boolean {
+export function sameFrame(live: LiveCoreSecret, desired: DesiredDelivery): boolean {
   const includes = (all: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean =>
     Object.entries(wanted).every(([name, value]) => all[name] === value);
   return (
     live.type === desired.type &&
     includes(live.labels, desired.labels) &&
     includes(live.annotations, desired.annotations) &&
-    live.ownerUids.includes(ownerUid) === desired.owned
+    live.ownerUids.includes(desired.source.uid) === desired.owned
   );
 }

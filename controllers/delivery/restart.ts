@@ -5,7 +5,7 @@ import { RESTARTABLE_KINDS } from "../../crds/delivery.ts";
 import { isNotFound } from "../runtime/api-error.ts";
 import type { ResourceType } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
-import { CONSUMERS } from "./decide.ts";
+import { CONSUMERS } from "./desired.ts";
 
 /** On a workload of another owner: it may be restarted although it does not use the core Secret. */
 const OPT_IN_ANNOTATION = "mazevault.io/restart";
@@ -105,7 +105,7 @@ export async function restartWorkloads(
     const patch = { spec: { template: { metadata: { annotations: { [trigger]: at.digest } } } } };
     const key = { namespace: at.namespace, name: workload.metadata.name };
     await api.mergePatch(workloadType(kind), key, patch, { fieldManager: "mazevault-restart", signal });
-    failpoint("secret.afterWorkloadRestart");
+    failpoint("delivery.afterWorkloadRestart");
     restarted.push(`${kind}/${workload.metadata.name}`);
   };
 

@@ -5,11 +5,11 @@ import type { VaultAccess, VaultAuth } from "../../core/ports/target-vaults.ts";
 import { Sensitive } from "../../core/sensitive.ts";
 import type { KeyVault } from "../../crds/keyvault.ts";
 import { notOnboarded, type Tenancy } from "../cluster.ts";
+import { readCoreSecret } from "../delivery/core-secret.ts";
 import { isForbidden, isNotFound } from "../runtime/api-error.ts";
 import type { ResourceType } from "../runtime/resource-type.ts";
 import { resourcePath } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
-import { readCoreSecret } from "../secret/core-secret.ts";
 
 /** The audience that Entra ID demands of a federated token (workload identity federation). */
 const FEDERATION_AUDIENCE = "api://AzureADTokenExchange";

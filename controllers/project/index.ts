@@ -5,11 +5,11 @@ import type { Vault } from "../../core/vault/vault.ts";
 import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT } from "../../crds/installation.ts";
 import { type Project, projectKind } from "../../crds/project.ts";
 import type { Cluster, Metadata } from "../cluster.ts";
+import { MANAGED_BY, MANAGED_BY_LABEL } from "../delivery/desired.ts";
 import { isAlreadyExists, isNotFound } from "../runtime/api-error.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
 import { type ResourceType, resourceType } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
-import { MANAGED_BY, MANAGED_BY_LABEL } from "../secret/delivery.ts";
 import { type Action, decide, type Observed, offboardings } from "./decide.ts";
 
 export const roleBindings: ResourceType = {

@@ -3,14 +3,14 @@ import type { DeliveryRecord, EntryDigest, SecretRecord } from "../../core/ports
 import { Digester } from "../../core/vault/fingerprint.ts";
 import { orderEntries, recipeOf } from "../../core/vault/recipe.ts";
 import type { DeliverSpec, Secret, SecretSpec } from "../../crds/secret.ts";
-import { CONSUMERS, decide, type Observed } from "./decide.ts";
 import {
+  CONSUMERS,
   deliveryFingerprint,
-  desiredDelivery,
   INSTALLATION_ANNOTATION,
   type LiveCoreSecret,
   SOURCE_ANNOTATION,
-} from "./delivery.ts";
+} from "../delivery/desired.ts";
+import { decide, type Observed, secretDelivery } from "./decide.ts";
 
 const NOW = new Date("2026-03-01T00:00:00Z");
 const INSTALLATION = "installation-1";
@@ -57,12 +57,7 @@ const record = (from: Secret, extra: Partial<SecretRecord> = {}): SecretRecord =
 });
 
 const fingerprintOf = (from: Secret, entries = storedEntries(from)): string =>
-  deliveryFingerprint(
-    digests,
-    desiredDelivery(from, from.spec.deliver ?? {}, INSTALLATION),
-    entries,
-    from.metadata.uid,
-  );
+  deliveryFingerprint(digests, secretDelivery(from, from.spec.deliver ?? {}, INSTALLATION), entries);
 
 const delivery = (from: Secret, extra: Partial<DeliveryRecord> = {}): DeliveryRecord => ({
   secretName: "orders-db",

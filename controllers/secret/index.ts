@@ -3,6 +3,8 @@ import { failpoint } from "../../core/failpoints.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import type { VaultStore } from "../../core/ports/vault-store.ts";
 import { type Secret, secretKind } from "../../crds/secret.ts";
+import { DeliveryObserver } from "../delivery/observe.ts";
+import { DeliveryPerformer, type DeliveryPerformerDependencies } from "../delivery/perform.ts";
 import { isNotFound } from "../runtime/api-error.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
 import { resourceType, splitKey } from "../runtime/resource-type.ts";
@@ -10,7 +12,9 @@ import { type Action, decide, type Observed, type Outcome } from "./decide.ts";
 import { SecretObserver } from "./observe.ts";
 import { type PerformDependencies, SecretPerformer } from "./perform.ts";
 
-export interface SecretControllerDependencies extends Omit<PerformDependencies, "observer" | "store"> {
+export interface SecretControllerDependencies
+  extends Omit<PerformDependencies, "observer" | "store" | "delivery">,
+    Pick<DeliveryPerformerDependencies, "events" | "absorb"> {
   readonly store: Pick<VaultStore, "recordDelivery" | "locate">;
 }
 
@@ -26,8 +30,13 @@ export class SecretController implements Controller<Secret, Observed, Action, Ou
 
   constructor(deps: SecretControllerDependencies) {
     this.#deps = deps;
-    this.#observer = new SecretObserver(deps);
-    this.#performer = new SecretPerformer({ ...deps, observer: this.#observer });
+    const delivery = new DeliveryObserver(deps);
+    this.#observer = new SecretObserver(deps, delivery);
+    this.#performer = new SecretPerformer({
+      ...deps,
+      observer: this.#observer,
+      delivery: new DeliveryPerformer({ ...deps, observer: delivery }),
+    });
   }
 
   observe(secret: Secret, signal: AbortSignal): Promise<Observed> {

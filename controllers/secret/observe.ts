@@ -2,15 +2,17 @@
 
 import { durationMs } from "../../core/duration.ts";
 import { Stalled, Waiting } from "../../core/errors.ts";
-import type { Lifecycle, SecretIdentity, SecretRecord, Writer } from "../../core/ports/vault-store.ts";
+import type { Lifecycle, SecretIdentity, Writer } from "../../core/ports/vault-store.ts";
 import { Sensitive } from "../../core/sensitive.ts";
+import type { Digester } from "../../core/vault/fingerprint.ts";
 import type { Vault } from "../../core/vault/vault.ts";
 import type { Secret, SecretEntry } from "../../crds/secret.ts";
 import { type Cluster, tenancyOf } from "../cluster.ts";
+import { readCoreSecret } from "../delivery/core-secret.ts";
+import type { DesiredDelivery } from "../delivery/desired.ts";
+import type { DeliveryObserver } from "../delivery/observe.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
-import { type CoreSecret, liveCoreSecret, readCoreSecret } from "./core-secret.ts";
-import type { Observed } from "./decide.ts";
-import { type DesiredDelivery, type Digests, desiredDelivery, type LiveCoreSecret, rivalOf } from "./delivery.ts";
+import { type Observed, secretDelivery } from "./decide.ts";
 
 /** A watch tells at once when it appears; this is only the safety net. */
 const SOURCE_RECHECK_MS = 60_000;
@@ -42,11 +44,13 @@ export const lifecycleOf = ({ spec }: Secret): Lifecycle => ({
 
 export class SecretObserver {
   readonly #deps: SecretDependencies;
+  readonly #delivery: DeliveryObserver;
   /** Fingerprints of source values by `uid/resourceVersion/key` of the core Secret and identity of the reader. */
   readonly #sources = new Map<string, string>();
 
-  constructor(deps: SecretDependencies) {
+  constructor(deps: SecretDependencies, delivery: DeliveryObserver) {
     this.#deps = deps;
+    this.#delivery = delivery;
   }
 
   async observe(secret: Secret, signal: AbortSignal): Promise<Observed> {
@@ -55,7 +59,7 @@ export class SecretObserver {
     const identity = identityOf(secret, namespace.uid);
     const [digests, record] = await Promise.all([vault.digester(writer(), identity), vault.describe(identity)]);
     const { deliver } = secret.spec;
-    const desired = deliver && desiredDelivery(secret, deliver, installation);
+    const desired = deliver && secretDelivery(secret, deliver, installation);
     const sources = await this.#fingerprintSources(secret, digests, desired, signal);
     return {
       installation,
@@ -64,7 +68,9 @@ export class SecretObserver {
       record,
       sources,
       core:
-        desired === undefined ? { kind: "NotRequested" } : await this.#core(secret, desired, digests, record, signal),
+        desired === undefined
+          ? { kind: "NotRequested" }
+          : await this.#delivery.observe(desired, digests, record?.delivery, signal),
       restartProblems: [],
     };
   }
@@ -80,7 +86,7 @@ export class SecretObserver {
 
   async #fingerprintSources(
     secret: Secret,
-    digests: Digests,
+    digests: Digester,
     desired: DesiredDelivery | undefined,
     signal: AbortSignal,
   ): Promise<Map<string, string>> {
@@ -134,39 +140,6 @@ export class SecretObserver {
     // Bounded: the oldest are read again, which costs one request each.
     if (this.#sources.size >= 50_000) this.#sources.delete(this.#sources.keys().next().value ?? "");
     this.#sources.set(cached, fingerprint);
-  }
-
-  async #core(
-    secret: Secret,
-    desired: DesiredDelivery,
-    digests: Digests,
-    record: SecretRecord | undefined,
-    signal: AbortSignal,
-  ): Promise<Observed["core"]> {
-    const namespace = secret.metadata.namespace ?? "";
-    const cached = this.#deps.cluster.coreSecret(namespace, desired.secretName);
-    const delivery = record?.delivery?.secretName === desired.secretName ? record.delivery : undefined;
-    if (cached === undefined && delivery === undefined) return { kind: "Absent" };
-    if (
-      cached !== undefined &&
-      cached.metadata.uid === delivery?.uid &&
-      cached.metadata.resourceVersion === delivery.resourceVersion
-    ) {
-      return { kind: "Untouched" };
-    }
-    const live = await readCoreSecret(this.#deps.api, namespace, desired.secretName, signal);
-    if (live === undefined) return { kind: "Absent" };
-    if (live.metadata.uid === delivery?.uid && live.metadata.resourceVersion === delivery.resourceVersion) {
-      return { kind: "Untouched" };
-    }
-    return { kind: "Live", live: this.look(secret, live, desired, digests) };
-  }
-
-  /** A core Secret that was read, as `decide` needs it. */
-  look(secret: Secret, live: CoreSecret, desired: DesiredDelivery, digests: Digests): LiveCoreSecret {
-    const { cluster, installation } = this.#deps;
-    const rival = rivalOf(live, secret, desired.secretName, installation, cluster);
-    return { ...liveCoreSecret(live, digests, desired.keys), ...(rival !== undefined && { rival }) };
   }
 }
 

@@ -2,7 +2,7 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { Stalled } from "../../core/errors.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
-import type { DesiredDelivery } from "./delivery.ts";
+import type { DesiredDelivery } from "../delivery/desired.ts";
 
 /**
  * The API server takes anything under the keys of a kubernetes.io/tls Secret, and whoever serves with it fails later.
