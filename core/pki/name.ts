@@ -22,9 +22,6 @@ export interface Subject {
   readonly organizationalUnits?: readonly string[];
   readonly localities?: readonly string[];
   readonly provinces?: readonly string[];
-  readonly streetAddresses?: readonly string[];
-  readonly postalCodes?: readonly string[];
-  readonly serialNumber?: string;
 }
 
 type Form = "utf8" | "printable" | "country" | "ia5";
@@ -147,17 +144,13 @@ function decodeString(tag: number, content: Buffer): string | undefined {
 /** The name of `spec.commonName` and `spec.subject`: one RDN for each value, the common name last. */
 export function fromSubject(subject: Subject): RdnSequence {
   const all = (type: string, values: readonly string[] | undefined) => (values ?? []).map((value) => [{ type, value }]);
-  const one = (type: string, value: string | undefined) => all(type, value === undefined ? [] : [value]);
   return [
     ...all(oids.countryName, subject.countries),
     ...all(oids.stateOrProvinceName, subject.provinces),
     ...all(oids.localityName, subject.localities),
-    ...all(oids.streetAddress, subject.streetAddresses),
-    ...all(oids.postalCode, subject.postalCodes),
     ...all(oids.organizationName, subject.organizations),
     ...all(oids.organizationalUnitName, subject.organizationalUnits),
-    ...one(oids.serialNumber, subject.serialNumber),
-    ...one(oids.commonName, subject.commonName),
+    ...all(oids.commonName, subject.commonName === undefined ? [] : [subject.commonName]),
   ];
 }
 

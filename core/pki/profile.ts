@@ -26,21 +26,21 @@ export interface Usages {
   readonly extendedKeyUsage: readonly string[];
 }
 
-export const profiles = {
-  Server: { keyUsage: ["digitalSignature", "keyEncipherment"], extendedKeyUsage: [oids.serverAuth] },
-  Client: { keyUsage: ["digitalSignature"], extendedKeyUsage: [oids.clientAuth] },
-  OCSPResponder: { keyUsage: ["digitalSignature"], extendedKeyUsage: [oids.ocspSigning] },
-  Agent: { keyUsage: ["digitalSignature"], extendedKeyUsage: [oids.clientAuth] },
-  Gateway: {
-    keyUsage: ["digitalSignature", "keyEncipherment"],
-    extendedKeyUsage: [oids.clientAuth, oids.serverAuth],
-  },
-  CA: { keyUsage: ["keyCertSign", "cRLSign"], extendedKeyUsage: [] },
-} as const satisfies Record<string, Usages>;
-export type Profile = keyof typeof profiles;
+const day = 24 * 3600_000;
+const leaf = { maxDurationMs: 398 * day };
+const serverUses = ["digitalSignature", "keyEncipherment"] as const;
 
-/** What an issuer's owner who names no profiles means. */
-const defaultProfiles: readonly Profile[] = ["Server", "Client"];
+/** What the profiles stand for, with the longest validity unless the issuer says otherwise. */
+export const profiles = {
+  Server: { keyUsage: serverUses, extendedKeyUsage: [oids.serverAuth], ...leaf },
+  Client: { keyUsage: ["digitalSignature"], extendedKeyUsage: [oids.clientAuth], ...leaf },
+  Agent: { keyUsage: ["digitalSignature"], extendedKeyUsage: [oids.clientAuth], ...leaf },
+  Gateway: { keyUsage: serverUses, extendedKeyUsage: [oids.clientAuth, oids.serverAuth], ...leaf },
+  OCSPResponder: { keyUsage: ["digitalSignature"], extendedKeyUsage: [oids.ocspSigning], maxDurationMs: 7 * day },
+  // As long as its issuer lives.
+  CA: { keyUsage: ["keyCertSign", "cRLSign"], extendedKeyUsage: [], maxDurationMs: Number.POSITIVE_INFINITY },
+} as const satisfies Record<string, Usages & { readonly maxDurationMs: number }>;
+export type Profile = keyof typeof profiles;
 
 /** The names of `spec.usages`, as Kubernetes and cert-manager have them. */
 const keyUsageByName: Readonly<Record<string, KeyUsage>> = {
@@ -88,33 +88,30 @@ export function profileUsages(profile: Profile, key: KeySpec): Usages {
 }
 
 /**
- * The usages that `spec.usages` asks for. What it leaves open (no list, no purpose in it, or no use of the key) comes from the
- * first profile that the issuer allows, since a certificate without a purpose would be good for all of them. What a key of
- * this algorithm cannot do is left out: cert-manager's default asks every key for encipherment.
+ * The usages that `spec.usages` asks for. What it leaves open (no list, no purpose in it, no use of the key) comes from the
+ * profile, since a certificate without a purpose would be good for all of them. What a key of this algorithm cannot do is left
+ * out: cert-manager's default asks every key for encipherment.
  *
  * @throws MalformedInput naming the field
  */
-export function requestedUsages(
-  { usages = [], isCA = false }: { readonly usages?: readonly string[]; readonly isCA?: boolean },
-  policy: Pick<IssuePolicy, "profiles">,
-  key: KeySpec,
-): Usages {
+export function requestedUsages(usages: readonly string[] | undefined, profile: Profile, key: KeySpec): Usages {
   const uses: KeyUsage[] = [];
   const purposes: string[] = [];
-  for (const [at, name] of usages.entries()) {
+  for (const [at, name] of (usages ?? []).entries()) {
     const [use, purpose] = [keyUsageByName[name], purposeByName[name]];
     if (use) uses.push(use);
     else if (purpose) purposes.push(purpose);
     else throw new MalformedInput(`usages[${at}]`, `${quoted(name)} is no usage; usages are ${usageNames.join(", ")}`);
   }
-  const base = profileUsages(isCA ? "CA" : (policy.profiles?.[0] ?? "Server"), key);
+  const base = profileUsages(profile, key);
   const possible = uses.filter((use) => !impossible[key.algorithm].includes(use));
-  if (uses.length > 0 && possible.length === 0 && !isCA) {
-    throw new MalformedInput("usages", `leave an ${key.algorithm} key nothing to do; add "digital signature"`);
+  if (uses.length > 0 && possible.length === 0) {
+    throw new MalformedInput("usages", `leave a key of ${key.algorithm} nothing to do; add "digital signature"`);
   }
-  const keyUsage = isCA ? [...base.keyUsage, ...possible] : possible.length > 0 ? possible : base.keyUsage;
   return {
-    keyUsage: [...new Set(keyUsage)],
+    keyUsage: [
+      ...new Set(profile === "CA" ? [...base.keyUsage, ...possible] : uses.length > 0 ? possible : base.keyUsage),
+    ],
     extendedKeyUsage: [...new Set(purposes.length > 0 ? purposes : base.extendedKeyUsage)],
   };
 }
@@ -126,11 +123,6 @@ const subjectFields = {
   [oids.organizationalUnitName]: "organizationalUnits",
   [oids.localityName]: "localities",
   [oids.stateOrProvinceName]: "provinces",
-  [oids.streetAddress]: "streetAddresses",
-  [oids.postalCode]: "postalCodes",
-  [oids.serialNumber]: "serialNumbers",
-  [oids.domainComponent]: "domainComponents",
-  [oids.userId]: "userIds",
 } as const;
 export type SubjectField = (typeof subjectFields)[keyof typeof subjectFields];
 
@@ -138,8 +130,9 @@ export type SubjectField = (typeof subjectFields)[keyof typeof subjectFields];
  * What an issuer allows. A kind of name that is not listed is denied; `{namespace}` stands for the requester's namespace.
  */
 export interface IssuePolicy {
-  /** Absent: Server and Client. */
+  /** Absent: none, so that only CAs are signed. */
   readonly profiles?: readonly Profile[];
+  /** Of certificates that are not a CA's; absent: what the profile allows. */
   readonly maxDurationMs?: number;
   /** `orders.example.com`, or `*.example.com` for exactly one label in front (the wildcard name included, as it covers no more). */
   readonly dnsNames?: readonly string[];
@@ -151,17 +144,15 @@ export interface IssuePolicy {
   readonly emailDomains?: readonly string[];
   /** OIDs; their values are not judged. */
   readonly otherNames?: readonly string[];
-  /** As in `dnsNames`, or any text exactly. A common name that is also an allowed alternative name needs no listing. */
+  /** `*` stands for any characters. A common name that is also an allowed alternative name needs no listing. */
   readonly commonNames?: readonly string[];
-  /** Values by field; `*` allows every value. */
+  /** Values by field. */
   readonly subject?: Readonly<Partial<Record<SubjectField, readonly string[]>>>;
-  /** Absent: no certificates for CAs. */
+  /** Absent: no certificates for CAs. Whose CAs may stand below is the caller's to check. */
   readonly allowSubordinates?: SubordinatePolicy;
 }
 
 export interface SubordinatePolicy {
-  /** Names of namespaces; absent or empty: none. */
-  readonly namespaces?: readonly string[];
   /** How many CAs may stand below the new one; absent: 0. */
   readonly pathLength?: number;
   /** Permitted names limit what a subordinate can ask for; kinds that are not listed there are denied. */
@@ -173,8 +164,9 @@ export interface IssueRequest {
   readonly subject: RdnSequence;
   readonly subjectAltNames: readonly GeneralName[];
   readonly durationMs: number;
+  readonly profile: Profile;
   readonly usages: Usages;
-  /** Given for the certificate of a CA. */
+  /** Given exactly with the profile CA. */
   readonly ca?: { readonly pathLength?: number; readonly nameConstraints?: NameConstraints };
 }
 
@@ -197,7 +189,7 @@ export function checkAgainstPolicy(
   return [
     ...checkDuration(request, here),
     ...checkUsages(request, here),
-    ...checkCa(request, here, namespace),
+    ...checkCa(request, here),
     ...checkSubject(request, here),
     ...checkNames(request, here),
   ].slice(0, maxViolations);
@@ -212,7 +204,7 @@ function placed(policy: IssuePolicy, namespace: string): IssuePolicy {
   const dnsNames = domains(policy.dnsNames);
   const uris = each(policy.uris);
   const emailDomains = domains(policy.emailDomains);
-  const commonNames = domains(policy.commonNames);
+  const commonNames = each(policy.commonNames);
   return {
     ...policy,
     subject: Object.fromEntries(subject),
@@ -223,47 +215,53 @@ function placed(policy: IssuePolicy, namespace: string): IssuePolicy {
   };
 }
 
-function checkDuration({ durationMs }: IssueRequest, { maxDurationMs }: IssuePolicy): Violation[] {
-  if (maxDurationMs === undefined || durationMs <= maxDurationMs) return [];
-  return [{ field: "duration", message: `is longer than the issuer allows; use at most ${hours(maxDurationMs)}` }];
+function checkDuration({ durationMs, profile, ca }: IssueRequest, { maxDurationMs }: IssuePolicy): Violation[] {
+  const most = ca ? profiles.CA.maxDurationMs : (maxDurationMs ?? profiles[profile].maxDurationMs);
+  if (durationMs <= most) return [];
+  return [{ field: "duration", message: `is longer than the issuer allows; use at most ${hours(most)}` }];
 }
 
 const hours = (ms: number): string => (ms % 3600_000 === 0 ? `${ms / 3600_000}h` : `${Math.floor(ms / 1000)}s`);
 
-function checkUsages({ usages, ca }: IssueRequest, policy: IssuePolicy): Violation[] {
-  const allowed = policy.profiles ?? defaultProfiles;
-  const uses = new Set<string>(allowed.flatMap((profile) => profiles[profile].keyUsage));
-  const purposes = new Set<string>(allowed.flatMap((profile) => profiles[profile].extendedKeyUsage));
-  // A CA may say digitalSignature (to sign OCSP answers), and purposes narrow what may stand below it.
-  const caUses: readonly string[] = ["keyCertSign", "cRLSign", "digitalSignature"];
-  const deniedUses = usages.keyUsage.filter((use) =>
-    ca ? !caUses.includes(use) : !uses.has(use) || use === "keyCertSign" || use === "cRLSign",
-  );
+function checkUsages({ profile, usages, ca }: IssueRequest, policy: IssuePolicy): Violation[] {
+  const allowed = policy.profiles ?? [];
+  const has = allowed.length > 0 ? `the issuer's profiles are ${allowed.join(", ")}` : "the issuer has no profiles";
+  if (!ca && !allowed.includes(profile)) {
+    const field = "profile";
+    return [
+      {
+        field,
+        message: `${profile} is not allowed: ${has}; use another, or ask its owner to add it to policy.profiles`,
+      },
+    ];
+  }
+  const purposes = new Set<string>(allowed.flatMap((one) => profiles[one].extendedKeyUsage));
+  const deniedUses = usages.keyUsage.filter((use) => !(ca ? caUses : leafUses).includes(use));
   const deniedPurposes = usages.extendedKeyUsage.filter((oid) => !purposes.has(oid));
-  const fix = `the issuer's profiles are ${allowed.join(", ")}; leave it out or ask its owner for another profile`;
   const denied = [
-    ...deniedUses.map((use) => ({ field: "usages", message: `${nameOf(keyUsageByName, use)} is not allowed: ${fix}` })),
-    ...deniedPurposes.map((oid) => ({
-      field: "usages",
-      message: `${nameOf(purposeByName, oid)} is not allowed: ${fix}`,
-    })),
-  ];
+    ...deniedUses.map((use) => nameOf(keyUsageByName, use)),
+    ...deniedPurposes.map((oid) => nameOf(purposeByName, oid)),
+  ].map((name) => ({ field: "usages", message: `${name} is not allowed: ${has}; leave it out` }));
   if (!ca && usages.extendedKeyUsage.length === 0) {
     denied.push({ field: "usages", message: 'name no purpose; add one, such as "server auth" or "client auth"' });
   }
   return denied;
 }
 
+const leafUses: readonly KeyUsage[] = ["digitalSignature", "keyEncipherment", "keyAgreement"];
+/** digitalSignature: a CA may sign OCSP answers itself. */
+const caUses: readonly KeyUsage[] = ["keyCertSign", "cRLSign", "digitalSignature"];
+
 const nameOf = (names: Readonly<Record<string, string>>, value: string): string =>
   quoted(Object.keys(names).findLast((name) => names[name] === value) ?? value);
 
-function checkCa({ ca }: IssueRequest, { allowSubordinates }: IssuePolicy, namespace: string): Violation[] {
+function checkCa({ ca }: IssueRequest, { allowSubordinates }: IssuePolicy): Violation[] {
   if (!ca) return [];
-  if (!allowSubordinates?.namespaces?.includes(namespace)) {
+  if (!allowSubordinates) {
     return [
       {
         field: "isCA",
-        message: `the issuer allows no CA for namespace ${namespace}; its owner can add it to policy.allowSubordinates.namespaces`,
+        message: "is not allowed; the issuer's owner can allow CAs below it by policy.allowSubordinates",
       },
     ];
   }
@@ -334,7 +332,10 @@ function checkSubject({ subject, subjectAltNames, ca }: IssueRequest, policy: Is
       const listed = policy.commonNames;
       const name = canonicalDomain(value);
       const allowed =
-        (ca && !listed) || names.has(value) || names.has(name) || listed?.some((pattern) => dnsMatches(name, pattern));
+        (ca && !listed) ||
+        names.has(value) ||
+        names.has(name) ||
+        listed?.some((pattern) => globMatches(value, pattern));
       return allowed
         ? []
         : [denial("commonName", value, "commonNames", listed, "make it one of the alternative names")];
@@ -352,7 +353,7 @@ function checkSubject({ subject, subjectAltNames, ca }: IssueRequest, policy: Is
     }
     const listed = policy.subject?.[field];
     // What a CA calls itself is matched by nobody, so it is judged only where its issuer's owner wants it.
-    const allowed = (ca && !listed) || listed?.some((pattern) => pattern === "*" || pattern === value);
+    const allowed = (ca && !listed) || listed?.includes(value);
     return allowed ? [] : [denial(`subject.${field}`, value, `subject.${field}`, listed)];
   });
 }
@@ -412,6 +413,21 @@ function canonicalDomain(text: string): string {
   } catch {
     return text;
   }
+}
+
+/** `*` stands for any characters. Takes linear time. */
+function globMatches(text: string, pattern: string): boolean {
+  const [head = "", ...rest] = pattern.split("*");
+  const tail = rest.pop();
+  if (tail === undefined) return text === head;
+  if (!text.startsWith(head) || !text.endsWith(tail) || text.length < head.length + tail.length) return false;
+  let at = head.length;
+  const end = text.length - tail.length;
+  return rest.every((part) => {
+    const found = text.indexOf(part, at);
+    at = found + part.length;
+    return found >= 0 && at <= end;
+  });
 }
 
 /** Two stars in one segment could share its characters in many ways, which takes long to find out. */
