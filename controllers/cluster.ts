@@ -2,11 +2,17 @@
  * What controllers know of the cluster without asking it: the caches, read-only. `index.ts` of each controller says
  * which changes of them wake it.
  */
-import { assertAdmitted, assertAdmittedAnywhere, type NamespaceFacts } from "../core/access/admission.ts";
-import { Waiting } from "../core/errors.ts";
+import {
+  admittedEnvironments,
+  assertAdmitted,
+  assertAdmittedAnywhere,
+  type NamespaceFacts,
+} from "../core/access/admission.ts";
+import { Stalled, Waiting } from "../core/errors.ts";
 import type { Certificate } from "../crds/certificate.ts";
 import type { ObjectMeta } from "../crds/common.ts";
 import { NAMESPACE_BINDING } from "../crds/installation.ts";
+import type { ClusterIssuer, Issuer } from "../crds/issuer.ts";
 import type { KeyVault } from "../crds/keyvault.ts";
 import type { Project } from "../crds/project.ts";
 import type { Secret } from "../crds/secret.ts";
@@ -25,6 +31,8 @@ export interface Cluster {
   secret(namespace: string, name: string): Secret | undefined;
   secretsIn(namespace: string): readonly Secret[];
   certificate(namespace: string, name: string): Certificate | undefined;
+  issuer(namespace: string, name: string): Issuer | undefined;
+  clusterIssuer(name: string): ClusterIssuer | undefined;
   keyVault(namespace: string, name: string): KeyVault | undefined;
   syncRulesIn(namespace: string): readonly SyncRule[];
   /**
@@ -71,14 +79,7 @@ export const namespaceFacts = ({ metadata }: Metadata): NamespaceFacts => ({
  * does not exist, `Stalled` when it does not admit the namespace.
  */
 export function tenancyOf(cluster: Cluster, { metadata, spec }: Tenant): Tenancy {
-  const namespace = cluster.namespace(metadata.namespace ?? "");
-  if (namespace === undefined) {
-    throw new Waiting("Progressing", `namespace ${metadata.namespace} is not known yet`, NAMESPACE_RECHECK_MS);
-  }
-  // What is found in it now goes with it, or stands in the next namespace of that name, which must not inherit.
-  if (namespace.metadata.deletionTimestamp !== undefined) {
-    throw new Waiting("Progressing", `namespace ${metadata.namespace} is being deleted`, NAMESPACE_RECHECK_MS);
-  }
+  const facts = livingNamespace(cluster, metadata);
   const project = cluster.project(spec.projectRef.name);
   if (project === undefined) {
     throw new Waiting(
@@ -87,9 +88,33 @@ export function tenancyOf(cluster: Cluster, { metadata, spec }: Tenant): Tenancy
       PROJECT_RECHECK_MS,
     );
   }
-  const facts = namespaceFacts(namespace);
   const named = { name: project.metadata.name, spec: project.spec };
   if (spec.environment === undefined) assertAdmittedAnywhere(named, facts);
   else assertAdmitted(named, facts, spec.environment);
   return { project, namespace: facts };
+}
+
+/**
+ * The namespace of an object that belongs to no project, after the check that the operator has access there. Throws
+ * `Stalled` when no project admits the namespace.
+ */
+export function servedNamespace(cluster: Cluster, { metadata }: Metadata): NamespaceFacts {
+  const facts = livingNamespace(cluster, metadata);
+  for (const project of cluster.projects()) if (admittedEnvironments(project.spec, facts).size > 0) return facts;
+  throw new Stalled(
+    "NamespaceNotServed",
+    `no Project admits namespace ${facts.name}, so the operator has no access to it; add it to spec.namespaces of one`,
+  );
+}
+
+function livingNamespace(cluster: Cluster, metadata: ObjectMeta): NamespaceFacts {
+  const namespace = cluster.namespace(metadata.namespace ?? "");
+  if (namespace === undefined) {
+    throw new Waiting("Progressing", `namespace ${metadata.namespace} is not known yet`, NAMESPACE_RECHECK_MS);
+  }
+  // What is found in it now goes with it, or stands in the next namespace of that name, which must not inherit.
+  if (namespace.metadata.deletionTimestamp !== undefined) {
+    throw new Waiting("Progressing", `namespace ${metadata.namespace} is being deleted`, NAMESPACE_RECHECK_MS);
+  }
+  return namespaceFacts(namespace);
 }

@@ -110,7 +110,10 @@ export const certificateSpec = z
     ipAddresses: names(ipAddress, "IP addresses."),
     uris: names(uri, "URIs, such as SPIFFE identities."),
     emailAddresses: names(emailAddress, "Email addresses."),
-    duration: duration("How long a certificate is valid; 2160h (90 days) when absent.", "5m").optional(),
+    duration: duration(
+      "How long a certificate is valid; 2160h (90 days) when absent. A change counts from the next certificate on, and makes that due earlier where it is shorter.",
+      "5m",
+    ).optional(),
     renewBefore: duration(
       "How long before its end a certificate is renewed; a third of its validity when neither this nor renewBeforePercentage is set.",
       "1m",
@@ -123,10 +126,10 @@ export const certificateSpec = z
       .min(1)
       .max(CERTIFICATE_USAGES.length)
       .optional()
-      .meta({ description: "Key usages and extended key usages; those of the profile when absent.", ...listSet }),
+      .meta({ description: "Key usages and extended key usages, instead of a profile.", ...listSet }),
     profile: z.enum(CERTIFICATE_PROFILES).optional().meta({
       description:
-        "What the certificate is for; when absent Client if usages has client auth and not server auth, otherwise Server.",
+        "What the certificate is for; the first of the issuer's policy.profiles when this and usages are absent.",
     }),
     privateKey: z
       .object({
@@ -191,8 +194,8 @@ export const certificateSpec = z
         fieldPath: ".renewBefore",
       },
       {
-        rule: "!has(self.profile) || self.profile != 'Client' || !has(self.usages) || !('server auth' in self.usages)",
-        message: "the profile Client has no server auth; choose the profile Server, or take it out",
+        rule: "!(has(self.profile) && has(self.usages))",
+        message: "set usages or profile, not both",
         fieldPath: ".usages",
       },
     ),

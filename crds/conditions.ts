@@ -69,6 +69,8 @@ export const reasons = {
   NamespaceNotServed:
     "No Project admits this namespace, so the operator has no access to it; see spec.namespaces there.",
   IssuerNotAllowed: "The issuer does not admit this namespace; see its spec.namespaces.",
+  AuthorityDiffers:
+    "A CA of this name was made before with another subject or key; apply the issuer as it was, or choose another name.",
   SubordinateNotAllowed: "The issuer above does not admit this CA; see its spec.policy.allowSubordinates.",
   PolicyViolated: "The issuer may not sign this; the message names the field and what its spec.policy allows.",
   SubjectInvalid: "A subject or name cannot be encoded in a certificate; the message names the field.",

@@ -86,9 +86,13 @@ const policy = z.object({
     .min(1)
     .max(CERTIFICATE_PROFILES.length)
     .optional()
-    .meta({ description: "What certificates may be for. Absent: nothing, this CA signs CAs only.", ...listSet }),
+    .meta({
+      description:
+        "What certificates may be for; Server and Client when absent. The first one counts where a Certificate does not say.",
+      ...listSet,
+    }),
   maxDuration: duration(
-    "Longest validity of a certificate; what its profile allows when absent. One that asks for more is refused.",
+    "Longest validity that may be asked for; not limited when absent. None goes beyond the CA's own end.",
     "1m",
   ).optional(),
   ...allowedNames,

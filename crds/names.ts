@@ -129,7 +129,7 @@ const commonNamePattern = z
 /** Which names a CA puts into certificates; a kind of name that is not listed is refused. */
 export const allowedNames = {
   dnsNames: patterns(
-    "DNS names that may be asked for. *. at the beginning stands for one label or more, such as *.{namespace}.svc.",
+    "DNS names that may be asked for. *. at the beginning stands for exactly one label, such as *.{namespace}.svc, and allows the wildcard name itself.",
     z
       .string()
       .min(1)
@@ -146,7 +146,7 @@ export const allowedNames = {
     .optional()
     .meta({ description: "Ranges of the IP addresses that may be asked for. Absent: none.", ...listSet }),
   uris: patterns(
-    "URIs that may be asked for. * stands for any characters but a slash, such as spiffe://example.com/ns/{namespace}/sa/*.",
+    "URIs that may be asked for. * stands for characters of one segment of the path or one label of the host, such as spiffe://example.com/ns/{namespace}/sa/*.",
     z
       .string()
       .min(3)
@@ -157,7 +157,7 @@ export const allowedNames = {
       ),
   ),
   emailDomains: patterns(
-    "Domains of the email addresses that may be asked for, such as example.com.",
+    "Domains of the email addresses that may be asked for, such as example.com, or *.example.com for exactly one label more.",
     z
       .string()
       .min(1)

@@ -13,8 +13,11 @@ import {
 } from "../controllers/runtime/resource-type.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
 import { type Certificate, certificateKind } from "../crds/certificate.ts";
+import type { ObjectMeta } from "../crds/common.ts";
 import { NAMESPACE_BINDING } from "../crds/installation.ts";
+import { type AnyIssuer, type ClusterIssuer, clusterIssuerKind, type Issuer, issuerKind } from "../crds/issuer.ts";
 import { type KeyVault, keyVaultKind } from "../crds/keyvault.ts";
+import type { IssuerKind } from "../crds/names.ts";
 import { type Project, projectKind } from "../crds/project.ts";
 import { type Secret, secretKind } from "../crds/secret.ts";
 import { type SyncRule, syncRuleKind } from "../crds/syncrule.ts";
@@ -36,7 +39,7 @@ export const BY_PROJECT = "project";
 /** Secrets by the core Secrets that they take values from or deliver to. */
 export const BY_CORE_SECRET = "coreSecret";
 export const BY_KEY_VAULT = "keyVault";
-/** Certificates by their issuer: `namespace/name`, or `name` for one of the cluster. */
+/** Certificates and issuers by the issuer above them: `namespace/name`, or `name` for one of the cluster. */
 export const BY_ISSUER = "issuer";
 
 /** Makes caches that live as long as the operator. */
@@ -53,6 +56,8 @@ export class Caches implements Cluster {
   readonly projectCache: Informer<Project>;
   readonly namespaceCache: Informer<CachedMetadata>;
   readonly secretCache: Informer<Secret>;
+  readonly issuerCache: Informer<Issuer>;
+  readonly clusterIssuerCache: Informer<ClusterIssuer>;
   readonly certificateCache: Informer<Certificate>;
   readonly keyVaultCache: Informer<KeyVault>;
   readonly syncRuleCache: Informer<SyncRule>;
@@ -73,13 +78,23 @@ export class Caches implements Cluster {
       type: resourceType(secretKind),
       indexers: { ...ofProject, [BY_CORE_SECRET]: coreSecretsOf },
     });
+    this.issuerCache = make.informer<Issuer>({
+      ...watched,
+      type: resourceType(issuerKind),
+      indexers: { ...inNamespace, [BY_ISSUER]: parentOf },
+    });
+    this.clusterIssuerCache = make.informer<ClusterIssuer>({
+      ...watched,
+      type: resourceType(clusterIssuerKind),
+      indexers: { [BY_ISSUER]: parentOf },
+    });
     this.certificateCache = make.informer<Certificate>({
       ...watched,
       type: resourceType(certificateKind),
       indexers: {
         ...inNamespace,
         [BY_CORE_SECRET]: ({ metadata, spec }) => [`${metadata.namespace}/${spec.secretName}`],
-        [BY_ISSUER]: (certificate) => [issuerKey(certificate)],
+        [BY_ISSUER]: ({ metadata, spec: { issuerRef } }) => [issuerKey(metadata, issuerRef)],
       },
     });
     this.keyVaultCache = make.informer<KeyVault>({
@@ -113,6 +128,8 @@ export class Caches implements Cluster {
       this.projectCache,
       this.namespaceCache,
       this.secretCache,
+      this.issuerCache,
+      this.clusterIssuerCache,
       this.certificateCache,
       this.keyVaultCache,
       this.syncRuleCache,
@@ -186,6 +203,14 @@ export class Caches implements Cluster {
     return this.certificateCache.get(`${namespace}/${name}`);
   }
 
+  issuer(namespace: string, name: string): Issuer | undefined {
+    return this.issuerCache.get(`${namespace}/${name}`);
+  }
+
+  clusterIssuer(name: string): ClusterIssuer | undefined {
+    return this.clusterIssuerCache.get(name);
+  }
+
   keyVault(namespace: string, name: string): KeyVault | undefined {
     return this.keyVaultCache.get(`${namespace}/${name}`);
   }
@@ -230,8 +255,13 @@ export class Caches implements Cluster {
 export const vaultsOf = ({ metadata, spec }: SyncRule): string[] =>
   spec.target.keyVault === undefined ? [] : [`${metadata.namespace}/${spec.target.keyVault.ref.name}`];
 
-const issuerKey = ({ metadata, spec: { issuerRef } }: Certificate): string =>
-  issuerRef.kind === "ClusterIssuer" ? issuerRef.name : `${metadata.namespace}/${issuerRef.name}`;
+const issuerKey = (
+  { namespace }: ObjectMeta,
+  { kind, name }: { kind?: IssuerKind | undefined; name: string },
+): string => (kind === "ClusterIssuer" ? name : `${namespace}/${name}`);
+
+const parentOf = ({ metadata, spec }: AnyIssuer): string[] =>
+  spec.ca?.parentRef === undefined ? [] : [issuerKey(metadata, spec.ca.parentRef)];
 
 function coreSecretsOf({ metadata, spec }: Secret): string[] {
   const sources = spec.entries.flatMap(({ secretRef }) => (secretRef === undefined ? [] : [secretRef.name]));

@@ -273,7 +273,7 @@ const others: readonly Contradiction[] = [
 const ca = (change: object): Manifest => withSpec(issuer, { ca: { subject: { commonName: "CA" }, ...change } });
 const allowing = (change: object): Manifest => withSpec(issuer, { policy: change });
 const certificate = (change: object): Manifest =>
-  withSpec(tlsCertificate, { literalSubject: undefined, profile: undefined, privateKey: undefined, ...change });
+  withSpec(tlsCertificate, { literalSubject: undefined, privateKey: undefined, ...change });
 const unnamed = {
   commonName: undefined,
   dnsNames: undefined,
@@ -385,10 +385,10 @@ const pki: readonly Contradiction[] = [
     says: /must be at least 5m/,
   },
   {
-    title: "a client that serves",
+    title: "usages and a profile",
     manifest: certificate({ profile: "Client" }),
     field: "spec.usages",
-    says: /has no server auth/,
+    says: /set usages or profile, not both/,
   },
   {
     title: "a usage that no profile has",

@@ -289,7 +289,6 @@ export const tlsCertificate = namespaced("Certificate", "orders-tls", {
   duration: "2160h",
   renewBefore: "720h",
   usages: ["digital signature", "key encipherment", "server auth", "client auth"],
-  profile: "Server",
   privateKey: { algorithm: "RSA", size: 2048, encoding: "PKCS1", rotationPolicy: "Always" },
   secretTemplate: { labels: { team: "payments" }, annotations: { contact: "payments@example.com" } },
   revocations: [
