@@ -1,6 +1,6 @@
 /** Which room may look into which; see CONTRIBUTING.md. Tests may look anywhere. */
 const test = "(\\.test\\.ts|\\.contract\\.ts|/testing/.*)$";
-const all = ["crds", "core", "adapters", "controllers", "operator", "lab", "e2e", "bench", "checks"];
+const all = ["crds", "core", "adapters", "controllers", "operator", "build", "lab", "e2e", "bench", "checks"];
 const room = (name) => ({ path: `^${name}/`, pathNot: test });
 const only = (name, rooms, comment) => ({
   name: `${name}-imports`,
@@ -56,7 +56,7 @@ export default {
     parser: "swc",
     tsPreCompilationDeps: true,
     doNotFollow: { path: "node_modules" },
-    exclude: { path: "^(node_modules|\\.mazevault)/" },
+    exclude: { path: "^(node_modules|dist|\\.mazevault)/" },
     enhancedResolveOptions: {
       extensions: [".ts", ".mjs", ".js"],
       exportsFields: ["exports"],

@@ -21,6 +21,13 @@ export const TENANT = "bench";
 /** The tenant of the many secrets that are there while others are measured. */
 export const POPULATION = "population";
 
+/** Writes a second, 16 in flight, while nothing else uses the machine. */
+export interface RawRates {
+  readonly coreSecret: number;
+  readonly resource: number;
+  readonly status: number;
+}
+
 export interface Sizes {
   /** Of what is processed at once. */
   readonly some: number;
@@ -38,6 +45,8 @@ export class Stage {
   readonly api: KubernetesApi;
   readonly raw: RawApi;
   readonly report: (line: string) => void;
+  /** What the API server alone takes, once `raw` has measured it. */
+  rawRates: RawRates | undefined;
   #operators = 0;
   #populated = 0;
 

@@ -1,10 +1,11 @@
 /** MazeVault on a lab: resource definitions and rights, database, Key Vault stand-in, and any number of operators. */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
+import { bundle, NODE_ARGUMENTS, OPERATOR } from "../build/bundle.ts";
 import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Cluster } from "./cluster.ts";
 import { Control } from "./keyvault/control.ts";
@@ -69,15 +70,19 @@ export interface MazeVault {
 
 export async function installMazeVault(options: MazeVaultOptions): Promise<MazeVault> {
   const { lab, cluster } = options;
-  await installResources(cluster);
+  const programs = path.join(lab.dir, "programs");
+  rmSync(programs, { recursive: true, force: true });
   const [database, keyVault, kubeconfig] = await Promise.all([
     lab.postgres.createDatabase("mazevault"),
     startKeyVault(options),
-    cluster.serviceAccountKubeconfig({
-      namespace: SYSTEM_NAMESPACE,
-      name: OPERATOR_ACCOUNT,
-      dir: path.join(lab.dir, "operator"),
-    }),
+    installResources(cluster).then(() =>
+      cluster.serviceAccountKubeconfig({
+        namespace: SYSTEM_NAMESPACE,
+        name: OPERATOR_ACCOUNT,
+        dir: path.join(lab.dir, "operator"),
+      }),
+    ),
+    bundle(programs),
   ]);
   const { listenPort, imdsPort, ...vault } = keyVault;
   const address = `127.0.0.1:${listenPort}`;
@@ -121,7 +126,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       const process = await lab.spawn({
         name,
         command: globalThis.process.execPath,
-        args: [...nodeArgs, path.join(root, "operator/main.ts"), "--config", configFile],
+        args: [...NODE_ARGUMENTS, ...nodeArgs, path.join(programs, OPERATOR), "--config", configFile],
         env,
         isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
       });

@@ -3,7 +3,7 @@ import { pause } from "../../lab/poll.ts";
 import { costOf } from "../cost.ts";
 import { seconds } from "../in-flight.ts";
 import { labCpu, labCpuFigures } from "../lab-cpu.ts";
-import type { Result } from "../result.ts";
+import { floor, type Result } from "../result.ts";
 import { type Stage, TENANT } from "../stage.ts";
 
 const SETTLE_MS = 15_000;
@@ -36,6 +36,7 @@ export async function apply(stage: Stage): Promise<Result> {
           aim: { atMost: 3 },
         },
         { what: "first apply sent until last Ready", value: seconds(started, lastReady), unit: "s" },
+        ...floor(stage.rawRates, some, true),
         { what: "CPU of the operator", value: cpuSeconds, unit: "s" },
         ...servers,
         { what: "RSS when idle afterwards", value: idle.rssMiB, unit: "MiB", aim: { atMost: 200 } },

@@ -3,7 +3,7 @@ import { pause } from "../../lab/poll.ts";
 import { costOf } from "../cost.ts";
 import { seconds } from "../in-flight.ts";
 import { labCpu, labCpuFigures } from "../lab-cpu.ts";
-import type { Result } from "../result.ts";
+import { floor, type Result } from "../result.ts";
 import { POPULATION, type Stage } from "../stage.ts";
 
 const SETTLE_MS = 20_000;
@@ -35,6 +35,7 @@ export async function deliver(stage: Stage): Promise<Result> {
           unit: "s",
           aim: { atMost: 60 },
         },
+        ...floor(stage.rawRates, many, true),
         { what: "CPU of the operator", value: cpuSeconds, unit: "s" },
         ...servers,
         { what: "RSS of a fresh operator with nothing", value: empty.rssMiB, unit: "MiB", aim: { atMost: 150 } },

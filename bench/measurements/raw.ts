@@ -18,6 +18,7 @@ export async function raw(stage: Stage): Promise<Result> {
   const posts32 = await postRate(stage, WRITES, 32);
   const { posts: resources, patches } = await statusRates(stage, WRITES / 2);
   const commits = await commitRate(stage);
+  stage.rawRates = { coreSecret: posts16, resource: resources, status: patches };
   return {
     name: "raw",
     figures: [

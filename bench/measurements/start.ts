@@ -7,7 +7,7 @@ import { type Cost, costOf } from "../cost.ts";
 import { seconds } from "../in-flight.ts";
 import { labCpu, labCpuFigures } from "../lab-cpu.ts";
 import { summarizeProfile } from "../profile.ts";
-import { type Figure, type Result, tally } from "../result.ts";
+import { type Figure, floor, type Result, tally } from "../result.ts";
 import { type Stage, TENANT } from "../stage.ts";
 
 const profiles = fileURLToPath(new URL("../../.mazevault/bench", import.meta.url));
@@ -27,6 +27,7 @@ export async function start(stage: Stage): Promise<Result> {
       { what: "until the operator is ready", value: run.ready, unit: "s" },
       { what: "until the last core Secret is there", value: run.lastCore, unit: "s" },
       { what: "until the last is Ready too", value: run.lastReady, unit: "s", aim: { atMost: 5 } },
+      ...floor(stage.rawRates, some, false),
       { what: "CPU of the operator until then", value: run.cost.cpuSeconds, unit: "s" },
       ...run.servers,
       { what: "peak RSS", value: run.cost.peakRssMiB ?? Number.NaN, unit: "MiB" },

@@ -119,7 +119,7 @@ export class Connection {
   }
 
   async #open(credentials: Credentials): Promise<Pools> {
-    const { Pool, ProxyAgent } = await import("undici");
+    const { Pool, ProxyAgent } = (await import("undici")).default;
     if (this.#closed) throw new Error("the connection to the API server was closed");
     const newer = this.#pools;
     if (newer?.version === credentials.connectionVersion) return newer;

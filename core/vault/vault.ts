@@ -54,6 +54,9 @@ export interface Opened {
   readonly values: ReadonlyMap<string, Sensitive>;
 }
 
+/** More than are worked on at once. */
+const REMEMBERED = 256;
+
 /**
  * The vault: encrypted, immutable versions of secrets, and the pointer to the current one.
  *
@@ -65,6 +68,8 @@ export class Vault {
   readonly #keys: KeyRing;
   readonly #audit: AuditLog;
   readonly #now: () => Date;
+  /** What was just committed, still sealed: its delivery reads it next, and need not ask the store for it. */
+  readonly #committed = new Map<string, SealedVersion>();
 
   constructor(parts: {
     readonly store: VaultStore;
@@ -221,6 +226,7 @@ export class Vault {
       const mac = pointerMac(keys.pointer, this.#keys.installationId, record);
       const expected = seen?.generation;
       await this.#store.commitVersion(writer, { id, identity, expected, generation, mac, sealed, lifecycle, audit });
+      this.#remember(id, sealed);
       return record;
     } finally {
       for (const { value } of material) if (!given.has(value)) value.dispose();
@@ -279,8 +285,20 @@ export class Vault {
     return [this.#entry("SecretVersionExpired", after, actor, { from: oldestKept(before), through })];
   }
 
+  #remember(id: string, sealed: SealedVersion): void {
+    if (this.#committed.size >= REMEMBERED) this.#committed.delete(this.#committed.keys().next().value ?? "");
+    this.#committed.set(id, sealed);
+  }
+
+  /** Only once, so that nothing is kept for a secret at rest. */
+  #recall(id: string, version: number): SealedVersion | undefined {
+    const sealed = this.#committed.get(id);
+    this.#committed.delete(id);
+    return sealed?.version === version ? sealed : undefined;
+  }
+
   async #readVersion(record: SecretRecord, version: number): Promise<SealedVersion> {
-    const sealed = await this.#store.readVersion(record.id, version);
+    const sealed = this.#recall(record.id, version) ?? (await this.#store.readVersion(record.id, version));
     if (sealed !== undefined && (version !== record.currentVersion || sameEntries(record, sealed))) return sealed;
     const name = `version ${version} of secret ${record.identity.namespace}/${record.identity.name}`;
     if (version !== record.currentVersion) throw new Unavailable("SecretNotStored", `${name} is no longer kept`);
