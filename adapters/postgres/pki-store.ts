@@ -96,8 +96,17 @@ const READ_KEY = statement(
 const REVOKE = statement("revoke_certificate", "SELECT revoke_certificate($1, $2, $3, $4, $5, $6, $7) AS changed");
 const RELEASE = statement("release_certificate", "SELECT release_certificate($1, $2, $3, $4) AS changed");
 
+const COUNT = statement(
+  "count_certificates",
+  "SELECT count(*) AS count FROM certificates WHERE authority_id = $1 AND generation = $2",
+);
+
 const HOLDER_COLUMNS = "uid, namespace, namespace_uid, name, deletion_policy, delivery";
 const FIND_HOLDER = statement("find_holder", `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid = $1`);
+const HOLDERS_NAMED = statement(
+  "holders_named",
+  `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE namespace = $1 AND name = $2 ORDER BY uid`,
+);
 const LIST_HOLDERS = statement(
   "list_holders",
   `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid > $1 ORDER BY uid LIMIT $2`,
@@ -347,8 +356,17 @@ export class PostgresPkiStore implements PkiStore {
     return this.#changed(writer, serialNumber, RELEASE, [authorityId, hex(serialNumber), this.#audit(audit)]);
   }
 
+  async countCertificates(authorityId: string, generation: number): Promise<number> {
+    const [row] = await read<{ count: string }>(this.#database, COUNT, [authorityId, generation]);
+    return Number(row?.count ?? 0);
+  }
+
   async findHolder(uid: string): Promise<CertificateHolder | undefined> {
     return (await read<HolderRow>(this.#database, FIND_HOLDER, [uid])).map(holderOf)[0];
+  }
+
+  async holdersNamed(namespace: string, name: string): Promise<readonly CertificateHolder[]> {
+    return (await read<HolderRow>(this.#database, HOLDERS_NAMED, [namespace, name])).map(holderOf);
   }
 
   async listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]> {

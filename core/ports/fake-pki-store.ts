@@ -111,7 +111,8 @@ export class FakePkiStore implements PkiStore, OcspStore {
     const authority = this.#authorities.get(wanted.authorityId);
     const generation = authority?.generations.some(({ number }) => number === wanted.generation);
     const what = `revision ${wanted.revision} of ${wanted.requester.kind} ${wanted.requester.name}`;
-    if (authority?.state !== "Active" || generation !== true) throw new PkiConflict(what);
+    const issues = authority?.state === "Active" || wanted.requester.kind === "Responder";
+    if (!issues || generation !== true) throw new PkiConflict(what);
     const standing = this.#standing(wanted.requester.uid, wanted.revision);
     if (standing !== undefined) return standing;
     const place = serialText(wanted);
@@ -212,8 +213,17 @@ export class FakePkiStore implements PkiStore, OcspStore {
     return true;
   }
 
+  async countCertificates(authorityId: string, generation: number): Promise<number> {
+    return this.#records().filter((each) => each.authorityId === authorityId && each.generation === generation).length;
+  }
+
   async findHolder(uid: string): Promise<CertificateHolder | undefined> {
     return this.#holders.get(uid);
+  }
+
+  async holdersNamed(namespace: string, name: string): Promise<readonly CertificateHolder[]> {
+    const all = await this.listHolders(undefined, Number.POSITIVE_INFINITY);
+    return all.filter((each) => each.namespace === namespace && each.name === name);
   }
 
   async listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]> {

@@ -145,6 +145,8 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       await store.changeAuthority(writer, { ...change, state: "Retired" });
       expect(await store.authority(id)).toMatchObject({ state: "Retired", revocation: settings });
       await expect(reserve(reservation(id, "uid", 1))).rejects.toThrow(PkiConflict);
+      const responder = { ...reservation(id, "responder", 1).requester, kind: "Responder" } as const;
+      expect(await reserve(reservation(id, "", 1, { requester: responder }))).toMatchObject({ state: "Reserved" });
       await store.changeAuthority(writer, { ...change, state: "Active" });
       expect(await reserve(reservation(id, "uid", 1))).toMatchObject({ state: "Reserved" });
       await expect(store.changeAuthority(writer, { ...change, id: randomUUID(), state: "Active" })).rejects.toThrow(
@@ -250,6 +252,15 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       expect(await store.readKey(authority.id, all[2]?.serialNumber ?? "")).toBeUndefined();
       expect((await store.certificatesOf("uid", 1)).map(({ revision }) => revision)).toEqual([3]);
       expect(await store.certificatesOf("other", 10)).toMatchObject([{ hasKey: true }]);
+    });
+
+    test("they are counted by generation, in whatever state", async () => {
+      const authority = await installed();
+      expect(await store.countCertificates(authority.id, 1)).toBe(0);
+      await issue(authority, "uid");
+      await reserve(reservation(authority.id, "uid", 2));
+      expect(await store.countCertificates(authority.id, 1)).toBe(2);
+      expect(await store.countCertificates(authority.id, 2)).toBe(0);
     });
 
     test("one is found by serial number only for whom it was issued to", async () => {
@@ -443,6 +454,14 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       expect(await store.certificatesOf("uid", 10)).toEqual([{ ...issued, hasKey: false }]);
       expect(await store.readKey(authority.id, issued.serialNumber)).toBeUndefined();
       expect(await store.readKey(authority.id, other.serialNumber)).toBeDefined();
+    });
+
+    test("they are found by name, the former ones too", async () => {
+      for (const uid of ["b", "a"]) await store.recordHolder(writer, { ...holder(uid), namespaceUid: uid });
+      await store.recordHolder(writer, { ...holder("c"), name: "other" });
+      await store.recordHolder(writer, { ...holder("d"), namespace: "other" });
+      expect((await store.holdersNamed("payments", "orders")).map(({ uid }) => uid)).toEqual(["a", "b"]);
+      expect(await store.holdersNamed("payments", "absent")).toEqual([]);
     });
 
     test("they come in pages", async () => {

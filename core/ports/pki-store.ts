@@ -249,7 +249,8 @@ export interface PkiStore {
   /**
    * Takes the serial number, before anything is signed. When the requester has a certificate of that revision that is
    * Reserved or Issued already, that one is returned, whatever was asked for: compare serial number and digest.
-   * `PkiConflict` when the authority is not Active or lacks the generation, or the serial number is taken.
+   * `PkiConflict` when the authority lacks the generation, when it is Retired and not asked by a responder, or when the
+   * serial number is taken.
    */
   reserve(writer: Writer, reservation: Reservation, audit: readonly AuditEntry[]): Promise<CertificateRecord>;
   /** Gives a reservation up, and deletes its key. `PkiConflict` when it is not Reserved. */
@@ -280,7 +281,12 @@ export interface PkiStore {
   /** Ends a hold; returns whether it was on hold. */
   release(writer: Writer, authorityId: string, serialNumber: string, audit: readonly AuditEntry[]): Promise<boolean>;
 
+  /** Certificates that an authority's generation has, in whatever state. */
+  countCertificates(authorityId: string, generation: number): Promise<number>;
+
   findHolder(uid: string): Promise<CertificateHolder | undefined>;
+  /** Of the object of that name and of former ones, of whichever namespace UID; ordered by uid. */
+  holdersNamed(namespace: string, name: string): Promise<readonly CertificateHolder[]>;
   /** All holders, in pages by uid, at most `limit` each. */
   listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]>;
   /** Inserts, or replaces the deletion policy; the delivery stays. Not audited: nothing has happened to a certificate. */

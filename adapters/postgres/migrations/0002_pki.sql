@@ -75,6 +75,7 @@ CREATE TABLE certificate_holders (
   deletion_policy text NOT NULL,
   delivery json
 ) WITH (fillfactor = 80);
+CREATE INDEX certificate_holders_name ON certificate_holders (namespace, name);
 
 -- The CRL in force of each partition. `changes` counts revocations and releases, `covers` is its value in that CRL.
 CREATE TABLE crls (
@@ -181,7 +182,8 @@ CREATE FUNCTION reserve_certificate(
 BEGIN
   PERFORM fence(writer_epoch);
   IF NOT EXISTS (SELECT FROM authorities a JOIN authority_generations g ON g.authority_id = a.id
-                 WHERE a.id = of_authority AND a.state = 'Active' AND g.number = of_generation) THEN
+                 WHERE a.id = of_authority AND (a.state = 'Active' OR new_requester_kind = 'Responder')
+                   AND g.number = of_generation) THEN
     RAISE EXCEPTION 'authority % does not issue with generation %', of_authority, of_generation USING ERRCODE = 'MV002';
   END IF;
   RETURN QUERY

@@ -1,0 +1,256 @@
+import { randomUUID } from "node:crypto";
+import { Stalled, Unavailable, Waiting } from "../errors.ts";
+import { failpoint } from "../failpoints.ts";
+import type { Actor, AuditLog } from "../ports/audit-log.ts";
+import {
+  type AuthorityGeneration,
+  type AuthorityIdentity,
+  type AuthorityRecord,
+  type AuthorityState,
+  type CertificateRecord,
+  PkiConflict,
+  type PkiStore,
+  type Revocation,
+  type RevocationSettings,
+} from "../ports/pki-store.ts";
+import type { Writer } from "../ports/vault-store.ts";
+import type { Sensitive } from "../sensitive.ts";
+import type { KeyRing } from "../vault/keyring.ts";
+import { authorityEntry, certificateEntry } from "./audit-entries.ts";
+import { CaKeys, type SigningCa } from "./ca-keys.ts";
+import type { NameConstraints } from "./general-name.ts";
+import { Issuance, type IssueRequest } from "./issuance.ts";
+import { generateKey, type KeySpec, keySpecOf, readPublicKey, spkiOf } from "./key.ts";
+import { encodeName, nameToString, parseName, type RdnSequence } from "./name.ts";
+import { profiles } from "./profile.ts";
+import type { PublicationUrls } from "./urls.ts";
+
+/** The CA that an issuer object asks for. */
+export interface AuthoritySpec {
+  readonly identity: AuthorityIdentity;
+  readonly subject: RdnSequence;
+  readonly key: KeySpec;
+  readonly durationMs: number;
+  readonly pathLength?: number;
+  readonly nameConstraints?: NameConstraints;
+  readonly revocation: RevocationSettings;
+  /** That the one above allows it is the caller's to check. */
+  readonly parent: { readonly kind: "Self" } | { readonly kind: "Authority"; readonly authority: AuthorityRecord };
+  readonly actor: Actor;
+}
+
+/**
+ * Certification authorities: their keys, the certificates they issue, and what becomes of those.
+ *
+ * Errors, common to all methods: `PkiConflict` when something else is stored than what was decided on; `Fenced`;
+ * `Unavailable` with DatabaseUnavailable, KeyUnavailable, TamperDetected.
+ */
+export class Authorities {
+  readonly #store: PkiStore;
+  readonly #caKeys: CaKeys;
+  readonly #issuance: Issuance;
+  readonly #audit: AuditLog;
+  readonly #now: () => Date;
+
+  constructor(parts: {
+    readonly store: PkiStore;
+    readonly keys: KeyRing;
+    readonly audit: AuditLog;
+    /** Where CRLs, OCSP and CA certificates are published; without it certificates do not say. */
+    readonly urls?: PublicationUrls;
+    readonly now?: () => Date;
+  }) {
+    this.#store = parts.store;
+    this.#caKeys = new CaKeys(parts.keys);
+    this.#audit = parts.audit;
+    this.#now = parts.now ?? (() => new Date());
+    this.#issuance = new Issuance({ store: parts.store, keys: parts.keys, urls: parts.urls, now: this.#now });
+  }
+
+  describe(identity: AuthorityIdentity): Promise<AuthorityRecord | undefined> {
+    return this.#store.findAuthority(identity);
+  }
+
+  /**
+   * The CA with key and certificate, made where it is missing; one that was retired is taken up again. Nothing is
+   * written when it is as asked for.
+   *
+   * @throws Stalled AuthorityDiffers when a CA of this identity has another subject or kind of key; Waiting
+   * IssuerNotReady when the one above cannot sign; MalformedInput when the subject cannot be encoded
+   */
+  async ensure(writer: Writer, spec: AuthoritySpec): Promise<AuthorityRecord> {
+    const subject = encodeName(spec.subject);
+    const found = (await this.#store.findAuthority(spec.identity)) ?? (await this.#create(writer, spec, subject));
+    refuseOther(found, spec, subject);
+    const record = await this.change(writer, found, { state: "Active", revocation: spec.revocation }, spec.actor);
+    const generation = newest(record);
+    return generation.certificate === undefined ? this.#certify(writer, record, generation, spec) : record;
+  }
+
+  /** State and settings; nothing is written when they are as they should be. */
+  async change(
+    writer: Writer,
+    record: AuthorityRecord,
+    wanted: { readonly state?: AuthorityState; readonly revocation?: RevocationSettings },
+    actor: Actor,
+  ): Promise<AuthorityRecord> {
+    const { state = record.state, revocation = record.revocation } = wanted;
+    const { crlEveryMs, ocspValidityMs } = revocation;
+    const before = record.revocation;
+    if (state === record.state && crlEveryMs === before.crlEveryMs && ocspValidityMs === before.ocspValidityMs) {
+      return record;
+    }
+    const audit = [authorityEntry("AuthorityChanged", record, actor, { state, crlEveryMs, ocspValidityMs })];
+    await this.#store.changeAuthority(writer, { id: record.id, state, revocation, audit });
+    return { ...record, state, revocation };
+  }
+
+  /**
+   * The certificate for this revision of the requester: exactly one, however often and wherever it is asked for. A
+   * reservation for something else is given up; a certificate for something else is a `PkiConflict`: ask for the next
+   * revision.
+   *
+   * @throws Waiting IssuerNotReady when the CA has no certificate or has ended; MalformedInput
+   */
+  async issue(writer: Writer, request: IssueRequest): Promise<CertificateRecord> {
+    const ca = await this.signingCa(writer, request.authority);
+    return this.#issuance.issue(writer, ca, request);
+  }
+
+  /**
+   * A generation of a CA, the newest when absent, ready to sign.
+   *
+   * @throws Waiting IssuerNotReady when it has no certificate or has ended
+   */
+  async signingCa(writer: Writer, authority: AuthorityRecord, generation = newest(authority)): Promise<SigningCa> {
+    const { kind, name } = authority.identity;
+    const { notAfter } = generation;
+    if (notAfter === undefined) throw notReady(`${kind} ${name} has no certificate of its own yet`);
+    if (notAfter <= this.#now()) throw notReady(`the CA of ${kind} ${name} ended at ${notAfter.toISOString()}`);
+    return this.#caKeys.open(writer, authority, generation);
+  }
+
+  /** Its certificate, then those above it up to and including the root; empty while it has none. */
+  chainOf(authority: AuthorityRecord, generation = newest(authority).number): readonly Buffer[] {
+    const found = authority.generations.find(({ number }) => number === generation);
+    return found?.certificate === undefined ? [] : [found.certificate, ...found.chain];
+  }
+
+  /**
+   * The private key of a certificate that was made here, PKCS #8 in DER. The read is on record before this resolves; the
+   * caller disposes of it.
+   *
+   * @throws Unavailable TamperDetected also when the key is not that of the certificate
+   */
+  async openKey(
+    writer: Writer,
+    record: CertificateRecord,
+    { actor, purpose }: { readonly actor: Actor; readonly purpose: string },
+  ): Promise<Sensitive> {
+    const pkcs8 = await this.#issuance.key(writer, record);
+    try {
+      await this.#audit.append([certificateEntry("CertificateKeyRead", record, actor, { purpose })]);
+      return pkcs8;
+    } catch (error) {
+      pkcs8.dispose();
+      throw error;
+    }
+  }
+
+  /** On record, and in CRL and OCSP at the next look; returns whether anything changed. */
+  async revoke(
+    writer: Writer,
+    record: CertificateRecord,
+    { reason, invalidityDate }: Omit<Revocation, "at">,
+    actor: Actor,
+  ): Promise<boolean> {
+    const { authorityId, serialNumber } = record;
+    const audit = [certificateEntry("CertificateRevoked", record, actor, { reason })];
+    const revocation = { at: this.#now(), reason, ...(invalidityDate && { invalidityDate }) };
+    const changed = await this.#store.revoke(writer, authorityId, serialNumber, revocation, audit);
+    failpoint("pki.afterRevoke");
+    return changed;
+  }
+
+  /** Ends a hold; returns whether it was on hold. */
+  release(writer: Writer, record: CertificateRecord, actor: Actor): Promise<boolean> {
+    const { authorityId, serialNumber } = record;
+    const audit = [certificateEntry("CertificateReleased", record, actor, {})];
+    return this.#store.release(writer, authorityId, serialNumber, audit);
+  }
+
+  async #create(writer: Writer, spec: AuthoritySpec, subject: Buffer): Promise<AuthorityRecord> {
+    const { identity, revocation, actor } = spec;
+    const id = randomUUID();
+    const key = await generateKey(spec.key);
+    const sealedKey = await this.#caKeys.seal(writer, { id, identity }, { number: 1, subject }, key);
+    const generation = { subject, spki: spkiOf(key), sealedKey };
+    const details = { subject: nameToString(spec.subject), algorithm: spec.key.algorithm };
+    const audit = [authorityEntry("AuthorityCreated", { id, identity }, actor, details)];
+    const created = await this.#store.createAuthority(writer, { id, identity, revocation, generation, audit });
+    failpoint("pki.afterAuthority");
+    return created;
+  }
+
+  /** A CA's certificate is one more certificate of the CA above it, or of its own. */
+  async #certify(
+    writer: Writer,
+    record: AuthorityRecord,
+    { number, subject }: AuthorityGeneration,
+    spec: AuthoritySpec,
+  ): Promise<AuthorityRecord> {
+    const own = await this.#caKeys.open(writer, record, newest(record));
+    const parent = spec.parent.kind === "Self" ? own : await this.signingCa(writer, spec.parent.authority);
+    const { namespace, namespaceUid, name } = record.identity;
+    const { pathLength, nameConstraints, durationMs, actor } = spec;
+    const request: IssueRequest = {
+      authority: spec.parent.kind === "Self" ? record : spec.parent.authority,
+      requester: { kind: "Authority", namespace, namespaceUid, name, uid: record.id },
+      revision: number,
+      profile: "CA",
+      subject: parseName(subject),
+      subjectAltNames: [],
+      usages: profiles.CA,
+      ca: { ...(pathLength !== undefined && { pathLength }), ...(nameConstraints && { nameConstraints }) },
+      durationMs,
+      key: { spki: own.signer.spki },
+      actor,
+    };
+    const { certificate, notAfter, serialNumber } = await this.#issuance.issue(writer, parent, request);
+    if (certificate === undefined) throw new PkiConflict(`the certificate of ${record.identity.kind} ${name}`);
+    failpoint("pki.beforeInstall");
+    await this.#store.installCertificate(writer, {
+      authorityId: record.id,
+      generation: number,
+      certificate,
+      notAfter,
+      chain: parent.chain,
+      audit: [authorityEntry("AuthorityCertified", record, actor, { generation: number, serialNumber })],
+    });
+    failpoint("pki.afterInstall");
+    const certified = await this.#store.authority(record.id);
+    if (certified === undefined) throw new PkiConflict(`authority ${record.id}`);
+    return certified;
+  }
+}
+
+/** The generation that signs. */
+export function newest({ id, generations }: AuthorityRecord): AuthorityGeneration {
+  const last = generations.at(-1);
+  if (last === undefined) throw new Unavailable("TamperDetected", `authority ${id} has lost its key; see the runbook`);
+  return last;
+}
+
+const notReady = (message: string): Waiting => new Waiting("IssuerNotReady", message, 60_000);
+
+function refuseOther(record: AuthorityRecord, { key, identity }: AuthoritySpec, subject: Buffer): void {
+  const { subject: standing, spki } = newest(record);
+  const have = keySpecOf(readPublicKey(spki));
+  const sizeOf = (spec: KeySpec | undefined) => (spec === undefined || spec.algorithm === "Ed25519" ? 0 : spec.size);
+  if (standing.equals(subject) && have?.algorithm === key.algorithm && sizeOf(have) === sizeOf(key)) return;
+  throw new Stalled(
+    "AuthorityDiffers",
+    `a CA of ${identity.kind} ${identity.name} exists with subject ${nameToString(parseName(standing))} and a key of ` +
+      `${have?.algorithm}; apply it as it was, or choose another name`,
+  );
+}
