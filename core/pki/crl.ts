@@ -168,8 +168,8 @@ function readFields(r: DerReader) {
   if (r.number() !== 1) r.fail("not a CRL of version 2");
   const innerAlgorithm = r.any().der;
   const issuer = r.any().der;
-  const thisUpdate = r.time();
-  const nextUpdate = r.next === tags.utcTime || r.next === tags.generalizedTime ? r.time() : undefined;
+  const thisUpdate = readTime(r);
+  const nextUpdate = r.next === tags.utcTime || r.next === tags.generalizedTime ? readTime(r) : undefined;
   const list = r.next === tags.sequence ? r.content(tags.sequence) : undefined;
   if (list?.length === 0) r.fail("an empty list of revoked certificates");
   const extensions = r.next === contextTag(0, true) ? r.explicit(0, readExtensions) : NO_EXTENSIONS;
@@ -192,6 +192,13 @@ function readFields(r: DerReader) {
   };
 }
 
+/** A time in the one form that RFC 5280 (4.1.2.5, 5.1.2.4) has for it: UTCTime until 2049, GeneralizedTime after. */
+export function readTime(r: DerReader): Date {
+  const general = r.next === tags.generalizedTime;
+  const at = r.time();
+  return general === at.getUTCFullYear() >= 2050 ? at : r.fail("a GeneralizedTime before 2050");
+}
+
 /** URIs of its full name; other names and restrictions are none that MazeVault knows. */
 function readDistributionPoint(value: Buffer): string[] {
   return readDer(value, (r) =>
@@ -212,7 +219,7 @@ const REASONS = new Map(Object.entries(REASON_CODES).map(([reason, code]) => [co
 
 function readEntry(r: DerReader): CrlEntry {
   const serialNumber = r.integer().toString("hex");
-  const revokedAt = r.time();
+  const revokedAt = readTime(r);
   const extensions = r.done ? NO_EXTENSIONS : readExtensions(r);
   const reason = extensions.get(oids.cRLReason);
   const invalidity = extensions.get(oids.invalidityDate);

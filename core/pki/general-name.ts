@@ -211,17 +211,18 @@ export function nameConstraints(
   field = "nameConstraints",
 ): NameConstraints | undefined {
   const side = (names: ConstrainedNames | undefined, path: string): GeneralName[] => {
-    const each = (key: keyof ConstrainedNames, to: (text: string) => GeneralName | undefined) =>
-      (names?.[key] ?? []).map((text, at) => {
-        const name = to(text);
+    const each = (key: keyof ConstrainedNames, to: (text: string, at: string) => GeneralName | undefined) =>
+      (names?.[key] ?? []).map((text, index) => {
+        const at = `${path}.${key}[${index}]`;
+        const name = to(text, at);
         if (name) return name;
-        throw new MalformedInput(`${path}.${key}[${at}]`, `${quoted(text)} ${expected[key]}`);
+        throw new MalformedInput(at, `${quoted(text)} ${expected[key]}`);
       });
     return distinct([
       ...each("dnsDomains", (text) => domainConstraint("dns", text)),
       ...each("ipRanges", ipRange),
-      ...each("emailAddresses", (text) =>
-        text.includes("@") ? mailboxConstraint(text) : domainConstraint("email", text),
+      ...each("emailAddresses", (text, at) =>
+        text.includes("@") ? mailboxConstraint(text, at) : domainConstraint("email", text),
       ),
       ...each("uriDomains", (text) => domainConstraint("uri", text)),
     ]);
@@ -244,8 +245,8 @@ function domainConstraint(kind: "dns" | "email" | "uri", text: string): GeneralN
   return host ? { kind, value: `${dot}${host}` } : undefined;
 }
 
-function mailboxConstraint(text: string): GeneralName | undefined {
-  const name = mailbox(text, "");
+function mailboxConstraint(text: string, field: string): GeneralName | undefined {
+  const name = mailbox(text, field);
   return name.kind === "email" ? name : undefined;
 }
 

@@ -2,6 +2,7 @@
 import { createHash, createPublicKey, generateKeyPair, type KeyObject } from "node:crypto";
 import { promisify } from "node:util";
 import { DerError, readDer } from "./der/reader.ts";
+import { tags } from "./der/writer.ts";
 
 export type KeySpec =
   | { readonly algorithm: "RSA" /** bits of the modulus */; readonly size: number }
@@ -74,25 +75,31 @@ export function readPublicKey(spki: Buffer): KeyObject {
   let publicKey: KeyObject;
   try {
     publicKey = createPublicKey({ key: spki, format: "der", type: "spki" });
-    // OpenSSL also reads explicit curve parameters, padding after the end and lengths that are not minimal.
+    // OpenSSL also reads padding after the end and lengths that are not minimal.
     if (!spkiOf(publicKey).equals(spki)) throw new DerError(0, "the public key is not encoded canonically");
   } catch (error) {
     throw error instanceof DerError ? error : new DerError(0, "the public key cannot be read");
   }
-  if (publicKey.asymmetricKeyType === "ec" && subjectPublicKey(spki)[0] !== 4) {
-    throw new DerError(0, "the public key is a compressed or hybrid point; use the uncompressed form (RFC 5480 2.2)");
+  if (publicKey.asymmetricKeyType === "ec") {
+    const { parameters, subjectPublicKey } = readSpki(spki);
+    if (parameters !== tags.oid) throw new DerError(0, "the curve of the public key is not named (RFC 5480 2.1.1)");
+    if (subjectPublicKey[0] !== 4) throw new DerError(0, "the public key is not an uncompressed point (RFC 5480 2.2)");
   }
   return publicKey;
 }
 
-const subjectPublicKey = (spki: Buffer): Buffer =>
+/** The tag of the algorithm's parameters (0: none), and the octets of the key. */
+const readSpki = (spki: Buffer): { parameters: number; subjectPublicKey: Buffer } =>
   readDer(spki, (r) =>
     r.sequence((info) => {
-      info.any();
-      return info.bitString();
+      const parameters = info.sequence((algorithm) => {
+        algorithm.oid();
+        return algorithm.done ? 0 : algorithm.any().tag;
+      });
+      return { parameters, subjectPublicKey: info.bitString() };
     }),
   );
 
 /** Subject key identifier: the leftmost 160 bits of the SHA-256 of the public key (RFC 7093 section 2, method 1). */
 export const keyIdentifier = (spki: Buffer): Buffer =>
-  createHash("sha256").update(subjectPublicKey(spki)).digest().subarray(0, 20);
+  createHash("sha256").update(readSpki(spki).subjectPublicKey).digest().subarray(0, 20);

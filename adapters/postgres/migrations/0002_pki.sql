@@ -118,6 +118,7 @@ CREATE VIEW ocsp_crls AS
 -- Called by who installs a responder: this migration's role need not be able to make roles.
 CREATE FUNCTION grant_ocsp(role text) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
+  EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
   EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), role);
   EXECUTE format('GRANT SELECT ON ocsp_authorities, ocsp_certificates, ocsp_crls, ocsp_responders TO %I', role);
   EXECUTE format('GRANT INSERT (id, authority_id, generation, csr) ON ocsp_responders TO %I', role);
