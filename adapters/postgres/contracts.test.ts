@@ -2,6 +2,7 @@ import { auditLogContract } from "../../core/ports/audit-log.contract.ts";
 import { keyStoreContract } from "../../core/ports/key-store.contract.ts";
 import { syncStoreContract } from "../../core/ports/sync-store.contract.ts";
 import { vaultStoreContract } from "../../core/ports/vault-store.contract.ts";
+import { withConnection } from "./testing/client.ts";
 import { openInstallation, type TestInstallation } from "./testing/installation.ts";
 import { startServer, type TestServer } from "./testing/server.ts";
 
@@ -21,6 +22,14 @@ async function start(): Promise<TestInstallation> {
   open.push(installation);
   return installation;
 }
+
+test("the server is the one that this run is about", async () => {
+  const version = await withConnection(await server.database({ migrated: false }), async (client) => {
+    const { rows } = await client.query<{ version: string }>("SELECT current_setting('server_version_num') AS version");
+    return Number(rows[0]?.version);
+  });
+  expect(Math.floor(version / 10_000)).toBe(globalThis.postgresPrograms?.major ?? 18);
+});
 
 describe("PostgresVaultStore", () =>
   vaultStoreContract(async () => {
