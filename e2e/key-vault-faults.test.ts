@@ -7,7 +7,15 @@ import type { Condition } from "../crds/common.ts";
 import type { FaultRule, StoredSecret, VaultCounters } from "../lab/keyvault/control.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
-import { conditionOf, type KubernetesObject, secretManifest, startWorld, type World } from "./harness.ts";
+import {
+  conditionOf,
+  type KubernetesObject,
+  scrape,
+  secretManifest,
+  startWorld,
+  total,
+  type World,
+} from "./harness.ts";
 
 /** Its ServiceAccount `kv` is one that the identity at the vaults trusts. */
 const TEAM = "payments";
@@ -130,6 +138,14 @@ async function counters(vault: string): Promise<VaultCounters> {
   return vaults[vault] ?? { operations: {}, calls: 0, valueReads: 0, writes: 0, peakCallsIn10Seconds: 0 };
 }
 
+/** A figure of one vault in /metrics. */
+async function figure(vault: string, name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
+  return total(await scrape(operator), `mazevault_keyvault_${name}`, {
+    vault: `${vault}.vault.azure.net`,
+    ...labels,
+  });
+}
+
 beforeAll(async () => {
   world = await startWorld();
   operator = await world.mazevault.startOperator({ config: { azure: { timeoutMs: 1_000 } } });
@@ -242,6 +258,11 @@ describe("a vault that fails as a whole", () => {
     await says(rules, "many", reason);
     const message = await says(keyVaults, "failing", reason);
     for (const word of words) expect(message).toMatch(word);
+    if (reason === "VaultUnreachable") {
+      const opened = async () => (await figure(failing, "breaker_state", { state: "Open" })) === 1;
+      await until("the breaker opens", opened, { timeoutMs: 30_000 });
+      expect(await figure(healthy, "breaker_state", { state: "Closed" })).toBe(1);
+    }
     // Everybody else goes on.
     await inStep("few", healthy);
     await world.waitReady(keyVaults, "healthy", TEAM);
@@ -254,6 +275,9 @@ describe("a vault that fails as a whole", () => {
       expect((await world.get(keyVaults, "failing", TEAM)).metadata.resourceVersion).toBe(metadata.resourceVersion);
     }
     if (reason === "VaultThrottled") {
+      const paused = async () => (await figure(failing, "paused_seconds")) > 0;
+      await until("the pause is shown", paused, { timeoutMs: 30_000 });
+      expect(await figure(healthy, "paused_seconds")).toBe(0);
       const { operations } = await counters(failing);
       const refused = Object.values(operations).reduce((sum, { 429: count = 0 }) => sum + count, 0);
       // As many calls as are under way at once, and again each time when the three seconds are over.
@@ -262,6 +286,7 @@ describe("a vault that fails as a whole", () => {
     await setFaults();
     await inStep("many", failing);
     await world.waitReady(keyVaults, "failing", TEAM, 60_000);
+    expect(await figure(failing, "breaker_state", { state: "Closed" })).toBe(1);
     expect((await counters(failing)).peakCallsIn10Seconds).toBeLessThanOrEqual(BUDGET);
   });
 });
@@ -283,6 +308,8 @@ test("a small budget makes a change slower, and is kept", async () => {
   await change();
   await inStep("many", failing);
   const { calls, peakCallsIn10Seconds } = await counters(failing);
+  expect(await figure(failing, "budget_limit")).toBe(callsPer10Seconds);
+  expect(await figure(failing, "budget_used")).toBeGreaterThan(0);
   expect(calls).toBeGreaterThanOrEqual(2 * ENTRIES);
   expect(peakCallsIn10Seconds).toBeLessThanOrEqual(callsPer10Seconds);
   await setBudget(BUDGET);
@@ -396,6 +423,17 @@ test("what people do in the vault is put right where the entry is ours, and left
   await world.waitReady(rules, "newcomer", TEAM, 60_000);
   expect(current(await entry(failing, "taken"))).toBe("ours, a");
   expect((await entry(failing, tagged))?.versions.at(-1)?.tags).toMatchObject({ team: "theirs" });
+});
+
+test("a vault that no KeyVault names any more vanishes from the metrics", async () => {
+  const hosts = async () =>
+    new Set((await scrape(operator)).flatMap(({ labels: { vault } }) => (vault === undefined ? [] : [vault])));
+  const [gone, stays] = [failing, healthy].map((vault) => `${vault}.vault.azure.net`);
+  expect(await hosts()).toEqual(new Set([gone, stays]));
+  await world.kubectl("-n", TEAM, "delete", keyVaults, "failing");
+  await until("it has vanished", async () => !(await hosts()).has(gone ?? ""), { timeoutMs: 30_000 });
+  expect(await hosts()).toEqual(new Set([stays]));
+  expect(total(await scrape(operator), "mazevault_keyvault_vaults")).toBe(1);
 });
 
 interface Failure {
