@@ -34,6 +34,7 @@ async function run(config: Config): Promise<void> {
         },
       },
     ],
+    readyNotes: [{ name: "leadership", says: () => (operator?.health.leading ? "leading" : "standby") }],
     metrics: () => registry.metrics(),
   });
   const port = await health.listen();
