@@ -425,6 +425,20 @@ test("what people do in the vault is put right where the entry is ours, and left
   expect((await entry(failing, tagged))?.versions.at(-1)?.tags).toMatchObject({ team: "theirs" });
 });
 
+test("a Secret that was purged and is applied again goes on with its own entry, whichever rule pushes it", async () => {
+  const again = (value: string) =>
+    secretManifest(TEAM, "again", { entries: [{ key: "a", literal: value }], deletionPolicy: "Purge" });
+  await world.apply(again("before"), rule("again", "healthy", ["again"]));
+  await world.waitReady(rules, "again", TEAM);
+  await world.kubectl("-n", TEAM, "delete", rules, "again");
+  await world.kubectl("-n", TEAM, "delete", secrets, "again");
+  const stored = () => world.sql("SELECT id FROM secrets WHERE name = 'again'");
+  await until("it is purged", async () => (await stored()).length === 0, { timeoutMs: 30_000 });
+  await world.apply(again("after"), rule("again", "healthy", ["again"]));
+  await world.waitReady(rules, "again", TEAM);
+  expect((await entry(healthy, "again--a"))?.versions.map(({ value }) => value)).toEqual(["before", "after"]);
+});
+
 test("a vault that no KeyVault names any more vanishes from the metrics", async () => {
   const hosts = async () =>
     new Set((await scrape(operator)).flatMap(({ labels: { vault } }) => (vault === undefined ? [] : [vault])));

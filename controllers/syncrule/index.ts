@@ -76,15 +76,15 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const items = await store.items(rule.metadata.uid);
     const look = await this.#look(rule, tenancy, syncNow, signal);
     const secrets = this.#secrets(rule);
-    const sources = await store.sources({
+    const scope = {
       project: rule.spec.projectRef.name,
       environment: rule.spec.environment,
       namespace: tenancy.namespace.name,
       namespaceUid: tenancy.namespace.uid,
-      names: secrets.map(({ metadata }) => metadata.name),
-    });
+    };
+    const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
     const naming = { pattern: rule.spec.target.keyVault?.name, mappings: rule.spec.mappings };
-    const named = entryNames(sources, naming);
+    const named = entryNames(sources, scope, naming);
     const holders = await store.holders(
       vaultUrl,
       named.map(({ entryName }) => entryName),
