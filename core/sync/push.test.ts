@@ -232,7 +232,7 @@ describe("pushing many entries", () => {
   });
 
   it.each([
-    new Throttled("429", 7_000),
+    new Throttled(7_000),
     new Unavailable("BudgetExhausted", "budget"),
     new Unavailable("IdentityUnavailable", "no token"),
     new Stalled("AccessDenied", "403"),
