@@ -1,8 +1,8 @@
-import unit from "./jest.config.mjs";
+import { common } from "./jest.config.mjs";
 
 /** Against the running product; each file has a lab of its own, so they run one after the other. */
 export default {
-  ...unit,
+  ...common,
   testMatch: ["<rootDir>/e2e/**/*.test.ts"],
   testTimeout: 180_000,
   maxWorkers: 1,

@@ -7,7 +7,15 @@ import type { Condition } from "../crds/common.ts";
 import type { FaultRule, StoredSecret, VaultCounters } from "../lab/keyvault/control.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
-import { conditionOf, type KubernetesObject, secretManifest, startWorld, type World } from "./harness.ts";
+import {
+  conditionOf,
+  type KubernetesObject,
+  scrape,
+  secretManifest,
+  startWorld,
+  total,
+  type World,
+} from "./harness.ts";
 
 /** Its ServiceAccount `kv` is one that the identity at the vaults trusts. */
 const TEAM = "payments";
@@ -130,6 +138,14 @@ async function counters(vault: string): Promise<VaultCounters> {
   return vaults[vault] ?? { operations: {}, calls: 0, valueReads: 0, writes: 0, peakCallsIn10Seconds: 0 };
 }
 
+/** A figure of one vault in /metrics. */
+async function figure(vault: string, name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
+  return total(await scrape(operator), `mazevault_keyvault_${name}`, {
+    vault: `${vault}.vault.azure.net`,
+    ...labels,
+  });
+}
+
 beforeAll(async () => {
   world = await startWorld();
   operator = await world.mazevault.startOperator({ config: { azure: { timeoutMs: 1_000 } } });
@@ -214,7 +230,7 @@ describe("a vault that fails as a whole", () => {
       title: "throttles everything and asks for 3 s",
       faults: [{ ...everything, effect: { kind: "status", status: 429, retryAfterSeconds: 3 } }],
       reason: "VaultThrottled",
-      words: ["asked not to be called for"],
+      words: ["the vault throttles (429); it is left alone"],
     },
     {
       title: "lets nobody in any more",
@@ -242,18 +258,30 @@ describe("a vault that fails as a whole", () => {
     await says(rules, "many", reason);
     const message = await says(keyVaults, "failing", reason);
     for (const word of words) expect(message).toMatch(word);
+    if (reason === "VaultUnreachable") {
+      const opened = async () => (await figure(failing, "breaker_state", { state: "Open" })) === 1;
+      await until("the breaker opens", opened, { timeoutMs: 30_000 });
+      expect(await figure(healthy, "breaker_state", { state: "Closed" })).toBe(1);
+    }
     // Everybody else goes on.
     await inStep("few", healthy);
     await world.waitReady(keyVaults, "healthy", TEAM);
     await world.waitReady(secrets, "many", TEAM);
-    if (reason === "AccessDenied") {
-      const { metadata } = await world.get(keyVaults, "failing", TEAM);
+    if (reason !== "VaultUnreachable") {
+      const written = async () => {
+        const objects = [await world.get(keyVaults, "failing", TEAM), await world.get(rules, "many", TEAM)];
+        return objects.map(({ metadata }) => metadata.resourceVersion);
+      };
+      const before = await written();
       const { calls } = await counters(failing);
       await until("further attempts", async () => (await counters(failing)).calls >= calls + 4, { timeoutMs: 30_000 });
       // The same answer again is no news.
-      expect((await world.get(keyVaults, "failing", TEAM)).metadata.resourceVersion).toBe(metadata.resourceVersion);
+      expect(await written()).toEqual(before);
     }
     if (reason === "VaultThrottled") {
+      const paused = async () => (await figure(failing, "paused_seconds")) > 0;
+      await until("the pause is shown", paused, { timeoutMs: 30_000 });
+      expect(await figure(healthy, "paused_seconds")).toBe(0);
       const { operations } = await counters(failing);
       const refused = Object.values(operations).reduce((sum, { 429: count = 0 }) => sum + count, 0);
       // As many calls as are under way at once, and again each time when the three seconds are over.
@@ -262,6 +290,7 @@ describe("a vault that fails as a whole", () => {
     await setFaults();
     await inStep("many", failing);
     await world.waitReady(keyVaults, "failing", TEAM, 60_000);
+    expect(await figure(failing, "breaker_state", { state: "Closed" })).toBe(1);
     expect((await counters(failing)).peakCallsIn10Seconds).toBeLessThanOrEqual(BUDGET);
   });
 });
@@ -283,6 +312,8 @@ test("a small budget makes a change slower, and is kept", async () => {
   await change();
   await inStep("many", failing);
   const { calls, peakCallsIn10Seconds } = await counters(failing);
+  expect(await figure(failing, "budget_limit")).toBe(callsPer10Seconds);
+  expect(await figure(failing, "budget_used")).toBeGreaterThan(0);
   expect(calls).toBeGreaterThanOrEqual(2 * ENTRIES);
   expect(peakCallsIn10Seconds).toBeLessThanOrEqual(callsPer10Seconds);
   await setBudget(BUDGET);
@@ -396,6 +427,31 @@ test("what people do in the vault is put right where the entry is ours, and left
   await world.waitReady(rules, "newcomer", TEAM, 60_000);
   expect(current(await entry(failing, "taken"))).toBe("ours, a");
   expect((await entry(failing, tagged))?.versions.at(-1)?.tags).toMatchObject({ team: "theirs" });
+});
+
+test("a Secret that was purged and is applied again goes on with its own entry, whichever rule pushes it", async () => {
+  const again = (value: string) =>
+    secretManifest(TEAM, "again", { entries: [{ key: "a", literal: value }], deletionPolicy: "Purge" });
+  await world.apply(again("before"), rule("again", "healthy", ["again"]));
+  await world.waitReady(rules, "again", TEAM);
+  await world.kubectl("-n", TEAM, "delete", rules, "again");
+  await world.kubectl("-n", TEAM, "delete", secrets, "again");
+  const stored = () => world.sql("SELECT id FROM secrets WHERE name = 'again'");
+  await until("it is purged", async () => (await stored()).length === 0, { timeoutMs: 30_000 });
+  await world.apply(again("after"), rule("again", "healthy", ["again"]));
+  await world.waitReady(rules, "again", TEAM);
+  expect((await entry(healthy, "again--a"))?.versions.map(({ value }) => value)).toEqual(["before", "after"]);
+});
+
+test("a vault that no KeyVault names any more vanishes from the metrics", async () => {
+  const hosts = async () =>
+    new Set((await scrape(operator)).flatMap(({ labels: { vault } }) => (vault === undefined ? [] : [vault])));
+  const [gone, stays] = [failing, healthy].map((vault) => `${vault}.vault.azure.net`);
+  expect(await hosts()).toEqual(new Set([gone, stays]));
+  await world.kubectl("-n", TEAM, "delete", keyVaults, "failing");
+  await until("it has vanished", async () => !(await hosts()).has(gone ?? ""), { timeoutMs: 30_000 });
+  expect(await hosts()).toEqual(new Set([stays]));
+  expect(total(await scrape(operator), "mazevault_keyvault_vaults")).toBe(1);
 });
 
 interface Failure {

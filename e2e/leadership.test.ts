@@ -76,7 +76,11 @@ test("a leader that is stopped in the middle of work and wakes up changes nothin
     });
   const askedBefore = await asked();
   await until("it is a candidate again", async () => (await asked()) >= askedBefore + 4, wait);
-  expect((await fetch(`http://127.0.0.1:${stale.httpPort}/readyz`)).status).toBe(200);
+  expect(await readiness(stale)).toEqual({ status: 200, leadership: "standby" });
+  expect(await readiness(successor)).toEqual({ status: 200, leadership: "leading" });
+  // Which vaults are still in use it cannot know any more.
+  expect(total(await scrape(successor), "mazevault_keyvault_vaults")).toBe(1);
+  expect(total(await scrape(stale), "mazevault_keyvault_vaults")).toBe(0);
   expect(stale.process.restarts).toBe(0);
 
   // The successor is undisturbed, and everything is as it left it.
@@ -207,6 +211,11 @@ const syncRule = {
 const lease = () => world.get("lease", "mazevault-operator", SYSTEM_NAMESPACE);
 
 const leader = () => until("somebody leads", () => leaderOf(world, operators), wait);
+
+async function readiness({ httpPort }: Operator): Promise<{ status: number; leadership: string | undefined }> {
+  const response = await fetch(`http://127.0.0.1:${httpPort}/readyz`);
+  return { status: response.status, leadership: /^leadership: (.*)$/m.exec(await response.text())?.[1] };
+}
 
 function otherThan(one: Operator): Operator {
   const other = operators.find((operator) => operator !== one);

@@ -1,4 +1,4 @@
-/** `npm start` as a new user has it: start, the printed commands exactly as printed, a killed child, stop, start again. */
+/** `npm start` as a new user has it: start, the printed commands exactly as printed, killed children, stop, start again, begin anew. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -77,7 +77,10 @@ function unready(table: string): string[] {
   return lines.length < 6 ? ["too few resources"] : lines.filter((line) => !line.includes(" True "));
 }
 
-const tryGuide = async (guide: string, user: string): Promise<void> => {
+/** Waits for the guide and does all that it says, `user` being the one in the connection string so far. */
+async function followGuide(user: string): Promise<void> {
+  const guide = await started.guide();
+  environment = environmentOf(guide);
   const [everything, describe, url, patch, restart] = guideCommands;
   const [vault, database] = lookCommands(labDir);
   for (const each of [...guideCommands, ...lookCommands(labDir)]) expect(guide).toContain(`  ${each.command}\n`);
@@ -95,13 +98,11 @@ const tryGuide = async (guide: string, user: string): Promise<void> => {
   });
   expect(await run(vault)).toContain("OrdersDbPwd");
   expect(await run(database)).toMatch(/orders-db +\| +1 +\| password|orders-db .*password/);
-};
+}
 
 test("the printed commands give what the guide says", async () => {
   started = new Started();
-  const guide = await started.guide();
-  environment = environmentOf(guide);
-  await tryGuide(guide, "orders");
+  await followGuide("orders");
 });
 
 test("the README's first secret works as printed", async () => {
@@ -137,9 +138,34 @@ test("Ctrl-C leaves no process behind, and the next start goes on with the same 
   const ports = readFileSync(path.join(labDir, "ports.json"), "utf8");
   expect(await started.interrupt()).toBe(0);
   expect(await survivors()).toBe("");
+  const before = environment;
   started = new Started();
-  const guide = await started.guide();
-  expect(environmentOf(guide)).toBe(environment);
+  await followGuide("orders3");
+  expect(environment).toBe(before);
   expect(readFileSync(path.join(labDir, "ports.json"), "utf8")).toBe(ports);
-  await tryGuide(guide, "orders3");
 });
+
+test("--reset begins anew: nothing of before is left, and the printed commands work again", async () => {
+  const before = await identities();
+  for (const found of before) expect(found).not.toEqual([]);
+  expect(await started.interrupt()).toBe(0);
+  started = new Started("--reset");
+  await followGuide("orders");
+  const old = new Set(before.flat());
+  expect((await identities()).flat().filter((id) => old.has(id))).toEqual([]);
+});
+
+/** UUIDs of what stands in the cluster, in PostgreSQL and in the vault: made anew, each has others. */
+function identities(): Promise<readonly string[][]> {
+  const [vault] = lookCommands(labDir);
+  const commands = [
+    "kubectl get namespaces,secrets.mazevault.io -A -o jsonpath='{.items[*].metadata.uid}'",
+    `npm run --silent psql -- --dir "${labDir}" "SELECT id FROM mazevault.secrets"`,
+    vault?.command ?? "false",
+  ];
+  return Promise.all(
+    commands.map(
+      async (command) => (await shell(environment, command)).match(/[0-9a-f]{8}(-[0-9a-f]{4,12}){4}/g) ?? [],
+    ),
+  );
+}

@@ -3,6 +3,7 @@ import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } 
 import path from "node:path";
 import { errorCode } from "./errors.ts";
 import { isAlive, ownIdentity, type ProcessIdentity } from "./identity.ts";
+import { pause } from "./poll.ts";
 
 /** A lock file held by a living process. It needs no clean-up: it ends with its holder. */
 export interface Lock {
@@ -30,6 +31,16 @@ export function tryLock(file: string): Lock | { readonly heldBy: ProcessIdentity
     }
   } finally {
     rmSync(draft, { force: true });
+  }
+}
+
+/** Takes the lock as soon as its holder lets go of it or has died; tells once whom it waits for. */
+export async function waitForLock(file: string, waitsFor: (holder: ProcessIdentity) => void): Promise<Lock> {
+  for (let told = false; ; told = true) {
+    const lock = tryLock(file);
+    if (!("heldBy" in lock)) return lock;
+    if (!told) waitsFor(lock.heldBy);
+    await pause(500);
   }
 }
 

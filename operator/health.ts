@@ -1,6 +1,6 @@
 /**
- * /healthz: the process works. /readyz: it can do its job; each part that cannot is named with its reason. /metrics:
- * Prometheus text format. Answers tell states and counts, never names of secrets.
+ * /healthz: the process works. /readyz: it can do its job; each part that cannot is named with its reason, and whether
+ * it leads is told without being judged. /metrics: Prometheus text format. Answers tell states and counts, never names of secrets.
  */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -12,11 +12,18 @@ export interface HealthCheck {
   readonly check: () => string | undefined;
 }
 
+/** What a person wants to know, and readiness does not depend on. */
+export interface HealthNote {
+  readonly name: string;
+  readonly says: () => string;
+}
+
 export interface HealthServerOptions {
   readonly host: string;
   readonly port: number;
   readonly live: readonly HealthCheck[];
   readonly ready: readonly HealthCheck[];
+  readonly readyNotes: readonly HealthNote[];
   readonly metrics: () => Promise<string>;
 }
 
@@ -51,15 +58,21 @@ export class HealthServer {
     const path = url.split("?")[0];
     if (method !== "GET" && method !== "HEAD") return text(405, "only GET is answered here");
     if (path === "/healthz") return verdict(this.#options.live);
-    if (path === "/readyz") return verdict(this.#options.ready);
+    if (path === "/readyz") return verdict(this.#options.ready, this.#options.readyNotes);
     if (path !== "/metrics") return text(404, "see /healthz, /readyz and /metrics");
     return { status: 200, type: "text/plain; version=0.0.4; charset=utf-8", body: await this.#options.metrics() };
   }
 }
 
-function verdict(checks: readonly HealthCheck[]): { status: number; type: string; body: string } {
+function verdict(
+  checks: readonly HealthCheck[],
+  notes: readonly HealthNote[] = [],
+): { status: number; type: string; body: string } {
   const results = checks.map(({ name, check }) => ({ name, problem: check() }));
-  const lines = results.map(({ name, problem }) => (problem === undefined ? `${name}: ok` : `${name}: ${problem}`));
+  const lines = [
+    ...results.map(({ name, problem }) => `${name}: ${problem ?? "ok"}`),
+    ...notes.map(({ name, says }) => `${name}: ${says()}`),
+  ];
   return text(results.some(({ problem }) => problem !== undefined) ? 503 : 200, lines.join("\n"));
 }
 

@@ -13,7 +13,8 @@ import { Primary } from "./primary.ts";
 
 async function run(config: Config): Promise<void> {
   const log = createLogger({ level: config.log.level });
-  const { registry, runtime } = await programMetrics();
+  let vaults: KeyVaults | undefined;
+  const { registry, runtime } = await programMetrics(() => vaults?.states() ?? []);
   const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
     runtime.externalCall(call.target, call.operation, call.code, call.seconds);
   const database = new DatabaseConnection(config, log, onCall);
@@ -33,6 +34,7 @@ async function run(config: Config): Promise<void> {
         },
       },
     ],
+    readyNotes: [{ name: "leadership", says: () => (operator?.health.leading ? "leading" : "standby") }],
     metrics: () => registry.metrics(),
   });
   const port = await health.listen();
@@ -58,7 +60,7 @@ async function run(config: Config): Promise<void> {
 
   const stores = await database.open();
   const { azure } = config;
-  const vaults = new KeyVaults({
+  vaults = new KeyVaults({
     connectTo: azure.connectTo,
     ...(azure.caFile !== undefined && { ca: readFileSync(azure.caFile, "utf8") }),
     allowedHosts: azure.allowedVaultHosts,

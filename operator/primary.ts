@@ -198,6 +198,7 @@ export class Primary extends MazeVaultOperator {
 
   protected override async stoppedLeading(): Promise<void> {
     await Promise.all([this.#outbox?.stop(), this.#housekeeping?.stop()]);
+    this.#parts.vaults.forgetAll();
   }
 
   override async stop(): Promise<void> {

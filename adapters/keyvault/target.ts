@@ -181,7 +181,7 @@ class KeyVaultTarget implements TargetVault {
     }
     const { status } = last;
     if (status >= 500 || status === 408) return writes ? new Ambiguous(name, describe(last)) : unreachable(what);
-    if (status === 429) return new Throttled(what, this.#client.pausedMs);
+    if (status === 429) return new Throttled(this.#client.pausedMs);
     if (status === 403) return new Stalled("AccessDenied", `${what}; ${adviceFor(last)}`);
     if (status === 401) return this.#unauthenticated(what, sent);
     if (status === 400) return new Stalled("ValueInvalid", `${what}; Key Vault does not accept the entry`);

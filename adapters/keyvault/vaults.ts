@@ -92,8 +92,14 @@ export class KeyVaults implements TargetVaults {
     if (member !== undefined) this.#leave(member.lane);
   }
 
+  forgetAll(): void {
+    this.#members.clear();
+    this.#sweep();
+  }
+
   states(): readonly VaultState[] {
-    return [...this.#lanes.values()].map((lane) => lane.state);
+    const used = this.#sweep();
+    return [...this.#lanes.values()].filter((lane) => used.has(lane)).map((lane) => lane.state);
   }
 
   async close(): Promise<void> {
@@ -128,8 +134,14 @@ export class KeyVaults implements TargetVaults {
 
   #leave(lane: Lane): void {
     this.#limit(lane);
+    this.#sweep();
+  }
+
+  /** Drops the lanes that nobody uses; the others. */
+  #sweep(): ReadonlySet<Lane> {
     const used = new Set([...this.#members.values()].map((member) => member.lane));
     // A lane whose window still counts calls stays a while: made anew at once, it would allow them a second time.
     for (const [url, each] of this.#lanes) if (!used.has(each) && each.idle) this.#lanes.delete(url);
+    return used;
   }
 }

@@ -4,6 +4,7 @@ import { pkiStoreContract } from "../../core/ports/pki-store.contract.ts";
 import { syncStoreContract } from "../../core/ports/sync-store.contract.ts";
 import { vaultStoreContract } from "../../core/ports/vault-store.contract.ts";
 import { PostgresOcspStore } from "./ocsp-store.ts";
+import { withConnection } from "./testing/client.ts";
 import { openInstallation, type TestInstallation } from "./testing/installation.ts";
 import { startServer, type TestServer } from "./testing/server.ts";
 
@@ -25,6 +26,14 @@ async function start(): Promise<TestInstallation> {
   open.push(installation);
   return installation;
 }
+
+test("the server is the one that this run is about", async () => {
+  const version = await withConnection(await server.database({ migrated: false }), async (client) => {
+    const { rows } = await client.query<{ version: string }>("SELECT current_setting('server_version_num') AS version");
+    return Number(rows[0]?.version);
+  });
+  expect(Math.floor(version / 10_000)).toBe(globalThis.postgresPrograms?.major ?? 18);
+});
 
 describe("PostgresVaultStore", () =>
   vaultStoreContract(async () => {

@@ -27,7 +27,9 @@ const ITEMS = {
 };
 const HOLDERS = {
   name: "sync_holders",
-  text: "SELECT * FROM sync_items WHERE vault_url = $1 AND entry_name = ANY ($2) ORDER BY entry_name",
+  text: `SELECT * FROM sync_items
+         WHERE vault_url = $1 AND entry_name = ANY ($2) AND EXISTS (SELECT FROM secrets WHERE id = secret_id)
+         ORDER BY entry_name`,
 };
 const INTENT = {
   name: "record_intent",

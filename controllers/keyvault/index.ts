@@ -33,7 +33,7 @@ export class KeyVaultController implements Controller<KeyVault, Probe, never, ne
     const { namespace, name, uid } = keyVault.metadata;
     try {
       const vault = vaults.open(await vaultAccess(api, keyVault, tenancy, signal), "Look");
-      this.#opened.set(`${namespace}/${name}`, uid);
+      this.#remember(`${namespace}/${name}`, uid);
       // One page is one call, and enough to know.
       for await (const _ of vault.list(signal)) break;
       return { kind: "Answered" };
@@ -61,9 +61,14 @@ export class KeyVaultController implements Controller<KeyVault, Probe, never, ne
   }
 
   async absent(key: string): Promise<void> {
-    const uid = this.#opened.get(key);
-    if (uid === undefined) return;
-    this.#opened.delete(key);
-    this.#deps.vaults.forget(uid);
+    this.#remember(key, undefined);
+  }
+
+  /** An object that was made anew under its name has another UID, and the one before was never seen to be absent. */
+  #remember(key: string, uid: string | undefined): void {
+    const before = this.#opened.get(key);
+    if (before !== undefined && before !== uid) this.#deps.vaults.forget(before);
+    if (uid === undefined) this.#opened.delete(key);
+    else this.#opened.set(key, uid);
   }
 }

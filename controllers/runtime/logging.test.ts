@@ -45,13 +45,31 @@ test("our own errors keep their message, and causes their code and frames", () =
   const cause = Object.assign(new Error("secret"), { code: "ECONNREFUSED" });
   const described = describeError(new Unavailable("DatabaseUnavailable", "PostgreSQL does not answer", { cause }));
   expect(described).toMatchObject({
-    name: "Unavailable",
+    type: "Unavailable",
     code: "DatabaseUnavailable",
     message: "PostgreSQL does not answer",
-    cause: { name: "Error", code: "ECONNREFUSED" },
+    cause: { type: "Error", code: "ECONNREFUSED" },
   });
   expect(described.cause).not.toHaveProperty("message");
   expect(described.cause?.stack).toMatch(/^\s+at /);
+});
+
+class Unnamed extends Error {}
+
+test.each<[string, unknown, object]>([
+  [
+    "our own, with a message",
+    new Unavailable("Failed", "safe", { cause: new TypeError(CANARY) }),
+    { type: "Unavailable", code: "Failed", message: "safe", cause: { type: "TypeError" } },
+  ],
+  ["a foreign one", new RangeError(CANARY), { type: "RangeError" }],
+  ["one that has only a class", new Unnamed(CANARY), { type: "Unnamed" }],
+])("a line names the type of an error: %s", (_name, error, expected) => {
+  const places = [
+    JSON.parse(logged((log) => log.warn({ error }, "m"))).error,
+    JSON.parse(logged((log) => log.child({ error }).warn("m"))).error,
+  ];
+  for (const printed of places) expect(printed).toMatchObject(expected);
 });
 
 test("lines are JSON with time, level and message", () => {

@@ -2,7 +2,7 @@
  * Logs with redaction by type and by name, at every level. What can be logged is what is known to be harmless:
  * - `Sensitive` values and bytes print as `[redacted]`;
  * - fields whose names carry values or credentials (`data`, `body`, `token`, ...) print as `[redacted]`, at any depth;
- * - errors print name, code and stack frames; their message only when it is of our own types, whose messages are safe by
+ * - errors print type, code and stack frames; their message only when it is of our own types, whose messages are safe by
  *   contract. A foreign message may quote what it was given (JSON.parse does, and so do SQL and HTTP libraries).
  */
 import { type DestinationStream, type Logger, pino } from "pino";
@@ -54,7 +54,8 @@ const MAX_DEPTH = 6;
 const MAX_ITEMS = 100;
 
 export interface LoggedError {
-  readonly name: string;
+  /** The error's name; its class where it has no name of its own. */
+  readonly type: string;
   readonly code?: string;
   readonly status?: number;
   readonly message?: string;
@@ -75,13 +76,16 @@ const frames = (stack: string | undefined): string | undefined => {
   return lines === undefined || lines.length === 0 ? undefined : lines.join("\n");
 };
 
+const typeOf = (error: Error): string =>
+  error.name === "" || error.name === "Error" ? error.constructor.name : error.name;
+
 /** An error as far as it is safe to show. */
 export const describeError = (error: unknown, depth = 0): LoggedError => {
-  if (!(error instanceof Error)) return { name: typeof error };
+  if (!(error instanceof Error)) return { type: typeof error };
   const { code, status } = error as { code?: unknown; status?: unknown };
   const stack = frames(error.stack);
   return {
-    name: error.name,
+    type: typeOf(error),
     // Codes are constants such as ECONNREFUSED or 23505; anything longer is not one.
     ...(typeof code === "string" && /^[A-Za-z0-9_]{1,64}$/.test(code) ? { code } : {}),
     ...(typeof status === "number" ? { status } : {}),
@@ -121,6 +125,8 @@ export const createLogger = (options: LoggerOptions = {}): Logger => {
       timestamp: pino.stdTimeFunctions.isoTime,
       messageKey: "message",
       errorKey: "error",
+      // pino would take what `redact` made of an error for an error again, of type Object.
+      serializers: { error: (described: unknown) => described },
       formatters: {
         level: (label) => ({ level: label }),
         log: (fields) => redact(fields) as Record<string, unknown>,
@@ -130,7 +136,7 @@ export const createLogger = (options: LoggerOptions = {}): Logger => {
         logMethod(args, method) {
           const [first, ...rest] = args as unknown[];
           const fields = first instanceof Error ? { error: first } : first;
-          const message = rest.length === 0 && first instanceof Error ? [first.name] : rest;
+          const message = rest.length === 0 && first instanceof Error ? [typeOf(first)] : rest;
           method.apply(this, [fields, ...message] as Parameters<typeof method>);
         },
       },

@@ -38,6 +38,7 @@ export interface SyncRuleControllerDependencies {
 type Outcome = PushResult | undefined;
 
 const KEY_VAULT_RECHECK_MS = 60_000;
+const SOON_MS = 1_000;
 
 export class SyncRuleController implements Controller<SyncRule, Observed, Action, Outcome> {
   readonly name = "syncrule";
@@ -73,17 +74,17 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
 
     // Read before the vault is looked at: what is written meanwhile is then newer than both, never older than the look.
     const items = await store.items(rule.metadata.uid);
-    const look = await this.#look(rule, keyVault, tenancy, syncNow, signal);
+    const look = await this.#look(rule, tenancy, syncNow, signal);
     const secrets = this.#secrets(rule);
-    const sources = await store.sources({
+    const scope = {
       project: rule.spec.projectRef.name,
       environment: rule.spec.environment,
       namespace: tenancy.namespace.name,
       namespaceUid: tenancy.namespace.uid,
-      names: secrets.map(({ metadata }) => metadata.name),
-    });
+    };
+    const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
     const naming = { pattern: rule.spec.target.keyVault?.name, mappings: rule.spec.mappings };
-    const named = entryNames(sources, naming);
+    const named = entryNames(sources, scope, naming);
     const holders = await store.holders(
       vaultUrl,
       named.map(({ entryName }) => entryName),
@@ -120,7 +121,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       generation: rule.metadata.generation ?? 0,
     };
     return push(action.plan, {
-      vault: await this.#open(this.#keyVault(rule), tenancy, "Change", signal),
+      vault: await this.#open(rule, tenancy, "Change", signal),
       store,
       audit,
       writer: writer(),
@@ -177,13 +178,18 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     return selectSecrets(candidates, rule.spec.secrets).map(({ secret }) => secret);
   }
 
-  async #open(keyVault: KeyVault, tenancy: Tenancy, priority: Priority, signal: AbortSignal): Promise<TargetVault> {
-    return this.#deps.vaults.open(await vaultAccess(this.#deps.api, keyVault, tenancy, signal), priority);
+  async #open(rule: SyncRule, tenancy: Tenancy, priority: Priority, signal: AbortSignal): Promise<TargetVault> {
+    const keyVault = this.#keyVault(rule);
+    const access = await vaultAccess(this.#deps.api, keyVault, tenancy, signal);
+    // Opened after it was forgotten, a KeyVault that is gone would stay open for ever.
+    if (this.#keyVault(rule).metadata.uid !== access.uid) {
+      throw new Waiting("KeyVaultNotFound", "spec.target.keyVault.ref: the KeyVault is being made anew", SOON_MS);
+    }
+    return this.#deps.vaults.open(access, priority);
   }
 
   async #look(
     rule: SyncRule,
-    keyVault: KeyVault,
     tenancy: Tenancy,
     syncNow: string | undefined,
     signal: AbortSignal,
@@ -192,7 +198,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const requested = syncNow !== undefined && syncNow !== rule.status?.lastHandledSyncNow;
     if (last !== undefined && !requested && Date.now() - last < intervalMs(rule)) return {};
     try {
-      const vault = await this.#open(keyVault, tenancy, requested ? "Change" : "Look", signal);
+      const vault = await this.#open(rule, tenancy, requested ? "Change" : "Look", signal);
       const target: VaultEntryProperties[] = [];
       const started = Date.now();
       for await (const page of vault.list(signal)) target.push(...page);

@@ -39,15 +39,17 @@ export class FakeSyncStore implements SyncStore {
 
   async holders(vaultUrl: string, entryNames: readonly string[]): Promise<readonly SyncItem[]> {
     const names = new Set(entryNames.map((name) => name.toLowerCase()));
-    return this.#sorted().filter((item) => item.vaultUrl === vaultUrl && names.has(item.entryName));
+    return this.#sorted().filter(
+      (item) => item.vaultUrl === vaultUrl && names.has(item.entryName) && this.#exists(item.secretId),
+    );
   }
 
   async recordIntent(writer: Writer, item: SyncItem): Promise<void> {
     this.#database.fence(writer);
     if (item.intent === undefined) throw new RangeError("an intent is what is to be recorded");
     const held = this.#items.get(place(item));
-    const alive = this.#vault.records().some(({ id }) => id === held?.secretId);
-    if (held !== undefined && alive && !sameSource(held, item)) throw new NameTaken(item.entryName, held);
+    if (held !== undefined && this.#exists(held.secretId) && !sameSource(held, item))
+      throw new NameTaken(item.entryName, held);
     const { outcome: _, ...claim } = item;
     const known = held !== undefined && sameSource(held, item) && held.outcome !== undefined;
     this.#put(known ? { ...claim, outcome: held.outcome } : claim);
@@ -73,6 +75,10 @@ export class FakeSyncStore implements SyncStore {
 
   #put(item: SyncItem): void {
     this.#items.set(place(item), { ...item, entryName: item.entryName.toLowerCase() });
+  }
+
+  #exists(secretId: string): boolean {
+    return this.#vault.records().some(({ id }) => id === secretId);
   }
 
   #sorted(): readonly SyncItem[] {

@@ -108,6 +108,7 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
     await sync.recordIntent(writer, intended(one.id, "shared"));
     await sync.recordOutcome(writer, settled(intended(one.id, "shared")), []);
     await vault.purge(writer, one.id, one.generation, []);
+    expect(await sync.holders(vaultUrl, ["shared"])).toEqual([]);
     const item = intended(two.id, "shared");
     await sync.recordIntent(writer, item);
     expect(await sync.holders(vaultUrl, ["shared"])).toEqual([item]);

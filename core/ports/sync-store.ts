@@ -45,7 +45,7 @@ export interface SyncStore {
   }): Promise<readonly SourceEntry[]>;
   /** All items that the rule wrote or meant to write. */
   items(ruleUid: string): Promise<readonly SyncItem[]>;
-  /** Who holds these entry names of the vault, whichever rule it was. */
+  /** Who holds these entry names of the vault, whichever rule it was; a secret that was purged holds none. */
   holders(vaultUrl: string, entryNames: readonly string[]): Promise<readonly SyncItem[]>;
   /**
    * Records the intent and so claims the entry name for this secret and key. Throws `NameTaken` when another secret or

@@ -68,11 +68,14 @@ export class Ambiguous extends Error {
   }
 }
 
-/** The service asked not to be called for a while. */
+/**
+ * The service asked not to be called for a while. The message does not tell how long: it stands in status, which would
+ * else be written anew with each attempt.
+ */
 export class Throttled extends Unavailable {
   readonly retryAfterMs: number;
-  constructor(message: string, retryAfterMs: number) {
-    super("VaultThrottled", message);
+  constructor(retryAfterMs: number) {
+    super("VaultThrottled", "the vault throttles (429); it is left alone for as long as it asked, the rest follows");
     this.name = "Throttled";
     this.retryAfterMs = retryAfterMs;
   }

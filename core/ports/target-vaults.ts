@@ -62,7 +62,9 @@ export interface TargetVaults {
   open(access: VaultAccess, priority: Priority): TargetVault;
   /** The KeyVault resource is gone: its credential, tokens and say in the budget are dropped. */
   forget(uid: string): void;
-  /** One line per vault URL, for metrics. */
+  /** This replica does not lead any more, and will not see which resources go. */
+  forgetAll(): void;
+  /** One for each vault URL that a resource opened, in the order of their first use. */
   states(): readonly VaultState[];
   close(): Promise<void>;
 }

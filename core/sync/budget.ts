@@ -158,12 +158,11 @@ export class CallBudget {
   }
 
   #exhausted(): Unavailable {
-    const message = `the budget of ${this.#limit} calls in 10 seconds is used up and ${this.waiting} calls wait; the rest follows, or raise spec.budget of the KeyVault`;
+    const message = `the budget of ${this.#limit} calls in 10 seconds is used up; the rest follows, or raise spec.budget of the KeyVault`;
     return new Unavailable("BudgetExhausted", message);
   }
 
   #throttled(): Throttled {
-    const pausedMs = Math.ceil(this.pausedMs);
-    return new Throttled(`the vault asked not to be called for ${Math.ceil(pausedMs / 1000)} s`, pausedMs);
+    return new Throttled(Math.ceil(this.pausedMs));
   }
 }

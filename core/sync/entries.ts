@@ -5,6 +5,8 @@ import type { SourceEntry } from "../ports/sync-store.ts";
 /** An entry of a secret together with the name that it has in the vault. */
 export interface NamedEntry extends SourceEntry {
   readonly entryName: string;
+  /** Of the secret, see `ownership.ts`. */
+  readonly owner: string;
 }
 
 /** An entry that cannot be synchronised, as it stands in the rule's status. */

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import type { SourceEntry } from "../ports/sync-store.ts";
 import { checkNames, entryNames } from "./names.ts";
-import { item, RULE, source } from "./testing/entries.ts";
+import { identity, item, RULE, source } from "./testing/entries.ts";
 
 const nameOf = (change: Partial<SourceEntry>, pattern?: string) =>
-  entryNames([source(change)], { pattern })[0]?.entryName;
+  entryNames([source(change)], identity, { pattern })[0]?.entryName;
 
 describe("entryNames", () => {
   it.each([
@@ -33,7 +33,7 @@ describe("entryNames", () => {
 
   it("takes a mapping as it is, before the pattern", () => {
     const mappings = [{ secret: "orders", key: "password", name: "DbPassword" }];
-    const [mapped, other] = entryNames([source(), source({ key: "user" })], { mappings });
+    const [mapped, other] = entryNames([source(), source({ key: "user" })], identity, { mappings });
     expect(mapped?.entryName).toBe("DbPassword");
     expect(other?.entryName).toBe("orders--user");
   });
@@ -41,7 +41,7 @@ describe("entryNames", () => {
 
 describe("checkNames", () => {
   const check = (sources: readonly SourceEntry[], holders = [] as ReturnType<typeof item>[]) =>
-    checkNames(entryNames(sources, {}), holders, RULE);
+    checkNames(entryNames(sources, identity, {}), holders, RULE);
 
   it("refuses a name over 127 characters and names the fix", () => {
     const { entries, failures } = check([source({ key: "k".repeat(127) })]);

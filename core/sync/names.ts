@@ -3,7 +3,9 @@
  * would otherwise let two secrets overwrite each other in turn.
  */
 import type { SourceEntry, SyncItem } from "../ports/sync-store.ts";
+import type { SecretIdentity } from "../ports/vault-store.ts";
 import { failure, foldName, label, type NamedEntry, type SyncFailure } from "./entries.ts";
+import { ownerOf } from "./ownership.ts";
 
 export interface Naming {
   /** With `{secret}` and `{key}`; `{secret}--{key}` when absent. */
@@ -16,13 +18,17 @@ export interface Naming {
 const VALID = /^[0-9a-zA-Z-]{1,127}$/;
 const MAX_LENGTH = 127;
 
+/** Where the secrets of a rule are. */
+export type Scope = Omit<SecretIdentity, "name">;
+
 /** The name that each entry gets, valid or not. */
-export function entryNames(sources: readonly SourceEntry[], naming: Naming): readonly NamedEntry[] {
+export function entryNames(sources: readonly SourceEntry[], scope: Scope, naming: Naming): readonly NamedEntry[] {
   const mapped = new Map((naming.mappings ?? []).map((each) => [pair(each.secret, each.key), each.name]));
   const pattern = naming.pattern ?? "{secret}--{key}";
   return sources.map((source) => ({
     ...source,
     entryName: mapped.get(pair(source.secretName, source.key)) ?? fillIn(pattern, source),
+    owner: ownerOf({ ...scope, name: source.secretName }),
   }));
 }
 
@@ -31,7 +37,7 @@ export function entryNames(sources: readonly SourceEntry[], naming: Naming): rea
  * `holders` are the items that hold any of the names in the vault, of whichever rule. Of two entries with one name the
  * one that holds it already stays; when none does, neither is written. A name that this rule itself no longer gives to
  * its holder can be claimed anew; the vault's entry still is the former holder's, so pushing to it is refused with
- * TargetNotOwned until a person deletes that entry.
+ * TargetNotOwned until a person deletes that entry, unless the former holder is the same secret before it was purged.
  */
 export function checkNames(
   named: readonly NamedEntry[],

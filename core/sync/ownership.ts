@@ -2,9 +2,14 @@
  * Tags tell whose an entry is. Key Vault keeps tags with each version, so they also tell which intent made a version:
  * that is how a write without a clear answer is recognised as carried out.
  */
+import { createHash } from "node:crypto";
+import { encodeFields } from "../canonical.ts";
+import type { SecretIdentity } from "../ports/vault-store.ts";
 import type { NamedEntry } from "./entries.ts";
 
 export const INSTALLATION_TAG = "mazevault-installation";
+export const OWNER_TAG = "mazevault-owner";
+/** The stored record; a secret that is applied again after it was purged has another one. */
 export const SECRET_TAG = "mazevault-secret";
 export const KEY_TAG = "mazevault-key";
 export const INTENT_TAG = "mazevault-intent";
@@ -12,25 +17,37 @@ export const INTENT_TAG = "mazevault-intent";
 /** What Key Vault accepts for each entry. */
 export const MAX_TAGS = 15;
 
-const OURS: ReadonlySet<string> = new Set([INSTALLATION_TAG, SECRET_TAG, KEY_TAG, INTENT_TAG]);
+const OURS: ReadonlySet<string> = new Set([INSTALLATION_TAG, OWNER_TAG, SECRET_TAG, KEY_TAG, INTENT_TAG]);
 
 type Tags = Readonly<Record<string, string>>;
 
-/** Written by this installation for this very secret and key. */
-export function isOurs(tags: Tags, installation: string, entry: Pick<NamedEntry, "secretId" | "key">): boolean {
-  return tags[INSTALLATION_TAG] === installation && tags[SECRET_TAG] === entry.secretId && tags[KEY_TAG] === entry.key;
+type Source = Pick<NamedEntry, "secretId" | "owner" | "key">;
+
+/**
+ * A secret as an entry in a vault may tell of it: for ever the same for the same identity, without naming it to other
+ * readers of the vault.
+ */
+export function ownerOf({ project, environment, namespace, namespaceUid, name }: SecretIdentity): string {
+  const fields = encodeFields("vault entry owner", [project, environment, namespace, namespaceUid, name]);
+  return createHash("sha256").update(fields).digest("hex");
+}
+
+/**
+ * Written by this installation for this very secret and key. A secret that was purged and applied again is the same one:
+ * only who may write it in the same namespace, with the same UID, could have made either. Another secret, or one in a
+ * namespace that was made anew, does not inherit.
+ */
+export function isOurs(tags: Tags, installation: string, entry: Source): boolean {
+  const sameSecret = tags[OWNER_TAG] === entry.owner || tags[SECRET_TAG] === entry.secretId;
+  return tags[INSTALLATION_TAG] === installation && sameSecret && tags[KEY_TAG] === entry.key;
 }
 
 /** Tags of others in `current` stay; ours are set anew. */
-export function tagsFor(
-  current: Tags,
-  installation: string,
-  entry: Pick<NamedEntry, "secretId" | "key">,
-  intentId: string,
-): Record<string, string> {
+export function tagsFor(current: Tags, installation: string, entry: Source, intentId: string): Record<string, string> {
   return {
     ...foreignTags(current),
     [INSTALLATION_TAG]: installation,
+    [OWNER_TAG]: entry.owner,
     [SECRET_TAG]: entry.secretId,
     [KEY_TAG]: entry.key,
     [INTENT_TAG]: intentId,

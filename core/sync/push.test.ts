@@ -50,6 +50,13 @@ describe("pushing one entry", () => {
     expect(current()).toMatchObject({ value: "one", tags: { team: "payments" }, contentType: "text/plain" });
   });
 
+  it("writes over what its own record of before it was purged had written", async () => {
+    world.vault.put(NAME, "before", { ...ourTags(world.entry(KEY)), "mazevault-secret": "id-purged" });
+    expect(await pushNow()).toMatchObject({ written: 1 });
+    expect(world.vault.versions(NAME).map(({ value }) => value)).toEqual(["before", "one"]);
+    expect(current()?.tags).toMatchObject(ourTags(world.entry(KEY), current()?.tags[INTENT_TAG]));
+  });
+
   it.each([
     ["of nobody", {}, /was not written by MazeVault and is left alone; delete it there, or add a mapping/],
     ["of another installation", { "mazevault-installation": "other" }, /another MazeVault installation \(other\)/],
@@ -170,7 +177,7 @@ describe("pushing one entry", () => {
     const tags = { ...ourTags(world.entry(KEY)), ...foreign };
     world.vault.put(NAME, "old", tags);
     const { failures } = await pushNow();
-    expect(failures[0]?.message).toMatch(/no room for ours \(Key Vault accepts 15\); remove 1 of them/);
+    expect(failures[0]?.message).toMatch(/no room for ours \(Key Vault accepts 15\); remove 2 of them/);
     expect(current()?.tags).toEqual(tags);
   });
 
@@ -225,7 +232,7 @@ describe("pushing many entries", () => {
   });
 
   it.each([
-    new Throttled("429", 7_000),
+    new Throttled(7_000),
     new Unavailable("BudgetExhausted", "budget"),
     new Unavailable("IdentityUnavailable", "no token"),
     new Stalled("AccessDenied", "403"),

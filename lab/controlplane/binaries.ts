@@ -1,11 +1,10 @@
 import { execFile } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
-import { homedir } from "node:os";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
+import { cacheDir as sharedCache } from "../cache.ts";
 import { errorMessage } from "../errors.ts";
-import { type Lock, tryLock } from "../lock.ts";
-import { pause } from "../poll.ts";
+import { waitForLock } from "../lock.ts";
 import { envtestArchive, kubernetesReleases } from "./download.ts";
 import { goBuild } from "./gobuild.ts";
 import { type Component, components, kubernetesVersion, versionCheck } from "./versions.ts";
@@ -49,7 +48,8 @@ export async function obtainBinaries(
   report: (line: string) => void = () => {},
   options: BinaryOptions = {},
 ): Promise<Binaries> {
-  const { assetsDir = process.env.KUBEBUILDER_ASSETS, cacheDir = defaultCacheDir() } = options;
+  const { assetsDir = process.env.KUBEBUILDER_ASSETS, cacheDir = sharedCache("controlplane", kubernetesVersion) } =
+    options;
   const failures: Failure[] = [];
   const found = new Map<Component, string>();
 
@@ -75,7 +75,9 @@ export async function obtainBinaries(
   }
   await lookIn("cache", cacheDir);
   if (found.size < components.length) {
-    const lock = await waitForLock(path.join(cacheDir, "lock"), report);
+    const lock = await waitForLock(path.join(cacheDir, "lock"), ({ pid }) =>
+      report(`waiting for process ${pid}, which is obtaining the control plane already`),
+    );
     try {
       for (const draft of readdirSync(cacheDir).filter((name) => name.startsWith(draftPrefix))) {
         // Of a holder that was killed.
@@ -135,18 +137,6 @@ async function obtain(
   return file;
 }
 
-async function waitForLock(file: string, report: (line: string) => void): Promise<Lock> {
-  mkdirSync(path.dirname(file), { recursive: true });
-  let told = false;
-  for (;;) {
-    const lock = tryLock(file);
-    if (!("heldBy" in lock)) return lock;
-    if (!told) report(`waiting for process ${lock.heldBy.pid}, which is obtaining the control plane already`);
-    told = true;
-    await pause(500);
-  }
-}
-
 function complete(found: ReadonlyMap<Component, string>, failures: readonly Failure[]): Binaries {
   const paths = components.map((component) => [component, found.get(component)] as const);
   const missing = paths.filter(([, file]) => file === undefined).map(([component]) => component);
@@ -164,11 +154,4 @@ function complete(found: ReadonlyMap<Component, string>, failures: readonly Fail
         "to the addresses above; install Go 1.26 or later with access to a Go module proxy.",
     ].join("\n"),
   );
-}
-
-function defaultCacheDir(): string {
-  // As the XDG specification says, an empty or relative value counts as unset.
-  const configured = process.env.XDG_CACHE_HOME ?? "";
-  const cache = path.isAbsolute(configured) ? configured : path.join(homedir(), ".cache");
-  return path.join(cache, "mazevault", "controlplane", kubernetesVersion);
 }

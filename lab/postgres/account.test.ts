@@ -28,7 +28,7 @@ function canRun(file: string): boolean {
 }
 
 test("PostgreSQL never runs as root, and reaches its programs also where the checkout is closed to it", () => {
-  placement = place(closed, programs, `test-${process.pid}`);
+  placement = place(closed, { dir: programs, bin: "bin", version: `test-${process.pid}` });
   expect(placement.account === undefined).toBe(!isRoot);
   expect(placement.account?.uid).not.toBe(0);
   expect(canRun(path.join(placement.programs, "bin", "postgres"))).toBe(true);
@@ -36,21 +36,21 @@ test("PostgreSQL never runs as root, and reaches its programs also where the che
 });
 
 test("the data stays where it is, also when the checkout is opened later", () => {
-  placement = place(closed, programs, `test-${process.pid}`);
+  placement = place(closed, { dir: programs, bin: "bin", version: `test-${process.pid}` });
   const { dataDir } = placement;
   chmodSync(closed, 0o755);
-  placement = place(closed, programs, `test-${process.pid}`);
+  placement = place(closed, { dir: programs, bin: "bin", version: `test-${process.pid}` });
   expect(placement.dataDir).toBe(dataDir);
 });
 
 test("in an open checkout everything is in it", () => {
   chmodSync(closed, 0o755);
-  placement = place(closed, programs, `test-${process.pid}`);
+  placement = place(closed, { dir: programs, bin: "bin", version: `test-${process.pid}` });
   expect(placement).toMatchObject({ programs, dataDir: path.join(closed, "data") });
 });
 
 test("a reset removes what is outside of the checkout", () => {
-  placement = place(closed, programs, `test-${process.pid}`);
+  placement = place(closed, { dir: programs, bin: "bin", version: `test-${process.pid}` });
   mkdirSync(placement.dataDir);
   removeOutside(closed);
   expect(existsSync(placement.dataDir)).toBe(!isRoot);

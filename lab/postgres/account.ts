@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import type { Programs } from "./programs.ts";
 
 /** The operating system's user that PostgreSQL runs as. */
 export interface Account {
@@ -13,7 +14,7 @@ export interface Account {
 export interface Placement {
   /** undefined: the user who runs the lab. */
   readonly account: Account | undefined;
-  /** The folder that holds bin, lib and share. */
+  /** `Programs.dir`, or a copy of it. */
   readonly programs: string;
   readonly dataDir: string;
 }
@@ -27,15 +28,15 @@ const accountName = "postgres";
  * (/root is closed to others), and opening such a directory would be worse than not using it: the data, and a copy of
  * the programs, then go to a directory of their own whose name is derived from the lab's.
  */
-export function place(dir: string, programs: string, version: string): Placement {
+export function place(dir: string, programs: Pick<Programs, "dir" | "bin" | "version">): Placement {
   const dataDir = path.join(dir, "data");
-  if (process.getuid?.() !== 0) return { account: undefined, programs, dataDir };
+  if (process.getuid?.() !== 0) return { account: undefined, programs: programs.dir, dataDir };
   const account = findAccount() ?? createAccount();
   mkdirSync(dir, { recursive: true });
   const outside = outsideOf(dir);
   return {
     account,
-    programs: canEnter(account, path.join(programs, "bin")) ? programs : copyPrograms(programs, version),
+    programs: canEnter(account, path.join(programs.dir, programs.bin)) ? programs.dir : copyPrograms(programs),
     dataDir: existsSync(outside) || !canEnter(account, dir) ? openOutside(outside, dir) : dataDir,
   };
 }
@@ -64,11 +65,11 @@ function openDirectory(dir: string): string {
   return dir;
 }
 
-function copyPrograms(programs: string, version: string): string {
+function copyPrograms({ dir, version }: Pick<Programs, "dir" | "version">): string {
   const target = path.join(openDirectory(sharedDir), `postgresql-${version}`);
   if (!existsSync(target)) {
     const draft = `${target}.${process.pid}`;
-    cpSync(programs, draft, { recursive: true, verbatimSymlinks: true });
+    cpSync(dir, draft, { recursive: true, verbatimSymlinks: true });
     renameSync(draft, target);
   }
   return target;

@@ -14,11 +14,12 @@ import path from "node:path";
 import type { LabPki } from "../pki.ts";
 import type { Ports } from "../ports.ts";
 import type { Supervisor } from "../processes.ts";
+import { libraryPath } from "../setup/packages.ts";
 import type { SupervisedProcess } from "../supervised.ts";
 import { type Account, type Placement, place } from "./account.ts";
 import { type Database, describeDatabase, ensureDatabase, ensurePassword, withClient } from "./database.ts";
 import { clearLeftovers } from "./leftovers.ts";
-import { findPrograms } from "./programs.ts";
+import { findPrograms, type Programs } from "./programs.ts";
 
 export interface PostgresOptions {
   /** For passwords and, where PostgreSQL's user can enter it, the data. */
@@ -28,9 +29,11 @@ export interface PostgresOptions {
   readonly pki: LabPki;
   /** false switches fsync off: faster, and data may be corrupted when the machine stops. */
   readonly durable: boolean;
+  /** The one that npm installed when absent. */
+  readonly programs?: Programs;
 }
 
-/** A running PostgreSQL 18 on loopback, TLS only, passwords only. */
+/** A running PostgreSQL on loopback, TLS only, passwords only. */
 export interface Postgres {
   readonly process: SupervisedProcess;
   readonly dataDir: string;
@@ -49,16 +52,20 @@ const host = "127.0.0.1";
 
 /** Starts PostgreSQL, or resumes it on the data of its last run. */
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
-  const { dir, supervisor, ports, pki } = options;
+  const { dir, supervisor, ports, pki, programs = findPrograms() } = options;
   mkdirSync(dir, { recursive: true, mode: 0o755 });
-  const programs = findPrograms();
-  const placement = place(realpathSync(dir), programs.dir, programs.version);
+  const placement = place(realpathSync(dir), programs);
+  const binDir = path.join(placement.programs, programs.bin);
+  const env = { LC_ALL: "C", TZ: "UTC", ...libraryPath(placement.programs, programs.libraries) };
   const port = await ports.get("postgres");
   const describe = (database: string, user: string) =>
     describeDatabase({ host, port, database, user, passwordFile: passwordFile(dir, user), caFile: pki.caFile });
   const superuser = describe("postgres", "postgres");
 
-  if (!existsSync(placement.dataDir)) initialise(placement, ensurePassword(superuser.passwordFile));
+  if (!existsSync(placement.dataDir)) {
+    const password = ensurePassword(superuser.passwordFile);
+    initialise(placement, { command: path.join(binDir, "initdb"), env, password, locale: locale(programs.major) });
+  }
   const { certFile, keyFile } = await pki.issue("postgres", { commonName: "postgres", usage: "server" });
   const { dataDir, account } = placement;
   for (const [from, name] of [
@@ -73,9 +80,9 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
 
   const server = await supervisor.run({
     name: "postgres",
-    command: path.join(placement.programs, "bin", "postgres"),
+    command: path.join(binDir, "postgres"),
     args: ["-D", dataDir, ...settings(port, options.durable)],
-    env: { LC_ALL: "C", TZ: "UTC" },
+    env,
     cwd: dataDir,
     ...(account === undefined ? {} : { user: account }),
     beforeStart: () => clearLeftovers(dataDir),
@@ -129,8 +136,19 @@ function settings(port: number, durable: boolean): string[] {
   return Object.entries(values).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
 }
 
+/** Independent of the locales that the machine has. Sorts by code point; only the built-in provider, of 17 on, knows letters beyond ASCII. */
+const locale = (major: number): readonly string[] =>
+  major < 17 ? ["--locale=C"] : ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"];
+
+interface Initdb {
+  readonly command: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly password: string;
+  readonly locale: readonly string[];
+}
+
 /** Makes the data directory; it appears under its name only when it is complete. */
-function initialise({ programs, dataDir, account }: Placement, password: string): void {
+function initialise({ dataDir, account }: Placement, { command, env, password, locale }: Initdb): void {
   const draft = `${dataDir}.new`;
   const passwordFile = `${dataDir}.password`;
   rmSync(draft, { recursive: true, force: true });
@@ -140,20 +158,17 @@ function initialise({ programs, dataDir, account }: Placement, password: string)
   own(passwordFile, account);
   try {
     execFileSync(
-      path.join(programs, "bin", "initdb"),
+      command,
       [
         `--pgdata=${draft}`,
         "--username=postgres",
         `--pwfile=${passwordFile}`,
         "--auth=scram-sha-256",
         "--encoding=UTF8",
-        // Independent of the locales that the machine has.
-        "--locale=C",
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
+        ...locale,
         "--no-sync",
       ],
-      { ...account, cwd: draft, stdio: "pipe", encoding: "utf8", env: { ...process.env, LC_ALL: "C", TZ: "UTC" } },
+      { ...account, cwd: draft, stdio: "pipe", encoding: "utf8", env: { ...process.env, ...env } },
     );
   } finally {
     rmSync(passwordFile, { force: true });

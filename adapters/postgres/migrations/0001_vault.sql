@@ -290,7 +290,7 @@ RETURNS TABLE (transaction xid8, id bigint, secret_id uuid, namespace text, name
   ORDER BY o.transaction, o.id LIMIT most
 $$;
 
--- Claims the entry name. A claim is void when its secret was purged, and what was written for it is not ours then.
+-- Claims the entry name. A claim is void when its secret was purged; whose the entry is then, its tags tell.
 CREATE FUNCTION record_intent(
   writer_epoch bigint, new_vault_url text, new_entry_name text, new_secret_id uuid, new_key text, new_rule_uid text,
   new_intent_id uuid, new_version integer, new_fingerprint text, new_at timestamptz

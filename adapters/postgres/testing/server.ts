@@ -5,9 +5,15 @@ import { LabPki } from "../../../lab/pki.ts";
 import { Ports } from "../../../lab/ports.ts";
 import { removeOutside } from "../../../lab/postgres/account.ts";
 import { type Postgres, startPostgres } from "../../../lab/postgres/postgres.ts";
+import { findPrograms, type Programs } from "../../../lab/postgres/programs.ts";
 import { Supervisor } from "../../../lab/processes.ts";
 import type { DatabaseOptions } from "../database.ts";
 import { migrate } from "../migrate.ts";
+
+declare global {
+  /** Which PostgreSQL this run is about, see `jest.config.mjs`; the one that npm installed when undefined. */
+  var postgresPrograms: Programs | undefined;
+}
 
 /** A PostgreSQL server for one test file; each test takes a database of its own. */
 export interface TestServer {
@@ -23,7 +29,14 @@ export async function startServer(durable = false): Promise<TestServer> {
   const supervisor = await Supervisor.open(dir);
   const pki = await LabPki.open(path.join(dir, "pki"));
   const ports = new Ports(path.join(dir, "ports.json"));
-  const postgres = await startPostgres({ dir: path.join(dir, "postgres"), supervisor, ports, pki, durable });
+  const postgres = await startPostgres({
+    dir: path.join(dir, "postgres"),
+    supervisor,
+    ports,
+    pki,
+    durable,
+    programs: globalThis.postgresPrograms ?? findPrograms(),
+  });
   let databases = 0;
   return {
     postgres,

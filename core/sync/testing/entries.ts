@@ -1,9 +1,19 @@
 import type { SourceEntry, SyncItem } from "../../ports/sync-store.ts";
+import type { SecretIdentity } from "../../ports/vault-store.ts";
 import type { NamedEntry } from "../entries.ts";
+import { ownerOf } from "../ownership.ts";
 
 export const VAULT_URL = "https://fake.vault.azure.net/";
 export const RULE = "rule-1";
 export const INSTALLATION = "installation-1";
+
+export const identity: SecretIdentity = {
+  project: "payments",
+  environment: "pro",
+  namespace: "payments",
+  namespaceUid: "uid-payments",
+  name: "orders",
+};
 
 export const source = (change: Partial<SourceEntry> = {}): SourceEntry => ({
   secretId: "id-orders",
@@ -18,6 +28,7 @@ export const source = (change: Partial<SourceEntry> = {}): SourceEntry => ({
 export const named = (change: Partial<NamedEntry> = {}): NamedEntry => ({
   ...source(),
   entryName: "orders--password",
+  owner: ownerOf(identity),
   ...change,
 });
 

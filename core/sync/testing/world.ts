@@ -8,7 +8,7 @@ import { FakeVaultStore } from "../../ports/fake-vault-store.ts";
 import type { TargetVault, VaultEntryProperties } from "../../ports/target-vault.ts";
 import { Sensitive } from "../../sensitive.ts";
 import type { NamedEntry } from "../entries.ts";
-import { INSTALLATION_TAG, INTENT_TAG, KEY_TAG, SECRET_TAG } from "../ownership.ts";
+import { INSTALLATION_TAG, INTENT_TAG, KEY_TAG, OWNER_TAG, SECRET_TAG } from "../ownership.ts";
 import { decidePush, type Plan } from "../plan.ts";
 import { type PushContext, type PushResult, push } from "../push.ts";
 import { INSTALLATION, named, RULE, VAULT_URL } from "./entries.ts";
@@ -116,6 +116,7 @@ export const nameOf = (key: string): string => `orders--${key}`;
 /** Tags as an earlier run of this installation left them. */
 export const ourTags = (entry: NamedEntry, intentId = "intent-earlier"): Record<string, string> => ({
   [INSTALLATION_TAG]: INSTALLATION,
+  [OWNER_TAG]: entry.owner,
   [SECRET_TAG]: entry.secretId,
   [KEY_TAG]: entry.key,
   [INTENT_TAG]: intentId,
