@@ -129,7 +129,7 @@ export const certificateSpec = z
       .meta({ description: "Key usages and extended key usages, instead of a profile.", ...listSet }),
     profile: z.enum(CERTIFICATE_PROFILES).optional().meta({
       description:
-        "What the certificate is for; the first of the issuer's policy.profiles when this and usages are absent.",
+        "What the certificate is for. When absent it is Client if usages has client auth and not server auth, otherwise Server.",
     }),
     privateKey: z
       .object({

@@ -87,12 +87,11 @@ const policy = z.object({
     .max(CERTIFICATE_PROFILES.length)
     .optional()
     .meta({
-      description:
-        "What certificates may be for; Server and Client when absent. The first one counts where a Certificate does not say.",
+      description: "What certificates may be for. Absent: nothing, this CA signs CAs only.",
       ...listSet,
     }),
   maxDuration: duration(
-    "Longest validity that may be asked for; not limited when absent. None goes beyond the CA's own end.",
+    "Longest validity that may be asked for; 9552h (398 days) when absent. No certificate goes beyond the CA's own end.",
     "1m",
   ).optional(),
   ...allowedNames,

@@ -1,5 +1,6 @@
 /** What an error means for the key that it happened to. */
 import { Fenced, Stalled, Unavailable, Waiting } from "../../core/errors.ts";
+import { PkiConflict } from "../../core/ports/pki-store.ts";
 import { Conflict } from "../../core/ports/vault-store.ts";
 import type { Reason } from "../../crds/conditions.ts";
 import { ApiError, isConflict } from "./api-error.ts";
@@ -36,7 +37,8 @@ export const verdictOf = (error: unknown): Verdict => {
     return { retry: "after", outcome: "waiting", afterMs, reason, message };
   }
   if (error instanceof Fenced) return { retry: "never", outcome: "fenced", error };
-  if (isConflict(error) || error instanceof Conflict) return { retry: "soon", outcome: "conflict" };
+  if (isConflict(error) || error instanceof Conflict || error instanceof PkiConflict)
+    return { retry: "soon", outcome: "conflict" };
   if (error instanceof Unavailable) {
     return { retry: "backoff", outcome: "error", atLeastMs: 0, reason: error.code, message: error.message };
   }

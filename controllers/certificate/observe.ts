@@ -1,0 +1,136 @@
+/** Reads what decides about one Certificate. */
+import type { NamespaceFacts } from "../../core/access/admission.ts";
+import type { Authorities } from "../../core/pki/authority.ts";
+import { MalformedInput } from "../../core/pki/malformed-input.ts";
+import { parseSerial } from "../../core/pki/serial.ts";
+import type { AuthorityIdentity, AuthorityRecord, CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
+import type { Certificate } from "../../crds/certificate.ts";
+import type { AnyIssuer } from "../../crds/issuer.ts";
+import { type Cluster, servedNamespace } from "../cluster.ts";
+import type { DeliveryObserver } from "../delivery/observe.ts";
+import { issuePolicy, listsNamespace } from "../issuer/spec.ts";
+import { bundleDigests, type Chain, certificateDelivery } from "./bundle.ts";
+import type { ListedRevocation, Observed, ObservedIssuer } from "./decide.ts";
+import { parsedCertificate } from "./request.ts";
+
+export interface CertificateObserverDependencies {
+  readonly cluster: Cluster;
+  readonly authorities: Pick<Authorities, "describe" | "chainOf">;
+  readonly store: Pick<PkiStore, "authority" | "certificatesBySerial" | "certificatesOf" | "findHolder">;
+  readonly installation: string;
+  readonly delivery: DeliveryObserver;
+}
+
+/** How many certificates of an object are looked through for holds to end. */
+const RECENT = 50;
+
+export class CertificateObserver {
+  readonly #deps: CertificateObserverDependencies;
+
+  constructor(deps: CertificateObserverDependencies) {
+    this.#deps = deps;
+  }
+
+  async observe(certificate: Certificate, signal: AbortSignal): Promise<Observed> {
+    const { cluster, store, installation, delivery } = this.#deps;
+    const namespace = servedNamespace(cluster, certificate);
+    const { uid } = certificate.metadata;
+    const desired = certificateDelivery(certificate, installation);
+    const [holder, recent, issuer] = await Promise.all([
+      store.findHolder(uid),
+      store.certificatesOf(uid, RECENT),
+      this.#issuer(certificate, namespace),
+    ]);
+    const [current] = recent;
+    const [chain, revocations, core] = await Promise.all([
+      current && this.chainOf(current),
+      this.#revocations(certificate, recent),
+      delivery.observe(desired, bundleDigests, holder?.delivery, signal),
+    ]);
+    const listed = new Set(revocations.flatMap(({ records }) => records.map(({ serialNumber }) => serialNumber)));
+    return {
+      installation,
+      namespace: namespace.name,
+      namespaceUid: namespace.uid,
+      holder,
+      issuer,
+      current: current && chain && { record: current, chain },
+      revocations,
+      forgottenHolds: recent.filter(
+        ({ revocation, serialNumber }) => revocation?.reason === "certificateHold" && !listed.has(serialNumber),
+      ),
+      core,
+      restartProblems: [],
+    };
+  }
+
+  /** The certificate with the CAs above it, also when its issuer is not the manifest's any more. */
+  async chainOf(record: CertificateRecord): Promise<Chain> {
+    const { store, authorities } = this.#deps;
+    const authority = await store.authority(record.authorityId);
+    if (authority === undefined) throw new Error(`the authority of certificate ${record.serialNumber} is gone`);
+    const { der, spki } = parsedCertificate(record);
+    return { certificate: der, spki, authorities: authorities.chainOf(authority, record.generation) };
+  }
+
+  async #issuer({ spec, metadata }: Certificate, namespace: NamespaceFacts): Promise<ObservedIssuer> {
+    const { cluster, authorities } = this.#deps;
+    const { kind = "Issuer", name } = spec.issuerRef;
+    const ofCluster = kind === "ClusterIssuer";
+    const identity: AuthorityIdentity = {
+      kind,
+      namespace: ofCluster ? "" : namespace.name,
+      namespaceUid: ofCluster ? "" : namespace.uid,
+      name,
+    };
+    const issuer: AnyIssuer | undefined = ofCluster
+      ? cluster.clusterIssuer(name)
+      : cluster.issuer(metadata.namespace ?? "", name);
+    const authority = await authorities.describe(identity);
+    const unusable = { kind: "Unusable", authorityId: authority?.id } as const;
+    if (issuer === undefined) {
+      const message = `spec.issuerRef: there is no ${kind} ${name} yet; apply it`;
+      return { ...unusable, waiting: true, reason: "IssuerNotFound", message };
+    }
+    if (ofCluster && !listsNamespace(cluster.clusterIssuer(name)?.spec.namespaces, namespace)) {
+      const message =
+        `spec.issuerRef: ClusterIssuer ${name} does not admit namespace ${namespace.name}; ` +
+        "its owner can add it to its spec.namespaces";
+      return { ...unusable, waiting: false, reason: "IssuerNotAllowed", message };
+    }
+    if (authority === undefined || !isReady(authority)) {
+      const message = `spec.issuerRef: ${kind} ${name} has no certificate of its own yet; its conditions say why`;
+      return { ...unusable, waiting: true, reason: "IssuerNotReady", message };
+    }
+    return { kind: "Usable", authority, policy: issuePolicy(issuer.spec) };
+  }
+
+  async #revocations(
+    { spec, metadata }: Certificate,
+    recent: readonly CertificateRecord[],
+  ): Promise<ListedRevocation[]> {
+    const bySerial = new Map(recent.map((record) => [record.serialNumber, record]));
+    return Promise.all(
+      (spec.revocations ?? []).map(async ({ serialNumber, reason }, index) => {
+        const serial = readSerial(serialNumber);
+        const known = bySerial.get(serial);
+        const records =
+          serial === "" ? [] : known ? [known] : await this.#deps.store.certificatesBySerial(metadata.uid, serial);
+        return { index, reason, records };
+      }),
+    );
+  }
+}
+
+const isReady = ({ state, generations }: AuthorityRecord): boolean =>
+  state === "Active" && generations.at(-1)?.certificate !== undefined;
+
+/** Lower-case hex; empty when it is none, which then was issued to nobody. */
+function readSerial(text: string): string {
+  try {
+    return parseSerial(text, "serialNumber").toString("hex");
+  } catch (error) {
+    if (error instanceof MalformedInput) return "";
+    throw error;
+  }
+}

@@ -1,0 +1,135 @@
+/** The effects on one Certificate, each idempotent. */
+import { Fenced } from "../../core/errors.ts";
+import type { Authorities } from "../../core/pki/authority.ts";
+import type { Actor, AuditEntry } from "../../core/ports/audit-log.ts";
+import { type CertificateRecord, PkiConflict, type PkiStore } from "../../core/ports/pki-store.ts";
+import type { DeliveryRecord, Writer } from "../../core/ports/vault-store.ts";
+import type { Certificate } from "../../crds/certificate.ts";
+import type { DeliveryContext, DeliveryPerformer } from "../delivery/perform.ts";
+import { bundleDigests, bundleValues, encodingOf } from "./bundle.ts";
+import { type Action, type Outcome, serialOf } from "./decide.ts";
+import type { CertificateObserver } from "./observe.ts";
+
+export interface CertificatePerformerDependencies {
+  readonly authorities: Pick<Authorities, "issue" | "openKey" | "revoke" | "release">;
+  readonly store: Pick<PkiStore, "recordHolder" | "recordDelivery" | "findHolder" | "certificate">;
+  /** The leader's epoch. */
+  readonly writer: () => Writer;
+  readonly observer: CertificateObserver;
+  readonly delivery: DeliveryPerformer;
+}
+
+type Of<K extends Action["kind"]> = Extract<Action, { kind: K }>;
+
+export const actorOf = ({ metadata }: Certificate): Actor => ({
+  kind: "Object",
+  resource: `certificates.mazevault.io ${metadata.namespace}/${metadata.name}`,
+  uid: metadata.uid,
+  generation: metadata.generation ?? 0,
+});
+
+export class CertificatePerformer {
+  readonly #deps: CertificatePerformerDependencies;
+
+  constructor(deps: CertificatePerformerDependencies) {
+    this.#deps = deps;
+  }
+
+  perform(action: Action, signal: AbortSignal): Promise<Outcome> {
+    switch (action.kind) {
+      case "RecordHolder":
+        return this.#recordHolder(action);
+      case "Revoke":
+      case "ReleaseHold":
+        return this.#changeRevocation(action);
+      case "Issue":
+        return this.#issue(action);
+      case "ReportFailure":
+        return Promise.reject(action.failure);
+      default:
+        return this.#deps.delivery.perform(action, this.#contextOf(action), signal);
+    }
+  }
+
+  async #recordHolder({ holder }: Of<"RecordHolder">): Promise<Outcome> {
+    const { store, writer } = this.#deps;
+    await store.recordHolder(writer(), holder);
+    return { kind: "Holder", holder: (await store.findHolder(holder.uid)) ?? holder };
+  }
+
+  async #changeRevocation(action: Of<"Revoke"> | Of<"ReleaseHold">): Promise<Outcome> {
+    const { authorities, store, writer } = this.#deps;
+    const { record, certificate } = action;
+    const actor = actorOf(certificate);
+    if (action.kind === "Revoke") await authorities.revoke(writer(), record, { reason: action.reason }, actor);
+    else await authorities.release(writer(), record, actor);
+    const changed = await store.certificate(record.authorityId, record.serialNumber);
+    if (changed === undefined) throw new PkiConflict(`certificate ${record.serialNumber}`);
+    return { kind: "Changed", record: changed };
+  }
+
+  /** An issuer that fails must not keep the certificate that there is from being looked after, so that comes first. */
+  async #issue({ certificate, namespaceUid, authority, wanted, revision, reuse }: Of<"Issue">): Promise<Outcome> {
+    const { authorities, writer, observer } = this.#deps;
+    const { key, ...contents } = wanted;
+    const { namespace = "", name, uid } = certificate.metadata;
+    try {
+      const record = await authorities.issue(writer(), {
+        ...contents,
+        authority,
+        requester: { kind: "Certificate", namespace, namespaceUid, name, uid },
+        revision,
+        key: reuse === undefined ? { generate: key } : { reuse },
+        actor: actorOf(certificate),
+      });
+      return { kind: "Issued", record, chain: await observer.chainOf(record) };
+    } catch (error) {
+      if (error instanceof Fenced || error instanceof PkiConflict || !(error instanceof Error)) throw error;
+      return { kind: "NotIssued", failure: error };
+    }
+  }
+
+  #contextOf({ certificate, record, chain, ...action }: Extract<Action, { chain: unknown }>): DeliveryContext {
+    const { authorities, store, writer } = this.#deps;
+    const { namespace, uid } = certificate.metadata;
+    const { secretName } = certificate.spec;
+    return {
+      object: certificate,
+      digests: () => Promise.resolve(bundleDigests),
+      record: (delivery) =>
+        store.recordDelivery(writer(), uid, delivery, [deliveryAudit(certificate, record, delivery)]),
+      open: async () => {
+        const purpose = `${action.kind} to core Secret ${namespace}/${secretName}`;
+        const key = await authorities.openKey(writer(), record, { actor: actorOf(certificate), purpose });
+        try {
+          return { version: record.revision, values: bundleValues(chain, key, encodingOf(certificate)) };
+        } finally {
+          key.dispose();
+        }
+      },
+    };
+  }
+}
+
+function deliveryAudit(
+  certificate: Certificate,
+  record: CertificateRecord,
+  delivery: DeliveryRecord | undefined,
+): AuditEntry {
+  const { namespace, name } = certificate.metadata;
+  return {
+    action: delivery === undefined ? "CertificateDeliveryRemoved" : "CertificateDelivered",
+    actor: actorOf(certificate),
+    subject: { kind: "Certificate", id: serialOf(record), name: `${namespace}/${name}` },
+    outcome: "Success",
+    details:
+      delivery === undefined
+        ? {}
+        : {
+            coreSecret: `${namespace}/${delivery.secretName}`,
+            uid: delivery.uid,
+            revision: delivery.version,
+            pendingRestarts: delivery.pendingRestarts.length,
+          },
+  };
+}
