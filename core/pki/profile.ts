@@ -323,6 +323,8 @@ export function subordinateConstraints(
 }
 
 function checkSubject({ subject, subjectAltNames, ca }: IssueRequest, policy: IssuePolicy): Violation[] {
+  // A CA could give its key any subject below it, where it is matched with names; its own is matched by nobody.
+  if (ca) return [];
   const names = new Set(
     subjectAltNames.map((name) => (name.kind === "directory" ? "" : (mailboxOf(name) ?? name.value.toString()))),
   );
@@ -331,11 +333,7 @@ function checkSubject({ subject, subjectAltNames, ca }: IssueRequest, policy: Is
       // Some clients still take the common name for a host name; as an alternative name it is judged below.
       const listed = policy.commonNames;
       const name = canonicalDomain(value);
-      const allowed =
-        (ca && !listed) ||
-        names.has(value) ||
-        names.has(name) ||
-        listed?.some((pattern) => globMatches(value, pattern));
+      const allowed = names.has(value) || names.has(name) || listed?.some((pattern) => globMatches(value, pattern));
       return allowed
         ? []
         : [denial("commonName", value, "commonNames", listed, "make it one of the alternative names")];
@@ -352,8 +350,7 @@ function checkSubject({ subject, subjectAltNames, ca }: IssueRequest, policy: Is
       ];
     }
     const listed = policy.subject?.[field];
-    // What a CA calls itself is matched by nobody, so it is judged only where its issuer's owner wants it.
-    const allowed = (ca && !listed) || listed?.includes(value);
+    const allowed = listed?.includes(value);
     return allowed ? [] : [denial(`subject.${field}`, value, `subject.${field}`, listed)];
   });
 }
