@@ -6,10 +6,12 @@ import { DatabaseIsNewer, migrate } from "../adapters/postgres/migrate.ts";
 import { openStores, type Stores } from "../adapters/postgres/stores.ts";
 import { createRootKeyFile, openRootKeyFile } from "../adapters/rootkey/file.ts";
 import { openPassphrase, scryptParametersFile } from "../adapters/rootkey/passphrase.ts";
-import type { Logger } from "../controllers/runtime/logging.ts";
+import type { Logger } from "../program/logging.ts";
 import { Unavailable } from "../core/errors.ts";
 import type { RootKey } from "../core/ports/key-store.ts";
-import { type Config, ConfigError } from "./config.ts";
+import { databaseOptions } from "../program/common-settings.ts";
+import { ConfigError } from "../program/settings.ts";
+import type { Config } from "./config.ts";
 
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 5_000;
@@ -26,7 +28,7 @@ export class DatabaseConnection {
   constructor(config: Config, log: Logger, onCall: NonNullable<DatabaseOptions["onCall"]>) {
     this.#config = config;
     this.#log = log;
-    this.#options = { ...databaseOptions(config), onCall };
+    this.#options = { ...databaseOptions(config.database), onCall };
     this.#problem = this.#unanswered();
   }
 
@@ -78,22 +80,6 @@ export class DatabaseConnection {
   #unanswered(): string {
     return `PostgreSQL at ${this.#options.host}:${this.#options.port} does not answer`;
   }
-}
-
-function databaseOptions({ database }: Config): DatabaseOptions {
-  if (database.passwordFile === undefined) throw new ConfigError(["database.passwordFile: required"]);
-  if (database.tls === "verify-full" && database.caFile === undefined) {
-    throw new ConfigError(["database.caFile: required with database.tls verify-full"]);
-  }
-  return {
-    host: database.host,
-    port: database.port,
-    database: database.name,
-    user: database.user,
-    passwordFile: database.passwordFile,
-    maxConnections: database.poolSize,
-    ...(database.tls === "verify-full" && database.caFile !== undefined && { caFile: database.caFile }),
-  };
 }
 
 async function rootKey({ keys }: Config, log: Logger): Promise<RootKey> {

@@ -1,20 +1,24 @@
 /** What the leader does besides reconciling: link the audit chain, end what was soft-deleted, find what disappeared. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Logger } from "../controllers/runtime/logging.ts";
+import type { Logger } from "../program/logging.ts";
 import { Fenced } from "../core/errors.ts";
 import type { AuditLog } from "../core/ports/audit-log.ts";
-import type { VaultStore, Writer } from "../core/ports/vault-store.ts";
+import type { CertificateHolder, PkiStore } from "../core/ports/pki-store.ts";
+import type { SecretLocation, VaultStore, Writer } from "../core/ports/vault-store.ts";
 import type { Vault } from "../core/vault/vault.ts";
 import type { Caches } from "./caches.ts";
 
 export interface HousekeepingDependencies {
   readonly vault: Pick<Vault, "purgeExpired">;
   readonly store: Pick<VaultStore, "listLocations">;
+  readonly pki: Pick<PkiStore, "listHolders">;
   readonly audit: Pick<AuditLog, "link">;
-  readonly cluster: Pick<Caches, "secret" | "namespace">;
+  readonly cluster: Pick<Caches, "secret" | "certificate" | "namespace">;
   readonly log: Logger;
   /** Ends what is stored for a Secret, by `namespace/name`, that is gone or belongs to another namespace now. */
-  readonly endVanished: (key: string, signal: AbortSignal) => Promise<void>;
+  readonly endSecret: (key: string, signal: AbortSignal) => Promise<void>;
+  /** Ends what is kept for Certificates of that name, by `namespace/name`, that are gone. */
+  readonly endCertificate: (key: string, signal: AbortSignal) => Promise<void>;
   readonly onFenced: (error: Fenced) => void;
 }
 
@@ -45,7 +49,8 @@ export class Housekeeping {
     const chores: readonly Chore[] = [
       { name: "link audit rows", everyMs: LINK_EVERY_MS, run: () => this.#link(writer) },
       { name: "purge expired secrets", everyMs: SWEEP_EVERY_MS, run: () => this.#purge(writer) },
-      { name: "end vanished secrets", everyMs: SWEEP_EVERY_MS, run: () => this.#endVanished(abort.signal) },
+      { name: "end vanished secrets", everyMs: SWEEP_EVERY_MS, run: () => this.#endSecrets(abort.signal) },
+      { name: "end vanished certificates", everyMs: SWEEP_EVERY_MS, run: () => this.#endCertificates(abort.signal) },
     ];
     this.#running = Promise.all(chores.map((chore) => this.#repeat(chore, abort.signal)));
   }
@@ -78,26 +83,60 @@ export class Housekeeping {
   }
 
   /** Objects that were deleted, or whose namespace was made anew, while nobody watched. */
-  async #endVanished(signal: AbortSignal): Promise<void> {
-    const { store, cluster, endVanished } = this.#deps;
-    const failures: unknown[] = [];
-    let after: string | undefined;
-    do {
-      const page = await store.listLocations(after, PAGE);
-      for (const { identity, state } of page) {
-        if (state !== "Active") continue;
-        const { namespace, name } = identity;
-        const secret = cluster.secret(namespace, name);
-        const same =
-          secret !== undefined &&
-          secret.spec.projectRef.name === identity.project &&
-          secret.spec.environment === identity.environment &&
-          cluster.namespace(namespace)?.metadata.uid === identity.namespaceUid;
-        // One that fails, for example because its controller is at it too, must not keep the others waiting.
-        if (!same) await endVanished(`${namespace}/${name}`, signal).catch((error: unknown) => failures.push(error));
-      }
-      after = page.length === PAGE ? page.at(-1)?.id : undefined;
-    } while (after !== undefined && !signal.aborted);
-    if (failures.length > 0) throw failures[0];
+  async #endSecrets(signal: AbortSignal): Promise<void> {
+    const { store, cluster, endSecret } = this.#deps;
+    const vanished = ({ identity, state }: SecretLocation): string | undefined => {
+      const { namespace, name } = identity;
+      const secret = cluster.secret(namespace, name);
+      const same =
+        secret !== undefined &&
+        secret.spec.projectRef.name === identity.project &&
+        secret.spec.environment === identity.environment &&
+        cluster.namespace(namespace)?.metadata.uid === identity.namespaceUid;
+      return state === "Active" && !same ? `${namespace}/${name}` : undefined;
+    };
+    await sweep(
+      (after) => store.listLocations(after, PAGE),
+      ({ id }) => id,
+      vanished,
+      endSecret,
+      signal,
+    );
   }
+
+  async #endCertificates(signal: AbortSignal): Promise<void> {
+    const { pki, cluster, endCertificate } = this.#deps;
+    const vanished = ({ uid, namespace, name }: CertificateHolder): string | undefined =>
+      cluster.certificate(namespace, name)?.metadata.uid === uid ? undefined : `${namespace}/${name}`;
+    await sweep(
+      (after) => pki.listHolders(after, PAGE),
+      ({ uid }) => uid,
+      vanished,
+      endCertificate,
+      signal,
+    );
+  }
+}
+
+/** Looks at every row, and ends what vanished. */
+async function sweep<Row>(
+  list: (after: string | undefined) => Promise<readonly Row[]>,
+  idOf: (row: Row) => string,
+  vanished: (row: Row) => string | undefined,
+  end: (key: string, signal: AbortSignal) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const failures: unknown[] = [];
+  let after: string | undefined;
+  do {
+    const page = await list(after);
+    for (const row of page) {
+      const key = vanished(row);
+      // One that fails, for example because its controller is at it too, must not keep the others waiting.
+      if (key !== undefined) await end(key, signal).catch((error: unknown) => failures.push(error));
+    }
+    const last = page.at(-1);
+    after = page.length === PAGE && last !== undefined ? idOf(last) : undefined;
+  } while (after !== undefined && !signal.aborted);
+  if (failures.length > 0) throw failures[0];
 }

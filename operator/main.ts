@@ -4,10 +4,11 @@
  */
 import { readFileSync } from "node:fs";
 import { KeyVaults } from "../adapters/keyvault/vaults.ts";
-import { createLogger } from "../controllers/runtime/logging.ts";
-import { type Config, ConfigError, helpText, readInvocation } from "./config.ts";
+import { HealthServer } from "../program/health.ts";
+import { createLogger } from "../program/logging.ts";
+import { endOnSignals, runProgram } from "../program/main.ts";
+import { type Config, configSchema } from "./config.ts";
 import { DatabaseConnection } from "./database.ts";
-import { HealthServer } from "./health.ts";
 import { programMetrics } from "./metrics.ts";
 import { Primary } from "./primary.ts";
 
@@ -40,23 +41,11 @@ async function run(config: Config): Promise<void> {
   const port = await health.listen();
   log.info({ mode: config.mode, port, pid: process.pid }, `Starting MazeVault in ${config.mode} mode`);
 
-  let asked = false;
-  const stop = async (name: NodeJS.Signals): Promise<void> => {
-    if (asked) process.exit(1);
-    asked = true;
-    log.info({ signal: name }, "stopping");
-    try {
-      database.stop();
-      await operator?.stop();
-      await health.close();
-      process.exit(0);
-    } catch (error) {
-      log.error({ error }, "stopping failed");
-      process.exit(1);
-    }
-  };
-  process.on("SIGTERM", (name) => void stop(name));
-  process.on("SIGINT", (name) => void stop(name));
+  endOnSignals(log, async () => {
+    database.stop();
+    await operator?.stop();
+    await health.close();
+  });
 
   const stores = await database.open();
   const { azure } = config;
@@ -76,17 +65,4 @@ async function run(config: Config): Promise<void> {
   await operator.start();
 }
 
-async function main(): Promise<void> {
-  const { config, printConfig, help } = readInvocation(process.argv.slice(2), process.env);
-  if (help) process.stdout.write(helpText());
-  else if (printConfig) process.stdout.write(`${JSON.stringify(config, null, 2)}\n`);
-  else await run(config);
-}
-
-main().catch((error: unknown) => {
-  // Stopping while the database is still waited for ends in an abort, which is no failure.
-  if ((error as { name?: unknown }).name === "AbortError") return;
-  if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
-  else createLogger({}).fatal({ error }, "the program cannot start");
-  process.exit(1);
-});
+await runProgram({ name: "mazevault", schema: configSchema, run });

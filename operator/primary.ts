@@ -2,21 +2,27 @@
 import { hostname } from "node:os";
 import type { OutboxListener } from "../adapters/postgres/outbox-listener.ts";
 import type { Stores } from "../adapters/postgres/stores.ts";
+import { CertificateController } from "../controllers/certificate/index.ts";
+import { type Metadata, namespaceFacts } from "../controllers/cluster.ts";
 import { KeyVaultController } from "../controllers/keyvault/index.ts";
 import { ProjectController } from "../controllers/project/index.ts";
 import { EventRecorder } from "../controllers/runtime/events.ts";
-import type { Logger } from "../controllers/runtime/logging.ts";
+import type { Logger } from "../program/logging.ts";
 import type { RuntimeMetrics } from "../controllers/runtime/metrics.ts";
 import { MazeVaultOperator } from "../controllers/runtime/operator.ts";
 import { keyOf } from "../controllers/runtime/resource-type.ts";
 import { SecretController } from "../controllers/secret/index.ts";
 import { SyncRuleController } from "../controllers/syncrule/index.ts";
+import { admittedEnvironments } from "../core/access/admission.ts";
 import { Fenced } from "../core/errors.ts";
+import { Authorities } from "../core/pki/authority.ts";
 import type { TargetVaults } from "../core/ports/target-vaults.ts";
 import type { OutboxRow, Writer } from "../core/ports/vault-store.ts";
 import { Vault } from "../core/vault/vault.ts";
+import type { AnyIssuer } from "../crds/issuer.ts";
+import type { Project } from "../crds/project.ts";
 import type { SyncRule } from "../crds/syncrule.ts";
-import { BY_CORE_SECRET, BY_KEY_VAULT, BY_NAMESPACE, BY_PROJECT, Caches, vaultsOf } from "./caches.ts";
+import { BY_CORE_SECRET, BY_ISSUER, BY_KEY_VAULT, BY_NAMESPACE, BY_PROJECT, Caches, vaultsOf } from "./caches.ts";
 import type { Config } from "./config.ts";
 import { Housekeeping } from "./housekeeping.ts";
 
@@ -114,6 +120,35 @@ export class Primary extends MazeVaultOperator {
       );
     });
 
+    const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit });
+    const certificates = new CertificateController({
+      ...shared,
+      installation,
+      authorities,
+      store: stores.pki,
+      events: this.#events,
+      absorb: (written) => caches.coreSecretCache.absorb(written),
+    });
+    this.control(certificates, { ...running, cache: caches.certificateCache }, (runner) => {
+      const issuedBy = (issuer: AnyIssuer) => caches.certificateCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf);
+      const inNamespace = (name: string) => caches.certificateCache.byIndex(BY_NAMESPACE, name).map(keyOf);
+      runner.follow(caches.issuerCache, issuedBy);
+      runner.follow(caches.clusterIssuerCache, issuedBy);
+      runner.follow(caches.projectCache, (project, old) =>
+        sameGeneration(project, old)
+          ? []
+          : [...caches.namespaces()]
+              .filter((namespace) => admits(project, namespace) || (old !== undefined && admits(old, namespace)))
+              .flatMap(({ metadata }) => inNamespace(metadata.name)),
+      );
+      runner.follow(caches.namespaceCache, (namespace, old) =>
+        sameLabels(namespace, old) ? [] : inNamespace(namespace.metadata.name),
+      );
+      runner.follow(caches.coreSecretCache, (secret) =>
+        caches.certificateCache.byIndex(BY_CORE_SECRET, keyOf(secret)).map(keyOf),
+      );
+    });
+
     this.control(
       new KeyVaultController({ ...shared, vaults }),
       { ...running, cache: caches.keyVaultCache },
@@ -175,10 +210,12 @@ export class Primary extends MazeVaultOperator {
     this.#housekeeping = new Housekeeping({
       vault: this.#vault,
       store: stores.vault,
+      pki: stores.pki,
       audit: stores.audit,
       cluster: caches,
       log,
-      endVanished: (key, signal) => secrets.absent(key, signal),
+      endSecret: (key, signal) => secrets.absent(key, signal),
+      endCertificate: (key, signal) => certificates.absent(key, signal),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
   }
@@ -214,6 +251,9 @@ export class Primary extends MazeVaultOperator {
     return { epoch };
   }
 }
+
+const admits = ({ spec }: Project, namespace: Metadata): boolean =>
+  admittedEnvironments(spec, namespaceFacts(namespace)).size > 0;
 
 const targetReachable = ({ status }: SyncRule): string | undefined =>
   status?.conditions?.find(({ type }) => type === "TargetReachable")?.reason;
