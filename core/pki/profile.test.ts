@@ -248,7 +248,8 @@ describe("what the policy denies", () => {
       "usages",
       /"cert sign" is not allowed/,
     ],
-    ["a CA", request({ profile: "CA", ca: {} }), "isCA", /policy.allowSubordinates/],
+    ["a CA", { ...subject("CN=Team CA"), profile: "CA", ca: {} }, "isCA", /policy.allowSubordinates/],
+    ["no name", request({ subjectAltNames: [] }), "subject", /is empty; add a common name or an alternative name/],
   ])("%s", (_, asked, field, message) => {
     const violations = checkAgainstPolicy(asked, policy, { namespace });
     expect(violations.map((violation) => violation.field)).toEqual([field]);
@@ -406,6 +407,12 @@ describe("a CA below a CA", () => {
     expect(
       checkAgainstPolicy(asks({ pathLength: 1 }), { ...allowing, allowSubordinates: short }, { namespace }),
     ).toMatchObject([{ field: "pathLength", message: "is larger than the issuer allows; use at most 0" }]);
+  });
+
+  test("has a subject", () => {
+    expect(checkAgainstPolicy({ ...asks({}), subject: [] }, allowing, { namespace })).toMatchObject([
+      { field: "subject", message: "is empty; add a common name" },
+    ]);
   });
 
   test("may sign OCSP answers itself, but encipher nothing", () => {

@@ -355,7 +355,11 @@ function checkSubject({ subject, subjectAltNames, ca }: IssueRequest, policy: Is
   });
 }
 
-function checkNames({ subjectAltNames }: IssueRequest, policy: IssuePolicy): Violation[] {
+function checkNames({ subject, subjectAltNames, ca }: IssueRequest, policy: IssuePolicy): Violation[] {
+  if (subject.length === 0 && (ca || subjectAltNames.length === 0)) {
+    // RFC 5280 4.1.2.6: a CA has a subject, everybody else that or an alternative name.
+    return [{ field: "subject", message: `is empty; add a common name${ca ? "" : " or an alternative name"}` }];
+  }
   return subjectAltNames.flatMap((name): Violation[] => {
     const mail = mailboxOf(name);
     if (mail !== undefined) {
