@@ -1,6 +1,19 @@
 /** Which room may look into which; see CONTRIBUTING.md. Tests may look anywhere. */
 const test = "(\\.test\\.ts|\\.contract\\.ts|/testing/.*)$";
-const all = ["crds", "core", "adapters", "controllers", "operator", "build", "lab", "e2e", "bench", "checks"];
+const all = [
+  "crds",
+  "core",
+  "program",
+  "adapters",
+  "controllers",
+  "operator",
+  "ocsp",
+  "build",
+  "lab",
+  "e2e",
+  "bench",
+  "checks",
+];
 const room = (name) => ({ path: `^${name}/`, pathNot: test });
 const only = (name, rooms, comment) => ({
   name: `${name}-imports`,
@@ -35,15 +48,19 @@ export default {
     only("crds", [], "what users write depends on nothing"),
     only("core", ["crds"], "what MazeVault knows, without any SDK"),
     only("adapters", ["core", "crds"], "one port each"),
-    only("controllers", ["core", "crds"], "the outside comes through ports"),
-    only("operator", ["adapters", "controllers", "core", "crds"], "composes everything"),
+    only("program", ["core", "crds"], "what every program has"),
+    only("controllers", ["program", "core", "crds"], "the outside comes through ports"),
+    only("operator", ["adapters", "controllers", "program", "core", "crds"], "composes everything"),
+    only("ocsp", ["adapters", "program", "core", "crds"], "knows nothing of Kubernetes"),
     packagesOf("crds", ["zod", "yaml"], "schemas, and their generation"),
     packagesOf("core", ["liquidjs"], "no SDK in the core"),
     packagesOf(
       "controllers",
-      ["@kubernetes/client-node", "@dot-i/k8s-operator", "undici", "pino", "prom-client"],
+      ["@kubernetes/client-node", "@dot-i/k8s-operator", "undici", "prom-client"],
       "Kubernetes only",
     ),
+    packagesOf("program", ["zod", "yaml", "pino", "prom-client"], "settings, logs, metrics"),
+    packagesOf("ocsp", ["zod", "prom-client"], "a responder needs little"),
     {
       name: "one-file-for-the-operator-package",
       comment: "its watch loop must not spread",

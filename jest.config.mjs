@@ -17,7 +17,7 @@ const oldest = findOldestPrograms();
 export default {
   testTimeout: 60_000,
   projects: [
-    { ...common, testMatch: ["<rootDir>/{crds,core,adapters,controllers,operator,lab}/**/*.test.ts"] },
+    { ...common, testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,lab}/**/*.test.ts"] },
     // The same tests again; `npm test` says so where this machine cannot have it.
     ...(oldest === undefined
       ? []

@@ -3,7 +3,19 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const rooms = ["crds", "core", "adapters", "controllers", "operator", "lab", "e2e", "bench", "checks"];
+const rooms = [
+  "crds",
+  "core",
+  "program",
+  "adapters",
+  "controllers",
+  "operator",
+  "ocsp",
+  "lab",
+  "e2e",
+  "bench",
+  "checks",
+];
 
 interface Check {
   readonly name: string;

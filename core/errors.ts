@@ -4,8 +4,11 @@
  */
 import type { Reason } from "../crds/conditions.ts";
 
+/** Its message is safe to show; the message of any other error may quote what it was given. */
+export abstract class SafeError extends Error {}
+
 /** Waiting cannot help; the resource is looked at again when its spec, or what it refers to, changes. */
-export class Stalled extends Error {
+export class Stalled extends SafeError {
   readonly code: Reason;
   constructor(code: Reason, message: string, options?: { cause?: unknown }) {
     super(message, options);
@@ -15,7 +18,7 @@ export class Stalled extends Error {
 }
 
 /** Something that can still come is missing; look again after `afterMs`, or earlier when a watch says so. */
-export class Waiting extends Error {
+export class Waiting extends SafeError {
   readonly code: Reason;
   readonly afterMs: number;
   constructor(code: Reason, message: string, afterMs: number, options?: { cause?: unknown }) {
@@ -27,7 +30,7 @@ export class Waiting extends Error {
 }
 
 /** Something outside failed; retried with exponential backoff. `code` becomes the reason in status and metrics. */
-export class Unavailable extends Error {
+export class Unavailable extends SafeError {
   readonly code: Reason;
   constructor(code: Reason, message: string, options?: { cause?: unknown }) {
     super(message, options);
@@ -37,7 +40,7 @@ export class Unavailable extends Error {
 }
 
 /** This process no longer leads: whatever it wanted to write was refused, and it must stop writing. */
-export class Fenced extends Error {
+export class Fenced extends SafeError {
   readonly epoch: bigint;
   constructor(epoch: bigint) {
     super(`epoch ${epoch} is over: another replica leads`);

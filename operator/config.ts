@@ -75,6 +75,7 @@ export const configSchema = z.strictObject({
   azure: azure.prefault({}),
   http: http.prefault({}),
   controllers: controllers.prefault({}),
+  pki: pki.prefault({}),
   log: log.prefault({}),
 });
 export type Config = z.infer<typeof configSchema>;

@@ -6,10 +6,10 @@ import { DatabaseIsNewer, migrate } from "../adapters/postgres/migrate.ts";
 import { openStores, type Stores } from "../adapters/postgres/stores.ts";
 import { createRootKeyFile, openRootKeyFile } from "../adapters/rootkey/file.ts";
 import { openPassphrase, scryptParametersFile } from "../adapters/rootkey/passphrase.ts";
-import type { Logger } from "../program/logging.ts";
 import { Unavailable } from "../core/errors.ts";
 import type { RootKey } from "../core/ports/key-store.ts";
 import { databaseOptions } from "../program/common-settings.ts";
+import type { Logger } from "../program/logging.ts";
 import { ConfigError } from "../program/settings.ts";
 import type { Config } from "./config.ts";
 

@@ -1,11 +1,11 @@
 /** What the leader does besides reconciling: link the audit chain, end what was soft-deleted, find what disappeared. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Logger } from "../program/logging.ts";
 import { Fenced } from "../core/errors.ts";
 import type { AuditLog } from "../core/ports/audit-log.ts";
 import type { CertificateHolder, PkiStore } from "../core/ports/pki-store.ts";
 import type { SecretLocation, VaultStore, Writer } from "../core/ports/vault-store.ts";
 import type { Vault } from "../core/vault/vault.ts";
+import type { Logger } from "../program/logging.ts";
 import type { Caches } from "./caches.ts";
 
 export interface HousekeepingDependencies {

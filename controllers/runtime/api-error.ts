@@ -1,4 +1,5 @@
 /** What the API server answered when it refused, without anything that may be a value. */
+import { SafeError } from "../../core/errors.ts";
 import { coreSecrets, type ResourceType, resourceLabel } from "./resource-type.ts";
 
 export interface ApiErrorCause {
@@ -16,7 +17,7 @@ export interface ApiErrorDetails {
   readonly causes?: readonly ApiErrorCause[];
 }
 
-export class ApiError extends Error {
+export class ApiError extends SafeError {
   /** HTTP status. */
   readonly status: number;
   /** `metav1.Status.reason`, for example `NotFound`, `Conflict`, `Invalid`; empty when the answer was no Status. */

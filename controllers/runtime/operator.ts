@@ -6,6 +6,7 @@
 import base, { type ResourceEvent, type ResourceEventType } from "@dot-i/k8s-operator";
 import type { Fenced } from "../../core/errors.ts";
 import type { Resource } from "../../crds/common.ts";
+import type { Logger } from "../../program/logging.ts";
 import { Backoff } from "./backoff.ts";
 import type { ChangeType } from "./cache.ts";
 import type { Controller } from "./controller.ts";
@@ -13,7 +14,6 @@ import type { EventRecorder } from "./events.ts";
 import { Informer, type InformerHealth, type InformerOptions } from "./informer.ts";
 import { kubeconfigFiles, restoreTokenFiles } from "./kubeconfig.ts";
 import { fencedWrites, Leadership, type LeadershipOptions } from "./leadership.ts";
-import type { Logger } from "./logging.ts";
 import { type RuntimeMetrics, silentMetrics } from "./metrics.ts";
 import { NamespacedInformers } from "./namespaced-informers.ts";
 import { type AddOptions, KeyedQueue } from "./queue.ts";

@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from "node:util";
 import { Fenced } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoints.ts";
 import type { Condition, Resource } from "../../crds/common.ts";
+import type { Logger } from "../../program/logging.ts";
 import { isNotFound } from "./api-error.ts";
 import { Backoff, type BackoffOptions } from "./backoff.ts";
 import type { ChangeType, ObjectCache } from "./cache.ts";
@@ -13,7 +14,6 @@ import { type ComputedStatus, failedStatus, sameStatus, settledStatus } from "./
 import { type Controller, MAX_ROUNDS, type Next, type OwnedStatus } from "./controller.ts";
 import type { EventRecorder } from "./events.ts";
 import { type Verdict, verdictOf } from "./failure.ts";
-import type { Logger } from "./logging.ts";
 import { type ReconcileOutcome, type RuntimeMetrics, silentMetrics } from "./metrics.ts";
 import { type AddOptions, KeyedQueue, type Priority } from "./queue.ts";
 import { apiVersionOf, type KubernetesObject, keyOf } from "./resource-type.ts";

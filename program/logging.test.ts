@@ -1,5 +1,5 @@
-import { Unavailable } from "../../core/errors.ts";
-import { Sensitive } from "../../core/sensitive.ts";
+import { Unavailable } from "../core/errors.ts";
+import { Sensitive } from "../core/sensitive.ts";
 import { createLogger, describeError } from "./logging.ts";
 
 const CANARY = "c4n4ry-9f31";

@@ -2,13 +2,11 @@
  * Logs with redaction by type and by name, at every level. What can be logged is what is known to be harmless:
  * - `Sensitive` values and bytes print as `[redacted]`;
  * - fields whose names carry values or credentials (`data`, `body`, `token`, ...) print as `[redacted]`, at any depth;
- * - errors print type, code and stack frames; their message only when it is of our own types, whose messages are safe by
- *   contract. A foreign message may quote what it was given (JSON.parse does, and so do SQL and HTTP libraries).
+ * - errors print type, code and stack frames; their message only when it is a `SafeError`. A foreign message may quote what it was given (JSON.parse does, and so do SQL and HTTP libraries).
  */
 import { type DestinationStream, type Logger, pino } from "pino";
-import { Fenced, Stalled, Unavailable, Waiting } from "../../core/errors.ts";
-import { Sensitive } from "../../core/sensitive.ts";
-import { ApiError } from "./api-error.ts";
+import { SafeError } from "../core/errors.ts";
+import { Sensitive } from "../core/sensitive.ts";
 
 export type { Logger } from "pino";
 
@@ -64,13 +62,6 @@ export interface LoggedError {
   readonly cause?: LoggedError;
 }
 
-const isOurs = (error: Error): boolean =>
-  error instanceof Stalled ||
-  error instanceof Waiting ||
-  error instanceof Unavailable ||
-  error instanceof Fenced ||
-  error instanceof ApiError;
-
 const frames = (stack: string | undefined): string | undefined => {
   const lines = stack?.split("\n").filter((line) => /^\s+at /.test(line));
   return lines === undefined || lines.length === 0 ? undefined : lines.join("\n");
@@ -89,7 +80,7 @@ export const describeError = (error: unknown, depth = 0): LoggedError => {
     // Codes are constants such as ECONNREFUSED or 23505; anything longer is not one.
     ...(typeof code === "string" && /^[A-Za-z0-9_]{1,64}$/.test(code) ? { code } : {}),
     ...(typeof status === "number" ? { status } : {}),
-    ...(isOurs(error) ? { message: error.message } : {}),
+    ...(error instanceof SafeError ? { message: error.message } : {}),
     ...(stack === undefined ? {} : { stack }),
     ...(error.cause !== undefined && depth < 4 ? { cause: describeError(error.cause, depth + 1) } : {}),
   };
