@@ -13,6 +13,7 @@ export const conditionTypes = {
   Authorized: "The Key Vault lets this identity in.",
   Synced: "Every entry that the rule covers is in the target with its current value.",
   Issued: "There is a certificate as the manifest wants it, and it is valid.",
+  Published: "Certificates of this issuer say where their revocation can be checked.",
   Linted: "MazeVault's own check of the certificate, made before it left, found no fault.",
   Revoked: "The certificates that the manifest lists are revoked.",
   TargetReachable: "The target of the rule answers and lets us in.",
@@ -69,6 +70,7 @@ export const reasons = {
   NamespaceNotServed:
     "No Project admits this namespace, so the operator has no access to it; see spec.namespaces there.",
   IssuerNotAllowed: "The issuer does not admit this namespace; see its spec.namespaces.",
+  IssuerExpired: "The issuer's own certificate has ended; create an issuer under another name and refer to that.",
   AuthorityDiffers:
     "A CA of this name was made before with another subject or key; apply the issuer as it was, or choose another name.",
   SubordinateNotAllowed: "The issuer above does not admit this CA; see its spec.policy.allowSubordinates.",

@@ -67,6 +67,15 @@ const controllers = z.strictObject({
     .describe("Grant the operator access to a namespace (RoleBinding mazevault) when a Project admits it."),
 });
 
+const pki = z.strictObject({
+  baseUrl: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe(
+      "Where relying parties reach CRLs, OCSP and CA certificates, such as http://pki.example.com; written into certificates. None: certificates do not say.",
+    ),
+});
+
 export const configSchema = z.strictObject({
   mode: z.enum(["primary"]).default("primary").describe("What this program is."),
   kubernetes: kubernetes.prefault({}),

@@ -1,9 +1,11 @@
 /** The operator in mode `primary`: caches, controllers, and what the leader does besides. */
 import { hostname } from "node:os";
+import type { HintListener } from "../adapters/postgres/hint-listener.ts";
 import type { OutboxListener } from "../adapters/postgres/outbox-listener.ts";
 import type { Stores } from "../adapters/postgres/stores.ts";
 import { CertificateController } from "../controllers/certificate/index.ts";
 import { type Metadata, namespaceFacts } from "../controllers/cluster.ts";
+import { ClusterIssuerController, IssuerController } from "../controllers/issuer/index.ts";
 import { KeyVaultController } from "../controllers/keyvault/index.ts";
 import { ProjectController } from "../controllers/project/index.ts";
 import { EventRecorder } from "../controllers/runtime/events.ts";
@@ -15,6 +17,9 @@ import { SyncRuleController } from "../controllers/syncrule/index.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
 import { Fenced } from "../core/errors.ts";
 import { Authorities } from "../core/pki/authority.ts";
+import { CrlPublication } from "../core/pki/crl-publication.ts";
+import { ResponderCertificates } from "../core/pki/responder-certificates.ts";
+import { publicationUrls } from "../core/pki/urls.ts";
 import type { TargetVaults } from "../core/ports/target-vaults.ts";
 import type { OutboxRow, Writer } from "../core/ports/vault-store.ts";
 import { Vault } from "../core/vault/vault.ts";
@@ -25,6 +30,7 @@ import type { Logger } from "../program/logging.ts";
 import { BY_CORE_SECRET, BY_ISSUER, BY_KEY_VAULT, BY_NAMESPACE, BY_PROJECT, Caches, vaultsOf } from "./caches.ts";
 import type { Config } from "./config.ts";
 import { Housekeeping } from "./housekeeping.ts";
+import { PkiChores } from "./pki-chores.ts";
 
 export interface PrimaryParts {
   readonly config: Config;
@@ -40,6 +46,8 @@ export class Primary extends MazeVaultOperator {
   readonly #events: EventRecorder;
   #caches: Caches | undefined;
   #housekeeping: Housekeeping | undefined;
+  #pkiChores: PkiChores | undefined;
+  #pkiHints: HintListener | undefined;
   #outbox: OutboxListener | undefined;
   #enqueueRules: (rows: readonly OutboxRow[]) => void = () => {};
 
@@ -120,7 +128,34 @@ export class Primary extends MazeVaultOperator {
       );
     });
 
-    const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit });
+    const { baseUrl } = config.pki;
+    const published = { ...(baseUrl !== undefined && { urls: publicationUrls(baseUrl) }) };
+    const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit, ...published });
+    const issuing = { ...shared, authorities, store: stores.pki, publishedAt: baseUrl };
+    const issuers = new IssuerController(issuing);
+    const clusterIssuers = new ClusterIssuerController(issuing);
+    this.control(issuers, { ...running, cache: caches.issuerCache }, (runner) => {
+      const below = (issuer: AnyIssuer) => caches.issuerCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf);
+      const inNamespace = (name: string) => caches.issuerCache.byIndex(BY_NAMESPACE, name).map(keyOf);
+      runner.follow(caches.issuerCache, (issuer, old) => (sameCa(issuer, old) ? [] : below(issuer)));
+      runner.follow(caches.clusterIssuerCache, (issuer, old) => (sameCa(issuer, old) ? [] : below(issuer)));
+      runner.follow(caches.projectCache, (project, old) =>
+        sameGeneration(project, old)
+          ? []
+          : [...caches.namespaces()]
+              .filter((namespace) => admits(project, namespace) || (old !== undefined && admits(old, namespace)))
+              .flatMap(({ metadata }) => inNamespace(metadata.name)),
+      );
+      runner.follow(caches.namespaceCache, (namespace, old) =>
+        sameLabels(namespace, old) ? [] : inNamespace(namespace.metadata.name),
+      );
+    });
+    this.control(clusterIssuers, { ...running, cache: caches.clusterIssuerCache }, (runner) => {
+      runner.follow(caches.clusterIssuerCache, (issuer, old) =>
+        sameCa(issuer, old) ? [] : caches.clusterIssuerCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf),
+      );
+    });
+
     const certificates = new CertificateController({
       ...shared,
       installation,
@@ -218,6 +253,15 @@ export class Primary extends MazeVaultOperator {
       endCertificate: (key, signal) => certificates.absent(key, signal),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
+    this.#pkiChores = new PkiChores({
+      crls: new CrlPublication({ store: stores.pki, authorities, ...published }),
+      responders: new ResponderCertificates({ store: stores.pki, authorities }),
+      store: stores.pki,
+      log,
+      retireVanished: (authority) =>
+        (authority.identity.kind === "Issuer" ? issuers : clusterIssuers).retireVanished(authority),
+      onFenced: (error) => this.leadership?.surrender(error.message),
+    });
   }
 
   protected override async startedLeading(): Promise<void> {
@@ -231,10 +275,16 @@ export class Primary extends MazeVaultOperator {
       onError: (error) => log.debug({ error }, "outbox interrupted"),
     });
     this.#housekeeping?.start(writer);
+    this.#pkiChores?.start(writer);
+    this.#pkiHints = stores.listenPki({
+      onHint: () => this.#pkiChores?.hint(),
+      onError: (error) => log.debug({ error }, "PKI hints interrupted"),
+    });
   }
 
   protected override async stoppedLeading(): Promise<void> {
-    await Promise.all([this.#outbox?.stop(), this.#housekeeping?.stop()]);
+    await this.#pkiHints?.stop();
+    await Promise.all([this.#outbox?.stop(), this.#housekeeping?.stop(), this.#pkiChores?.stop()]);
     this.#parts.vaults.forgetAll();
   }
 
@@ -257,6 +307,10 @@ const admits = ({ spec }: Project, namespace: Metadata): boolean =>
 
 const targetReachable = ({ status }: SyncRule): string | undefined =>
   status?.conditions?.find(({ type }) => type === "TargetReachable")?.reason;
+
+/** Nothing that one below it would ask about has changed: what it allows, and the certificate that it has. */
+const sameCa = (issuer: AnyIssuer, old: AnyIssuer | undefined): boolean =>
+  sameGeneration(issuer, old) && old?.status?.serialNumber === issuer.status?.serialNumber;
 
 interface WithMetadata {
   readonly metadata: {

@@ -1,8 +1,8 @@
-import pg from "pg";
 import { failpoint } from "../../core/failpoints.ts";
 import type { OutboxPosition, OutboxRow, VaultStore } from "../../core/ports/vault-store.ts";
-import { connectionSettings, type Database, type DatabaseOptions, read, type Statement } from "./database.ts";
+import { type Database, type DatabaseOptions, read, type Statement } from "./database.ts";
 import { mapWriteError } from "./errors.ts";
+import { HintListener } from "./hint-listener.ts";
 import { CHANNEL } from "./outbox-hint.ts";
 
 const PAGE = 1_000;
@@ -37,50 +37,32 @@ export interface OutboxListenerOptions {
 export class OutboxListener {
   readonly #options: OutboxListenerOptions;
   readonly #stopped = new AbortController();
-  #client: pg.Client | undefined;
+  readonly #hints: HintListener;
   #wake: () => void = () => {};
   #hinted = false;
   #running: Promise<void> | undefined;
 
   constructor(options: OutboxListenerOptions) {
     this.#options = options;
+    this.#hints = new HintListener({
+      connection: options.connection,
+      channel: CHANNEL,
+      onHint: () => this.#hint(),
+      ...(options.onError && { onError: options.onError }),
+    });
   }
 
   /** A consumer that is new begins with what is committed from now on. */
   start(): void {
-    this.#running ??= Promise.all([this.#listen(), this.#consume()]).then(() => {});
+    this.#hints.start();
+    this.#running ??= this.#consume();
   }
 
   async stop(): Promise<void> {
     this.#stopped.abort();
     this.#wake();
-    await this.#client?.end().catch(() => {});
+    await this.#hints.stop();
     await this.#running;
-  }
-
-  /** Keeps one connection that listens, and looks into the table after each connect. */
-  async #listen(): Promise<void> {
-    let pause = FIRST_RECONNECT_MS;
-    while (!this.#stopped.signal.aborted) {
-      const client = new pg.Client({ ...connectionSettings(this.#options.connection), statement_timeout: 0 });
-      const ended = new Promise<void>((resolve) => client.once("end", resolve));
-      client.on("error", () => {});
-      client.on("notification", () => this.#hint());
-      try {
-        await client.connect();
-        this.#client = client;
-        await client.query(`LISTEN ${CHANNEL}`);
-        pause = FIRST_RECONNECT_MS;
-        this.#hint();
-        if (!this.#stopped.signal.aborted) await ended;
-      } catch (error) {
-        this.#options.onError?.(error);
-      }
-      this.#client = undefined;
-      await client.end().catch(() => {});
-      if (!this.#stopped.signal.aborted) await this.#sleep(pause);
-      pause = Math.min(pause * 2, LONGEST_RECONNECT_MS);
-    }
   }
 
   async #consume(): Promise<void> {

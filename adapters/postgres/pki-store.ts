@@ -44,6 +44,10 @@ const FIND_AUTHORITY = statement(
   `${AUTHORITY} WHERE a.kind = $1 AND a.namespace = $2 AND a.name = $3 AND a.namespace_uid = $4 ORDER BY g.number`,
 );
 const READ_AUTHORITY = statement("read_authority", `${AUTHORITY} WHERE a.id = $1 ORDER BY g.number`);
+const AUTHORITIES_NAMED = statement(
+  "authorities_named",
+  `${AUTHORITY} WHERE a.kind = $1 AND a.namespace = $2 AND a.name = $3 ORDER BY a.id, g.number`,
+);
 const LIST_AUTHORITIES = statement(
   "list_authorities",
   `${AUTHORITY} WHERE a.id IN (SELECT id FROM authorities WHERE id > $1 ORDER BY id LIMIT $2) ORDER BY a.id, g.number`,
@@ -195,6 +199,14 @@ export class PostgresPkiStore implements PkiStore {
 
   async authority(id: string): Promise<AuthorityRecord | undefined> {
     return authoritiesOf(await read<AuthorityRow>(this.#database, READ_AUTHORITY, [id]))[0];
+  }
+
+  async authoritiesNamed(
+    kind: AuthorityIdentity["kind"],
+    namespace: string,
+    name: string,
+  ): Promise<readonly AuthorityRecord[]> {
+    return authoritiesOf(await read<AuthorityRow>(this.#database, AUTHORITIES_NAMED, [kind, namespace, name]));
   }
 
   async listAuthorities(after: string | undefined, limit: number): Promise<readonly AuthorityRecord[]> {

@@ -8,6 +8,7 @@ import type { VaultStore } from "../../core/ports/vault-store.ts";
 import { KeyRing } from "../../core/vault/keyring.ts";
 import { PostgresAuditLog } from "./audit-log.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
+import { HintListener, type HintListenerOptions } from "./hint-listener.ts";
 import { PostgresKeyStore } from "./key-store.ts";
 import { PostgresLeadership } from "./leadership.ts";
 import { OutboxHint, PKI_CHANNEL } from "./outbox-hint.ts";
@@ -26,6 +27,8 @@ export interface Stores {
   readonly leadership: Leadership;
   /** Hands out outbox rows to a consumer of that name, see `OutboxListener`; close it before the stores. */
   listen(options: Pick<OutboxListenerOptions, "epoch" | "consumer" | "onRows" | "onError">): OutboxListener;
+  /** Calls when the PKI's tables changed, or a responder asks for something; stop it before the stores are closed. */
+  listenPki(options: Pick<HintListenerOptions, "onHint" | "onError">): HintListener;
   close(): Promise<void>;
 }
 
@@ -55,6 +58,11 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
       leadership: new PostgresLeadership(database, signer),
       listen(listening) {
         const listener = new OutboxListener({ ...listening, database, store: vault, connection: options });
+        listener.start();
+        return listener;
+      },
+      listenPki(listening) {
+        const listener = new HintListener({ ...listening, channel: PKI_CHANNEL, connection: options });
         listener.start();
         return listener;
       },

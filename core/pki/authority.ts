@@ -79,9 +79,9 @@ export class Authorities {
    * IssuerNotReady when the one above cannot sign; MalformedInput when the subject cannot be encoded
    */
   async ensure(writer: Writer, spec: AuthoritySpec): Promise<AuthorityRecord> {
-    const subject = encodeName(spec.subject);
-    const found = (await this.#store.findAuthority(spec.identity)) ?? (await this.#create(writer, spec, subject));
-    refuseOther(found, spec, subject);
+    const found = (await this.#store.findAuthority(spec.identity)) ?? (await this.#create(writer, spec));
+    const difference = differenceFrom(found, spec);
+    if (difference !== undefined) throw new Stalled("AuthorityDiffers", difference);
     const record = await this.change(writer, found, { state: "Active", revocation: spec.revocation }, spec.actor);
     const generation = newest(record);
     return generation.certificate === undefined ? this.#certify(writer, record, generation, spec) : record;
@@ -179,8 +179,9 @@ export class Authorities {
     return this.#store.release(writer, authorityId, serialNumber, audit);
   }
 
-  async #create(writer: Writer, spec: AuthoritySpec, subject: Buffer): Promise<AuthorityRecord> {
+  async #create(writer: Writer, spec: AuthoritySpec): Promise<AuthorityRecord> {
     const { identity, revocation, actor } = spec;
+    const subject = encodeName(spec.subject);
     const id = randomUUID();
     const key = await generateKey(spec.key);
     const sealedKey = await this.#caKeys.seal(writer, { id, identity }, { number: 1, subject }, key);
@@ -243,14 +244,19 @@ export function newest({ id, generations }: AuthorityRecord): AuthorityGeneratio
 
 const notReady = (message: string): Waiting => new Waiting("IssuerNotReady", message, 60_000);
 
-function refuseOther(record: AuthorityRecord, { key, identity }: AuthoritySpec, subject: Buffer): void {
+/** Why a CA that exists is not the one that is asked for; undefined when it is. */
+export function differenceFrom(
+  record: AuthorityRecord,
+  { key, subject, identity }: Pick<AuthoritySpec, "key" | "subject" | "identity">,
+): string | undefined {
   const { subject: standing, spki } = newest(record);
   const have = keySpecOf(readPublicKey(spki));
   const sizeOf = (spec: KeySpec | undefined) => (spec === undefined || spec.algorithm === "Ed25519" ? 0 : spec.size);
-  if (standing.equals(subject) && have?.algorithm === key.algorithm && sizeOf(have) === sizeOf(key)) return;
-  throw new Stalled(
-    "AuthorityDiffers",
+  if (standing.equals(encodeName(subject)) && have?.algorithm === key.algorithm && sizeOf(have) === sizeOf(key)) {
+    return undefined;
+  }
+  return (
     `a CA of ${identity.kind} ${identity.name} exists with subject ${nameToString(parseName(standing))} and a key of ` +
-      `${have?.algorithm}; apply it as it was, or choose another name`,
+    `${have?.algorithm}; apply it as it was, or choose another name`
   );
 }

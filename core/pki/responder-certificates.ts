@@ -37,14 +37,12 @@ export class ResponderCertificates {
   }
 
   /**
-   * Answers the requests that wait; returns how many. Those that are no proper request are passed over and forgotten when
-   * they are old. One that cannot be answered does not hold up the others: its error is thrown at the end.
+   * Answers the requests that wait; returns how many. Those that are no proper request are passed over. One that cannot be answered does not hold up the others: its error is thrown at the end.
    *
    * @throws Fenced; PkiConflict; Waiting IssuerNotReady; Unavailable
    */
   async sign(writer: Writer): Promise<number> {
     const now = this.#now().getTime();
-    await this.#store.forgetResponders(writer, new Date(now), new Date(now - PATIENCE_MS));
     const pending = await this.#store.pendingResponders(new Date(now - PATIENCE_MS), MOST_PER_HOUR);
     if (pending.length === 0) return 0;
     const signedBefore = new Map(await this.#store.respondersSince(new Date(now - HOUR_MS)));
@@ -64,6 +62,12 @@ export class ResponderCertificates {
     }
     if (failures.length > 0) throw failures[0];
     return answered;
+  }
+
+  /** Deletes requests whose certificate has ended, and those that were left behind; returns how many. */
+  forget(writer: Writer): Promise<number> {
+    const now = this.#now();
+    return this.#store.forgetResponders(writer, now, new Date(now.getTime() - PATIENCE_MS));
   }
 
   async #answer(writer: Writer, { id, authorityId, generation, csr }: ResponderRequest): Promise<boolean> {

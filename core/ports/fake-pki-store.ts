@@ -60,6 +60,17 @@ export class FakePkiStore implements PkiStore, OcspStore {
     return this.#authorities.get(id);
   }
 
+  async authoritiesNamed(
+    kind: AuthorityIdentity["kind"],
+    namespace: string,
+    name: string,
+  ): Promise<readonly AuthorityRecord[]> {
+    const all = await this.listAuthorities(undefined, Number.POSITIVE_INFINITY);
+    return all.filter(
+      ({ identity }) => identity.kind === kind && identity.namespace === namespace && identity.name === name,
+    );
+  }
+
   async listAuthorities(after: string | undefined, limit: number): Promise<readonly AuthorityRecord[]> {
     return page([...this.#authorities.values()], ({ id }) => id, after, limit);
   }

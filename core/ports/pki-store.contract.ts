@@ -105,6 +105,10 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       const record = await store.createAuthority(writer, newAuthority(identity));
       expect(await store.findAuthority({ ...identity, namespaceUid: "re-created" })).toBeUndefined();
       expect((await store.findAuthority(identity))?.id).toBe(record.id);
+      const other = await store.createAuthority(writer, newAuthority({ ...identity, namespaceUid: "re-created" }));
+      const named = await store.authoritiesNamed("Issuer", "payments", "ca");
+      expect(named.map(({ id }) => id)).toEqual([record.id, other.id].sort());
+      expect(await store.authoritiesNamed("ClusterIssuer", "payments", "ca")).toEqual([]);
     });
 
     test("a certificate is installed once", async () => {

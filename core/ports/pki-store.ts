@@ -219,6 +219,12 @@ export class PkiConflict extends Error {
 export interface PkiStore {
   findAuthority(identity: AuthorityIdentity): Promise<AuthorityRecord | undefined>;
   authority(id: string): Promise<AuthorityRecord | undefined>;
+  /** Of whichever namespace UID; ordered by id. */
+  authoritiesNamed(
+    kind: AuthorityIdentity["kind"],
+    namespace: string,
+    name: string,
+  ): Promise<readonly AuthorityRecord[]>;
   /** All authorities, in pages by id, at most `limit` each. */
   listAuthorities(after: string | undefined, limit: number): Promise<readonly AuthorityRecord[]>;
   /** Inserts unless an authority of that identity exists; returns the one that now stands there. */

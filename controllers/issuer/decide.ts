@@ -1,0 +1,186 @@
+/** What to do for one Issuer or ClusterIssuer: its CA, and what to say of it. Pure. */
+import type { NamespaceFacts } from "../../core/access/admission.ts";
+import { durationMs } from "../../core/duration.ts";
+import { type AuthoritySpec, differenceFrom, newest } from "../../core/pki/authority.ts";
+import { parseCertificate } from "../../core/pki/certificate.ts";
+import { nameConstraints } from "../../core/pki/general-name.ts";
+import { MalformedInput } from "../../core/pki/malformed-input.ts";
+import { encodeName, fromSubject } from "../../core/pki/name.ts";
+import { pem } from "../../core/pki/pem.ts";
+import { serialToText } from "../../core/pki/serial.ts";
+import type { AuthorityIdentity, AuthorityRecord } from "../../core/ports/pki-store.ts";
+import type { Reason } from "../../crds/conditions.ts";
+import type { AnyIssuer } from "../../crds/issuer.ts";
+import type { OwnedCondition, Plan } from "../runtime/controller.ts";
+import { keySpec, present } from "./spec.ts";
+import { limitsBelow, writtenConstraints } from "./subordinate.ts";
+
+/** Looked up only while the CA has no certificate. */
+export interface ObservedParent {
+  readonly issuer: AnyIssuer | undefined;
+  readonly authority: AuthorityRecord | undefined;
+}
+
+export interface Observed {
+  readonly identity: AuthorityIdentity;
+  /** Undefined for a ClusterIssuer. */
+  readonly namespace: NamespaceFacts | undefined;
+  readonly authority: AuthorityRecord | undefined;
+  /** Undefined for a root, and for a CA that has its certificate. */
+  readonly parent: ObservedParent | undefined;
+  /** Where revocations are published; undefined when the installation has no URL for it. */
+  readonly publishedAt: string | undefined;
+}
+
+export interface Action {
+  readonly kind: "Ensure";
+  readonly spec: Omit<AuthoritySpec, "actor">;
+}
+
+const DEFAULT_INTERVAL = "24h";
+const ROOT_DURATION = "87600h";
+const SUBORDINATE_DURATION = "43800h";
+/** A watch wakes the object when the issuer above changes; this is only the safety net. */
+const PARENT_RECHECK_MS = 60_000;
+
+export function decide(issuer: AnyIssuer, seen: Observed, now: Date): Plan<Action> {
+  const { authority } = seen;
+  let wanted: Omit<AuthoritySpec, "actor">;
+  try {
+    wanted = wantedAuthority(issuer, seen.identity);
+  } catch (error) {
+    if (!(error instanceof MalformedInput)) throw error;
+    return stalled(seen, "SubjectInvalid", `spec.ca.${error.message}`);
+  }
+  if (authority === undefined || newest(authority).certificate === undefined) return certify(issuer, seen, wanted, now);
+  const difference = differenceFrom(authority, wanted);
+  if (difference !== undefined) return stalled(seen, "AuthorityDiffers", difference);
+  const { crlEveryMs, ocspValidityMs } = authority.revocation;
+  const settled =
+    authority.state === "Active" &&
+    crlEveryMs === wanted.revocation.crlEveryMs &&
+    ocspValidityMs === wanted.revocation.ocspValidityMs;
+  return { actions: settled ? [] : [{ kind: "Ensure", spec: wanted }], ...statusOf(seen, authority, now) };
+}
+
+function certify(issuer: AnyIssuer, seen: Observed, wanted: Omit<AuthoritySpec, "actor">, now: Date): Plan<Action> {
+  const { parentRef } = issuer.spec.ca ?? {};
+  const ensure = (spec: Omit<AuthoritySpec, "actor">): Plan<Action> => ({
+    actions: [{ kind: "Ensure", spec }],
+    status: { conditions: [missing("Progressing", "the CA is being made")] },
+    next: { kind: "settled" },
+  });
+  if (parentRef === undefined) return ensure(wanted);
+  const parent = seen.parent ?? { issuer: undefined, authority: undefined };
+  const at = `${parentRef.kind} ${parentRef.name}`;
+  if (parent.issuer === undefined) {
+    return waiting(seen, "IssuerNotFound", `spec.ca.parentRef: there is no ${at} yet; apply it`, now);
+  }
+  const notAfter = parent.authority && newest(parent.authority).notAfter;
+  if (parent.authority === undefined || notAfter === undefined || notAfter <= now) {
+    const message = `spec.ca.parentRef: ${at} has no valid certificate of its own yet; its conditions say why`;
+    return waiting(seen, "IssuerNotReady", message, now);
+  }
+  const { subject, durationMs: duration, nameConstraints: requested } = wanted;
+  const below = { subject, durationMs: duration, nameConstraints: requested };
+  const limits = limitsBelow(parent.issuer, parent.authority, below, seen.namespace);
+  if ("refusal" in limits) return stalled(seen, "SubordinateNotAllowed", limits.refusal);
+  const { nameConstraints: _, ...rest } = wanted;
+  return ensure({
+    ...rest,
+    pathLength: limits.pathLength,
+    ...(limits.nameConstraints && { nameConstraints: limits.nameConstraints }),
+    parent: { kind: "Authority", authority: parent.authority },
+  });
+}
+
+/** What the manifest asks for, as of a root. */
+function wantedAuthority({ spec }: AnyIssuer, identity: AuthorityIdentity): Omit<AuthoritySpec, "actor"> {
+  const { ca, revocation } = spec;
+  if (ca === undefined) throw new MalformedInput("ca", "is missing");
+  const subject = fromSubject(present(ca.subject));
+  // What cannot be encoded is told before anything is made.
+  encodeName(subject, "subject");
+  const constraints = nameConstraints(writtenConstraints(ca.nameConstraints));
+  const lasting = ca.duration ?? (ca.parentRef === undefined ? ROOT_DURATION : SUBORDINATE_DURATION);
+  return {
+    identity,
+    subject,
+    key: keySpec(ca.key),
+    durationMs: durationMs(lasting),
+    ...(constraints && { nameConstraints: constraints }),
+    revocation: {
+      crlEveryMs: durationMs(revocation?.crl?.every ?? DEFAULT_INTERVAL),
+      ocspValidityMs: durationMs(revocation?.ocsp?.validity ?? DEFAULT_INTERVAL),
+    },
+    parent: { kind: "Self" },
+  };
+}
+
+function statusOf(seen: Observed, authority: AuthorityRecord, now: Date): Omit<Plan<Action>, "actions"> {
+  const { certificate, notAfter, chain } = newest(authority);
+  if (certificate === undefined || notAfter === undefined)
+    throw new TypeError("a CA without a certificate has no status");
+  const { serialNumber } = parseCertificate(certificate);
+  const fields = {
+    serialNumber: serialToText(serialNumber),
+    notAfter: seconds(notAfter),
+    caBundle: [certificate, ...chain].map((der) => pem("CERTIFICATE", der)).join(""),
+  };
+  if (notAfter <= now) {
+    const message = `the CA ended at ${seconds(notAfter)}; create an issuer under another name and refer to that`;
+    const status = { fields, conditions: [missing("IssuerExpired", message), published(seen)] };
+    return { status, next: { kind: "stalled", reason: "IssuerExpired", message } };
+  }
+  const issued: OwnedCondition = {
+    type: "Issued",
+    status: "True",
+    reason: "Succeeded",
+    message: `the CA has a certificate until ${seconds(notAfter)}`,
+  };
+  return {
+    status: { fields, conditions: [issued, published(seen)] },
+    next: { kind: "recheckAt", at: notAfter },
+  };
+}
+
+const seconds = (time: Date): string => `${time.toISOString().slice(0, 19)}Z`;
+
+const missing = (reason: Reason, message: string): OwnedCondition => ({
+  type: "Issued",
+  status: "False",
+  reason,
+  message,
+});
+
+const published = ({ publishedAt }: Observed): OwnedCondition =>
+  publishedAt === undefined
+    ? {
+        type: "Published",
+        status: "False",
+        reason: "NotRequested",
+        message:
+          "the installation has no pki.baseUrl, so certificates do not say where their revocation can be checked",
+      }
+    : {
+        type: "Published",
+        status: "True",
+        reason: "Available",
+        message: `certificates say that CRL and OCSP are below ${publishedAt}`,
+      };
+
+function stalled(seen: Observed, reason: Reason, message: string): Plan<Action> {
+  return {
+    actions: [],
+    status: { conditions: [missing(reason, message), published(seen)] },
+    next: { kind: "stalled", reason, message },
+  };
+}
+
+function waiting(seen: Observed, reason: Reason, message: string, now: Date): Plan<Action> {
+  return {
+    actions: [],
+    status: { conditions: [missing(reason, message), published(seen)] },
+    next: { kind: "recheckAt", at: new Date(now.getTime() + PARENT_RECHECK_MS) },
+  };
+}

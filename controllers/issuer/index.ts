@@ -1,0 +1,126 @@
+/** The controllers of `Issuer` and `ClusterIssuer`: one implementation, as both are a CA. */
+import type { Authorities } from "../../core/pki/authority.ts";
+import { newest } from "../../core/pki/authority.ts";
+import type { Actor } from "../../core/ports/audit-log.ts";
+import type { AuthorityIdentity, AuthorityRecord, PkiStore } from "../../core/ports/pki-store.ts";
+import type { Writer } from "../../core/ports/vault-store.ts";
+import { GROUP } from "../../crds/common.ts";
+import { type AnyIssuer, type ClusterIssuer, clusterIssuerKind, type Issuer, issuerKind } from "../../crds/issuer.ts";
+import { type Cluster, servedNamespace } from "../cluster.ts";
+import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
+import { resourceType } from "../runtime/resource-type.ts";
+import { type Action, decide, type Observed, type ObservedParent } from "./decide.ts";
+
+export interface IssuerControllerDependencies {
+  readonly cluster: Cluster;
+  readonly authorities: Pick<Authorities, "describe" | "ensure" | "change">;
+  readonly store: Pick<PkiStore, "authoritiesNamed">;
+  readonly writer: () => Writer;
+  /** Below which CRLs, OCSP and CA certificates are published. */
+  readonly publishedAt: string | undefined;
+}
+
+type PlannedAction = Action & { readonly actor: Actor };
+
+abstract class AuthorityController<R extends AnyIssuer>
+  implements Controller<R, Observed, PlannedAction, AuthorityRecord>
+{
+  readonly name: string;
+  readonly fieldManager: string;
+  readonly resource;
+  readonly #kind: AuthorityIdentity["kind"];
+  readonly #deps: IssuerControllerDependencies;
+
+  constructor(kind: typeof issuerKind, deps: IssuerControllerDependencies) {
+    this.name = kind.singular;
+    this.fieldManager = `mazevault-${kind.singular}`;
+    this.resource = resourceType(kind);
+    this.#kind = kind.kind as AuthorityIdentity["kind"];
+    this.#deps = deps;
+  }
+
+  async observe(issuer: R): Promise<Observed> {
+    const { cluster, authorities, publishedAt } = this.#deps;
+    const namespace = this.#kind === "Issuer" ? servedNamespace(cluster, issuer) : undefined;
+    const { name } = issuer.metadata;
+    const identity: AuthorityIdentity = {
+      kind: this.#kind,
+      namespace: namespace?.name ?? "",
+      namespaceUid: namespace?.uid ?? "",
+      name,
+    };
+    const authority = await authorities.describe(identity);
+    const certified = authority !== undefined && newest(authority).certificate !== undefined;
+    const parent = certified ? undefined : await this.#parent(issuer, identity);
+    return { identity, namespace, authority, parent, publishedAt };
+  }
+
+  decide(issuer: R, seen: Observed, now: Date) {
+    const plan = decide(issuer, seen, now);
+    const { uid, generation = 0 } = issuer.metadata;
+    const actor = { kind: "Object", resource: `${this.resource.plural}.${GROUP}`, uid, generation } as const;
+    return { ...plan, actions: plan.actions.map((action) => ({ ...action, actor })) };
+  }
+
+  perform({ spec, actor }: PlannedAction): Promise<AuthorityRecord> {
+    const { authorities, writer } = this.#deps;
+    return authorities.ensure(writer(), { ...spec, actor });
+  }
+
+  learn(seen: Observed, _action: PlannedAction, authority: AuthorityRecord): Observed {
+    return { ...seen, authority, parent: undefined };
+  }
+
+  conditionFor(): OwnedConditionType {
+    return "Issued";
+  }
+
+  /** Its CA is retired: it issues no more, its CRLs and OCSP go on, and the object finds it when it is applied again. */
+  async absent(key: string): Promise<void> {
+    const slash = key.indexOf("/");
+    const [namespace, name] = [key.slice(0, Math.max(slash, 0)), key.slice(slash + 1)];
+    for (const authority of await this.#deps.store.authoritiesNamed(this.#kind, namespace, name)) {
+      await this.retireVanished(authority);
+    }
+  }
+
+  /** Retires the CA unless its object is there. */
+  async retireVanished(authority: AuthorityRecord): Promise<void> {
+    const { authorities, writer, cluster } = this.#deps;
+    const { namespace, namespaceUid, name } = authority.identity;
+    const alive =
+      this.#kind === "ClusterIssuer"
+        ? cluster.clusterIssuer(name) !== undefined
+        : cluster.issuer(namespace, name) !== undefined && cluster.namespace(namespace)?.metadata.uid === namespaceUid;
+    const actor = { kind: "Controller", name: this.name } as const;
+    if (!alive) await authorities.change(writer(), authority, { state: "Retired" }, actor);
+  }
+
+  async #parent({ spec }: R, { namespace, namespaceUid }: AuthorityIdentity): Promise<ObservedParent | undefined> {
+    const { cluster, authorities } = this.#deps;
+    const { parentRef } = spec.ca ?? {};
+    if (parentRef === undefined) return undefined;
+    const { kind, name } = parentRef;
+    return kind === "ClusterIssuer"
+      ? {
+          issuer: cluster.clusterIssuer(name),
+          authority: await authorities.describe({ kind, namespace: "", namespaceUid: "", name }),
+        }
+      : {
+          issuer: cluster.issuer(namespace, name),
+          authority: await authorities.describe({ kind, namespace, namespaceUid, name }),
+        };
+  }
+}
+
+export class IssuerController extends AuthorityController<Issuer> {
+  constructor(deps: IssuerControllerDependencies) {
+    super(issuerKind, deps);
+  }
+}
+
+export class ClusterIssuerController extends AuthorityController<ClusterIssuer> {
+  constructor(deps: IssuerControllerDependencies) {
+    super(clusterIssuerKind, deps);
+  }
+}

@@ -1,0 +1,111 @@
+/** What the leader does for the PKI besides reconciling: CRLs, and certificates for the responders. */
+
+import { Fenced } from "../core/errors.ts";
+import type { CrlPublication } from "../core/pki/crl-publication.ts";
+import type { ResponderCertificates } from "../core/pki/responder-certificates.ts";
+import type { AuthorityRecord, PkiStore } from "../core/ports/pki-store.ts";
+import type { Writer } from "../core/ports/vault-store.ts";
+import type { Logger } from "../program/logging.ts";
+
+export interface PkiChoresDependencies {
+  readonly crls: Pick<CrlPublication, "publishDue">;
+  readonly responders: Pick<ResponderCertificates, "sign" | "forget">;
+  readonly store: Pick<PkiStore, "listAuthorities">;
+  readonly log: Logger;
+  /** Retires a CA whose issuer object disappeared while nobody watched. */
+  readonly retireVanished: (authority: AuthorityRecord) => Promise<void>;
+  readonly onFenced: (error: Fenced) => void;
+}
+
+/** Bounds what a lost hint costs, and tells when a CRL's time has come. */
+const LOOK_EVERY_MS = 10_000;
+/** Hints come in bursts while many certificates are issued. */
+const APART_MS = 200;
+const SWEEP_EVERY_MS = 3_600_000;
+const CRLS_AT_A_TIME = 100;
+const PAGE = 1_000;
+
+export class PkiChores {
+  readonly #deps: PkiChoresDependencies;
+  #abort: AbortController | undefined;
+  #hinted = false;
+  #wake: () => void = () => {};
+  #running: Promise<unknown> = Promise.resolve();
+
+  constructor(deps: PkiChoresDependencies) {
+    this.#deps = deps;
+  }
+
+  start(writer: Writer): void {
+    const abort = new AbortController();
+    this.#abort = abort;
+    this.#running = this.#work(writer, abort.signal);
+  }
+
+  async stop(): Promise<void> {
+    this.#abort?.abort();
+    this.#wake();
+    await this.#running;
+  }
+
+  /** Something changed, or a responder asked. */
+  hint(): void {
+    this.#hinted = true;
+    this.#wake();
+  }
+
+  async #work(writer: Writer, signal: AbortSignal): Promise<void> {
+    const { crls, responders } = this.#deps;
+    let sweepAt = performance.now();
+    while (!signal.aborted) {
+      this.#hinted = false;
+      // A responder without a certificate answers nothing at all, so it goes first.
+      await this.#attempt("sign responder certificates", () => responders.sign(writer));
+      await this.#attempt("publish CRLs", async () => {
+        while ((await crls.publishDue(writer, CRLS_AT_A_TIME)) === CRLS_AT_A_TIME && !signal.aborted);
+      });
+      if (performance.now() >= sweepAt) {
+        sweepAt = performance.now() + SWEEP_EVERY_MS;
+        await this.#attempt("forget responder requests", () => responders.forget(writer));
+        await this.#attempt("retire vanished CAs", () => this.#retireVanished(signal));
+      }
+      await this.#sleep(APART_MS, signal, false);
+      if (!this.#hinted) await this.#sleep(LOOK_EVERY_MS, signal, true);
+    }
+  }
+
+  async #attempt(chore: string, run: () => Promise<unknown>): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      if (error instanceof Fenced) this.#deps.onFenced(error);
+      this.#deps.log.warn({ chore, error }, "housekeeping failed");
+    }
+  }
+
+  /** Objects that were deleted, or whose namespace was made anew, while nobody watched. */
+  async #retireVanished(signal: AbortSignal): Promise<void> {
+    const { store, retireVanished } = this.#deps;
+    let after: string | undefined;
+    do {
+      const page = await store.listAuthorities(after, PAGE);
+      for (const authority of page) if (authority.state === "Active") await retireVanished(authority);
+      after = page.length === PAGE ? page.at(-1)?.id : undefined;
+    } while (after !== undefined && !signal.aborted);
+  }
+
+  #sleep(ms: number, signal: AbortSignal, wakeable: boolean): Promise<void> {
+    if (signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", done);
+        this.#wake = () => {};
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      signal.addEventListener("abort", done, { once: true });
+      if (wakeable) this.#wake = done;
+    });
+  }
+}
