@@ -138,8 +138,15 @@ function statusOf(seen: Observed, authority: AuthorityRecord, now: Date): Omit<P
     reason: "Succeeded",
     message: `the CA has a certificate until ${seconds(notAfter)}`,
   };
+  // What has a fault is not recorded as issued.
+  const linted: OwnedCondition = {
+    type: "Linted",
+    status: "True",
+    reason: "Succeeded",
+    message: "the check before it left found no fault",
+  };
   return {
-    status: { fields, conditions: [issued, published(seen)] },
+    status: { fields, conditions: [issued, linted, published(seen)] },
     next: { kind: "recheckAt", at: notAfter },
   };
 }

@@ -62,8 +62,7 @@ export function limitsBelow(
   }
   const requested = wanted.nameConstraints;
   const request = {
-    // Who may make a CA for the whole cluster may name it, too.
-    subject: namespace === undefined ? [] : wanted.subject,
+    subject: wanted.subject,
     subjectAltNames: [],
     durationMs: wanted.durationMs,
     profile: "CA",

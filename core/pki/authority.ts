@@ -167,9 +167,7 @@ export class Authorities {
     const { authorityId, serialNumber } = record;
     const audit = [certificateEntry("CertificateRevoked", record, actor, { reason })];
     const revocation = { at: this.#now(), reason, ...(invalidityDate && { invalidityDate }) };
-    const changed = await this.#store.revoke(writer, authorityId, serialNumber, revocation, audit);
-    failpoint("pki.afterRevoke");
-    return changed;
+    return this.#store.revoke(writer, authorityId, serialNumber, revocation, audit);
   }
 
   /** Ends a hold; returns whether it was on hold. */
