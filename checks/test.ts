@@ -1,6 +1,6 @@
 /**
  * `npm test`: the checks, the tests beside the code, then the tests against the running product. The last line is the
- * sum; a test file that cannot run, and a test that is skipped, count as failed. What needs a package that this machine
+ * sum; a test file that cannot run, and a test that is skipped, count as failed. What needs a program that this machine
  * cannot have is not among the tests, and a line before the sum says so.
  */
 import { spawn } from "node:child_process";
@@ -8,8 +8,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { errorMessage } from "../lab/errors.ts";
-import { obtainPackage, testPackages } from "../lab/setup/packages.ts";
+import { obtainNeeds } from "../lab/setup/needs.ts";
 import { type Verdict, verify } from "./verify.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -50,22 +49,9 @@ async function jest(config: string, dir: string): Promise<Verdict> {
   }
 }
 
-/** What this machine cannot be tested with, one line each: never an error, and never silent. */
-async function obtainPackages(): Promise<readonly string[]> {
-  const missing: string[] = [];
-  for (const each of Object.values(testPackages)) {
-    try {
-      await obtainPackage(each, (line) => console.log(line));
-    } catch (error) {
-      missing.push(`NOT TESTED: ${each.purpose}; install the Debian package ${each.name} (${errorMessage(error)})`);
-    }
-  }
-  return missing;
-}
-
 const dir = mkdtempSync(path.join(tmpdir(), "mazevault-test-"));
 const started = performance.now();
-const missing = await obtainPackages();
+const missing = await obtainNeeds((line) => console.log(line));
 const verdicts = [await verify(), await jest("jest.config.mjs", dir), await jest("jest.e2e.config.mjs", dir)];
 rmSync(dir, { recursive: true, force: true });
 

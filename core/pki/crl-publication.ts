@@ -69,6 +69,7 @@ export class CrlPublication {
     const thisUpdate = new Date(Math.floor(this.#now().getTime() / 1000) * 1000);
     const nextUpdate = new Date(thisUpdate.getTime() + authority.revocation.crlEveryMs * VALIDITY);
     const number = (last?.number ?? 0n) + 1n;
+    const scope = await this.#scope(work);
     const der = await signCrl(
       {
         issuer: ca.subject,
@@ -77,7 +78,7 @@ export class CrlPublication {
         thisUpdate,
         nextUpdate,
         entries: this.#entries(work),
-        ...(this.#urls && { distributionPoint: this.#urls.crl(work) }),
+        ...scope,
       },
       ca.signer,
     );
@@ -86,6 +87,16 @@ export class CrlPublication {
     const details = { generation, partition, number: number.toString() };
     await this.#store.publishCrl(writer, crl, [authorityEntry("CrlPublished", authority, ACTOR, details)]);
     failpoint("pki.afterCrl");
+  }
+
+  /**
+   * One of several CRLs says which one it is (RFC 5280 5.2.5). One that covers all certificates of the CA must not: those
+   * that do not point to the same URL would be outside of it, as a root's, a responder's, and those from before the
+   * base URL was set or changed.
+   */
+  async #scope(work: CrlWork): Promise<{ readonly distributionPoint?: string }> {
+    const several = work.partition > 0 || (await this.#store.crlWork({ ...work, partition: 1 })) !== undefined;
+    return several && this.#urls ? { distributionPoint: this.#urls.crl(work) } : {};
   }
 
   /** Also those that have ended since the last one was made: each must appear once after its end. */

@@ -26,6 +26,8 @@ export interface TestPackage {
   readonly purpose: string;
   /** Below the root; answers `--version` when the package and its libraries are complete. */
   readonly program: string;
+  /** Where the program has another name for `--version`. */
+  readonly versionOption?: string;
 }
 
 export const testPackages = {
@@ -33,6 +35,17 @@ export const testPackages = {
     name: "postgresql-15",
     purpose: "PostgreSQL 15, the oldest that is supported",
     program: "usr/lib/postgresql/15/bin/postgres",
+  },
+  "gnutls-bin": {
+    name: "gnutls-bin",
+    purpose: "certificates, CRLs and OCSP answers as GnuTLS sees them",
+    program: "usr/bin/certtool",
+  },
+  nginx: {
+    name: "nginx",
+    purpose: "OCSP answers stapled by nginx",
+    program: "usr/sbin/nginx",
+    versionOption: "-v",
   },
 } satisfies Readonly<Record<string, TestPackage>>;
 
@@ -157,9 +170,10 @@ export function libraryPath(root: string, libraries: readonly string[]): Readonl
 }
 
 /** Undefined when the program runs. */
-async function whyNotRunning({ root, libraries }: InstalledPackage, { program }: TestPackage) {
+async function whyNotRunning({ root, libraries }: InstalledPackage, wanted: TestPackage) {
+  const { program, versionOption = "--version" } = wanted;
   const file = path.join(root, program);
-  return run(file, ["--version"], root, libraryPath(root, libraries)).then(() => undefined, errorMessage);
+  return run(file, [versionOption], root, libraryPath(root, libraries)).then(() => undefined, errorMessage);
 }
 
 async function run(file: string, args: readonly string[], cwd: string, env: object = {}): Promise<string> {

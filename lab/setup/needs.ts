@@ -1,0 +1,57 @@
+/** What tests need that npm does not bring, and how a machine gets it. */
+import { existsSync } from "node:fs";
+import path from "node:path";
+import { errorMessage } from "../errors.ts";
+import { obtainPackage, testPackages } from "./packages.ts";
+import { obtainPkilint } from "./pkilint.ts";
+
+interface Need {
+  /** What is tested with it. */
+  readonly purpose: string;
+  /** What a person does where it cannot be obtained. */
+  readonly fix: string;
+  /** @throws with the reason, for a person */
+  obtain(report: (line: string) => void): Promise<unknown>;
+}
+
+const needs: readonly Need[] = [
+  ...Object.values(testPackages).map((each) => ({
+    purpose: each.purpose,
+    fix: `install the Debian package ${each.name}`,
+    obtain: (report: (line: string) => void) => obtainPackage(each, report),
+  })),
+  {
+    purpose: "certificates, CRLs and OCSP answers as pkilint sees them",
+    fix: "install Python 3.11 or later with venv and pip",
+    obtain: obtainPkilint,
+  },
+  {
+    purpose: "keystores as Java reads them",
+    fix: "install the Debian package default-jre-headless",
+    obtain: async () => {
+      if (findKeytool() === undefined) throw new Error("there is no keytool on this machine");
+    },
+  },
+];
+
+/** Java's keytool, where it is on the PATH. */
+export function findKeytool(folders = process.env.PATH ?? ""): string | undefined {
+  return folders
+    .split(path.delimiter)
+    .filter((folder) => folder !== "")
+    .map((folder) => path.join(folder, "keytool"))
+    .find((file) => existsSync(file));
+}
+
+/** Obtains what is missing; what this machine cannot be tested with comes back, one line each: never an error, and never silent. */
+export async function obtainNeeds(report: (line: string) => void, wanted = needs): Promise<readonly string[]> {
+  const missing: string[] = [];
+  for (const { purpose, fix, obtain } of wanted) {
+    try {
+      await obtain(report);
+    } catch (error) {
+      missing.push(`NOT TESTED: ${purpose}; ${fix} (${errorMessage(error)})`);
+    }
+  }
+  return missing;
+}
