@@ -76,7 +76,8 @@ const subordinates = z.object({
     description: "How many CAs may stand in a row below such a one; 0 when absent: it issues to no further CA.",
   }),
   nameConstraints: nameConstraints.optional().meta({
-    description: "Put into the certificate of every such CA, whose own ca.nameConstraints must lie within.",
+    description:
+      "Put into the certificate of every such CA, whose own ca.nameConstraints must lie within. Where names are permitted, kinds of names of which none is permitted are closed.",
   }),
 });
 
@@ -145,7 +146,8 @@ export const clusterIssuerSpec = spec
               description: "Namespaces whose Issuers may stand below; absent: ClusterIssuers only.",
             }),
             nameConstraints: nameConstraintsByNamespace.optional().meta({
-              description: "Put into the certificate of every such CA, whose own ca.nameConstraints must lie within.",
+              description:
+                "Put into the certificate of every such CA, whose own ca.nameConstraints must lie within. Where names are permitted, kinds of names of which none is permitted are closed.",
             }),
           })
           .optional()

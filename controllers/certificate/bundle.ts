@@ -1,7 +1,10 @@
 /** What stands in the core Secret of a certificate: `tls.key`, `tls.crt`, `ca.crt`. */
 import { createHash, createPrivateKey, type KeyObject } from "node:crypto";
 import { encodeFields } from "../../core/canonical.ts";
+import { parseCertificate } from "../../core/pki/certificate.ts";
 import { spkiOf } from "../../core/pki/key.ts";
+import { lintCertificate } from "../../core/pki/lint/certificate.ts";
+import type { Finding } from "../../core/pki/lint/finding.ts";
 import { pem } from "../../core/pki/pem.ts";
 import { Sensitive } from "../../core/sensitive.ts";
 import type { Certificate } from "../../crds/certificate.ts";
@@ -35,6 +38,17 @@ export interface Chain {
   readonly authorities: readonly Buffer[];
   /** DER of its SubjectPublicKeyInfo. */
   readonly spki: Buffer;
+  /** What our own reading of it finds. */
+  readonly findings: readonly Finding[];
+}
+
+/** @param authorities as in `Chain` */
+export function chainOf(certificate: Buffer, authorities: readonly Buffer[]): Chain {
+  const { spki, crlUrls, authorityInfoAccess } = parseCertificate(certificate);
+  // The installation may have got its URLs, or lost them, since it was issued: it must have all of them or none.
+  const urls = crlUrls.length > 0 || authorityInfoAccess !== undefined;
+  const [issuer = certificate] = authorities;
+  return { certificate, authorities, spki, findings: lintCertificate(certificate, { issuer, urls }) };
 }
 
 /** Servers send the chain without the root, which clients must know anyway (RFC 8446 4.4.2). */

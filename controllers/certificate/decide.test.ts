@@ -1,25 +1,26 @@
-import { createSecretKey, randomBytes } from "node:crypto";
 import { Waiting } from "../../core/errors.ts";
-import { Authorities } from "../../core/pki/authority.ts";
 import type { IssuePolicy } from "../../core/pki/profile.ts";
-import { FakeAuditLog } from "../../core/ports/fake-audit-log.ts";
-import { FakeDatabase } from "../../core/ports/fake-database.ts";
-import { FakeKeyStore } from "../../core/ports/fake-key-store.ts";
-import { FakePkiStore } from "../../core/ports/fake-pki-store.ts";
+import { rootSpec, TestPki } from "../../core/pki/testing/installation.ts";
 import type { AuthorityRecord, CertificateHolder, CertificateRecord, Revocation } from "../../core/ports/pki-store.ts";
+import { actor } from "../../core/ports/samples.ts";
 import type { DeliveryRecord } from "../../core/ports/vault-store.ts";
-import { open, seal } from "../../core/vault/envelope.ts";
-import { KeyRing } from "../../core/vault/keyring.ts";
 import type { Certificate, CertificateSpec } from "../../crds/certificate.ts";
 import { CONSUMERS, deliveryFingerprint, type LiveCoreSecret } from "../delivery/desired.ts";
-import { bundleDigests, bundleEntries, bundleValues, type Chain, certificateDelivery, encodingOf } from "./bundle.ts";
+import {
+  bundleDigests,
+  bundleEntries,
+  bundleValues,
+  type Chain,
+  certificateDelivery,
+  chainOf,
+  encodingOf,
+} from "./bundle.ts";
 import { type Action, decide, type Observed } from "./decide.ts";
-import { parsedCertificate, renewalOf, wantedCertificate } from "./request.ts";
+import { issuedDer, renewalOf, wantedCertificate } from "./request.ts";
 
 const T0 = new Date("2026-03-01T00:00:00Z");
 const DAY = 86_400_000;
 const INSTALLATION = "installation-1";
-const actor = { kind: "Controller", name: "test" } as const;
 const policy: IssuePolicy = {
   profiles: ["Server", "Client"],
   dnsNames: ["*.{namespace}.svc"],
@@ -45,36 +46,18 @@ interface Issued {
   readonly chain: Chain;
 }
 
-/** The product's own CA on fakes of its ports: what is decided about are real certificates. */
-let authorities: Authorities;
+/** What is decided about are certificates of the product's own CA. */
 let authority: AuthorityRecord;
 let other: AuthorityRecord;
 let issued: (subject?: Certificate, by?: AuthorityRecord) => Promise<Issued>;
 let pemOf: (issued: Issued, encoding?: "PKCS1" | "PKCS8") => Promise<ReadonlyMap<string, Buffer>>;
 
 beforeAll(async () => {
-  const root = createSecretKey(randomBytes(32));
-  const database = new FakeDatabase();
-  const store = new FakePkiStore(database);
-  const keys = await KeyRing.open(new FakeKeyStore(database), {
-    id: "root",
-    wrap: async (plaintext, context) => seal(root, plaintext, context),
-    unwrap: async (wrapped, context) => open(root, wrapped, context) ?? Buffer.alloc(0),
-  });
-  authorities = new Authorities({ store, keys, audit: new FakeAuditLog(database), now: () => T0 });
-  const writer = { epoch: await database.acquireEpoch("test") };
-  const ca = (name: string) =>
-    authorities.ensure(writer, {
-      identity: { kind: "Issuer", namespace: "payments", namespaceUid: "ns-1", name },
-      subject: [[{ type: "2.5.4.3", value: name }]],
-      key: { algorithm: "ECDSA", size: 256 },
-      durationMs: 3650 * DAY,
-      revocation: { crlEveryMs: DAY, ocspValidityMs: DAY },
-      parent: { kind: "Self" },
-      actor,
-    });
-  authority = await ca("ca");
-  other = await ca("other");
+  const pki = await TestPki.start();
+  pki.now = T0;
+  const { authorities, writer } = pki;
+  authority = await authorities.ensure(writer, rootSpec("ca"));
+  other = await authorities.ensure(writer, rootSpec("other"));
   let revision = 0;
   issued = async (subject = certificate(), by = authority) => {
     const { key, ...contents } = wantedCertificate(subject.spec);
@@ -88,8 +71,7 @@ beforeAll(async () => {
       keepKeys: 100,
       actor,
     });
-    const { der, spki } = parsedCertificate(record);
-    return { record, chain: { certificate: der, spki, authorities: authorities.chainOf(by) } };
+    return { record, chain: chainOf(issuedDer(record), authorities.chainOf(by)) };
   };
   pemOf = async ({ record, chain }, encoding = "PKCS8") => {
     const key = await authorities.openKey(writer, record, { actor, purpose: "test" });
@@ -392,6 +374,17 @@ describe("decide", () => {
     const gone = settled(of, { core: { kind: "Absent" }, failure });
     check(certificate(), gone, due, { actions: ["Deliver"] });
     check(certificate(), settled(of, { failure }), due, { actions: ["ReportFailure"], delivered: "Succeeded" });
+  });
+
+  test("a certificate with a fault is not handed out, and one with a warning is", async () => {
+    const of = await issued();
+    expect(of.chain.findings).toEqual([]);
+    const found = (severity: "Error" | "Warning") =>
+      observed({
+        current: { ...of, chain: { ...of.chain, findings: [{ code: "odd", severity, message: "is odd" }] } },
+      });
+    check(certificate(), found("Error"), T0, { actions: [], delivered: "LintFailed", next: "stalled" });
+    check(certificate(), found("Warning"), T0, { actions: ["Deliver"] });
   });
 
   test("a certificate whose key is gone is replaced", async () => {

@@ -8,6 +8,7 @@
  * Before all that comes what the manifest says about certificates that exist: RecordHolder, Revoke, ReleaseHold. The last
  * certificate stays delivered, and its core Secret is repaired, while another one cannot be had.
  */
+import type { Finding } from "../../core/pki/lint/finding.ts";
 import { MalformedInput } from "../../core/pki/malformed-input.ts";
 import { checkAgainstPolicy, type IssuePolicy } from "../../core/pki/profile.ts";
 import { serialToText } from "../../core/pki/serial.ts";
@@ -212,6 +213,11 @@ function deliveryOf(certificate: Certificate, seen: Observed, now: Date): Delive
   }
   // What is revoked is not handed out again; where it stands it is replaced by the next one.
   if (isFinallyRevoked(record)) return { kind: "None" };
+  const faults = faultsOf(chain);
+  if (faults !== "") {
+    const message = `certificate ${serialOf(record)} is not handed out: ${faults}`;
+    return { kind: "Refused", reason: "LintFailed", message };
+  }
   const entries = bundleEntries(chain, encodingOf(certificate));
   const version = record.revision;
   const step = planDelivery(desired, { digests: bundleDigests, entries, version, record: former, core }, now);
@@ -224,6 +230,12 @@ function deliveryOf(certificate: Certificate, seen: Observed, now: Date): Delive
       return step;
   }
 }
+
+const faultsOf = ({ findings }: Chain, severity: Finding["severity"] = "Error"): string =>
+  findings
+    .filter((finding) => finding.severity === severity)
+    .map(({ code, message }) => `${message} (${code})`)
+    .join("; ");
 
 /** Status of what is there now: while actions are planned, it is only used if the first of them fails. */
 function plan(
@@ -249,6 +261,7 @@ function plan(
         };
   const conditions = [
     issued(seen, need, now),
+    linted(seen),
     delivered(certificate, seen, actions.some(isDelivery), refusal),
     revoked(seen),
   ];
@@ -296,6 +309,16 @@ function issued({ current }: Observed, need: Need, now: Date): OwnedCondition {
 
 const holdNote = ({ revocation }: CertificateRecord): string =>
   revocation === undefined ? "" : ", and on hold: relying parties refuse it for now";
+
+function linted({ current }: Observed): OwnedCondition {
+  const type = "Linted";
+  if (current === undefined) return { type, status: "False", reason: "Progressing", message: "nothing is issued yet" };
+  const faults = faultsOf(current.chain);
+  if (faults !== "") return { type, status: "False", reason: "LintFailed", message: faults };
+  const warnings = faultsOf(current.chain, "Warning");
+  const message = warnings === "" ? "no fault was found" : `no fault was found, but: ${warnings}`;
+  return { type, status: "True", reason: "Succeeded", message };
+}
 
 function delivered(
   { spec }: Certificate,

@@ -9,9 +9,9 @@ import type { AnyIssuer } from "../../crds/issuer.ts";
 import { type Cluster, servedNamespace } from "../cluster.ts";
 import type { DeliveryObserver } from "../delivery/observe.ts";
 import { issuePolicy, listsNamespace } from "../issuer/spec.ts";
-import { bundleDigests, type Chain, certificateDelivery } from "./bundle.ts";
+import { bundleDigests, type Chain, certificateDelivery, chainOf } from "./bundle.ts";
 import type { ListedRevocation, Observed, ObservedIssuer } from "./decide.ts";
-import { parsedCertificate } from "./request.ts";
+import { issuedDer } from "./request.ts";
 
 export interface CertificateObserverDependencies {
   readonly cluster: Cluster;
@@ -69,8 +69,7 @@ export class CertificateObserver {
     const { store, authorities } = this.#deps;
     const authority = await store.authority(record.authorityId);
     if (authority === undefined) throw new Error(`the authority of certificate ${record.serialNumber} is gone`);
-    const { der, spki } = parsedCertificate(record);
-    return { certificate: der, spki, authorities: authorities.chainOf(authority, record.generation) };
+    return chainOf(issuedDer(record), authorities.chainOf(authority, record.generation));
   }
 
   async #issuer({ spec, metadata }: Certificate, namespace: NamespaceFacts): Promise<ObservedIssuer> {

@@ -1,5 +1,6 @@
 /** The effects on one Certificate, each idempotent. */
 import { Fenced } from "../../core/errors.ts";
+import { failpoint } from "../../core/failpoints.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import type { Actor, AuditEntry } from "../../core/ports/audit-log.ts";
 import { type CertificateRecord, PkiConflict, type PkiStore } from "../../core/ports/pki-store.ts";
@@ -63,6 +64,7 @@ export class CertificatePerformer {
     const actor = actorOf(certificate);
     if (action.kind === "Revoke") await authorities.revoke(writer(), record, { reason: action.reason }, actor);
     else await authorities.release(writer(), record, actor);
+    failpoint("certificate.afterRevoke");
     const changed = await store.certificate(record.authorityId, record.serialNumber);
     if (changed === undefined) throw new PkiConflict(`certificate ${record.serialNumber}`);
     return { kind: "Changed", record: changed };

@@ -53,11 +53,13 @@ const namesOf = (names: readonly GeneralName[]): string[] =>
 const keyText = (key: KeySpec | undefined): string =>
   key === undefined ? "" : `${key.algorithm} ${key.algorithm === "Ed25519" ? "" : key.size}`;
 
-/** A certificate as far as it is compared. */
-export const parsedCertificate = (record: CertificateRecord): ParsedCertificate => {
-  if (record.certificate === undefined) throw new TypeError(`certificate ${record.serialNumber} is not issued`);
-  return parseCertificate(record.certificate);
-};
+/** DER of a certificate that was issued, as every one is that belongs to a requester's list. */
+export function issuedDer({ certificate, serialNumber }: CertificateRecord): Buffer {
+  if (certificate === undefined) throw new TypeError(`certificate ${serialNumber} is not issued`);
+  return certificate;
+}
+
+export const parsedCertificate = (record: CertificateRecord): ParsedCertificate => parseCertificate(issuedDer(record));
 
 /**
  * Fields in which a certificate is not what is wanted. It compares what certificates say, not how: a release that encodes
