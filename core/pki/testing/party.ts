@@ -60,7 +60,8 @@ export async function party(request: PartyRequest): Promise<Party> {
     issuer: issuer?.subject ?? subject,
     subject,
     notBefore: new Date(Date.now() - 3_600_000),
-    notAfter: new Date(Date.now() + 86_400_000),
+    // Of who is issued by another a little less, so that nobody outlives the issuer.
+    notAfter: new Date(Date.now() + (issuer === undefined ? 86_400_000 : 80_000_000)),
     spki: signer.spki,
     extensions: request.extensions?.(usual) ?? usual,
     ...request.template,
