@@ -15,9 +15,10 @@ export interface PkiChoresDependencies {
   /** Retires a CA whose issuer object disappeared while nobody watched. */
   readonly retireVanished: (authority: AuthorityRecord) => Promise<void>;
   readonly onFenced: (error: Fenced) => void;
+  /** Bounds what a lost hint costs, and tells when a CRL's time has come; 10 seconds when absent. */
+  readonly lookEveryMs?: number;
 }
 
-/** Bounds what a lost hint costs, and tells when a CRL's time has come. */
 const LOOK_EVERY_MS = 10_000;
 /** Hints come in bursts while many certificates are issued. */
 const APART_MS = 200;
@@ -55,7 +56,7 @@ export class PkiChores {
   }
 
   async #work(writer: Writer, signal: AbortSignal): Promise<void> {
-    const { crls, responders } = this.#deps;
+    const { crls, responders, lookEveryMs = LOOK_EVERY_MS } = this.#deps;
     let sweepAt = performance.now();
     while (!signal.aborted) {
       this.#hinted = false;
@@ -70,7 +71,7 @@ export class PkiChores {
         await this.#attempt("retire vanished CAs", () => this.#retireVanished(signal));
       }
       await this.#sleep(APART_MS, signal, false);
-      if (!this.#hinted) await this.#sleep(LOOK_EVERY_MS, signal, true);
+      if (!this.#hinted) await this.#sleep(lookEveryMs, signal, true);
     }
   }
 

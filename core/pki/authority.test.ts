@@ -264,6 +264,17 @@ describe("a certificate", () => {
     }
   });
 
+  test("with a fault is not recorded as issued, and does not leave", async () => {
+    const nameConstraints = { permitted: [{ kind: "dns", value: "example.com" }], excluded: [] } as const;
+    const limited = await pki.root("limited", { nameConstraints });
+    await expect(pki.issue(limited, "uid")).rejects.toMatchObject({ code: "LintFailed" });
+    expect(await pki.store.certificateFor("uid", 1)).toMatchObject({ state: "Reserved" });
+    expect(await pki.store.certificateFor("uid", 1)).not.toHaveProperty("certificate");
+    const subjectAltNames = [{ kind: "dns", value: "orders.example.com" }] as const;
+    const subject = [[{ type: oids.commonName, value: "orders.example.com" }]];
+    expect(await pki.issue(limited, "uid", 1, { subject, subjectAltNames })).toMatchObject({ state: "Issued" });
+  });
+
   test("falls into the next CRL partition when one is full", async () => {
     pki.store.countCertificates = async () => 49_999;
     const authorities = pki.restarted();

@@ -7,6 +7,8 @@ import { authorityEntry } from "./audit-entries.ts";
 import type { Authorities } from "./authority.ts";
 import { signCrl } from "./crl.ts";
 import { keyIdentifier } from "./key.ts";
+import { lintCrl } from "./lint/crl.ts";
+import { refuseFaults } from "./lint/refuse-faults.ts";
 import type { PublicationUrls } from "./urls.ts";
 
 const ACTOR: Actor = { kind: "Controller", name: "crl" };
@@ -82,6 +84,12 @@ export class CrlPublication {
       },
       ca.signer,
     );
+    const { certificate } = ca;
+    if (certificate !== undefined) {
+      const at = this.#now();
+      const findings = await lintCrl(der, { issuer: certificate.der, at, ...scope });
+      refuseFaults(`CRL ${number} of authority ${authorityId}`, findings);
+    }
     failpoint("pki.beforeCrl");
     const crl = { authorityId, generation, partition, number, thisUpdate, nextUpdate, der, covers };
     const details = { generation, partition, number: number.toString() };

@@ -20,6 +20,8 @@ import { parseCertificate, signCertificate, verifySignedBy } from "./certificate
 import { encodeExtensions } from "./extension.ts";
 import type { GeneralName, NameConstraints } from "./general-name.ts";
 import { generateKey, type KeySpec, keyIdentifier, spkiOf } from "./key.ts";
+import { lintCertificate } from "./lint/certificate.ts";
+import { refuseFaults } from "./lint/refuse-faults.ts";
 import { encodeName, type RdnSequence } from "./name.ts";
 import { oids } from "./oid.ts";
 import {
@@ -204,6 +206,10 @@ export class Issuance {
       extensions: certificateExtensions(contents, references),
     };
     const certificate = await signCertificate(template, ca.signer);
+    const told = references !== undefined && references.ocspUrls.length > 0 && request.profile !== "OCSPResponder";
+    const expected = { extendedKeyUsage: usages.extendedKeyUsage, urls: told };
+    const issuer = ca.certificate?.der ?? certificate;
+    refuseFaults(`certificate ${reserved.serialNumber}`, lintCertificate(certificate, { issuer, ...expected }));
     failpoint("pki.beforeComplete");
     const { authorityId, serialNumber, notAfter } = reserved;
     const details = {

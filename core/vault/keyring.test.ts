@@ -77,6 +77,19 @@ test("many first uses at once make one set of keys, on record once each", async 
   expect(database.audit.filter(({ entry }) => entry.action === "KeyCreated")).toHaveLength(3);
 });
 
+test("the PKI has one key for the installation, made at first use and found again", async () => {
+  const ring = await KeyRing.open(store, root);
+  await expect(ring.pki({ epoch: 99n })).rejects.toThrow("epoch 99 is over");
+  await lead();
+  const made = await Promise.all(Array.from({ length: 20 }, () => ring.pki(writer)));
+  const found = await (await KeyRing.open(store, root)).pki(writer);
+  expect(new Set([...made, found].map(({ current }) => current.id)).size).toBe(1);
+  const [first] = made;
+  expect(first?.byId(found.current.id).equals(found.byId(found.current.id))).toBe(true);
+  expect(() => found.byId("another")).toThrow("there is no Pki key another");
+  expect(await store.load("Pki", "")).toHaveLength(1);
+});
+
 test("a failed creation is not remembered", async () => {
   const ring = await KeyRing.open(store, root);
   await lead();
