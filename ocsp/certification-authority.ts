@@ -1,0 +1,84 @@
+import { type CertId, type CertIdHash, encodeCertId, issuerHashes } from "../core/pki/ocsp/cert-id.ts";
+import type { Signer } from "../core/pki/signer.ts";
+import type { OcspAuthority } from "../core/ports/ocsp-store.ts";
+import type { Revocation } from "../core/ports/pki-store.ts";
+
+/** A key to which a CA has delegated the signing of its answers (RFC 6960 4.2.2.2). */
+export interface Responder {
+  readonly signer: Signer;
+  /** SHA-1 of its public key: its name in responses. */
+  readonly keyHash: Buffer;
+  /** DER. */
+  readonly certificate: Buffer;
+  /** How each of its responses ends: the certificate, as BasicOCSPResponse has it. */
+  readonly ending: Buffer;
+  readonly renewAt: number;
+  readonly notAfter: number;
+}
+
+/** From when until when an answer holds; shared by answers that were signed in the same second. */
+export interface Window {
+  /** In milliseconds, whole seconds. */
+  readonly thisUpdate: number;
+  readonly nextUpdate: number;
+  /** The same as HTTP dates. */
+  readonly lastModified: string;
+  readonly expires: string;
+}
+
+/** A signed response about one certificate. */
+export interface Answer {
+  /** DER without its ending, which is the responder's. */
+  readonly head: Buffer;
+  readonly responder: Responder;
+  readonly window: Window;
+  /** Made when it is first sent. */
+  entityTag: string | undefined;
+}
+
+/** What is known of an issued certificate, and the answers about it by hash of the CertID. */
+export interface Entry {
+  readonly serialNumber: string;
+  readonly notAfter: number;
+  status: "good" | Revocation;
+  sha1: Answer | undefined;
+  sha256: Answer | undefined;
+}
+
+/** One key of a CA, the certificates that it signed, and who answers for it. */
+export class CertificationAuthority {
+  /** Its settings may change. */
+  issuer: OcspAuthority;
+  readonly certificates: Map<string, Entry>;
+  responder: Responder | undefined;
+  readonly #hashes: Readonly<Record<CertIdHash, Pick<CertId, "issuerNameHash" | "issuerKeyHash">>>;
+  readonly #octets: Readonly<Record<CertIdHash, number>>;
+
+  constructor(issuer: OcspAuthority, certificates: Map<string, Entry>) {
+    this.issuer = issuer;
+    this.certificates = certificates;
+    const { subject, spki } = issuer;
+    this.#hashes = { sha1: issuerHashes("sha1", subject, spki), sha256: issuerHashes("sha256", subject, spki) };
+    const octets = (hash: CertIdHash) => encodeCertId(hash, this.#hashes[hash], "01").length - 1;
+    this.#octets = { sha1: octets("sha1"), sha256: octets("sha256") };
+  }
+
+  /** How requests name it. */
+  get names(): readonly string[] {
+    return [issuerName(this.#hashes.sha1), issuerName(this.#hashes.sha256)];
+  }
+
+  /** The CertID as it is signed in advance. */
+  certId(hash: CertIdHash, serialNumber: string): Buffer {
+    return encodeCertId(hash, this.#hashes[hash], serialNumber);
+  }
+
+  /** Whether this CertID of ours is encoded like that one: its hash may lack the parameters, and is a little shorter then. */
+  isUsual({ hash, der, serialNumber }: CertId): boolean {
+    return der.length === this.#octets[hash] + serialNumber.length;
+  }
+}
+
+/** Both hashes in one text. A name's length tells which hash they are of. */
+export const issuerName = ({ issuerNameHash, issuerKeyHash }: Pick<CertId, "issuerNameHash" | "issuerKeyHash">) =>
+  issuerNameHash.toString("latin1") + issuerKeyHash.toString("latin1");

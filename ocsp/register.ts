@@ -1,0 +1,87 @@
+import type { CertId } from "../core/pki/ocsp/cert-id.ts";
+import type { OcspAuthority, OcspCertificate } from "../core/ports/ocsp-store.ts";
+import { CertificationAuthority, type Entry, issuerName } from "./certification-authority.ts";
+
+/** After its end a certificate is answered for a little longer: clocks differ. */
+export const KEPT_AFTER_END_MS = 24 * 3_600_000;
+
+type Key = Pick<OcspAuthority, "authorityId" | "generation">;
+const keyOf = ({ authorityId, generation }: Key): string => `${authorityId}/${generation}`;
+
+/** What was issued by whom and what of it is revoked, as far as this process knows. */
+export class Register {
+  readonly #authorities = new Map<string, CertificationAuthority>();
+  readonly #byName = new Map<string, CertificationAuthority>();
+  /** By key of the CA; may be known before the CA is. */
+  readonly #certificates = new Map<string, Map<string, Entry>>();
+  #syncedAt: number | undefined;
+
+  /** Since when PostgreSQL may have changed without our knowledge, in milliseconds; undefined: nothing is known yet. */
+  get syncedAt(): number | undefined {
+    return this.#syncedAt;
+  }
+
+  get authorities(): Iterable<CertificationAuthority> {
+    return this.#authorities.values();
+  }
+
+  issuerOf(certId: CertId): CertificationAuthority | undefined {
+    return this.#byName.get(issuerName(certId));
+  }
+
+  /** All CAs there are. Returns those that are new. */
+  setAuthorities(issuers: readonly OcspAuthority[]): readonly CertificationAuthority[] {
+    const added: CertificationAuthority[] = [];
+    for (const issuer of issuers) {
+      const key = keyOf(issuer);
+      const known = this.#authorities.get(key);
+      if (known !== undefined) {
+        known.issuer = issuer;
+        continue;
+      }
+      const authority = new CertificationAuthority(issuer, this.#certificatesOf(key));
+      this.#authorities.set(key, authority);
+      for (const name of authority.names) this.#byName.set(name, authority);
+      added.push(authority);
+    }
+    return added;
+  }
+
+  /**
+   * Certificates as they are now. An answer that says otherwise is gone with this call.
+   *
+   * @param syncedAt with the last of several: everything that was committed before that moment is known now
+   */
+  apply(certificates: readonly OcspCertificate[], now: number, syncedAt?: number): void {
+    if (syncedAt !== undefined) this.#syncedAt = syncedAt;
+    for (const { serialNumber, notAfter, revocation, ...key } of certificates) {
+      if (notAfter.getTime() + KEPT_AFTER_END_MS < now) continue;
+      const entries = this.#certificatesOf(keyOf(key));
+      const entry = entries.get(serialNumber);
+      const status = revocation ?? "good";
+      if (entry === undefined) {
+        entries.set(serialNumber, {
+          serialNumber,
+          notAfter: notAfter.getTime(),
+          status,
+          sha1: undefined,
+          sha256: undefined,
+        });
+      } else if (!sameStatus(entry.status, status)) {
+        entry.status = status;
+        entry.sha1 = undefined;
+        entry.sha256 = undefined;
+      }
+    }
+  }
+
+  #certificatesOf(key: string): Map<string, Entry> {
+    const found = this.#certificates.get(key) ?? new Map<string, Entry>();
+    this.#certificates.set(key, found);
+    return found;
+  }
+}
+
+/** As far as an answer tells it. */
+const sameStatus = (a: Entry["status"], b: Entry["status"]): boolean =>
+  a === b || (a !== "good" && b !== "good" && a.at.getTime() === b.at.getTime() && a.reason === b.reason);

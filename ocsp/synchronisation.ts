@@ -1,0 +1,133 @@
+import type { OcspPosition, OcspStore } from "../core/ports/ocsp-store.ts";
+import type { Logger } from "../program/logging.ts";
+import type { Documents } from "./documents.ts";
+import type { Register } from "./register.ts";
+import type { ResponderKeys } from "./responder-keys.ts";
+
+const PAGE = 5_000;
+/** Bounds what a lost hint costs. */
+const EVERY_MS = 2_000;
+/** However many ask about serial numbers that nobody knows, PostgreSQL is asked this often at most. */
+const APART_MS = 100;
+const UNREADABLE = "the database cannot be read";
+
+export interface SynchronisationParts {
+  readonly store: OcspStore;
+  readonly register: Register;
+  readonly documents: Documents;
+  readonly keys: ResponderKeys;
+  readonly log: Logger;
+  readonly now: () => number;
+}
+
+/**
+ * Keeps memory like the database, in rounds: at every hint, every two seconds, and when somebody has to know what was
+ * committed until now. While PostgreSQL is away everything stays as it was.
+ */
+export class Synchronisation {
+  readonly #parts: SynchronisationParts;
+  readonly #stopped = new AbortController();
+  #position: OcspPosition | undefined;
+  #problem: string | undefined = "nothing was read yet";
+  #running: Promise<void> | undefined;
+  #due = false;
+  #wake: () => void = () => {};
+  /** Those who wait for a round that has not begun yet. */
+  #waiting: ((caughtUp: boolean) => void)[] = [];
+
+  constructor(parts: SynchronisationParts) {
+    this.#parts = parts;
+  }
+
+  /** Why memory may be behind; undefined while it is not. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    this.#wake();
+    await this.#running;
+  }
+
+  /** Something may have changed. */
+  hint(): void {
+    this.#due = true;
+    this.#wake();
+  }
+
+  /** Resolves with true after everything that was committed before the call is known, with false when that failed. */
+  caughtUp(): Promise<boolean> {
+    if (this.#stopped.signal.aborted) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+      this.hint();
+    });
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped.signal.aborted) {
+      const began = performance.now();
+      await this.#round();
+      await this.#sleep(Math.max(0, began + APART_MS - performance.now()), () => false);
+      await this.#sleep(Math.max(0, began + EVERY_MS - performance.now()), () => this.#due);
+    }
+    this.#tell(false, this.#waiting);
+  }
+
+  async #round(): Promise<void> {
+    const { store, register, documents, keys, log } = this.#parts;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    this.#due = false;
+    let known = false;
+    try {
+      await this.#readCertificates();
+      for (const { issuer } of register.setAuthorities(await store.authorities())) documents.addCertificate(issuer);
+      known = true;
+      this.#tell(true, waiting);
+      await documents.fetchCrls(store);
+      for (const authority of register.authorities) await keys.tend(authority);
+      if (this.#problem !== undefined) log.info("knows what PostgreSQL knows");
+      this.#problem = undefined;
+    } catch (error) {
+      if (this.#stopped.signal.aborted) return;
+      if (this.#problem !== UNREADABLE) log.warn({ error }, UNREADABLE);
+      this.#problem = UNREADABLE;
+    } finally {
+      if (!known) this.#tell(false, waiting);
+    }
+  }
+
+  async #readCertificates(): Promise<void> {
+    const { store, register, now } = this.#parts;
+    for (;;) {
+      const before = now();
+      const { certificates, next, more } = await store.changes(this.#position, PAGE);
+      register.apply(certificates, now(), more ? undefined : before);
+      this.#position = next;
+      if (!more) return;
+    }
+  }
+
+  #tell(caughtUp: boolean, waiting: readonly ((caughtUp: boolean) => void)[]): void {
+    for (const resolve of waiting) resolve(caughtUp);
+  }
+
+  /** Until that time has passed, it is woken for a reason, or stopped. */
+  async #sleep(ms: number, reason: () => boolean): Promise<void> {
+    if (this.#stopped.signal.aborted || reason()) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        if (!reason() && !this.#stopped.signal.aborted) return;
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
