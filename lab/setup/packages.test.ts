@@ -89,6 +89,13 @@ test("otherwise it is unpacked with what this machine lacks, once, and runs with
   expect(reported).toEqual([expect.stringContaining("hello")]);
 });
 
+test("a program may have another name for --version", async () => {
+  playApt(['[ "$1" = -v ]']);
+  const { root } = await obtainPackage({ ...wanted, versionOption: "-v" }, undefined, options);
+  expect(root).toBe(path.join(options.cache, "hello"));
+  await expect(obtain()).rejects.toThrow("it was unpacked and does not run");
+});
+
 test("a cached program that does not run any more is unpacked again", async () => {
   playApt(["exit 0"]);
   const { root } = await obtain();

@@ -78,7 +78,7 @@ const whyNotRunning = (python: string): Promise<string | undefined> =>
 
 async function run(program: string, args: readonly string[]): Promise<void> {
   try {
-    await promisify(execFile)(program, [...args], { timeout: PATIENCE_MS });
+    await promisify(execFile)(program, [...args], { env: { ...process.env, LC_ALL: "C" }, timeout: PATIENCE_MS });
   } catch (error) {
     const { code, killed, stdout, stderr } = error as {
       code?: unknown;
@@ -91,6 +91,6 @@ async function run(program: string, args: readonly string[]): Promise<void> {
     if (killed) throw new Error(`${name} took longer than ${PATIENCE_MS / 1000} seconds`, { cause: error });
     // pip and python end with the reason, the one on standard error, venv on standard output.
     const lines = `${stdout ?? ""}${stderr ?? ""}`.trim().split("\n");
-    throw new Error(`${name}: ${lines.at(-1) || errorMessage(error)}`, { cause: error });
+    throw new Error(`${name}: ${lines.at(-1) || errorMessage(error)}`);
   }
 }

@@ -368,9 +368,9 @@ const table = (judged: Case): string => {
     role.padEnd(11),
     profile.padEnd(13),
     state.padEnd(7),
-    `OpenSSL, GnuTLS: ${state === "good" ? "trusted" : "revoked"}`,
+    `${certtool ? "OpenSSL, GnuTLS" : "OpenSSL"}: ${state === "good" ? "trusted" : "revoked"}`,
     ...(role === "root" ? [] : [`OCSP: ${status}`]),
-    "pkilint: clean",
+    ...(python ? ["pkilint: clean"] : []),
   ];
   return columns.join(" | ");
 };

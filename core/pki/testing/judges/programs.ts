@@ -41,7 +41,6 @@ const programOf = (found: InstalledPackage | undefined, name: string): Program |
 const gnutls = findPackage(testPackages["gnutls-bin"]);
 export const certtool = programOf(gnutls, "usr/bin/certtool");
 export const ocsptool = programOf(gnutls, "usr/bin/ocsptool");
-export const gnutlsCli = programOf(gnutls, "usr/bin/gnutls-cli");
 export const nginx = programOf(findPackage(testPackages.nginx), testPackages.nginx.program);
 
 const keytoolFile = findKeytool();
