@@ -1,5 +1,5 @@
 /**
- * Bundles a program as it ships: plain JavaScript in one folder, with nothing of `node_modules` beside it. Run from its
+ * Bundles the programs as they ship: plain JavaScript in one folder, with nothing of `node_modules` beside it. Run from its
  * sources the operator needs 60 MiB and half a second of CPU more at start: Node's type stripping, a thousand files to
  * find and read, and the comments of client-node's models, which V8 keeps in memory.
  */
@@ -20,13 +20,14 @@ export const NODE_ARGUMENTS = [
   "--disable-warning=DEP0040",
 ] as const;
 
-/** Name of the operator's file in the folder. */
+/** Names of the programs' files in the folder. */
 export const OPERATOR = "operator.mjs";
+export const OCSP = "ocsp.mjs";
 
 export async function bundle(directory: string): Promise<void> {
   await build({
     absWorkingDir: root,
-    entryPoints: { operator: "operator/main.ts" },
+    entryPoints: { operator: "operator/main.ts", ocsp: "ocsp/main.ts" },
     outdir: directory,
     outExtension: { ".js": ".mjs" },
     bundle: true,

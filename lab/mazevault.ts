@@ -1,15 +1,16 @@
-/** MazeVault on a lab: resource definitions and rights, database, Key Vault stand-in, and any number of operators. */
+/** MazeVault on a lab: resource definitions and rights, database, Key Vault stand-in, any number of operators and responders. */
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
-import { bundle, NODE_ARGUMENTS, OPERATOR } from "../build/bundle.ts";
+import { bundle, NODE_ARGUMENTS, OCSP, OPERATOR } from "../build/bundle.ts";
 import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Cluster } from "./cluster.ts";
 import { Control } from "./keyvault/control.ts";
 import type { Lab } from "./lab.ts";
+import { type Database, withClient } from "./postgres/database.ts";
 import type { SupervisedProcess } from "./supervised.ts";
 
 /** Azure, as far as the stand-in plays it: identities and the vaults that they may use. */
@@ -41,7 +42,7 @@ export interface OperatorOptions {
   readonly name?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly logLevel?: "info" | "debug" | "trace";
-  readonly config?: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  readonly config?: Settings;
   /** Arguments for Node itself, for example to profile. */
   readonly nodeArgs?: readonly string[];
 }
@@ -50,6 +51,21 @@ export interface Operator {
   readonly process: SupervisedProcess;
   readonly httpPort: number;
   readonly configFile: string;
+}
+
+export interface OcspOptions {
+  /** Distinguishes responders that run side by side; `ocsp` when absent, which is the one at `pkiUrl`. */
+  readonly name?: string;
+  readonly config?: Settings;
+}
+
+export interface OcspResponder {
+  readonly process: SupervisedProcess;
+  readonly url: string;
+  /** Of health and metrics. */
+  readonly httpPort: number;
+  /** As the responder reaches it. */
+  readonly database: Database;
 }
 
 export interface MazeVault {
@@ -66,6 +82,10 @@ export interface MazeVault {
   };
   /** Starts an operator and waits until it is ready. */
   startOperator(options?: OperatorOptions): Promise<Operator>;
+  /** Where CRLs, CA certificates and OCSP are published, for the operator's setting `pki.baseUrl`. */
+  readonly pkiUrl: string;
+  /** Starts an OCSP responder under a role of its own, and waits until it is ready; an operator must have been started before. */
+  startOcsp(options?: OcspOptions): Promise<OcspResponder>;
 }
 
 export async function installMazeVault(options: MazeVaultOptions): Promise<MazeVault> {
@@ -85,6 +105,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
     bundle(programs),
   ]);
   const { listenPort, imdsPort, ...vault } = keyVault;
+  const ocspPort = await lab.ports.get("ocsp");
   const address = `127.0.0.1:${listenPort}`;
 
   return {
@@ -95,7 +116,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       const httpPort = await lab.ports.get(name);
       const dir = path.join(lab.dir, "operator");
       const configFile = path.join(dir, `${name}.yaml`);
-      const base: Record<string, Record<string, unknown>> = {
+      const base = {
         kubernetes: { kubeconfig, namespace: SYSTEM_NAMESPACE },
         database: {
           host: database.host,
@@ -116,13 +137,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
         http: { host: "127.0.0.1", port: httpPort },
         log: { level: logLevel },
       };
-      const merged = Object.fromEntries(
-        [...new Set([...Object.keys(base), ...Object.keys(config)])].map((part) => [
-          part,
-          { ...base[part], ...config[part] },
-        ]),
-      );
-      writeFileSync(configFile, stringify(merged), { mode: 0o600 });
+      writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
       const process = await lab.spawn({
         name,
         command: globalThis.process.execPath,
@@ -132,7 +147,46 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       });
       return { process, httpPort, configFile };
     },
+    pkiUrl: `http://127.0.0.1:${ocspPort}`,
+    async startOcsp({ name = "ocsp", config = {} } = {}) {
+      const port = name === "ocsp" ? ocspPort : await lab.ports.get(name);
+      const httpPort = await lab.ports.get(`${name}-health`);
+      const role = await lab.postgres.createRole("mazevault_ocsp", database.database);
+      await withClient(database, async (client) => {
+        await client.query("SET search_path = mazevault");
+        await client.query("SELECT grant_ocsp($1)", [role.user]);
+      });
+      const configFile = path.join(lab.dir, "operator", `${name}.yaml`);
+      const base = {
+        database: {
+          host: role.host,
+          port: role.port,
+          name: role.database,
+          user: role.user,
+          passwordFile: role.passwordFile,
+          caFile: role.caFile,
+        },
+        http: { host: "127.0.0.1", port },
+        health: { host: "127.0.0.1", port: httpPort },
+      };
+      writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
+      const process = await lab.spawn({
+        name,
+        command: globalThis.process.execPath,
+        args: [path.join(programs, OCSP), "--config", configFile],
+        isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
+      });
+      return { process, url: `http://127.0.0.1:${port}`, httpPort, database: role };
+    },
   };
+}
+
+type Settings = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+/** Settings with some of them replaced, part by part. */
+function withSettings(base: Settings, changed: Settings): Settings {
+  const parts = new Set([...Object.keys(base), ...Object.keys(changed)]);
+  return Object.fromEntries([...parts].map((part) => [part, { ...base[part], ...changed[part] }]));
 }
 
 /** Resource definitions, rights and the installation's namespace; applied, so that repeating changes nothing. */

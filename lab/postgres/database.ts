@@ -46,16 +46,24 @@ export async function withClient<T>(database: Database, use: (client: pg.Client)
   }
 }
 
+/** Creates the role where it does not exist; it can do nothing on the server yet. */
+export async function ensureRole(superuser: Database, { user, passwordFile }: Database): Promise<void> {
+  const role = pg.escapeIdentifier(user);
+  const password = pg.escapeLiteral(ensurePassword(passwordFile));
+  await withClient(superuser, async (client) => {
+    const roles = await client.query("SELECT FROM pg_roles WHERE rolname = $1", [user]);
+    await client.query(
+      `${roles.rowCount === 0 ? "CREATE" : "ALTER"} ROLE ${role} LOGIN NOSUPERUSER PASSWORD ${password}`,
+    );
+  });
+}
+
 /** Creates the role and the database it owns where they do not exist; the role can do nothing else on the server. */
 export async function ensureDatabase(superuser: Database, wanted: Database): Promise<void> {
   const role = pg.escapeIdentifier(wanted.user);
   const database = pg.escapeIdentifier(wanted.database);
-  const password = pg.escapeLiteral(ensurePassword(wanted.passwordFile));
+  await ensureRole(superuser, wanted);
   await withClient(superuser, async (client) => {
-    const roles = await client.query("SELECT FROM pg_roles WHERE rolname = $1", [wanted.user]);
-    await client.query(
-      `${roles.rowCount === 0 ? "CREATE" : "ALTER"} ROLE ${role} LOGIN NOSUPERUSER PASSWORD ${password}`,
-    );
     const databases = await client.query("SELECT FROM pg_database WHERE datname = $1", [wanted.database]);
     if (databases.rowCount === 0) await client.query(`CREATE DATABASE ${database} OWNER ${role}`);
     await client.query(`REVOKE ALL ON DATABASE ${database} FROM PUBLIC`);

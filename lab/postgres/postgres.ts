@@ -17,7 +17,7 @@ import type { Supervisor } from "../processes.ts";
 import { libraryPath } from "../setup/packages.ts";
 import type { SupervisedProcess } from "../supervised.ts";
 import { type Account, type Placement, place } from "./account.ts";
-import { type Database, describeDatabase, ensureDatabase, ensurePassword, withClient } from "./database.ts";
+import { type Database, describeDatabase, ensureDatabase, ensurePassword, ensureRole, withClient } from "./database.ts";
 import { clearLeftovers } from "./leftovers.ts";
 import { findPrograms, type Programs } from "./programs.ts";
 
@@ -46,6 +46,8 @@ export interface Postgres {
    * password is its own. The description is also stored as `<dir>/<name>.json` for `lab/psql.ts`.
    */
   createDatabase(name: string, owner?: string): Promise<Database>;
+  /** How another role reaches that database; the role is created where it does not exist, and may do nothing yet. */
+  createRole(role: string, database: string): Promise<Database>;
 }
 
 const host = "127.0.0.1";
@@ -102,6 +104,11 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
       await ensureDatabase(superuser, database);
       store(dir, database);
       return database;
+    },
+    async createRole(role, database) {
+      const described = describe(database, role);
+      await ensureRole(superuser, described);
+      return described;
     },
   };
 }
