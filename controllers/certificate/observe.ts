@@ -36,14 +36,14 @@ export class CertificateObserver {
     const namespace = servedNamespace(cluster, certificate);
     const { uid } = certificate.metadata;
     const desired = certificateDelivery(certificate, installation);
-    const [holder, recent, issuer] = await Promise.all([
+    const [holder, recent, authority] = await Promise.all([
       store.findHolder(uid),
       store.certificatesOf(uid, RECENT),
-      this.#issuer(certificate, namespace),
+      this.#deps.authorities.describe(issuerIdentity(certificate, namespace)),
     ]);
     const [current] = recent;
     const [chain, revocations, core] = await Promise.all([
-      current && this.chainOf(current),
+      current && this.chainOf(current, authority),
       this.#revocations(certificate, recent),
       delivery.observe(desired, bundleDigests, holder?.delivery, signal),
     ]);
@@ -53,7 +53,7 @@ export class CertificateObserver {
       namespace: namespace.name,
       namespaceUid: namespace.uid,
       holder,
-      issuer,
+      issuer: this.#issuer(certificate, namespace, authority),
       current: current && chain && { record: current, chain },
       revocations,
       forgottenHolds: recent.filter(
@@ -64,28 +64,29 @@ export class CertificateObserver {
     };
   }
 
-  /** The certificate with the CAs above it, also when its issuer is not the manifest's any more. */
-  async chainOf(record: CertificateRecord): Promise<Chain> {
+  /**
+   * The certificate with the CAs above it, also when its issuer is not the manifest's any more.
+   *
+   * @param known an authority that need not be read again
+   */
+  async chainOf(record: CertificateRecord, known: AuthorityRecord | undefined): Promise<Chain> {
     const { store, authorities } = this.#deps;
-    const authority = await store.authority(record.authorityId);
+    const authority = known?.id === record.authorityId ? known : await store.authority(record.authorityId);
     if (authority === undefined) throw new Error(`the authority of certificate ${record.serialNumber} is gone`);
     return chainOf(issuedDer(record), authorities.chainOf(authority, record.generation));
   }
 
-  async #issuer({ spec, metadata }: Certificate, namespace: NamespaceFacts): Promise<ObservedIssuer> {
-    const { cluster, authorities } = this.#deps;
+  #issuer(
+    { spec, metadata }: Certificate,
+    namespace: NamespaceFacts,
+    authority: AuthorityRecord | undefined,
+  ): ObservedIssuer {
+    const { cluster } = this.#deps;
     const { kind = "Issuer", name } = spec.issuerRef;
     const ofCluster = kind === "ClusterIssuer";
-    const identity: AuthorityIdentity = {
-      kind,
-      namespace: ofCluster ? "" : namespace.name,
-      namespaceUid: ofCluster ? "" : namespace.uid,
-      name,
-    };
     const issuer: AnyIssuer | undefined = ofCluster
       ? cluster.clusterIssuer(name)
       : cluster.issuer(metadata.namespace ?? "", name);
-    const authority = await authorities.describe(identity);
     const unusable = { kind: "Unusable", authorityId: authority?.id } as const;
     if (issuer === undefined) {
       const message = `spec.issuerRef: there is no ${kind} ${name} yet; apply it`;
@@ -119,6 +120,13 @@ export class CertificateObserver {
       }),
     );
   }
+}
+
+function issuerIdentity({ spec }: Certificate, namespace: NamespaceFacts): AuthorityIdentity {
+  const { kind = "Issuer", name } = spec.issuerRef;
+  return kind === "ClusterIssuer"
+    ? { kind, namespace: "", namespaceUid: "", name }
+    : { kind, namespace: namespace.name, namespaceUid: namespace.uid, name };
 }
 
 const isReady = ({ state, generations }: AuthorityRecord): boolean =>

@@ -84,7 +84,7 @@ export class CertificatePerformer {
         key: reuse === undefined ? { generate: key } : { reuse },
         actor: actorOf(certificate),
       });
-      return { kind: "Issued", record, chain: await observer.chainOf(record) };
+      return { kind: "Issued", record, chain: await observer.chainOf(record, authority) };
     } catch (error) {
       if (error instanceof Fenced || error instanceof PkiConflict || !(error instanceof Error)) throw error;
       return { kind: "NotIssued", failure: error };
