@@ -232,7 +232,7 @@ export const certificateKind: KindDefinition = {
     { name: "Secret", type: "string", jsonPath: ".spec.secretName", description: "The core Secret that it stands in." },
     {
       name: "Not After",
-      type: "date",
+      type: "string",
       jsonPath: ".status.notAfter",
       description: "When the current certificate ends.",
     },

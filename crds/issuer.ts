@@ -195,10 +195,11 @@ export type Issuer = Resource<IssuerSpec, IssuerStatus>;
 export type ClusterIssuer = Resource<ClusterIssuerSpec, IssuerStatus>;
 export type AnyIssuer = Issuer | ClusterIssuer;
 
+// The type date is for ages: kubectl prints a time in the future as invalid.
 const columns = printerColumns(
   {
     name: "Not After",
-    type: "date",
+    type: "string",
     jsonPath: ".status.notAfter",
     description: "When the CA's certificate ends.",
   },
