@@ -211,14 +211,14 @@ export const decoded = (secret: KubernetesObject): Record<string, string> =>
     Object.entries(secret.data ?? {}).map(([key, value]) => [key, Buffer.from(value, "base64").toString("utf8")]),
   );
 
-/** One figure of an operator's /metrics. */
+/** One figure of a program's /metrics. */
 export interface Sample {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
 }
 
-export async function scrape({ httpPort }: Operator): Promise<readonly Sample[]> {
+export async function scrape({ httpPort }: Pick<Operator, "httpPort">): Promise<readonly Sample[]> {
   const text = await (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text();
   return text.split("\n").flatMap((line) => {
     const [, name, labels = "", value] = /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line) ?? [];

@@ -14,12 +14,8 @@ export class Register {
   readonly #byName = new Map<string, CertificationAuthority>();
   /** By key of the CA; may be known before the CA is. */
   readonly #certificates = new Map<string, Map<string, Entry>>();
-  #syncedAt: number | undefined;
-
-  /** Since when PostgreSQL may have changed without our knowledge, in milliseconds; undefined: nothing is known yet. */
-  get syncedAt(): number | undefined {
-    return this.#syncedAt;
-  }
+  /** Everything that was committed before is known, in milliseconds; undefined: nothing is known yet. */
+  syncedAt: number | undefined;
 
   get authorities(): Iterable<CertificationAuthority> {
     return this.#authorities.values();
@@ -47,13 +43,8 @@ export class Register {
     return added;
   }
 
-  /**
-   * Certificates as they are now. An answer that says otherwise is gone with this call.
-   *
-   * @param syncedAt with the last of several: everything that was committed before that moment is known now
-   */
-  apply(certificates: readonly OcspCertificate[], now: number, syncedAt?: number): void {
-    if (syncedAt !== undefined) this.#syncedAt = syncedAt;
+  /** Certificates as they are now. An answer that says otherwise is gone with this call. */
+  apply(certificates: readonly OcspCertificate[], now: number): void {
     for (const { serialNumber, notAfter, revocation, ...key } of certificates) {
       if (notAfter.getTime() + KEPT_AFTER_END_MS < now) continue;
       const entries = this.#certificatesOf(keyOf(key));

@@ -7,8 +7,10 @@ import type { ResponderKeys } from "./responder-keys.ts";
 const PAGE = 5_000;
 /** Bounds what a lost hint costs. */
 const EVERY_MS = 2_000;
-/** However many ask about serial numbers that nobody knows, PostgreSQL is asked this often at most. */
+/** However many ask about serial numbers that nobody knows, PostgreSQL is asked no more often. */
 const APART_MS = 100;
+/** Clients have better things to do than to wait for a database that does not answer. */
+const PATIENCE_MS = 2_000;
 const UNREADABLE = "the database cannot be read";
 
 export interface SynchronisationParts {
@@ -18,6 +20,8 @@ export interface SynchronisationParts {
   readonly keys: ResponderKeys;
   readonly log: Logger;
   readonly now: () => number;
+  /** From the beginning of a round to the next at least; 100 ms when absent. */
+  readonly apartMs?: number;
 }
 
 /**
@@ -60,20 +64,25 @@ export class Synchronisation {
     this.#wake();
   }
 
-  /** Resolves with true after everything that was committed before the call is known, with false when that failed. */
+  /** Resolves with true after everything that was committed before the call is known, with false when that takes too long. */
   caughtUp(): Promise<boolean> {
     if (this.#stopped.signal.aborted) return Promise.resolve(false);
     return new Promise((resolve) => {
-      this.#waiting.push(resolve);
+      const timer = setTimeout(() => resolve(false), PATIENCE_MS);
+      this.#waiting.push((known) => {
+        clearTimeout(timer);
+        resolve(known);
+      });
       this.hint();
     });
   }
 
   async #run(): Promise<void> {
+    const { apartMs = APART_MS } = this.#parts;
     while (!this.#stopped.signal.aborted) {
       const began = performance.now();
       await this.#round();
-      await this.#sleep(Math.max(0, began + APART_MS - performance.now()), () => false);
+      await this.#sleep(Math.max(0, began + apartMs - performance.now()), () => false);
       await this.#sleep(Math.max(0, began + EVERY_MS - performance.now()), () => this.#due);
     }
     this.#tell(false, this.#waiting);
@@ -86,8 +95,9 @@ export class Synchronisation {
     this.#due = false;
     let known = false;
     try {
-      await this.#readCertificates();
+      const knownAt = await this.#readCertificates();
       for (const { issuer } of register.setAuthorities(await store.authorities())) documents.addCertificate(issuer);
+      register.syncedAt = knownAt;
       known = true;
       this.#tell(true, waiting);
       await documents.fetchCrls(store);
@@ -103,14 +113,15 @@ export class Synchronisation {
     }
   }
 
-  async #readCertificates(): Promise<void> {
+  /** Returns since when there may be others. */
+  async #readCertificates(): Promise<number> {
     const { store, register, now } = this.#parts;
     for (;;) {
       const before = now();
       const { certificates, next, more } = await store.changes(this.#position, PAGE);
-      register.apply(certificates, now(), more ? undefined : before);
+      register.apply(certificates, now());
       this.#position = next;
-      if (!more) return;
+      if (!more) return before;
     }
   }
 

@@ -35,7 +35,15 @@ export class TestResponder {
     const log = createLogger({ level: "silent" });
     const reachable = this.#reachable(store);
     const keys = new ResponderKeys({ store: reachable, log, now: this.#now });
-    this.synchronisation = new Synchronisation({ store: reachable, register, documents, keys, log, now: this.#now });
+    this.synchronisation = new Synchronisation({
+      store: reachable,
+      register,
+      documents,
+      keys,
+      log,
+      now: this.#now,
+      apartMs: 1,
+    });
     this.answers = new Answers({
       register,
       caughtUp: () => this.synchronisation.caughtUp(),
