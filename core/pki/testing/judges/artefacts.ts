@@ -1,7 +1,8 @@
 /** The PKI that judges look at: every kind of key, profile and state, issued, revoked and published by what does it in service. */
 import { randomUUID } from "node:crypto";
-import type { AuthorityRecord, CertificateRecord, RevocationReason } from "../../../ports/pki-store.ts";
+import type { AuthorityRecord, CertificateRecord, Revocation, RevocationReason } from "../../../ports/pki-store.ts";
 import { actor } from "../../../ports/samples.ts";
+import type { SigningCa } from "../../ca-keys.ts";
 import { parseCertificate } from "../../certificate.ts";
 import { CrlPublication } from "../../crl-publication.ts";
 import { createCsr } from "../../csr.ts";
@@ -13,7 +14,7 @@ import { oids } from "../../oid.ts";
 import { type Profile, profileUsages } from "../../profile.ts";
 import { ResponderCertificates } from "../../responder-certificates.ts";
 import { LocalSigner, type Signer } from "../../signer.ts";
-import { TestPki } from "../installation.ts";
+import { leafRequest, TestPki } from "../installation.ts";
 
 export const keySpecs: readonly KeySpec[] = [
   { algorithm: "RSA", size: 2048 },
@@ -54,6 +55,7 @@ export const serverName = "orders.example.com";
 export interface Ca {
   readonly name: string;
   readonly authority: AuthorityRecord;
+  readonly signer: Signer;
   /** DER; its own, then those above it up to the root. */
   readonly chain: readonly [Buffer, ...Buffer[]];
   /** DER: the first, before anything was revoked, and the one in force. */
@@ -84,6 +86,7 @@ const DAY_MS = 24 * 3_600_000;
 
 /** All that is made with one kind of key. */
 export class JudgedPki {
+  readonly key: KeySpec;
   readonly cases: readonly Case[];
   readonly cas: readonly Ca[];
   /** PKCS #8 in DER: the key of all leaves. */
@@ -91,7 +94,8 @@ export class JudgedPki {
   /** Below the CAs that are revoked and held. */
   readonly belowRevoked: readonly Case[];
 
-  private constructor(parts: Pick<JudgedPki, "cases" | "cas" | "leafKey" | "belowRevoked">) {
+  private constructor(key: KeySpec, parts: Pick<JudgedPki, "cases" | "cas" | "leafKey" | "belowRevoked">) {
+    this.key = key;
     this.cases = parts.cases;
     this.cas = parts.cas;
     this.leafKey = parts.leafKey;
@@ -99,13 +103,68 @@ export class JudgedPki {
   }
 
   static async make(key: KeySpec): Promise<JudgedPki> {
-    return new JudgedPki(await new Maker(await TestPki.start(), key).make());
+    return new JudgedPki(key, await new Maker(await TestPki.start(), key).make());
   }
 }
 
-interface Answering {
+/** Who signs answers: a delegated responder, or a CA for itself. */
+export interface Responder {
   readonly signer: Signer;
-  readonly certificate: Buffer;
+  /** Absent: the CA's own key. */
+  readonly certificate?: Buffer;
+}
+
+/** An answer of today, for a day; DER. */
+export function answer(
+  { signer, certificate }: Responder,
+  hash: CertIdHash,
+  ca: Ca,
+  serialNumber: string,
+  status: "good" | Revocation,
+): Promise<Buffer> {
+  const { subjectDer, spki } = parseCertificate(ca.chain[0]);
+  const certId = encodeCertId(hash, issuerHashes(hash, subjectDer, spki), serialNumber);
+  const thisUpdate = new Date(Math.floor(Date.now() / 1000) * 1000);
+  const nextUpdate = new Date(thisUpdate.getTime() + DAY_MS);
+  return signOcspResponse(
+    {
+      responderKeyHash: keyHash("sha1", signer.spki),
+      producedAt: thisUpdate,
+      responses: [{ certId, status, thisUpdate, nextUpdate }],
+      certificates: certificate === undefined ? [] : [certificate],
+    },
+    signer,
+  );
+}
+
+/** Judges look at the clock, and what is made a second later must not be of the future. */
+const justNow = (): Date => new Date(Date.now() - 2_000);
+
+/** A CA with more certificates than one CRL is for: those of the second CRL say so, and so do both CRLs. */
+export async function partitionedPki() {
+  const pki = await TestPki.start();
+  pki.now = justNow();
+  const root = await pki.root();
+  const first = await pki.issue(root, "first");
+  pki.store.countCertificates = async () => 50_000;
+  const authorities = pki.restarted();
+  const [good, revoked] = [
+    await authorities.issue(pki.writer, leafRequest(root, "good")),
+    await authorities.issue(pki.writer, leafRequest(root, "revoked")),
+  ];
+  await authorities.revoke(pki.writer, revoked, { reason: "superseded" }, actor);
+  const { store, urls } = pki;
+  await new CrlPublication({ store, authorities, urls, now: () => pki.now }).publishDue(pki.writer, 2);
+  const crls = [0, 1].map((partition) => store.crl({ authorityId: root.id, generation: 1, partition }));
+  const [one, two] = (await Promise.all(crls)).map((crl) => crl?.der ?? Buffer.alloc(0)) as [Buffer, Buffer];
+  const [certificate = Buffer.alloc(0)] = pki.authorities.chainOf(root);
+  return {
+    root: certificate,
+    first: issued(first),
+    good: issued(good),
+    revoked: issued(revoked),
+    crls: [one, two],
+  } as const;
 }
 
 class Maker {
@@ -115,8 +174,7 @@ class Maker {
   readonly #responders: ResponderCertificates;
 
   constructor(pki: TestPki, key: KeySpec) {
-    // Judges look at the clock.
-    pki.now = new Date();
+    pki.now = justNow();
     this.#pki = pki;
     this.#key = key;
     const { store, authorities, urls } = pki;
@@ -147,10 +205,13 @@ class Maker {
     this.#pki.passes(1_000);
     const currentCrls = await this.#publish(authorities);
 
+    const { authorities: service, writer } = this.#pki;
+    const signing = await Promise.all(authorities.map((authority) => service.signingCa(writer, authority)));
     const cas = authorities.map((authority, at): Ca => {
-      const chain = this.#pki.authorities.chainOf(authority) as [Buffer, ...Buffer[]];
+      const chain = service.chainOf(authority) as [Buffer, ...Buffer[]];
       const crls = { first: firstCrls[at] as Buffer, current: currentCrls[at] as Buffer };
-      return { name: authority.identity.name, authority, chain, crls };
+      const { signer } = signing[at] as SigningCa;
+      return { name: authority.identity.name, authority, signer, chain, crls };
     }) as [Ca, Ca, Ca, Ca];
     const [rootCa, ...subordinateCas] = cas;
     const [goodCa, ...otherCas] = subordinateCas as [Ca, ...Ca[]];
@@ -232,7 +293,7 @@ class Maker {
   }
 
   /** A responder as the OCSP process becomes one. */
-  async #answering({ id: authorityId }: AuthorityRecord): Promise<Answering> {
+  async #answering({ id: authorityId }: AuthorityRecord): Promise<Responder> {
     const signer = new LocalSigner(await generateKey({ algorithm: "ECDSA", size: 256 }));
     const id = randomUUID();
     const csr = await createCsr([], [], signer);
@@ -243,28 +304,11 @@ class Maker {
     return { signer, certificate };
   }
 
-  async #answers(
-    { signer, certificate }: Answering,
-    ca: Ca,
-    record: CertificateRecord,
-  ): Promise<NonNullable<Case["ocsp"]>> {
-    const { subjectDer, spki } = parseCertificate(ca.chain[0]);
-    const { revocation } = (await this.#pki.store.certificate(record.authorityId, record.serialNumber)) ?? {};
-    const seconds = (offset = 0) => new Date((Math.floor(this.#pki.now.getTime() / 1000) + offset) * 1000);
-    const answer = (hash: CertIdHash) => {
-      const certId = encodeCertId(hash, issuerHashes(hash, subjectDer, spki), record.serialNumber);
-      const status = revocation ?? "good";
-      return signOcspResponse(
-        {
-          responderKeyHash: keyHash("sha1", signer.spki),
-          producedAt: seconds(),
-          responses: [{ certId, status, thisUpdate: seconds(), nextUpdate: seconds(DAY_MS / 1000) }],
-          certificates: [certificate],
-        },
-        signer,
-      );
-    };
-    return { sha1: await answer("sha1"), sha256: await answer("sha256") };
+  async #answers(responder: Responder, ca: Ca, record: CertificateRecord): Promise<NonNullable<Case["ocsp"]>> {
+    const { authorityId, serialNumber } = record;
+    const { revocation = "good" } = (await this.#pki.store.certificate(authorityId, serialNumber)) ?? {};
+    const by = (hash: CertIdHash) => answer(responder, hash, ca, serialNumber, revocation);
+    return { sha1: await by("sha1"), sha256: await by("sha256") };
   }
 }
 

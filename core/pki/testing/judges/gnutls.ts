@@ -43,9 +43,9 @@ export async function serialNumbers(certtool: Program, what: "certificate" | "cr
   return [...answer.output.matchAll(/Serial Number \(hex\): ([0-9a-f]+)$/gm)].map(([, serial]) => serial ?? "");
 }
 
-/** `good`, `revoked`: the status in an answer of a responder that this issuer certified; or why it does not hold. */
-export async function ocspStatus(ocsptool: Program, issuer: string, response: string): Promise<string> {
-  const answer = await ask(ocsptool, ["--verify-response", "--load-trust", issuer, "--load-response", response]);
+/** `good`, `revoked`: the status in an answer that holds; or why it does not. @param who `--load-trust` or `--load-signer` FILE */
+export async function ocspStatus(ocsptool: Program, who: readonly string[], response: string): Promise<string> {
+  const answer = await ask(ocsptool, ["--verify-response", ...who, "--load-response", response]);
   const verified = /^Verifying OCSP Response: (.+)\.$/m.exec(answer.output)?.[1];
   const status = /^\t\tCertificate Status: (.+)$/m.exec(answer.output)?.[1];
   if (verified === undefined || status === undefined || answer.ok !== (verified === "Success")) return unclear(answer);

@@ -124,14 +124,14 @@ interface CaFiles {
   readonly impostor: string;
 }
 const caFiles = new Map<Ca, CaFiles>();
-for (const { cas, cases } of pkis) {
+for (const { key, cas } of pkis) {
   for (const ca of cas) {
-    const name = `${keyName(cases[0]?.key ?? { algorithm: "Ed25519" })}-${ca.name}`;
+    const name = `${keyName(key)}-${ca.name}`;
     const { subject, subjectKeyIdentifier: identifier = Buffer.alloc(0) } = parseCertificate(ca.chain[0]);
     const impostor = await party({
       name: subject,
       ca: true,
-      ...(cases[0] && { key: cases[0].key }),
+      key,
       extensions: (usual) => [
         ...usual.filter(({ oid }) => oid !== oids.subjectKeyIdentifier && oid !== oids.authorityKeyIdentifier),
         subjectKeyIdentifier(identifier),
@@ -333,8 +333,8 @@ async function verdicts(judged: Case): Promise<Readonly<Record<string, unknown>>
     asked["openssl ocsp, SHA-256"] = byOpenssl.ocspStatus(byResponder, files.pem, sha256);
     asked["openssl ocsp, other CA of that name"] = byOpenssl.ocspStatus(byImpostor, files.pem, sha1);
     if (ocsptool) {
-      asked["ocsptool, SHA-1"] = gnutls.ocspStatus(ocsptool, own.pem, sha1);
-      asked["ocsptool, SHA-256"] = gnutls.ocspStatus(ocsptool, own.pem, sha256);
+      asked["ocsptool, SHA-1"] = gnutls.ocspStatus(ocsptool, ["--load-trust", own.pem], sha1);
+      asked["ocsptool, SHA-256"] = gnutls.ocspStatus(ocsptool, ["--load-trust", own.pem], sha256);
     }
   }
   if (certtool) {
@@ -397,14 +397,14 @@ describe("below a CA that is revoked or on hold, all are refused", () => {
 
 describe("CRLs", () => {
   const reasons: Readonly<Record<State, string>> = { good: "", revoked: "Key Compromise", held: "Certificate Hold" };
-  const rows = pkis.flatMap(({ cas, cases }) =>
+  const rows = pkis.flatMap(({ key, cas, cases }) =>
     cas.flatMap((ca) =>
       (["first", "current"] as const).map((which) => {
         const listed = cases.filter(({ issuer, state }) => which === "current" && issuer === ca && state !== "good");
         const entries = listed.map(({ certificate, state }) => {
           return `${parseCertificate(certificate).serialNumber.toString("hex")} ${reasons[state]}`;
         });
-        const name = `${keyName(cases[0]?.key ?? { algorithm: "Ed25519" }).padEnd(8)} | ${ca.name.padEnd(19)} | ${which.padEnd(7)} | ${entries.length} entries`;
+        const name = `${keyName(key).padEnd(8)} | ${ca.name.padEnd(19)} | ${which.padEnd(7)} | ${entries.length} entries`;
         return [name, ca, which, entries.sort()] as const;
       }),
     ),
