@@ -13,6 +13,7 @@ import { describeMachine, load, type Machine } from "./machine.ts";
 import { apply } from "./measurements/apply.ts";
 import { change } from "./measurements/change.ts";
 import { deliver } from "./measurements/deliver.ts";
+import { ocsp } from "./measurements/ocsp.ts";
 import { probe, raw } from "./measurements/raw.ts";
 import { restart } from "./measurements/restart.ts";
 import { start } from "./measurements/start.ts";
@@ -29,6 +30,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   deliver,
   change,
   restart,
+  ocsp,
 };
 
 const results = fileURLToPath(new URL("results", import.meta.url));
