@@ -67,10 +67,17 @@ const allowances: readonly Allowance[] = [
     because:
       "NOT RECOMMENDED for public CAs (7.1.2.7.11); TLS 1.2 has cipher suites for either use, and one key must serve both.",
   },
+  ...["country", "organization_name"].map((attribute) => ({
+    program: "lint_cabf_serverauth_cert" as const,
+    code: `cabf.serverauth.ca.${attribute}_attribute_absent`,
+    where: () => true,
+    because:
+      "A public CA's responder bears the name of its organization (7.1.2.8); a private CA's is known by who certified it.",
+  })),
   ...["signature_algorithm", "subject_public_key_algorithm"].map((what) => ({
     program: "lint_cabf_serverauth_cert" as const,
     code: `cabf.serverauth.prohibited_${what}_encoding`,
-    where: (judged: Case) => server(judged) && judged.key.algorithm === "Ed25519",
+    where: (judged: Case) => judged.key.algorithm === "Ed25519",
     because: "Public CAs may not use Ed25519 (7.1.3); a private CA may, by RFC 8410.",
   })),
 ];
@@ -202,19 +209,37 @@ function written(judged: Case): CaseFiles {
 /** What pkilint is asked about a case. */
 function lintCalls(judged: Case): readonly LintCall[] {
   const { der, ocsp } = written(judged);
-  const { issuer, profile } = judged;
-  const calls: LintCall[] = [{ program: "lint_pkix_cert", options: [], files: [der] }];
-  if (profile === "Server") {
-    calls.push({ program: "lint_cabf_serverauth_cert", options: ["--type", "DV-FINAL-CERTIFICATE"], files: [der] });
-  }
-  if (issuer !== undefined) {
-    const files = [filesOf(issuer).der, der];
-    calls.push({ program: "lint_pkix_signer_signee_cert_chain", options: [], files });
-  }
+  const { issuer, profile, role, state } = judged;
+  const calls = certificateCalls(profile, der, issuer);
   for (const response of Object.values(ocsp ?? {})) {
     calls.push({ program: "lint_ocsp_response", options: [], files: [response] });
   }
+  // Once for each CA: the responder that it certified in service.
+  if (judged.ocsp && state === "good" && (role === "subordinate" || profile === "Server")) {
+    const file = judge.write(`${caseName(judged)}.responder.der`, responderOf(judged.ocsp.sha256));
+    calls.push(...certificateCalls("OCSPResponder", file, issuer));
+  }
   return calls;
+}
+const cabfTypes: Readonly<Partial<Record<Profile, string>>> = {
+  Server: "DV-FINAL-CERTIFICATE",
+  OCSPResponder: "OCSP-RESPONDER",
+};
+function certificateCalls(profile: Profile, file: string, issuer: Ca | undefined): LintCall[] {
+  const type = cabfTypes[profile];
+  return [
+    { program: "lint_pkix_cert", options: [], files: [file] },
+    ...(type ? [{ program: "lint_cabf_serverauth_cert", options: ["--type", type], files: [file] } as const] : []),
+    ...(issuer
+      ? [{ program: "lint_pkix_signer_signee_cert_chain", options: [], files: [filesOf(issuer).der, file] } as const]
+      : []),
+  ];
+}
+/** The certificate in an answer. */
+function responderOf(response: Buffer): Buffer {
+  const [responder] = parseOcspResponse(response).basic?.certificates ?? [];
+  if (responder === undefined) throw new Error("no responder's certificate");
+  return responder;
 }
 /** ARL: of a CA that only certifies CAs. */
 const crlCall = (ca: Ca, file: string): LintCall => {
@@ -322,8 +347,7 @@ async function verdicts(judged: Case): Promise<Readonly<Record<string, unknown>>
     asked[`openssl verify -purpose ${openssl}`] = byOpenssl.verify(["-purpose", openssl, ...trusting], files.pem);
   }
   if (files.ocsp && judged.ocsp) {
-    const [responder] = parseOcspResponse(judged.ocsp.sha256).basic?.certificates ?? [];
-    if (responder === undefined) throw new Error("no responder's certificate");
+    const responder = responderOf(judged.ocsp.sha256);
     const responderFile = judge.write(`${caseName(judged)}.responder.pem`, pem("CERTIFICATE", responder));
     const { sha1, sha256 } = files.ocsp;
     const byChain = ["-issuer", own.pem, "-CAfile", own.root, "-verify_other", own.chain];
