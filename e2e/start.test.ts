@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { guideCommands, lookCommands } from "../lab/guide.ts";
+import { guideCommands, lookCommands, pkiCommands } from "../lab/guide.ts";
 import { resetLab } from "../lab/lab.ts";
 import { until } from "../lab/poll.ts";
 
@@ -71,10 +71,10 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Lines of the table that do not say READY True; the samples alone are six. */
+/** Lines of the table that do not say READY True; the samples alone are nine. */
 function unready(table: string): string[] {
   const lines = table.split("\n").filter((line) => line.includes("mazevault.io/"));
-  return lines.length < 6 ? ["too few resources"] : lines.filter((line) => !line.includes(" True "));
+  return lines.length < 9 ? ["too few resources"] : lines.filter((line) => !line.includes(" True "));
 }
 
 /** Waits for the guide and does all that it says, `user` being the one in the connection string so far. */
@@ -83,7 +83,10 @@ async function followGuide(user: string): Promise<void> {
   environment = environmentOf(guide);
   const [everything, describe, url, patch, restart] = guideCommands;
   const [vault, database] = lookCommands(labDir);
-  for (const each of [...guideCommands, ...lookCommands(labDir)]) expect(guide).toContain(`  ${each.command}\n`);
+  const [, pkiUrl = ""] = /-url (\S+)\/ocsp$/m.exec(guide) ?? [];
+  const pki = pkiCommands(dir, pkiUrl);
+  for (const each of [...guideCommands, ...pki, ...lookCommands(labDir)])
+    expect(guide).toContain(`  ${each.command}\n`);
   const run = (each: { command: string } | undefined) => shell(environment, each?.command ?? "false");
 
   expect(unready(await run(everything))).toEqual([]);
@@ -96,6 +99,14 @@ async function followGuide(user: string): Promise<void> {
   await until("the restart", async () => (await run(restart)).includes("restart.mazevault.io/orders-db"), {
     timeoutMs: 30_000,
   });
+  const [files, good, revoke, revoked, urls] = pki;
+  await run(files);
+  expect(await run(good)).toContain("orders-tls.pem: good");
+  await run(revoke);
+  await until("it is revoked", async () => (await run(revoked)).includes("orders-tls.pem: revoked"), {
+    timeoutMs: 30_000,
+  });
+  for (const path of ["/ocsp", "/crl/", "/ca/"]) expect(await run(urls)).toContain(`${pkiUrl}${path}`);
   expect(await run(vault)).toContain("OrdersDbPwd");
   expect(await run(database)).toMatch(/orders-db +\| +1 +\| password|orders-db .*password/);
 }
@@ -114,7 +125,7 @@ test("the README's first secret works as printed", async () => {
 test("after kill -9 of every child the commands still do", async () => {
   const processes = JSON.parse(readFileSync(path.join(labDir, "processes.json"), "utf8")) as unknown;
   const pids = [...JSON.stringify(processes).matchAll(/"pid":(\d+)/g)].map(([, pid]) => Number(pid));
-  expect(pids.length).toBe(6);
+  expect(pids.length).toBe(7);
   for (const pid of pids) process.kill(pid, "SIGKILL");
   const resources = guideCommands[0]?.command ?? "false";
   await until("everything is Ready again", async () => unready(await shell(environment, resources)).length === 0, {

@@ -39,7 +39,38 @@ export const lookCommands = (labDir?: string): readonly GuideCommand[] => [
   },
 ];
 
-export function guide(environment: string, labDir?: string): string {
+/** `dir`: where files may be put; `pkiUrl`: where OCSP is answered. */
+export function pkiCommands(dir: string, pkiUrl: string): readonly GuideCommand[] {
+  const [ca, leaf] = [`"${dir}/payments-ca.pem"`, `"${dir}/orders-tls.pem"`];
+  const certificate = "kubectl -n payments get certificates.mazevault.io orders-tls";
+  const check = `openssl ocsp -issuer ${ca} -CAfile ${ca} -cert ${leaf} -url ${pkiUrl}/ocsp`;
+  return [
+    {
+      command: `kubectl get clusterissuers.mazevault.io payments-ca -o jsonpath='{.status.caBundle}' > ${ca}; kubectl -n payments get secret orders-tls -o jsonpath='{.data.tls\\.crt}' | base64 -d > ${leaf}`,
+      gives: "the payments CA with its root, and the certificate that it signed for the orders service",
+    },
+    { command: check, gives: "good: what OCSP says about it" },
+    {
+      command: `kubectl -n payments patch certificates.mazevault.io orders-tls --type=merge -p "{\\"spec\\":{\\"revocations\\":[{\\"serialNumber\\":\\"$(${certificate} -o jsonpath='{.status.serialNumber}')\\",\\"reason\\":\\"superseded\\"}]}}"`,
+      gives: "revokes it; another one with a new key takes its place in the core Secret at once",
+    },
+    { command: `${check} -no_nonce`, gives: "revoked: the same question a moment later" },
+    {
+      command: `openssl x509 -in ${leaf} -noout -text | grep URI`,
+      gives: `where anybody who has the certificate finds OCSP, the CRL and the CA: below ${pkiUrl}`,
+    },
+  ];
+}
+
+export interface GuideParts {
+  /** The line that sets the environment. */
+  readonly environment: string;
+  readonly pki: readonly GuideCommand[];
+  /** See `lookCommands`. */
+  readonly labDir?: string;
+}
+
+export function guide({ environment, pki, labDir }: GuideParts): string {
   const block = ({ command, gives }: GuideCommand): string => `  ${command}\n      ${gives}`;
   return `
 MazeVault is running. In another shell, in this folder:
@@ -48,6 +79,9 @@ MazeVault is running. In another shell, in this folder:
 
 Worth a try:
 ${guideCommands.map(block).join("\n")}
+
+A private CA that can revoke:
+${pki.map(block).join("\n")}
 
 Into the vault and the database:
 ${lookCommands(labDir).map(block).join("\n")}

@@ -13,7 +13,7 @@ import { API_VERSION } from "../crds/common.ts";
 import { type Cluster, existingCluster } from "./cluster.ts";
 import { obtainBinaries } from "./controlplane/binaries.ts";
 import { errorMessage } from "./errors.ts";
-import { environmentLine, guide } from "./guide.ts";
+import { environmentLine, guide, pkiCommands } from "./guide.ts";
 import { type Machine, resetLab, startLab, startMachine } from "./lab.ts";
 import { installMazeVault } from "./mazevault.ts";
 import { until } from "./poll.ts";
@@ -56,8 +56,9 @@ async function main(): Promise<void> {
   try {
     report("installing resource definitions and rights; starting the Key Vault stand-in");
     const mazevault = await installMazeVault({ lab: machine, cluster, report });
-    report("starting the operator");
-    await mazevault.startOperator();
+    report("starting the operator and the OCSP responder");
+    await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
+    await mazevault.startOcsp();
     // Once: whoever edits or deletes a sample meets that again at the next start.
     const applied = path.join(labDir, "samples.applied");
     if (!existsSync(applied)) {
@@ -67,7 +68,13 @@ async function main(): Promise<void> {
     }
     await samplesReady(cluster);
     report("everything is Ready");
-    console.log(guide(environmentLine(...linkPrograms(dir, cluster)), dir === defaultDir ? undefined : labDir));
+    console.log(
+      guide({
+        environment: environmentLine(...linkPrograms(dir, cluster)),
+        pki: pkiCommands(dir, mazevault.pkiUrl),
+        ...(dir !== defaultDir && { labDir }),
+      }),
+    );
   } catch (error) {
     await machine.stop();
     throw error;
