@@ -6,6 +6,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { bundle, NODE_ARGUMENTS, OCSP, OPERATOR } from "../build/bundle.ts";
+import { kinds } from "../crds/index.ts";
 import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Cluster } from "./cluster.ts";
 import { Control } from "./keyvault/control.ts";
@@ -203,7 +204,7 @@ async function installResources(cluster: Cluster): Promise<void> {
     "-f",
     path.join(root, "crds/generated"),
   );
-  const definitions = ["projects", "secrets", "keyvaults", "syncrules"].map((plural) => `crd/${plural}.mazevault.io`);
+  const definitions = kinds.map(({ plural }) => `crd/${plural}.mazevault.io`);
   await run("wait", "--for=condition=Established", "--timeout=60s", ...definitions);
 }
 

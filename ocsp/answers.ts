@@ -112,7 +112,7 @@ export class Answers {
       const der = await this.#sign(responder, [single(certId, status, window)]);
       // Revoked while it was signed: what was signed must not be said any more.
       if (entry.status !== status) continue;
-      const head = Buffer.from(der.subarray(0, der.length - responder.ending.length));
+      const head = der.toString("latin1", 0, der.length - responder.ending.length);
       const answer = { head, responder, window, entityTag: undefined };
       entry[hash] = answer;
       return answer;
@@ -183,4 +183,9 @@ const single = (certId: Buffer, status: SingleResponse["status"], window: Window
 const floor = (ms: number): number => Math.floor(ms / 1000) * 1000;
 
 /** The DER of an answer. */
-export const derOf = ({ head, responder }: Answer): Buffer => Buffer.concat([head, responder.ending]);
+export function derOf({ head, responder: { ending } }: Answer): Buffer {
+  const der = Buffer.allocUnsafe(head.length + ending.length);
+  der.write(head, "latin1");
+  ending.copy(der, head.length);
+  return der;
+}

@@ -17,7 +17,7 @@ import { followTls, readTls } from "./tls.ts";
 import { newTraffic } from "./traffic.ts";
 
 /** From one look at all answers to the next. */
-const PREPARE_EVERY_MS = 2_000;
+const PREPARE_EVERY_MS = 5_000;
 
 /** Composes the responder and starts it; resolves with what ends it. */
 export async function startResponder(config: Config, log: Logger): Promise<() => Promise<void>> {

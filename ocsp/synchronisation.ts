@@ -4,7 +4,7 @@ import type { Documents } from "./documents.ts";
 import type { Register } from "./register.ts";
 import type { ResponderKeys } from "./responder-keys.ts";
 
-const PAGE = 5_000;
+const PAGE = 1_000;
 /** Bounds what a lost hint costs. */
 const EVERY_MS = 2_000;
 /** However many ask about serial numbers that nobody knows, PostgreSQL is asked no more often. */

@@ -33,7 +33,12 @@ export function readTls({ certFile, keyFile, clientCaFile }: Config["http"]): Tl
 }
 
 /** Takes up what is renewed, until stopped; what cannot be used is told, and the last one goes on. */
-export function followTls(http: Config["http"], log: Logger, use: (settings: TlsSettings) => void): () => void {
+export function followTls(
+  http: Config["http"],
+  log: Pick<Logger, "info" | "warn">,
+  use: (settings: TlsSettings) => void,
+  everyMs = LOOK_EVERY_MS,
+): () => void {
   let last = JSON.stringify(readTls(http));
   const timer = setInterval(() => {
     try {
@@ -46,7 +51,7 @@ export function followTls(http: Config["http"], log: Logger, use: (settings: Tls
     } catch (error) {
       log.warn({ problem: (error as Error).message }, "TLS goes on as it was");
     }
-  }, LOOK_EVERY_MS);
+  }, everyMs);
   timer.unref();
   return () => clearInterval(timer);
 }
