@@ -41,6 +41,8 @@ beforeAll(async () => {
   });
   const issuer = await world.waitReady("clusterissuer.mazevault.io", "root");
   judge.write("root.pem", String(issuer.status?.caBundle));
+  const answered = async () => openssl("-serial", "0x7f", "-url", responder.url).includes("0x7f: unknown");
+  await until("the new CA is answered for", answered, soon);
 });
 
 afterAll(async () => {

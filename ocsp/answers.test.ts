@@ -10,6 +10,7 @@ import { type Signer, verifySignature } from "../core/pki/signer.ts";
 import type { AuthorityRecord, CertificateRecord } from "../core/ports/pki-store.ts";
 import { actor } from "../core/ports/samples.ts";
 import { derOf } from "./answers.ts";
+import { readiness } from "./readiness.ts";
 import { certIdOf, requestFor, verdictOf } from "./testing/asking.ts";
 import { TestResponder } from "./testing/responder.ts";
 
@@ -182,6 +183,25 @@ test("as long as nothing is known, or nobody may sign, clients are to come later
   expect(await verdict()).toBe("tryLater");
   await responder.caughtUp();
   expect(await verdict()).toBe("good");
+});
+
+test("is ready when the database was read and somebody may sign, whoever looked before", async () => {
+  const fresh = await TestResponder.start();
+  fresh.failure = away;
+  const checks = readiness(fresh.register);
+  const problems = () => checks.flatMap(({ check }) => check() ?? []);
+  expect(problems()).toHaveLength(2);
+  fresh.failure = undefined;
+  await fresh.pki.root();
+  await fresh.synchronisation.caughtUp();
+  expect(problems()).toEqual(["none was signed yet"]);
+  await fresh.caughtUp();
+  expect(problems()).toEqual([]);
+  // Another CA, whose responder is not certified yet, takes nothing from the first one.
+  await fresh.pki.root("another");
+  await fresh.synchronisation.caughtUp();
+  expect(problems()).toEqual([]);
+  await fresh.stop();
 });
 
 test("what was revoked while its answer was signed is not called good", async () => {

@@ -9,6 +9,7 @@ import { Answers } from "./answers.ts";
 import type { Config } from "./config.ts";
 import { Documents } from "./documents.ts";
 import { responderMetrics } from "./metrics.ts";
+import { readiness } from "./readiness.ts";
 import { Register } from "./register.ts";
 import { ResponderKeys } from "./responder-keys.ts";
 import { OcspServer } from "./server.ts";
@@ -54,25 +55,10 @@ export async function startResponder(config: Config, log: Logger): Promise<() =>
   });
   const hints = new HintListener({ connection, channel: PKI_CHANNEL, onHint: () => synchronisation.hint() });
 
-  let ready = false;
   const health = new HealthServer({
     ...config.health,
     live: [{ name: "process", check: () => undefined }],
-    ready: [
-      {
-        name: "database",
-        check: () => (register.syncedAt === undefined ? "it has not been read yet" : undefined),
-      },
-      {
-        // Once: a CA that cannot certify its responder must not take the others from their clients.
-        name: "responder certificates",
-        check: () => {
-          const authorities = [...register.authorities];
-          ready ||= authorities.length === 0 || authorities.some(({ responder }) => responder !== undefined);
-          return ready ? undefined : "none was signed yet";
-        },
-      },
-    ],
+    ready: readiness(register),
     readyNotes: [
       {
         name: "answers",
