@@ -64,7 +64,7 @@ describe("a wrong field is refused, and the answer names it:", () => {
 
   test.each(generated)("$kind: no field is left out", ({ cases, unset }) => {
     expect(unset).toEqual([]);
-    expect(cases.length).toBeGreaterThan(100);
+    expect(cases.length).toBeGreaterThan(50);
   });
 });
 

@@ -63,6 +63,15 @@ const revocation = z.object({
   }),
 });
 
+/** Who is asked for a certificate. */
+export const issuerRef = z
+  .object({
+    kind: z.enum(ISSUER_KINDS).optional().meta({ description: "Kind of the issuer; Issuer when absent." }),
+    name: objectName.meta({ description: "Name of the issuer; an Issuer must stand in this namespace." }),
+  })
+  .meta({ description: "Who issues the certificate." });
+export type IssuerRef = z.infer<typeof issuerRef>;
+
 const time = (description: string) => z.iso.datetime().max(64).optional().meta({ description, format: "date-time" });
 
 /** What duration() of CEL understands of what `duration` of this group allows. */
@@ -82,12 +91,7 @@ export const certificateSpec = z
       description:
         "Name of the core Secret of type kubernetes.io/tls to write: tls.key, tls.crt (the certificate and the CAs above it, without the root) and ca.crt (the root).",
     }),
-    issuerRef: z
-      .object({
-        kind: z.enum(ISSUER_KINDS).optional().meta({ description: "Kind of the issuer; Issuer when absent." }),
-        name: objectName.meta({ description: "Name of the issuer; an Issuer must stand in this namespace." }),
-      })
-      .meta({ description: "Who issues the certificate." }),
+    issuerRef,
     commonName: commonName.optional().meta({ description: "Common name (CN) of the subject." }),
     subject: z
       .object(subjectAttributes())

@@ -13,6 +13,10 @@ export const conditionTypes = {
   Authorized: "The Key Vault lets this identity in.",
   Synced: "Every entry that the rule covers is in the target with its current value.",
   Issued: "There is a certificate as the manifest wants it, and it is valid.",
+  Approved:
+    "A person lets this request be signed, by status True. Set by people, through the status subresource; MazeVault only reads it.",
+  Denied:
+    "A person refuses this request, by status True, which counts more than Approved. Set by people; MazeVault only reads it.",
   Published: "Certificates of this issuer say where their revocation can be checked.",
   Linted: "MazeVault's own check of the certificate, made before it left, found no fault.",
   Revoked: "The certificates that the manifest lists are revoked.",
@@ -37,6 +41,8 @@ export const reasons = {
   SecretNotStored: "A secret that the rule covers has no stored version yet; its own conditions say why.",
   IssuerNotFound: "No issuer of that kind and name exists yet; apply it.",
   IssuerNotReady: "The issuer has no valid certificate of its own yet; its own conditions say why.",
+  ApprovalPending:
+    "The issuer wants a person's approval: somebody who may has to set the condition Approved or Denied.",
   DatabaseUnavailable: "PostgreSQL does not answer; work resumes by itself.",
   ApiServerUnavailable: "The API server does not answer or refuses; work resumes by itself.",
   VaultUnreachable: "The Key Vault does not answer; it is tried again with growing pauses.",
@@ -76,6 +82,9 @@ export const reasons = {
   SubordinateNotAllowed: "The issuer above does not admit this CA; see its spec.policy.allowSubordinates.",
   PolicyViolated: "The issuer may not sign this; the message names the field and what its spec.policy allows.",
   SubjectInvalid: "A subject or name cannot be encoded in a certificate; the message names the field.",
+  RequestInvalid:
+    "The signing request itself cannot be signed; the message says what is wrong with it. Create a new CertificateRequest.",
+  RequestDenied: "A person denied this request; create a new CertificateRequest if that is to be decided again.",
   SerialNumberUnknown: "A serial number to revoke was not issued to this object.",
   LintFailed: "The certificate that was made has a fault and was not handed out; this is a defect, please report it.",
   TamperDetected:

@@ -1,5 +1,6 @@
 /** Every kind that the API server is taught. Order is the order of installation. */
 import { certificateKind } from "./certificate.ts";
+import { certificateRequestKind } from "./certificaterequest.ts";
 import type { KindDefinition } from "./common.ts";
 import { clusterIssuerKind, issuerKind } from "./issuer.ts";
 import { keyVaultKind } from "./keyvault.ts";
@@ -15,8 +16,10 @@ export const kinds: readonly KindDefinition[] = [
   clusterIssuerKind,
   issuerKind,
   certificateKind,
+  certificateRequestKind,
 ];
 export * from "./certificate.ts";
+export * from "./certificaterequest.ts";
 export * from "./common.ts";
 export * from "./delivery.ts";
 export * from "./installation.ts";

@@ -81,6 +81,9 @@ const subordinates = z.object({
   }),
 });
 
+export const ISSUER_APPROVALS = ["Automatic", "Manual"] as const;
+export type IssuerApproval = (typeof ISSUER_APPROVALS)[number];
+
 const policy = z.object({
   profiles: z
     .array(z.enum(CERTIFICATE_PROFILES))
@@ -100,6 +103,10 @@ const policy = z.object({
     .object(subjectAttributes(" that may be asked for"))
     .optional()
     .meta({ description: "Attributes of subjects that may be asked for beside the common name. Absent: none." }),
+  approval: z.enum(ISSUER_APPROVALS).optional().meta({
+    description:
+      "Whether a CertificateRequest that this policy allows is signed at once (Automatic, when absent), or only after a person has set its condition Approved (Manual). Certificates are not asked about.",
+  }),
   allowSubordinates: subordinates.optional().meta({ description: ALLOW_SUBORDINATES }),
 });
 

@@ -13,6 +13,7 @@ import {
 } from "../controllers/runtime/resource-type.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
 import { type Certificate, certificateKind } from "../crds/certificate.ts";
+import { type CertificateRequest, certificateRequestKind } from "../crds/certificaterequest.ts";
 import type { ObjectMeta } from "../crds/common.ts";
 import { NAMESPACE_BINDING } from "../crds/installation.ts";
 import { type AnyIssuer, type ClusterIssuer, clusterIssuerKind, type Issuer, issuerKind } from "../crds/issuer.ts";
@@ -39,7 +40,7 @@ export const BY_PROJECT = "project";
 /** Secrets by the core Secrets that they take values from or deliver to. */
 export const BY_CORE_SECRET = "coreSecret";
 export const BY_KEY_VAULT = "keyVault";
-/** Certificates and issuers by the issuer above them: `namespace/name`, or `name` for one of the cluster. */
+/** Certificates, CertificateRequests and issuers by the issuer above them: `namespace/name`, or `name` for one of the cluster. */
 export const BY_ISSUER = "issuer";
 
 /** Makes caches that live as long as the operator. */
@@ -59,6 +60,7 @@ export class Caches implements Cluster {
   readonly issuerCache: Informer<Issuer>;
   readonly clusterIssuerCache: Informer<ClusterIssuer>;
   readonly certificateCache: Informer<Certificate>;
+  readonly certificateRequestCache: Informer<CertificateRequest>;
   readonly keyVaultCache: Informer<KeyVault>;
   readonly syncRuleCache: Informer<SyncRule>;
   readonly bindingCache: Informer<CachedMetadata>;
@@ -97,6 +99,14 @@ export class Caches implements Cluster {
         [BY_ISSUER]: ({ metadata, spec: { issuerRef } }) => [issuerKey(metadata, issuerRef)],
       },
     });
+    this.certificateRequestCache = make.informer<CertificateRequest>({
+      ...watched,
+      type: resourceType(certificateRequestKind),
+      indexers: {
+        ...inNamespace,
+        [BY_ISSUER]: ({ metadata, spec: { issuerRef } }) => [issuerKey(metadata, issuerRef)],
+      },
+    });
     this.keyVaultCache = make.informer<KeyVault>({
       ...watched,
       type: resourceType(keyVaultKind),
@@ -131,6 +141,7 @@ export class Caches implements Cluster {
       this.issuerCache,
       this.clusterIssuerCache,
       this.certificateCache,
+      this.certificateRequestCache,
       this.keyVaultCache,
       this.syncRuleCache,
       this.bindingCache,

@@ -4,6 +4,7 @@ import type { HintListener } from "../adapters/postgres/hint-listener.ts";
 import type { OutboxListener } from "../adapters/postgres/outbox-listener.ts";
 import type { Stores } from "../adapters/postgres/stores.ts";
 import { CertificateController } from "../controllers/certificate/index.ts";
+import { CertificateRequestController } from "../controllers/certificaterequest/index.ts";
 import { type Metadata, namespaceFacts } from "../controllers/cluster.ts";
 import { ClusterIssuerController, IssuerController } from "../controllers/issuer/index.ts";
 import { KeyVaultController } from "../controllers/keyvault/index.ts";
@@ -23,6 +24,7 @@ import { publicationUrls } from "../core/pki/urls.ts";
 import type { TargetVaults } from "../core/ports/target-vaults.ts";
 import type { OutboxRow, Writer } from "../core/ports/vault-store.ts";
 import { Vault } from "../core/vault/vault.ts";
+import type { CertificateRequest } from "../crds/certificaterequest.ts";
 import type { AnyIssuer } from "../crds/issuer.ts";
 import type { Project } from "../crds/project.ts";
 import type { SyncRule } from "../crds/syncrule.ts";
@@ -181,6 +183,28 @@ export class Primary extends MazeVaultOperator {
       );
       runner.follow(caches.coreSecretCache, (secret) =>
         caches.certificateCache.byIndex(BY_CORE_SECRET, keyOf(secret)).map(keyOf),
+      );
+    });
+
+    const requests = new CertificateRequestController({ ...shared, authorities, store: stores.pki });
+    this.control(requests, { ...running, cache: caches.certificateRequestCache }, (runner) => {
+      const cache = caches.certificateRequestCache;
+      // What is signed stays so, whatever becomes of the issuer.
+      const open = (found: readonly CertificateRequest[]) =>
+        found.filter(({ status }) => status?.serialNumber === undefined).map(keyOf);
+      const askedOf = (issuer: AnyIssuer) => open(cache.byIndex(BY_ISSUER, keyOf(issuer)));
+      const inNamespace = (name: string) => open(cache.byIndex(BY_NAMESPACE, name));
+      runner.follow(caches.issuerCache, askedOf);
+      runner.follow(caches.clusterIssuerCache, askedOf);
+      runner.follow(caches.projectCache, (project, old) =>
+        sameGeneration(project, old)
+          ? []
+          : [...caches.namespaces()]
+              .filter((namespace) => admits(project, namespace) || (old !== undefined && admits(old, namespace)))
+              .flatMap(({ metadata }) => inNamespace(metadata.name)),
+      );
+      runner.follow(caches.namespaceCache, (namespace, old) =>
+        sameLabels(namespace, old) ? [] : inNamespace(namespace.metadata.name),
       );
     });
 

@@ -52,10 +52,10 @@ export function chainOf(certificate: Buffer, authorities: readonly Buffer[]): Ch
 }
 
 /** Servers send the chain without the root, which clients must know anyway (RFC 8446 4.4.2). */
-const certificatesPem = ({ certificate, authorities }: Chain): string =>
+export const certificatesPem = ({ certificate, authorities }: Chain): string =>
   [certificate, ...authorities.slice(0, -1)].map((der) => pem("CERTIFICATE", der)).join("");
 
-const rootPem = ({ authorities }: Chain): string => pem("CERTIFICATE", authorities.at(-1) ?? Buffer.alloc(0));
+export const rootPem = ({ authorities }: Chain): string => pem("CERTIFICATE", authorities.at(-1) ?? Buffer.alloc(0));
 
 /** @param pkcs8 DER of the private key */
 export function bundleValues(chain: Chain, pkcs8: Sensitive, encoding: KeyEncoding): Map<string, Sensitive> {

@@ -93,7 +93,7 @@ const observed = (extra: Partial<Observed> = {}): Observed => ({
   namespace: "payments",
   namespaceUid: "ns-1",
   holder: holder(),
-  issuer: { kind: "Usable", authority, policy },
+  issuer: { kind: "Usable", approval: "Automatic", authority, policy },
   current: undefined,
   revocations: [],
   forgottenHolds: [],

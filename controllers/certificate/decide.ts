@@ -10,7 +10,7 @@
  */
 import type { Finding } from "../../core/pki/lint/finding.ts";
 import { MalformedInput } from "../../core/pki/malformed-input.ts";
-import { checkAgainstPolicy, type IssuePolicy } from "../../core/pki/profile.ts";
+import { checkAgainstPolicy } from "../../core/pki/profile.ts";
 import { serialToText } from "../../core/pki/serial.ts";
 import type {
   AuthorityRecord,
@@ -21,15 +21,10 @@ import type {
 import type { Certificate } from "../../crds/certificate.ts";
 import type { DeliveryOutcome } from "../delivery/perform.ts";
 import { type DeliveryAction, type ObservedCoreSecret, planDelivery, type Refusal } from "../delivery/plan.ts";
+import type { ReferredIssuer } from "../issuer/reference.ts";
 import type { Next, OwnedCondition, Plan } from "../runtime/controller.ts";
 import { bundleDigests, bundleEntries, type Chain, certificateDelivery, encodingOf } from "./bundle.ts";
 import { differences, parsedCertificate, renewalOf, type WantedCertificate, wantedCertificate } from "./request.ts";
-
-/** What the manifest's issuer is to this Certificate. */
-export type ObservedIssuer =
-  | { readonly kind: "Usable"; readonly authority: AuthorityRecord; readonly policy: IssuePolicy }
-  /** `waiting`: it can still come by itself. */
-  | ({ readonly kind: "Unusable"; readonly authorityId: string | undefined; readonly waiting: boolean } & Refusal);
 
 export interface ListedRevocation {
   /** Position in spec.revocations. */
@@ -44,7 +39,7 @@ export interface Observed {
   readonly namespace: string;
   readonly namespaceUid: string;
   readonly holder: CertificateHolder | undefined;
-  readonly issuer: ObservedIssuer;
+  readonly issuer: ReferredIssuer;
   /** The newest certificate that was issued to this object, whatever became of it. */
   readonly current: { readonly record: CertificateRecord; readonly chain: Chain } | undefined;
   readonly revocations: readonly ListedRevocation[];
@@ -231,7 +226,7 @@ function deliveryOf(certificate: Certificate, seen: Observed, now: Date): Delive
   }
 }
 
-const faultsOf = ({ findings }: Chain, severity: Finding["severity"] = "Error"): string =>
+export const faultsOf = ({ findings }: Chain, severity: Finding["severity"] = "Error"): string =>
   findings
     .filter((finding) => finding.severity === severity)
     .map(({ code, message }) => `${message} (${code})`)
@@ -363,4 +358,4 @@ function revoked(seen: Observed): OwnedCondition {
 }
 
 /** As the API server has times. */
-const seconds = (date: Date): string => `${date.toISOString().slice(0, 19)}Z`;
+export const seconds = (date: Date): string => `${date.toISOString().slice(0, 19)}Z`;

@@ -1,16 +1,14 @@
 /** Reads what decides about one Certificate. */
-import type { NamespaceFacts } from "../../core/access/admission.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import { MalformedInput } from "../../core/pki/malformed-input.ts";
 import { parseSerial } from "../../core/pki/serial.ts";
-import type { AuthorityIdentity, AuthorityRecord, CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
+import type { AuthorityRecord, CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
 import type { Certificate } from "../../crds/certificate.ts";
-import type { AnyIssuer } from "../../crds/issuer.ts";
 import { type Cluster, servedNamespace } from "../cluster.ts";
 import type { DeliveryObserver } from "../delivery/observe.ts";
-import { issuePolicy, listsNamespace } from "../issuer/spec.ts";
+import { issuerIdentity, referredIssuer } from "../issuer/reference.ts";
 import { bundleDigests, type Chain, certificateDelivery, chainOf } from "./bundle.ts";
-import type { ListedRevocation, Observed, ObservedIssuer } from "./decide.ts";
+import type { ListedRevocation, Observed } from "./decide.ts";
 import { issuedDer } from "./request.ts";
 
 export interface CertificateObserverDependencies {
@@ -35,11 +33,12 @@ export class CertificateObserver {
     const { cluster, store, installation, delivery } = this.#deps;
     const namespace = servedNamespace(cluster, certificate);
     const { uid } = certificate.metadata;
+    const { issuerRef } = certificate.spec;
     const desired = certificateDelivery(certificate, installation);
     const [holder, recent, authority] = await Promise.all([
       store.findHolder(uid),
       store.certificatesOf(uid, RECENT),
-      this.#deps.authorities.describe(issuerIdentity(certificate, namespace)),
+      this.#deps.authorities.describe(issuerIdentity(issuerRef, namespace)),
     ]);
     const [current] = recent;
     const [chain, revocations, core] = await Promise.all([
@@ -53,7 +52,7 @@ export class CertificateObserver {
       namespace: namespace.name,
       namespaceUid: namespace.uid,
       holder,
-      issuer: this.#issuer(certificate, namespace, authority),
+      issuer: referredIssuer(cluster, issuerRef, namespace, authority),
       current: current && chain && { record: current, chain },
       revocations,
       forgottenHolds: recent.filter(
@@ -76,35 +75,6 @@ export class CertificateObserver {
     return chainOf(issuedDer(record), authorities.chainOf(authority, record.generation));
   }
 
-  #issuer(
-    { spec, metadata }: Certificate,
-    namespace: NamespaceFacts,
-    authority: AuthorityRecord | undefined,
-  ): ObservedIssuer {
-    const { cluster } = this.#deps;
-    const { kind = "Issuer", name } = spec.issuerRef;
-    const ofCluster = kind === "ClusterIssuer";
-    const issuer: AnyIssuer | undefined = ofCluster
-      ? cluster.clusterIssuer(name)
-      : cluster.issuer(metadata.namespace ?? "", name);
-    const unusable = { kind: "Unusable", authorityId: authority?.id } as const;
-    if (issuer === undefined) {
-      const message = `spec.issuerRef: there is no ${kind} ${name} yet; apply it`;
-      return { ...unusable, waiting: true, reason: "IssuerNotFound", message };
-    }
-    if (ofCluster && !listsNamespace(cluster.clusterIssuer(name)?.spec.namespaces, namespace)) {
-      const message =
-        `spec.issuerRef: ClusterIssuer ${name} does not admit namespace ${namespace.name}; ` +
-        "its owner can add it to its spec.namespaces";
-      return { ...unusable, waiting: false, reason: "IssuerNotAllowed", message };
-    }
-    if (authority === undefined || !isReady(authority)) {
-      const message = `spec.issuerRef: ${kind} ${name} has no certificate of its own yet; its conditions say why`;
-      return { ...unusable, waiting: true, reason: "IssuerNotReady", message };
-    }
-    return { kind: "Usable", authority, policy: issuePolicy(issuer.spec) };
-  }
-
   async #revocations(
     { spec, metadata }: Certificate,
     recent: readonly CertificateRecord[],
@@ -121,16 +91,6 @@ export class CertificateObserver {
     );
   }
 }
-
-function issuerIdentity({ spec }: Certificate, namespace: NamespaceFacts): AuthorityIdentity {
-  const { kind = "Issuer", name } = spec.issuerRef;
-  return kind === "ClusterIssuer"
-    ? { kind, namespace: "", namespaceUid: "", name }
-    : { kind, namespace: namespace.name, namespaceUid: namespace.uid, name };
-}
-
-const isReady = ({ state, generations }: AuthorityRecord): boolean =>
-  state === "Active" && generations.at(-1)?.certificate !== undefined;
 
 /** Lower-case hex; empty when it is none, which then was issued to nobody. */
 function readSerial(text: string): string {

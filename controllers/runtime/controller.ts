@@ -12,7 +12,10 @@ import type { ConditionType, Reason } from "../../crds/conditions.ts";
 import type { ResourceType } from "./resource-type.ts";
 
 /** Types of the conditions that a controller owns; the summary (Ready, Reconciling, Stalled) is the runtime's. */
-export type OwnedConditionType = Exclude<ConditionType, "Ready" | "Reconciling" | "Stalled">;
+export type OwnedConditionType = Exclude<ConditionType, "Ready" | "Reconciling" | "Stalled" | ForeignConditionType>;
+
+/** Conditions that people set, which are an input like the manifest. */
+export type ForeignConditionType = Extract<ConditionType, "Approved" | "Denied">;
 
 export interface OwnedCondition {
   readonly type: OwnedConditionType;
@@ -80,4 +83,6 @@ export interface Controller<R extends Resource, Observed, Action extends { reado
   /** The object is gone from a cache that is complete; idempotent. */
   absent?(key: string, signal: AbortSignal): Promise<void>;
   readonly finalizer?: Finalizer<R>;
+  /** Conditions that it reads and never writes; a change of one wakes the object. */
+  readonly foreignConditions?: readonly ForeignConditionType[];
 }

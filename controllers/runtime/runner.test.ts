@@ -193,6 +193,56 @@ test("a changed generation, label or annotation wakes it", async () => {
   expect(t.observe).toHaveBeenCalledTimes(3);
 });
 
+describe("a condition that people set", () => {
+  const approval = (status: Condition["status"]): Condition => ({
+    type: "Approved",
+    status,
+    reason: "Reviewed",
+    message: "by a person",
+    lastTransitionTime: "2026-01-01T00:00:00Z",
+  });
+  /** As a merge by field manager leaves it. */
+  const withApproval = (object: Thing | undefined, condition: Condition): Thing => {
+    if (object === undefined) throw new Error("not there");
+    const others = (object.status?.conditions ?? []).filter(({ type }) => type !== "Approved");
+    const resourceVersion = String(Number(object.metadata.resourceVersion) + 1);
+    const metadata = { ...object.metadata, resourceVersion };
+    return { ...object, metadata, status: { ...object.status, conditions: [...others, condition] } };
+  };
+  const typesOf = ({ status: written }: WritableObject) =>
+    (written as { conditions: Condition[] }).conditions.map(({ type }) => type);
+
+  test("wakes it each time, and makes it write nothing", async () => {
+    const t = setUp({ observe: async () => ({ version: 7 }), foreignConditions: ["Approved"] });
+    t.runner.start();
+    t.cache.put(thing("a"));
+    await settle();
+    for (const [index, status] of (["False", "True"] as const).entries()) {
+      t.cache.put(withApproval(t.cache.get("team/a"), approval(status)));
+      await settle();
+      expect(t.observe).toHaveBeenCalledTimes(2 + index);
+    }
+    expect(t.applied).toHaveLength(1);
+  });
+
+  test("is never applied as its own, not even where a failure keeps what stood in status", async () => {
+    const failures = [new Waiting("IssuerNotReady", "not yet", 1000), new Unavailable("DatabaseUnavailable", "down")];
+    const t = setUp({
+      observe: async () => {
+        const failure = failures.shift();
+        if (failure !== undefined) throw failure;
+        return { version: 7 };
+      },
+      foreignConditions: ["Approved"],
+    });
+    t.runner.start();
+    t.cache.put(withApproval(thing("a"), approval("True")));
+    await settle(60_000);
+    expect(t.applied.length).toBeGreaterThan(2);
+    expect(t.applied.flatMap(typesOf)).not.toContain("Approved");
+  });
+});
+
 test("Stalled: a person must act, so nothing is tried before a change or the resync", async () => {
   const t = setUp({
     perform: async () => {

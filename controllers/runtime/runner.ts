@@ -106,7 +106,7 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
 
   #changed(type: ChangeType, object: R, old: R | undefined): void {
     const key = keyOf(object);
-    if (type === "updated" && old !== undefined && isOwnStatusWrite(object, old)) return;
+    if (type === "updated" && old !== undefined && this.#isOwnStatusWrite(object, old)) return;
     // What a person has just done, or what was never looked at, goes before what only a restart brings up again.
     const settled = type === "added" && observedGeneration(object) === object.metadata.generation;
     this.#queue.add(key, { priority: settled ? "low" : "high" });
@@ -145,6 +145,7 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
 
   async #converge(key: string, resource: R, signal: AbortSignal): Promise<ReconcileOutcome> {
     const { controller } = this;
+    const ours = this.#ours(resource);
     let action: Action | undefined;
     let known: OwnedStatus | undefined;
     try {
@@ -153,7 +154,7 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
         const plan = controller.decide(resource, seen, this.#now());
         known = plan.status;
         if (plan.actions.length === 0) {
-          await this.#writeStatus(resource, settledStatus(resource, plan.status, plan.next, this.#now()), signal);
+          await this.#writeStatus(ours, settledStatus(ours, plan.status, plan.next, this.#now()), signal);
           this.#backoff.reset(key);
           this.#requeue(key, plan.next);
           return plan.next.kind === "stalled" ? "stalled" : "success";
@@ -173,9 +174,9 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
       this.#log("warn", key, error, verdict.reason);
       this.#metrics.reconcileFailed(controller.name, verdict.reason);
       await this.#writeStatus(
-        resource,
+        ours,
         failedStatus(
-          resource,
+          ours,
           known,
           {
             kind: verdict.retry === "onChange" ? "stalled" : "retrying",
@@ -191,6 +192,23 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
       this.#retry(key, verdict);
       return verdict.outcome;
     }
+  }
+
+  /** Other than a change of a foreign condition, a status write is ours. */
+  #isOwnStatusWrite(object: R, old: R): boolean {
+    const foreign = (one: R) => conditionsOf(one).filter((condition) => this.#isForeign(condition));
+    return isStatusWrite(object, old) && isDeepStrictEqual(foreign(object), foreign(old));
+  }
+
+  #isForeign({ type }: Condition): boolean {
+    return this.controller.foreignConditions?.some((foreign) => foreign === type) === true;
+  }
+
+  /** The object without what others say in its status: that is not to be compared, and never to be applied as ours. */
+  #ours(resource: R): R {
+    if (this.controller.foreignConditions === undefined || resource.status === undefined) return resource;
+    const conditions = conditionsOf(resource).filter((condition) => !this.#isForeign(condition));
+    return { ...resource, status: { ...resource.status, conditions } };
   }
 
   /** Failures where status cannot or need not tell: no object, a lost race, or the status write itself. */
@@ -340,8 +358,11 @@ const keyName = (key: string): string => key.slice(key.indexOf("/") + 1);
 const observedGeneration = (object: Resource): number | undefined =>
   (object.status as { observedGeneration?: number } | undefined)?.observedGeneration;
 
-/** Only status and resourceVersion differ: that was a status write, and ours are the only ones. */
-const isOwnStatusWrite = (object: Resource, old: Resource): boolean => {
+const conditionsOf = ({ status }: Resource): readonly Condition[] =>
+  (status as { conditions?: readonly Condition[] } | undefined)?.conditions ?? [];
+
+/** Only status and resourceVersion differ. */
+const isStatusWrite = (object: Resource, old: Resource): boolean => {
   const { resourceVersion: _a, ...now } = object.metadata;
   const { resourceVersion: _b, ...before } = old.metadata;
   return now.generation !== undefined && isDeepStrictEqual(now, before);

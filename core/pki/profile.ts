@@ -103,10 +103,25 @@ export function requestedUsages(usages: readonly string[] | undefined, profile: 
     else if (purpose) purposes.push(purpose);
     else throw new MalformedInput(`usages[${at}]`, `${quoted(name)} is no usage; usages are ${usageNames.join(", ")}`);
   }
+  return completedUsages({ keyUsage: uses, extendedKeyUsage: purposes }, profile, key, "usages");
+}
+
+/**
+ * The same for usages that are not written by their names.
+ *
+ * @param field what a problem is reported of
+ * @throws MalformedInput
+ */
+export function completedUsages(
+  { keyUsage: uses, extendedKeyUsage: purposes }: Usages,
+  profile: Profile,
+  key: KeySpec,
+  field: string,
+): Usages {
   const base = profileUsages(profile, key);
   const possible = uses.filter((use) => !impossible[key.algorithm].includes(use));
   if (uses.length > 0 && possible.length === 0) {
-    throw new MalformedInput("usages", `leave a key of ${key.algorithm} nothing to do; add "digital signature"`);
+    throw new MalformedInput(field, `leave a key of ${key.algorithm} nothing to do; add "digital signature"`);
   }
   return {
     keyUsage: [
@@ -221,7 +236,8 @@ function checkDuration({ durationMs, profile, ca }: IssueRequest, { maxDurationM
   return [{ field: "duration", message: `is longer than the issuer allows; use at most ${hours(most)}` }];
 }
 
-const hours = (ms: number): string => (ms % 3600_000 === 0 ? `${ms / 3600_000}h` : `${Math.floor(ms / 1000)}s`);
+/** A duration as manifests write it. */
+export const hours = (ms: number): string => (ms % 3600_000 === 0 ? `${ms / 3600_000}h` : `${Math.floor(ms / 1000)}s`);
 
 function checkUsages({ profile, usages, ca }: IssueRequest, policy: IssuePolicy): Violation[] {
   const allowed = policy.profiles ?? [];
@@ -238,10 +254,10 @@ function checkUsages({ profile, usages, ca }: IssueRequest, policy: IssuePolicy)
   const purposes = new Set<string>(allowed.flatMap((one) => profiles[one].extendedKeyUsage));
   const deniedUses = usages.keyUsage.filter((use) => !(ca ? caUses : leafUses).includes(use));
   const deniedPurposes = usages.extendedKeyUsage.filter((oid) => !purposes.has(oid));
-  const denied = [
-    ...deniedUses.map((use) => nameOf(keyUsageByName, use)),
-    ...deniedPurposes.map((oid) => nameOf(purposeByName, oid)),
-  ].map((name) => ({ field: "usages", message: `${name} is not allowed: ${has}; leave it out` }));
+  const denied = namesOfUsages({ keyUsage: deniedUses, extendedKeyUsage: deniedPurposes }).map((name) => ({
+    field: "usages",
+    message: `${name} is not allowed: ${has}; leave it out`,
+  }));
   if (!ca && usages.extendedKeyUsage.length === 0) {
     denied.push({ field: "usages", message: 'name no purpose; add one, such as "server auth" or "client auth"' });
   }
@@ -251,6 +267,12 @@ function checkUsages({ profile, usages, ca }: IssueRequest, policy: IssuePolicy)
 const leafUses: readonly KeyUsage[] = ["digitalSignature", "keyEncipherment", "keyAgreement"];
 /** digitalSignature: a CA may sign OCSP answers itself. */
 const caUses: readonly KeyUsage[] = ["keyCertSign", "cRLSign", "digitalSignature"];
+
+/** What `spec.usages` calls them; an unknown purpose is its OID. */
+export const namesOfUsages = ({ keyUsage, extendedKeyUsage }: Usages): string[] => [
+  ...keyUsage.map((use) => nameOf(keyUsageByName, use)),
+  ...extendedKeyUsage.map((oid) => nameOf(purposeByName, oid)),
+];
 
 const nameOf = (names: Readonly<Record<string, string>>, value: string): string =>
   quoted(Object.keys(names).findLast((name) => names[name] === value) ?? value);

@@ -1,5 +1,15 @@
 /** Manifests whose fields are each well formed, and that make no sense together; and changes that come too late. */
-import { clusterIssuer, issuer, keyVault, type Manifest, project, secret, syncRule, tlsCertificate } from "./valid.ts";
+import {
+  certificateRequest,
+  clusterIssuer,
+  issuer,
+  keyVault,
+  type Manifest,
+  project,
+  secret,
+  syncRule,
+  tlsCertificate,
+} from "./valid.ts";
 
 export interface Contradiction {
   readonly title: string;
@@ -282,6 +292,8 @@ const unnamed = {
   emailAddresses: undefined,
 };
 
+const signingRequest = certificateRequest.spec as { request: string };
+
 const pki: readonly Contradiction[] = [
   { title: "no CA", manifest: withSpec(issuer, { ca: undefined }), field: "spec", says: /set exactly one of ca/ },
   {
@@ -443,6 +455,29 @@ const pki: readonly Contradiction[] = [
     field: "spec.secretTemplate.labels",
     says: allowedKeys,
   },
+  {
+    title: "a request with usages and a profile",
+    manifest: withSpec(certificateRequest, { profile: "Server" }),
+    field: "spec.usages",
+    says: /set usages or profile, not both/,
+  },
+  {
+    title: "a request that is too short",
+    manifest: withSpec(certificateRequest, { duration: "299s" }),
+    field: "spec.duration",
+    says: /must be at least 5m/,
+  },
+  ...[
+    `${signingRequest.request}${signingRequest.request}`,
+    signingRequest.request.replaceAll("CERTIFICATE REQUEST", "CERTIFICATE"),
+    `Certificate Request:\n${signingRequest.request}`,
+    `${"A".repeat(64)}-_`,
+  ].map((request, index) => ({
+    title: `a request that is none (${index + 1})`,
+    manifest: withSpec(certificateRequest, { request }),
+    field: "spec.request",
+    says: /must be one PKCS #10 request/,
+  })),
 ];
 
 export const contradictions: readonly Contradiction[] = [...secrets, ...others, ...pki];
@@ -490,6 +525,15 @@ export const forbiddenChanges: readonly ForbiddenChange[] = [
     { ca: { ...(clusterIssuer.spec as { ca: object }).ca, key: { algorithm: "RSA" } } },
     "spec.ca",
     /ca is immutable; create a new issuer/,
+  ),
+  ...[{ duration: "721h" }, { issuerRef: { name: "orders-ca" } }, { usages: ["server auth"] }].map((to) =>
+    change(
+      `a request changes its ${Object.keys(to).join()}`,
+      certificateRequest,
+      to,
+      "spec",
+      /create a new CertificateRequest/,
+    ),
   ),
   change("a SyncRule moves to dev", syncRule, { environment: "dev" }, "spec.environment", /create a new SyncRule/),
 ];

@@ -183,6 +183,7 @@ export const clusterIssuer = clusterWide("ClusterIssuer", "payments-ca", {
   policy: {
     profiles: ["Server", "Client"],
     maxDuration: "2160h",
+    approval: "Manual",
     dnsNames: ["*.{namespace}.svc", "münchen.example.com"],
     ipRanges: ["10.0.0.0/8"],
     uris: ["spiffe://example.com/ns/{namespace}/sa/*"],
@@ -317,6 +318,36 @@ const smallestCertificate = namespaced("Certificate", "smallest", {
   dnsNames: ["smallest.payments.svc"],
 });
 
+const request = [
+  "-----BEGIN CERTIFICATE REQUEST-----",
+  "MIIBCTCBsQIBADAeMRwwGgYDVQQDDBNvcmRlcnMucGF5bWVudHMuc3ZjMFkwEwYH",
+  "KoZIzj0CAQYIKoZIzj0DAQcDQgAETAb32pkRKeRpG+GUC33XeQHMqGMSuHUzeNNA",
+  "iW9qTyd6EoAnDphtLRNMwW3ki7pqwCUaD7NCDzOjBnXNly6NpqAxMC8GCSqGSIb3",
+  "DQEJDjEiMCAwHgYDVR0RBBcwFYITb3JkZXJzLnBheW1lbnRzLnN2YzAKBggqhkjO",
+  "PQQDAgNHADBEAiB26WFuIh7zXpkETbpT3Y7be64dzB3hQ0Y1SxIFKhwqrgIgaMdd",
+  "0FFsWAnRbUnJJKfouV6zDjSr3nCjGg5Ha0AAPDw=",
+  "-----END CERTIFICATE REQUEST-----",
+  "",
+].join("\n");
+
+export const certificateRequest = namespaced("CertificateRequest", "orders", {
+  request,
+  issuerRef: { kind: "ClusterIssuer", name: "payments-ca" },
+  duration: "720h",
+  usages: ["digital signature", "server auth"],
+});
+
+const encodedRequest = namespaced("CertificateRequest", "orders-client", {
+  request: Buffer.from(request).toString("base64"),
+  issuerRef: { name: "orders-ca" },
+  profile: "Client",
+});
+
+const smallestRequest = namespaced("CertificateRequest", "smallest", {
+  request: request.split("\n").slice(1, -2).join(""),
+  issuerRef: { name: "root" },
+});
+
 export const validManifests: readonly Manifest[] = [
   project,
   secret,
@@ -337,4 +368,7 @@ export const validManifests: readonly Manifest[] = [
   tlsCertificate,
   literalCertificate,
   smallestCertificate,
+  certificateRequest,
+  encodedRequest,
+  smallestRequest,
 ];

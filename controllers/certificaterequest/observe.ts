@@ -1,0 +1,45 @@
+/** Reads what decides about one CertificateRequest. */
+import type { Authorities } from "../../core/pki/authority.ts";
+import type { CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
+import type { CertificateRequest } from "../../crds/certificaterequest.ts";
+import { type Chain, chainOf } from "../certificate/bundle.ts";
+import { issuedDer } from "../certificate/request.ts";
+import { type Cluster, servedNamespace } from "../cluster.ts";
+import { issuerIdentity, referredIssuer } from "../issuer/reference.ts";
+import type { Observed } from "./decide.ts";
+
+export interface CertificateRequestObserverDependencies {
+  readonly cluster: Cluster;
+  readonly authorities: Pick<Authorities, "describe" | "chainOf">;
+  readonly store: Pick<PkiStore, "authority" | "certificatesOf">;
+}
+
+export class CertificateRequestObserver {
+  readonly #deps: CertificateRequestObserverDependencies;
+
+  constructor(deps: CertificateRequestObserverDependencies) {
+    this.#deps = deps;
+  }
+
+  async observe(request: CertificateRequest): Promise<Observed> {
+    const { cluster, store, authorities } = this.#deps;
+    const [record] = await store.certificatesOf(request.metadata.uid, 1);
+    if (record !== undefined) return this.issued(record);
+    const namespace = servedNamespace(cluster, request);
+    const { issuerRef } = request.spec;
+    const authority = await authorities.describe(issuerIdentity(issuerRef, namespace));
+    const issuer = referredIssuer(cluster, issuerRef, namespace, authority);
+    return { kind: "Open", namespace: namespace.name, namespaceUid: namespace.uid, issuer };
+  }
+
+  async issued(record: CertificateRecord): Promise<Observed> {
+    return { kind: "Issued", record, chain: await this.#chainOf(record) };
+  }
+
+  async #chainOf(record: CertificateRecord): Promise<Chain> {
+    const { store, authorities } = this.#deps;
+    const authority = await store.authority(record.authorityId);
+    if (authority === undefined) throw new Error(`the authority of certificate ${record.serialNumber} is gone`);
+    return chainOf(issuedDer(record), authorities.chainOf(authority, record.generation));
+  }
+}

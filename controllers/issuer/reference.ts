@@ -1,0 +1,66 @@
+/** What the issuer that an object refers to is to that object. */
+import type { NamespaceFacts } from "../../core/access/admission.ts";
+import type { IssuePolicy } from "../../core/pki/profile.ts";
+import type { AuthorityIdentity, AuthorityRecord } from "../../core/ports/pki-store.ts";
+import type { IssuerRef } from "../../crds/certificate.ts";
+import type { Reason } from "../../crds/conditions.ts";
+import type { AnyIssuer, IssuerApproval } from "../../crds/issuer.ts";
+import type { Cluster } from "../cluster.ts";
+import { issuePolicy, listsNamespace } from "./spec.ts";
+
+export type ReferredIssuer =
+  | {
+      readonly kind: "Usable";
+      readonly authority: AuthorityRecord;
+      readonly policy: IssuePolicy;
+      /** Of CertificateRequests. */
+      readonly approval: IssuerApproval;
+    }
+  | {
+      readonly kind: "Unusable";
+      readonly authorityId: string | undefined;
+      /** It can still come by itself. */
+      readonly waiting: boolean;
+      readonly reason: Reason;
+      readonly message: string;
+    };
+
+/** The CA that is meant, for an object of that namespace. */
+export const issuerIdentity = ({ kind = "Issuer", name }: IssuerRef, namespace: NamespaceFacts): AuthorityIdentity =>
+  kind === "ClusterIssuer"
+    ? { kind, namespace: "", namespaceUid: "", name }
+    : { kind, namespace: namespace.name, namespaceUid: namespace.uid, name };
+
+/**
+ * @param namespace of the object that refers to it
+ * @param authority of `issuerIdentity`
+ */
+export function referredIssuer(
+  cluster: Cluster,
+  { kind = "Issuer", name }: IssuerRef,
+  namespace: NamespaceFacts,
+  authority: AuthorityRecord | undefined,
+): ReferredIssuer {
+  const ofCluster = kind === "ClusterIssuer";
+  const issuer: AnyIssuer | undefined = ofCluster ? cluster.clusterIssuer(name) : cluster.issuer(namespace.name, name);
+  const unusable = { kind: "Unusable", authorityId: authority?.id } as const;
+  if (issuer === undefined) {
+    const message = `spec.issuerRef: there is no ${kind} ${name} yet; apply it`;
+    return { ...unusable, waiting: true, reason: "IssuerNotFound", message };
+  }
+  if (ofCluster && !listsNamespace(cluster.clusterIssuer(name)?.spec.namespaces, namespace)) {
+    const message =
+      `spec.issuerRef: ClusterIssuer ${name} does not admit namespace ${namespace.name}; ` +
+      "its owner can add it to its spec.namespaces";
+    return { ...unusable, waiting: false, reason: "IssuerNotAllowed", message };
+  }
+  if (authority === undefined || !isReady(authority)) {
+    const message = `spec.issuerRef: ${kind} ${name} has no certificate of its own yet; its conditions say why`;
+    return { ...unusable, waiting: true, reason: "IssuerNotReady", message };
+  }
+  const approval = issuer.spec.policy?.approval ?? "Automatic";
+  return { kind: "Usable", authority, policy: issuePolicy(issuer.spec), approval };
+}
+
+const isReady = ({ state, generations }: AuthorityRecord): boolean =>
+  state === "Active" && generations.at(-1)?.certificate !== undefined;
