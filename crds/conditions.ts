@@ -43,6 +43,8 @@ export const reasons = {
   IssuerNotReady: "The issuer has no valid certificate of its own yet; its own conditions say why.",
   ApprovalPending:
     "The issuer wants a person's approval: somebody who may has to set the condition Approved or Denied.",
+  WaitingForCertificate:
+    "Another CA must sign status.certificateSigningRequest; put what it signed into spec.ca.external.certificate.",
   DatabaseUnavailable: "PostgreSQL does not answer; work resumes by itself.",
   ApiServerUnavailable: "The API server does not answer or refuses; work resumes by itself.",
   VaultUnreachable: "The Key Vault does not answer; it is tried again with growing pauses.",
@@ -76,9 +78,12 @@ export const reasons = {
   NamespaceNotServed:
     "No Project admits this namespace, so the operator has no access to it; see spec.namespaces there.",
   IssuerNotAllowed: "The issuer does not admit this namespace; see its spec.namespaces.",
-  IssuerExpired: "The issuer's own certificate has ended; create an issuer under another name and refer to that.",
+  IssuerExpired:
+    "The issuer's own certificate has ended; renew it if it was signed elsewhere, else create an issuer under another name and refer to that.",
   AuthorityDiffers:
     "A CA of this name was made before with another subject or key; apply the issuer as it was, or choose another name.",
+  CertificateRefused:
+    "The certificate that was signed elsewhere cannot be that of this CA; the message says why and what to do.",
   SubordinateNotAllowed: "The issuer above does not admit this CA; see its spec.policy.allowSubordinates.",
   PolicyViolated: "The issuer may not sign this; the message names the field and what its spec.policy allows.",
   SubjectInvalid: "A subject or name cannot be encoded in a certificate; the message names the field.",

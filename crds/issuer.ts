@@ -39,7 +39,14 @@ const namespaceList = z
   .meta(rules(exactlyOneOf("names", "selector")));
 export type NamespaceList = z.infer<typeof namespaceList>;
 
-const ca = z.object({
+const external = z.object({
+  certificate: z.string().min(1).max(65536).optional().meta({
+    description:
+      "The signed certificate in PEM: the CA's own first, then those above it, the self-signed root last. The only field of ca that can change: to a renewed certificate of the same key. Removing it changes nothing.",
+  }),
+});
+
+const caFields = z.object({
   subject: z
     .object({
       commonName: commonName.meta({ description: "Common name (CN) of the CA, such as Payments Issuing CA." }),
@@ -54,8 +61,12 @@ const ca = z.object({
     .optional()
     .meta({
       description:
-        "The issuer that signs this CA's certificate; its policy.allowSubordinates must admit this one. Absent: a root that signs itself.",
+        "The issuer that signs this CA's certificate; its policy.allowSubordinates must admit this one. Absent, as external is: a root that signs itself.",
     }),
+  external: external.optional().meta({
+    description:
+      "Another CA signs this CA's certificate, such as a root that is kept offline: it gets status.certificateSigningRequest, and what it signed goes into external.certificate. May be empty.",
+  }),
   duration: duration(
     "How long the CA's certificate is valid; 87600h (10 years) for a root and 43800h (5 years) below one when absent. Never longer than the issuer above.",
     "1h",
@@ -66,6 +77,29 @@ const ca = z.object({
       "Names that this CA, and every one below it, may issue for; stands in its certificate, so that relying parties refuse others.",
   }),
 });
+
+/** A field that is there before and after with the same value, or neither time. */
+const unchanged = (field: string): string =>
+  `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || self.${field} == oldSelf.${field})`;
+
+const ca = caFields.meta(
+  rules(
+    {
+      rule: "!has(self.external) || !has(self.parentRef)",
+      message: "set parentRef or external, not both; without either it is a root that signs itself",
+    },
+    {
+      rule: "!has(self.external) || (!has(self.duration) && !has(self.nameConstraints))",
+      message: "whoever signs an external CA decides on duration and nameConstraints; remove them",
+    },
+    {
+      rule: Object.keys(caFields.shape)
+        .map((field) => `(${field === "external" ? "has(self.external) == has(oldSelf.external)" : unchanged(field)})`)
+        .join(" && "),
+      message: "ca is immutable but for external.certificate; create a new issuer under another name and refer to that",
+    },
+  ),
+);
 export type CaSpec = z.infer<typeof ca>;
 
 const ALLOW_SUBORDINATES =
@@ -112,11 +146,7 @@ const policy = z.object({
 
 const spec = z.object({
   ca: ca.optional().meta({
-    description: "A CA whose key MazeVault keeps, encrypted, in PostgreSQL. Immutable.",
-    ...rules({
-      rule: "self == oldSelf",
-      message: "ca is immutable; create a new issuer under another name and refer to that",
-    }),
+    description: "A CA whose key MazeVault keeps, encrypted, in PostgreSQL. Immutable but for external.certificate.",
   }),
   policy: policy.optional().meta({ description: "What this CA may sign. What is not named here is refused." }),
   revocation: z
@@ -194,6 +224,11 @@ export const issuerStatus = z.object({
     .max(131072)
     .optional()
     .meta({ description: "The CA's certificate and those above it up to the root, in PEM." }),
+  certificateSigningRequest: z
+    .string()
+    .max(16384)
+    .optional()
+    .meta({ description: "Of an external CA: the request (PKCS #10, PEM) that another CA is to sign." }),
   conditions,
 });
 export type IssuerStatus = z.infer<typeof issuerStatus>;

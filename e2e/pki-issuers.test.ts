@@ -245,9 +245,10 @@ test.each(["SIGTERM", "kill -9"])("a restart by %s changes nothing", async (name
   expect(await everything()).toEqual(before);
 });
 
-type Effect = "cluster" | "namespace" | "responder";
+type Effect = "cluster" | "namespace" | "external" | "responder";
 const deaths: readonly (readonly [failpoint: string, effect: Effect])[] = [
   ["pki.afterAuthority", "cluster"],
+  ["pki.afterRequest", "external"],
   ["pki.afterReserve", "cluster"],
   ["pki.beforeComplete", "namespace"],
   ["pki.afterComplete", "cluster"],
@@ -267,7 +268,9 @@ describe("death between two effects", () => {
 
   async function provoke(effect: Effect, name: string): Promise<void> {
     if (effect === "cluster") await world.apply(rootManifest(name));
-    else if (effect === "namespace") await world.apply(issuerManifest("shop", name, { duration: "8760h" }));
+    else if (effect === "external") {
+      await world.apply(rootManifest(name, { ca: { subject: { commonName: `${name} CA` }, external: {} } }));
+    } else if (effect === "namespace") await world.apply(issuerManifest("shop", name, { duration: "8760h" }));
     else {
       const signer = new LocalSigner(await generateKey({ algorithm: "ECDSA", size: 256 }));
       await world.sql(
@@ -301,6 +304,14 @@ describe("death between two effects", () => {
       const pending = () => world.sql("SELECT FROM ocsp_responders WHERE certificate IS NULL");
       await until("the responder has its certificate", async () => (await pending()).length === 0, soon);
       expect(await world.sql("SELECT FROM certificates WHERE requester_kind = 'Responder'")).toHaveLength(before + 1);
+      return;
+    }
+    if (effect === "external") {
+      const waits = (each: KubernetesObject) => conditionOf(each, "Issued")?.reason === "WaitingForCertificate";
+      const { status } = await world.waitFor(clusterIssuer, name, undefined, waits);
+      const request = judge.write(`${name}.csr`, String(status?.certificateSigningRequest));
+      expect(judge.run("openssl", "req", "-in", request, "-noout", "-verify", "-subject")).toContain(`${name} CA`);
+      expect(await world.sql("SELECT FROM authorities WHERE name = $1", [name])).toHaveLength(1);
       return;
     }
     const object =

@@ -50,7 +50,7 @@ export interface Entry {
 
 /** One key of a CA, the certificates that it signed, and who answers for it. */
 export class CertificationAuthority {
-  /** Its settings may change. */
+  /** Its settings may change, and its certificate may be renewed over the same key. */
   issuer: OcspAuthority;
   readonly certificates: Map<string, Entry>;
   responder: Responder | undefined;

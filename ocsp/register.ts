@@ -25,22 +25,23 @@ export class Register {
     return this.#byName.get(issuerName(certId));
   }
 
-  /** All CAs there are. Returns those that are new. */
+  /** All CAs there are. Returns those whose certificate is new. */
   setAuthorities(issuers: readonly OcspAuthority[]): readonly CertificationAuthority[] {
-    const added: CertificationAuthority[] = [];
+    const certified: CertificationAuthority[] = [];
     for (const issuer of issuers) {
       const key = keyOf(issuer);
       const known = this.#authorities.get(key);
       if (known !== undefined) {
+        if (!known.issuer.certificate.equals(issuer.certificate)) certified.push(known);
         known.issuer = issuer;
         continue;
       }
       const authority = new CertificationAuthority(issuer, this.#certificatesOf(key));
       this.#authorities.set(key, authority);
       for (const name of authority.names) this.#byName.set(name, authority);
-      added.push(authority);
+      certified.push(authority);
     }
-    return added;
+    return certified;
   }
 
   /** Certificates as they are now. An answer that says otherwise is gone with this call. */

@@ -6,6 +6,7 @@ import { connect } from "node:net";
 import { parseCrl } from "../core/pki/crl.ts";
 import { pem } from "../core/pki/pem.ts";
 import { Judge } from "../core/pki/testing/judge.ts";
+import { party } from "../core/pki/testing/party.ts";
 import { caCertificatePath, crlPath } from "../core/pki/urls.ts";
 import type { AuthorityRecord, CertificateRecord } from "../core/ports/pki-store.ts";
 import { actor } from "../core/ports/samples.ts";
@@ -245,6 +246,25 @@ describe("documents", () => {
     const { status, headers, body } = await send("GET", caCertificatePath(root.id, 1));
     expect([status, headers["content-type"]]).toEqual([200, "application/pkix-cert"]);
     expect(body).toEqual(root.generations[0]?.certificate);
+  });
+
+  test("a CA's renewed certificate takes the place of the one before", async () => {
+    const { pki } = responder;
+    const { id } = await pki.root("renewed", { parent: { kind: "External" } });
+    let replaces: Buffer | undefined;
+    for (const name of ["before", "after"]) {
+      const { certificate } = await party({ name, ca: true });
+      const installed = {
+        certificate,
+        notAfter: new Date("2036-01-01T00:00:00Z"),
+        chain: [],
+        ...(replaces && { replaces }),
+      };
+      await pki.store.installCertificate(pki.writer, { authorityId: id, generation: 1, ...installed, audit: [] });
+      await responder.synchronisation.caughtUp();
+      expect((await send("GET", caCertificatePath(id, 1))).body).toEqual(certificate);
+      replaces = certificate;
+    }
   });
 });
 

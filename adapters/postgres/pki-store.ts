@@ -56,7 +56,7 @@ const CREATE_AUTHORITY = statement(
   "create_authority",
   "SELECT create_authority($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
 );
-const INSTALL = statement("install_certificate", "SELECT install_certificate($1, $2, $3, $4, $5, $6, $7)");
+const INSTALL = statement("install_certificate", "SELECT install_certificate($1, $2, $3, $4, $5, $6, $7, $8)");
 const CHANGE_AUTHORITY = statement("change_authority", "SELECT change_authority($1, $2, $3, $4, $5, $6)");
 
 const CERTIFICATE_COLUMNS = `
@@ -239,13 +239,14 @@ export class PostgresPkiStore implements PkiStore {
   }
 
   async installCertificate(writer: Writer, installed: Parameters<PkiStore["installCertificate"]>[1]): Promise<void> {
-    const { authorityId, generation, certificate, notAfter, chain, audit } = installed;
+    const { authorityId, generation, certificate, notAfter, chain, replaces, audit } = installed;
     await this.#write(writer, `generation ${generation} of authority ${authorityId}`, INSTALL, [
       authorityId,
       generation,
       certificate,
       notAfter,
       chain,
+      replaces ?? null,
       this.#audit(audit),
     ]);
     this.#hint.changed();

@@ -1,5 +1,8 @@
 import { parseCertificate } from "../../core/pki/certificate.ts";
+import { keyUsage } from "../../core/pki/extension.ts";
+import { pem } from "../../core/pki/pem.ts";
 import { TestPki } from "../../core/pki/testing/installation.ts";
+import { type Party, type PartyRequest, party } from "../../core/pki/testing/party.ts";
 import type { AuthorityIdentity, AuthorityRecord } from "../../core/ports/pki-store.ts";
 import { actor } from "../../core/ports/samples.ts";
 import type { ClusterIssuer, ClusterIssuerSpec, Issuer } from "../../crds/issuer.ts";
@@ -43,6 +46,7 @@ const observed = (change: Partial<Observed> = {}): Observed => ({
   namespace: undefined,
   authority: undefined,
   parent: undefined,
+  request: undefined,
   publishedAt: "http://pki.example.com",
   ...change,
 });
@@ -55,7 +59,7 @@ const inShop = (change: Partial<Observed> = {}): Observed =>
 /** What the one planned action comes to. */
 const performed = async (issuer: ClusterIssuer | Issuer, seen: Observed): Promise<AuthorityRecord> => {
   const [action] = decide(issuer, seen, pki.now).actions;
-  if (action === undefined) throw new Error("expected an action");
+  if (action?.kind !== "Ensure") throw new Error("expected that a CA is made");
   return pki.authorities.ensure(pki.writer, { ...action.spec, actor });
 };
 const conditions = (issuer: ClusterIssuer | Issuer, seen: Observed) =>
@@ -67,11 +71,14 @@ describe("a root", () => {
 
   test("is made with what stands in no manifest", async () => {
     const [action] = decide(root, seen, pki.now).actions;
-    expect(action?.spec).toMatchObject({
-      key: { algorithm: "ECDSA", size: 256 },
-      durationMs: 87_600 * 3_600_000,
-      revocation: { crlEveryMs: 86_400_000, ocspValidityMs: 86_400_000 },
-      parent: { kind: "Self" },
+    expect(action).toMatchObject({
+      kind: "Ensure",
+      spec: {
+        key: { algorithm: "ECDSA", size: 256 },
+        durationMs: 87_600 * 3_600_000,
+        revocation: { crlEveryMs: 86_400_000, ocspValidityMs: 86_400_000 },
+        parent: { kind: "Self" },
+      },
     });
   });
 
@@ -228,5 +235,132 @@ describe("a CA below another one", () => {
   test("that has its certificate keeps it, whatever becomes of the one above", async () => {
     const made = await performed(below(), observed({ parent: { issuer: above({}), authority } }));
     expect(conditions(below(), observed({ authority: made }))[0]).toBe("Issued True Succeeded");
+  });
+});
+
+describe("a CA that is signed elsewhere", () => {
+  const identity = clusterIdentity("issuing");
+  const external = (certificate?: string, spec: Partial<ClusterIssuerSpec> = {}): ClusterIssuer =>
+    clusterIssuer("issuing", {
+      ca: { subject: { commonName: "issuing CA" }, external: certificate === undefined ? {} : { certificate } },
+      ...spec,
+    });
+  const request = "-----BEGIN CERTIFICATE REQUEST-----";
+  let root: Party;
+  let authority: AuthorityRecord;
+  let seen: Observed;
+
+  beforeEach(async () => {
+    pki.now = new Date();
+    root = await party({ name: "Offline Root", ca: true });
+    authority = await performed(external(), observed({ identity }));
+    seen = observed({ identity, authority, request });
+  });
+
+  const signedFor = async (change: Partial<PartyRequest> = {}): Promise<string> => {
+    const { spki } = authority.generations[0] ?? { spki: Buffer.alloc(0) };
+    const key = { spki, signatureAlgorithm: spki, sign: () => Promise.reject(new Error("the key is not here")) };
+    const own = await party({ name: "issuing CA", key, issuer: root, ca: true, ...change });
+    return [own, root].map(({ certificate }) => pem("CERTIFICATE", certificate)).join("");
+  };
+  const installed = async (text: string): Promise<Observed> => ({
+    ...seen,
+    authority: await pki.authorities.install(pki.writer, authority, text, actor),
+  });
+
+  test("gets a key, then a request, and then waits for its certificate", () => {
+    expect(authority.generations[0]?.certificate).toBeUndefined();
+    expect(decide(external(), { ...seen, request: undefined }, pki.now).actions).toEqual([
+      { kind: "Request", authority },
+    ]);
+    const { actions, status, next } = decide(external(), seen, pki.now);
+    expect([actions, next, status.fields]).toEqual([[], { kind: "settled" }, { certificateSigningRequest: request }]);
+    expect(status.conditions[0]).toMatchObject({
+      type: "Issued",
+      status: "False",
+      reason: "WaitingForCertificate",
+      message: expect.stringContaining("spec.ca.external.certificate"),
+    });
+  });
+
+  test("installs what was signed, and then does nothing more", async () => {
+    const text = await signedFor();
+    expect(decide(external(text), seen, pki.now).actions).toEqual([{ kind: "Install", authority, certificate: text }]);
+    const after = await installed(text);
+    const plan = decide(external(text), after, pki.now);
+    expect([plan.actions, plan.next.kind]).toEqual([[], "recheckAt"]);
+    expect(plan.status.fields).toMatchObject({ certificateSigningRequest: request, caBundle: text });
+    expect(conditions(external(text), after)[0]).toBe("Issued True Succeeded");
+    // Also when the manifest does not say it any more.
+    expect(decide(external(), after, pki.now)).toEqual(plan);
+  });
+
+  test("shows what is not good about it", async () => {
+    const usages = keyUsage(["keyCertSign", "cRLSign"]);
+    const text = await signedFor({
+      extensions: (usual) => usual.map((each) => (each.oid === usages.oid ? { ...usages, critical: false } : each)),
+    });
+    const { status } = decide(external(text), await installed(text), pki.now);
+    const linted = status.conditions.find(({ type }) => type === "Linted");
+    expect(linted).toMatchObject({ status: "True", message: expect.stringContaining("(keyUsageCritical)") });
+  });
+
+  test("is stalled by a certificate that is not its own, and says which field and what to do", async () => {
+    const text = await signedFor({ name: "someone else" });
+    const { actions, next, status } = decide(external(text), seen, pki.now);
+    expect([actions, next]).toMatchObject([
+      [],
+      {
+        kind: "stalled",
+        reason: "CertificateRefused",
+        message: expect.stringMatching(/^spec.ca.external.certificate: /),
+      },
+    ]);
+    expect(status.fields).toEqual({ certificateSigningRequest: request });
+  });
+
+  test("needs room for the CAs that it allows below it", async () => {
+    const policy = { policy: { allowSubordinates: {} } };
+    const [narrow, wide] = [await signedFor({ ca: 0 }), await signedFor({ ca: 1 })];
+    expect(decide(external(narrow, policy), seen, pki.now).next).toMatchObject({
+      reason: "CertificateRefused",
+      message: expect.stringContaining("spec.policy.allowSubordinates"),
+    });
+    expect(decide(external(narrow), seen, pki.now).actions).toHaveLength(1);
+    expect(decide(external(wide, policy), seen, pki.now).actions).toHaveLength(1);
+  });
+
+  test("is renewed by another certificate, and goes on with the one it has when that is refused", async () => {
+    const text = await signedFor();
+    const after = await installed(text);
+    const template = { notAfter: new Date(Date.now() + 82_000_000) };
+    expect(decide(external(await signedFor({ template })), after, pki.now).actions).toMatchObject([
+      { kind: "Install" },
+    ]);
+    const refused = external(await signedFor({ name: "someone else" }));
+    const { actions, next, status } = decide(refused, after, pki.now);
+    expect([actions, next]).toMatchObject([[], { kind: "stalled", reason: "CertificateRefused" }]);
+    expect(status.fields).toMatchObject({ caBundle: text });
+    expect(conditions(refused, after)[0]).toBe("Issued True Succeeded");
+  });
+
+  test("that has ended says how to renew it", async () => {
+    const text = await signedFor();
+    const after = await installed(text);
+    pki.passes(86_400_000);
+    expect(decide(external(text), after, pki.now).next).toMatchObject({
+      reason: "IssuerExpired",
+      message: expect.stringContaining("have status.certificateSigningRequest signed again"),
+    });
+  });
+
+  test("lets no CA below it that a path length further up forbids", async () => {
+    root = await party({ name: "Offline Root", ca: 1 });
+    const { authority: parent } = await installed(await signedFor());
+    const lower = observed({ parent: { issuer: above({ pathLength: 3 }), authority: parent } });
+    expect(decide(below(), lower, pki.now).next).toMatchObject({
+      reason: "SubordinateNotAllowed",
+      message: expect.stringContaining("path length 0"),
+    });
   });
 });

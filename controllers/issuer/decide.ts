@@ -3,7 +3,9 @@ import type { NamespaceFacts } from "../../core/access/admission.ts";
 import { durationMs } from "../../core/duration.ts";
 import { type AuthoritySpec, differenceFrom, newest } from "../../core/pki/authority.ts";
 import { parseCertificate } from "../../core/pki/certificate.ts";
+import { isInstalled, judgeExternal } from "../../core/pki/external-ca.ts";
 import { nameConstraints } from "../../core/pki/general-name.ts";
+import { lintCertificate } from "../../core/pki/lint/certificate.ts";
 import { MalformedInput } from "../../core/pki/malformed-input.ts";
 import { encodeName, fromSubject } from "../../core/pki/name.ts";
 import { pem } from "../../core/pki/pem.ts";
@@ -28,15 +30,22 @@ export interface Observed {
   readonly authority: AuthorityRecord | undefined;
   /** Undefined for a root, and for a CA that has its certificate. */
   readonly parent: ObservedParent | undefined;
+  /** Of an external CA: its request in PEM, as it was made once. */
+  readonly request: string | undefined;
   /** Where revocations are published; undefined when the installation has no URL for it. */
   readonly publishedAt: string | undefined;
 }
 
-export interface Action {
-  readonly kind: "Ensure";
-  readonly spec: Omit<AuthoritySpec, "actor">;
-}
+export type Action =
+  | { readonly kind: "Ensure"; readonly spec: Omit<AuthoritySpec, "actor"> }
+  /** Of an external CA: makes its request. */
+  | { readonly kind: "Request"; readonly authority: AuthorityRecord }
+  /** Of an external CA: what came back, in PEM. */
+  | { readonly kind: "Install"; readonly authority: AuthorityRecord; readonly certificate: string };
 
+const WAITING_FOR_CERTIFICATE =
+  "have status.certificateSigningRequest signed by the CA above, and put its certificate, then those above it up to the " +
+  "root, into spec.ca.external.certificate";
 const DEFAULT_INTERVAL = "24h";
 const ROOT_DURATION = "87600h";
 const SUBORDINATE_DURATION = "43800h";
@@ -52,25 +61,78 @@ export function decide(issuer: AnyIssuer, seen: Observed, now: Date): Plan<Actio
     if (!(error instanceof MalformedInput)) throw error;
     return stalled(seen, "SubjectInvalid", `spec.ca.${error.message}`);
   }
-  if (authority === undefined || newest(authority).certificate === undefined) return certify(issuer, seen, wanted, now);
-  const difference = differenceFrom(authority, wanted);
+  const { external } = issuer.spec.ca ?? {};
+  if (external === undefined && (authority === undefined || newest(authority).certificate === undefined)) {
+    return certify(issuer, seen, wanted, now);
+  }
+  const difference = authority && differenceFrom(authority, wanted);
   if (difference !== undefined) return stalled(seen, "AuthorityDiffers", difference);
-  const { crlEveryMs, ocspValidityMs } = authority.revocation;
-  const settled =
-    authority.state === "Active" &&
-    crlEveryMs === wanted.revocation.crlEveryMs &&
-    ocspValidityMs === wanted.revocation.ocspValidityMs;
-  return { actions: settled ? [] : [{ kind: "Ensure", spec: wanted }], ...statusOf(seen, authority, now) };
+  if (authority === undefined) return ensuring(wanted);
+  if (!isSettled(authority, wanted)) return underWay({ kind: "Ensure", spec: wanted }, seen, authority, now);
+  return external === undefined
+    ? { actions: [], ...statusOf(seen, authority, now) }
+    : certifiedElsewhere(issuer, external.certificate, seen, authority, now);
+}
+
+const ensuring = (spec: Omit<AuthoritySpec, "actor">): Plan<Action> => ({
+  actions: [{ kind: "Ensure", spec }],
+  status: { conditions: [missing("Progressing", "the CA is being made")] },
+  next: { kind: "settled" },
+});
+
+/** What holds goes on holding meanwhile. */
+function underWay(action: Action, seen: Observed, authority: AuthorityRecord, now: Date): Plan<Action> {
+  if (newest(authority).certificate !== undefined) return { actions: [action], ...statusOf(seen, authority, now) };
+  const conditions = [missing("Progressing", "the CA is being made")];
+  return { actions: [action], status: { fields: fieldsOf(seen, authority), conditions }, next: { kind: "settled" } };
+}
+
+const isSettled = ({ state, revocation }: AuthorityRecord, wanted: Omit<AuthoritySpec, "actor">): boolean =>
+  state === "Active" &&
+  revocation.crlEveryMs === wanted.revocation.crlEveryMs &&
+  revocation.ocspValidityMs === wanted.revocation.ocspValidityMs;
+
+function certifiedElsewhere(
+  issuer: AnyIssuer,
+  given: string | undefined,
+  seen: Observed,
+  authority: AuthorityRecord,
+  now: Date,
+): Plan<Action> {
+  if (seen.request === undefined) return underWay({ kind: "Request", authority }, seen, authority, now);
+  const generation = newest(authority);
+  if (given === undefined && generation.certificate === undefined) {
+    const fields = fieldsOf(seen, authority);
+    const conditions = [missing("WaitingForCertificate", WAITING_FOR_CERTIFICATE), published(seen)];
+    return { actions: [], status: { fields, conditions }, next: { kind: "settled" } };
+  }
+  if (given === undefined || isInstalled(given, generation)) return { actions: [], ...statusOf(seen, authority, now) };
+  try {
+    const { pathLength } = judgeExternal(given, generation, now);
+    if (pathLength !== 0 || issuer.spec.policy?.allowSubordinates === undefined) {
+      return underWay({ kind: "Install", authority, certificate: given }, seen, authority, now);
+    }
+    const message =
+      "spec.ca.external.certificate: its path length allows no CA below it; have it signed with a longer one, or remove " +
+      "spec.policy.allowSubordinates";
+    return refusing(seen, authority, message, now);
+  } catch (error) {
+    if (!(error instanceof MalformedInput)) throw error;
+    return refusing(seen, authority, `spec.ca.${error.message}`, now);
+  }
+}
+
+/** A CA that has a certificate goes on with that. */
+function refusing(seen: Observed, authority: AuthorityRecord, message: string, now: Date): Plan<Action> {
+  const next = { kind: "stalled", reason: "CertificateRefused", message } as const;
+  if (newest(authority).certificate !== undefined) return { actions: [], ...statusOf(seen, authority, now), next };
+  const conditions = [missing("CertificateRefused", message), published(seen)];
+  return { actions: [], status: { fields: fieldsOf(seen, authority), conditions }, next };
 }
 
 function certify(issuer: AnyIssuer, seen: Observed, wanted: Omit<AuthoritySpec, "actor">, now: Date): Plan<Action> {
   const { parentRef } = issuer.spec.ca ?? {};
-  const ensure = (spec: Omit<AuthoritySpec, "actor">): Plan<Action> => ({
-    actions: [{ kind: "Ensure", spec }],
-    status: { conditions: [missing("Progressing", "the CA is being made")] },
-    next: { kind: "settled" },
-  });
-  if (parentRef === undefined) return ensure(wanted);
+  if (parentRef === undefined) return ensuring(wanted);
   const parent = seen.parent ?? { issuer: undefined, authority: undefined };
   const at = `${parentRef.kind} ${parentRef.name}`;
   if (parent.issuer === undefined) {
@@ -86,7 +148,7 @@ function certify(issuer: AnyIssuer, seen: Observed, wanted: Omit<AuthoritySpec, 
   const limits = limitsBelow(parent.issuer, parent.authority, below, seen.namespace);
   if ("refusal" in limits) return stalled(seen, "SubordinateNotAllowed", limits.refusal);
   const { nameConstraints: _, ...rest } = wanted;
-  return ensure({
+  return ensuring({
     ...rest,
     pathLength: limits.pathLength,
     ...(limits.nameConstraints && { nameConstraints: limits.nameConstraints }),
@@ -113,7 +175,21 @@ function wantedAuthority({ spec }: AnyIssuer, identity: AuthorityIdentity): Omit
       crlEveryMs: durationMs(revocation?.crl?.every ?? DEFAULT_INTERVAL),
       ocspValidityMs: durationMs(revocation?.ocsp?.validity ?? DEFAULT_INTERVAL),
     },
-    parent: { kind: "Self" },
+    parent: { kind: ca.external === undefined ? "Self" : "External" },
+  };
+}
+
+/** What is known of the CA, also while it has no certificate. */
+function fieldsOf({ request }: Observed, authority: AuthorityRecord): Readonly<Record<string, unknown>> {
+  const { certificate, notAfter, chain } = newest(authority);
+  return {
+    ...(certificate &&
+      notAfter && {
+        serialNumber: serialToText(parseCertificate(certificate).serialNumber),
+        notAfter: seconds(notAfter),
+        caBundle: [certificate, ...chain].map((der) => pem("CERTIFICATE", der)).join(""),
+      }),
+    ...(request !== undefined && { certificateSigningRequest: request }),
   };
 }
 
@@ -121,14 +197,13 @@ function statusOf(seen: Observed, authority: AuthorityRecord, now: Date): Omit<P
   const { certificate, notAfter, chain } = newest(authority);
   if (certificate === undefined || notAfter === undefined)
     throw new TypeError("a CA without a certificate has no status");
-  const { serialNumber } = parseCertificate(certificate);
-  const fields = {
-    serialNumber: serialToText(serialNumber),
-    notAfter: seconds(notAfter),
-    caBundle: [certificate, ...chain].map((der) => pem("CERTIFICATE", der)).join(""),
-  };
+  const fields = fieldsOf(seen, authority);
   if (notAfter <= now) {
-    const message = `the CA ended at ${seconds(notAfter)}; create an issuer under another name and refer to that`;
+    const fix =
+      seen.request === undefined
+        ? "create an issuer under another name and refer to that"
+        : "have status.certificateSigningRequest signed again and set spec.ca.external.certificate";
+    const message = `the CA ended at ${seconds(notAfter)}; ${fix}`;
     const status = { fields, conditions: [missing("IssuerExpired", message), published(seen)] };
     return { status, next: { kind: "stalled", reason: "IssuerExpired", message } };
   }
@@ -138,12 +213,17 @@ function statusOf(seen: Observed, authority: AuthorityRecord, now: Date): Omit<P
     reason: "Succeeded",
     message: `the CA has a certificate until ${seconds(notAfter)}`,
   };
-  // What has a fault is not recorded as issued.
+  // What has a fault is not recorded as issued; a signer elsewhere may have done what is not good, yet no fault.
+  const findings =
+    seen.request === undefined ? [] : lintCertificate(certificate, { issuer: chain[0] ?? certificate, urls: false });
   const linted: OwnedCondition = {
     type: "Linted",
     status: "True",
     reason: "Succeeded",
-    message: "the check before it left found no fault",
+    message:
+      findings.length === 0
+        ? "the check before it left found no fault"
+        : `no fault, but: ${findings.map(({ code, message }) => `${message} (${code})`).join("; ")}`,
   };
   return {
     status: { fields, conditions: [issued, linted, published(seen)] },

@@ -1,6 +1,8 @@
 /** The controllers of `Issuer` and `ClusterIssuer`: one implementation, as both are a CA. */
 import type { Authorities } from "../../core/pki/authority.ts";
 import { newest } from "../../core/pki/authority.ts";
+import { isRequestFor } from "../../core/pki/external-ca.ts";
+import { pem } from "../../core/pki/pem.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import type { AuthorityIdentity, AuthorityRecord, PkiStore } from "../../core/ports/pki-store.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
@@ -13,7 +15,7 @@ import { type Action, decide, type Observed, type ObservedParent } from "./decid
 
 export interface IssuerControllerDependencies {
   readonly cluster: Cluster;
-  readonly authorities: Pick<Authorities, "describe" | "ensure" | "change">;
+  readonly authorities: Pick<Authorities, "describe" | "ensure" | "change" | "certificateRequest" | "install">;
   readonly store: Pick<PkiStore, "authoritiesNamed">;
   readonly writer: () => Writer;
   /** Below which CRLs, OCSP and CA certificates are published. */
@@ -23,7 +25,7 @@ export interface IssuerControllerDependencies {
 type PlannedAction = Action & { readonly actor: Actor };
 
 abstract class AuthorityController<R extends AnyIssuer>
-  implements Controller<R, Observed, PlannedAction, AuthorityRecord>
+  implements Controller<R, Observed, PlannedAction, Partial<Observed>>
 {
   readonly name: string;
   readonly fieldManager: string;
@@ -52,7 +54,15 @@ abstract class AuthorityController<R extends AnyIssuer>
     const authority = await authorities.describe(identity);
     const certified = authority !== undefined && newest(authority).certificate !== undefined;
     const parent = certified ? undefined : await this.#parent(issuer, identity);
-    return { identity, namespace, authority, parent, publishedAt };
+    const standing = issuer.status?.certificateSigningRequest;
+    const request =
+      issuer.spec.ca?.external !== undefined &&
+      authority !== undefined &&
+      standing !== undefined &&
+      isRequestFor(standing, newest(authority))
+        ? standing
+        : undefined;
+    return { identity, namespace, authority, parent, request, publishedAt };
   }
 
   decide(issuer: R, seen: Observed, now: Date) {
@@ -62,13 +72,23 @@ abstract class AuthorityController<R extends AnyIssuer>
     return { ...plan, actions: plan.actions.map((action) => ({ ...action, actor })) };
   }
 
-  perform({ spec, actor }: PlannedAction): Promise<AuthorityRecord> {
+  async perform(action: PlannedAction): Promise<Partial<Observed>> {
     const { authorities, writer } = this.#deps;
-    return authorities.ensure(writer(), { ...spec, actor });
+    const { actor } = action;
+    switch (action.kind) {
+      case "Ensure":
+        return { authority: await authorities.ensure(writer(), { ...action.spec, actor }) };
+      case "Request": {
+        const request = await authorities.certificateRequest(writer(), action.authority, actor);
+        return { request: pem("CERTIFICATE REQUEST", request) };
+      }
+      case "Install":
+        return { authority: await authorities.install(writer(), action.authority, action.certificate, actor) };
+    }
   }
 
-  learn(seen: Observed, _action: PlannedAction, authority: AuthorityRecord): Observed {
-    return { ...seen, authority, parent: undefined };
+  learn(seen: Observed, _action: PlannedAction, learned: Partial<Observed>): Observed {
+    return { ...seen, ...learned, parent: undefined };
   }
 
   conditionFor(): OwnedConditionType {

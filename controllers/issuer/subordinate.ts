@@ -2,6 +2,7 @@
 import type { NamespaceFacts } from "../../core/access/admission.ts";
 import { newest } from "../../core/pki/authority.ts";
 import { parseCertificate } from "../../core/pki/certificate.ts";
+import { pathLengthLeft } from "../../core/pki/chain.ts";
 import { type ConstrainedNames, type NameConstraints, nameConstraints } from "../../core/pki/general-name.ts";
 import { MalformedInput } from "../../core/pki/malformed-input.ts";
 import type { RdnSequence } from "../../core/pki/name.ts";
@@ -82,8 +83,8 @@ const listsIssuers = (parent: AnyIssuer, namespace: NamespaceFacts): boolean =>
   listsNamespace((parent as ClusterIssuer).spec.policy?.allowSubordinates?.namespaces, namespace);
 
 function ownPathLength(authority: AuthorityRecord): number | undefined {
-  const { certificate } = newest(authority);
-  return certificate === undefined ? undefined : parseCertificate(certificate).basicConstraints?.pathLength;
+  const { certificate, chain } = newest(authority);
+  return certificate === undefined ? undefined : pathLengthLeft([certificate, ...chain].map(parseCertificate));
 }
 
 type Subtrees = { readonly [K in keyof ConstrainedNames]?: ConstrainedNames[K] | undefined };

@@ -18,11 +18,14 @@ import type { Sensitive } from "../sensitive.ts";
 import type { KeyRing } from "../vault/keyring.ts";
 import { authorityEntry, certificateEntry } from "./audit-entries.ts";
 import { CaKeys, type SigningCa } from "./ca-keys.ts";
+import { parseCertificate } from "./certificate.ts";
+import { createCsr } from "./csr.ts";
+import { isInstalled, judgeExternal } from "./external-ca.ts";
 import type { NameConstraints } from "./general-name.ts";
 import { Issuance, type IssueRequest } from "./issuance.ts";
 import { generateKey, type KeySpec, keySpecOf, readPublicKey, spkiOf } from "./key.ts";
 import { encodeName, nameToString, parseName, type RdnSequence } from "./name.ts";
-import { profiles } from "./profile.ts";
+import { certificateExtensions, profiles } from "./profile.ts";
 import type { PublicationUrls } from "./urls.ts";
 
 /** The CA that an issuer object asks for. */
@@ -35,7 +38,11 @@ export interface AuthoritySpec {
   readonly nameConstraints?: NameConstraints;
   readonly revocation: RevocationSettings;
   /** That the one above allows it is the caller's to check. */
-  readonly parent: { readonly kind: "Self" } | { readonly kind: "Authority"; readonly authority: AuthorityRecord };
+  readonly parent:
+    | { readonly kind: "Self" }
+    | { readonly kind: "Authority"; readonly authority: AuthorityRecord }
+    /** Signed elsewhere: see `certificateRequest` and `install`. */
+    | { readonly kind: "External" };
   readonly actor: Actor;
 }
 
@@ -72,8 +79,8 @@ export class Authorities {
   }
 
   /**
-   * The CA with key and certificate, made where it is missing; one that was retired is taken up again. Nothing is
-   * written when it is as asked for.
+   * The CA with key and certificate, made where it is missing; one that was retired is taken up again. The certificate of
+   * an external one is not made here. Nothing is written when it is as asked for.
    *
    * @throws Stalled AuthorityDiffers when a CA of this identity has another subject or kind of key; Waiting
    * IssuerNotReady when the one above cannot sign; MalformedInput when the subject cannot be encoded
@@ -84,7 +91,43 @@ export class Authorities {
     if (difference !== undefined) throw new Stalled("AuthorityDiffers", difference);
     const record = await this.change(writer, found, { state: "Active", revocation: spec.revocation }, spec.actor);
     const generation = newest(record);
-    return generation.certificate === undefined ? this.#certify(writer, record, generation, spec) : record;
+    const { parent } = spec;
+    return generation.certificate === undefined && parent.kind !== "External"
+      ? this.#certify(writer, record, generation, { ...spec, parent })
+      : record;
+  }
+
+  /** A request (PKCS #10, DER) for the newest generation's certificate, to be signed elsewhere. Each call makes another. */
+  async certificateRequest(writer: Writer, record: AuthorityRecord, actor: Actor): Promise<Buffer> {
+    const generation = newest(record);
+    const { signer } = await this.#caKeys.open(writer, record, generation);
+    const subject = parseName(generation.subject);
+    const contents = { subject, spki: signer.spki, subjectAltNames: [], usages: profiles.CA, ca: {} };
+    const request = await createCsr(subject, certificateExtensions(contents), signer);
+    const details = { generation: generation.number };
+    await this.#audit.append([authorityEntry("AuthorityRequested", record, actor, details)]);
+    failpoint("pki.afterRequest");
+    return request;
+  }
+
+  /**
+   * The certificate that was signed elsewhere for the newest generation, for the first time or in the place of the one
+   * it has. Nothing is written when it has this one.
+   *
+   * @param text PEM, the CA's own certificate first, the self-signed root last
+   * @throws MalformedInput of `external.certificate`
+   */
+  async install(writer: Writer, record: AuthorityRecord, text: string, actor: Actor): Promise<AuthorityRecord> {
+    const generation = newest(record);
+    if (isInstalled(text, generation)) return record;
+    const { certificate, notAfter, chain } = judgeExternal(text, generation, this.#now());
+    const installed = {
+      certificate,
+      notAfter,
+      chain,
+      ...(generation.certificate && { replaces: generation.certificate }),
+    };
+    return this.#install(writer, record, generation, installed, actor);
   }
 
   /** State and settings; nothing is written when they are as they should be. */
@@ -195,9 +238,10 @@ export class Authorities {
   async #certify(
     writer: Writer,
     record: AuthorityRecord,
-    { number, subject }: AuthorityGeneration,
-    spec: AuthoritySpec,
+    generation: AuthorityGeneration,
+    spec: AuthoritySpec & { readonly parent: Exclude<AuthoritySpec["parent"], { readonly kind: "External" }> },
   ): Promise<AuthorityRecord> {
+    const { number, subject } = generation;
     const own = await this.#caKeys.open(writer, record, newest(record));
     const parent = spec.parent.kind === "Self" ? own : await this.signingCa(writer, spec.parent.authority);
     const { namespace, namespaceUid, name } = record.identity;
@@ -215,15 +259,24 @@ export class Authorities {
       key: { spki: own.signer.spki },
       actor,
     };
-    const { certificate, notAfter, serialNumber } = await this.#issuance.issue(writer, parent, request);
+    const { certificate, notAfter } = await this.#issuance.issue(writer, parent, request);
     if (certificate === undefined) throw new PkiConflict(`the certificate of ${record.identity.kind} ${name}`);
+    return this.#install(writer, record, generation, { certificate, notAfter, chain: parent.chain }, actor);
+  }
+
+  async #install(
+    writer: Writer,
+    record: AuthorityRecord,
+    { number }: AuthorityGeneration,
+    installed: Pick<Parameters<PkiStore["installCertificate"]>[1], "certificate" | "notAfter" | "chain" | "replaces">,
+    actor: Actor,
+  ): Promise<AuthorityRecord> {
+    const serialNumber = parseCertificate(installed.certificate).serialNumber.toString("hex");
     failpoint("pki.beforeInstall");
     await this.#store.installCertificate(writer, {
       authorityId: record.id,
       generation: number,
-      certificate,
-      notAfter,
-      chain: parent.chain,
+      ...installed,
       audit: [authorityEntry("AuthorityCertified", record, actor, { generation: number, serialNumber })],
     });
     failpoint("pki.afterInstall");

@@ -5,6 +5,7 @@ import type { Writer } from "../ports/vault-store.ts";
 import type { KeyRing } from "../vault/keyring.ts";
 import { type Certificate, parseCertificate, verifySignedBy } from "./certificate.ts";
 import { DerError } from "./der/reader.ts";
+import { keyIdentifier } from "./key.ts";
 import { importPrivateKey, type KeyOwner, sealPrivateKey } from "./sealed-key.ts";
 import { LocalSigner, type Signer } from "./signer.ts";
 
@@ -20,6 +21,10 @@ export interface SigningCa {
   /** Its certificate, then those above it up to the root. */
   readonly chain: readonly Buffer[];
 }
+
+/** As its certificate has it, who signed it elsewhere may have computed it otherwise (RFC 5280 4.2.1.1). */
+export const keyIdentifierOf = ({ certificate, signer }: SigningCa): Buffer =>
+  certificate?.subjectKeyIdentifier ?? keyIdentifier(signer.spki);
 
 /** So many CAs sign without their key being unwrapped again. */
 const MOST_CACHED = 256;
@@ -90,10 +95,10 @@ const ownerOf = (
   bound: [identity.kind, subject],
 });
 
-const sameCertificate = ({ certificate }: SigningCa, generation: AuthorityGeneration): boolean =>
-  certificate === undefined
-    ? generation.certificate === undefined
-    : generation.certificate !== undefined && certificate.der.equals(generation.certificate);
+function sameCertificate({ chain }: SigningCa, generation: AuthorityGeneration): boolean {
+  const stored = generation.certificate === undefined ? [] : [generation.certificate, ...generation.chain];
+  return chain.length === stored.length && chain.every((each, at) => stored[at]?.equals(each));
+}
 
 function judgedCertificate(
   identity: AuthorityIdentity,

@@ -188,6 +188,19 @@ function faultBelow(issuer: Certificate, below: readonly Certificate[]): ChainFa
   return violated ? "nameConstraints" : undefined;
 }
 
+/**
+ * How many CAs may stand in a row below the first of a path; undefined: any number; negative: it may not stand there.
+ *
+ * @param path a CA's certificate, then those above it (RFC 5280 6.1.4 (l), (m): self-issued ones do not count)
+ */
+export function pathLengthLeft(path: readonly Certificate[]): number | undefined {
+  const limits = path.flatMap(({ basicConstraints }, index) => {
+    const length = basicConstraints?.pathLength;
+    return length === undefined ? [] : [length - path.slice(0, index).filter((each) => !selfIssued(each)).length];
+  });
+  return limits.length === 0 ? undefined : Math.min(...limits);
+}
+
 const selfIssued = ({ subject, issuer }: Certificate): boolean => sameName(subject, issuer);
 
 /** All names that constraints are about, also those that older software takes from the subject. */

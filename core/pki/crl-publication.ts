@@ -5,8 +5,8 @@ import { type CrlWork, PkiConflict, type PkiStore, type RevokedEntry } from "../
 import type { Writer } from "../ports/vault-store.ts";
 import { authorityEntry } from "./audit-entries.ts";
 import type { Authorities } from "./authority.ts";
+import { keyIdentifierOf } from "./ca-keys.ts";
 import { signCrl } from "./crl.ts";
-import { keyIdentifier } from "./key.ts";
 import { lintCrl } from "./lint/crl.ts";
 import { refuseFaults } from "./lint/refuse-faults.ts";
 import type { PublicationUrls } from "./urls.ts";
@@ -75,7 +75,7 @@ export class CrlPublication {
     const der = await signCrl(
       {
         issuer: ca.subject,
-        authorityKeyIdentifier: keyIdentifier(ca.signer.spki),
+        authorityKeyIdentifier: keyIdentifierOf(ca),
         number,
         thisUpdate,
         nextUpdate,

@@ -15,11 +15,11 @@ import type { Writer } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
 import type { KeyRing } from "../vault/keyring.ts";
 import { certificateEntry } from "./audit-entries.ts";
-import type { SigningCa } from "./ca-keys.ts";
+import { keyIdentifierOf, type SigningCa } from "./ca-keys.ts";
 import { parseCertificate, signCertificate, verifySignedBy } from "./certificate.ts";
 import { encodeExtensions } from "./extension.ts";
 import type { GeneralName, NameConstraints } from "./general-name.ts";
-import { generateKey, type KeySpec, keyIdentifier, spkiOf } from "./key.ts";
+import { generateKey, type KeySpec, spkiOf } from "./key.ts";
 import { lintCertificate } from "./lint/certificate.ts";
 import { refuseFaults } from "./lint/refuse-faults.ts";
 import { encodeName, type RdnSequence } from "./name.ts";
@@ -280,10 +280,11 @@ export class Issuance {
     };
   }
 
-  #references({ authorityId, generation, signer }: SigningCa, partition: number): IssuerReferences {
+  #references(ca: SigningCa, partition: number): IssuerReferences {
+    const { authorityId, generation } = ca;
     const urls = this.#urls;
     return {
-      keyIdentifier: keyIdentifier(signer.spki),
+      keyIdentifier: keyIdentifierOf(ca),
       crlUrls: urls === undefined ? [] : [urls.crl({ authorityId, generation, partition })],
       ocspUrls: urls === undefined ? [] : [urls.ocsp],
       caIssuersUrls: urls === undefined ? [] : [urls.caCertificate(authorityId, generation)],

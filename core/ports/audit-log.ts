@@ -30,6 +30,7 @@ export type AuditAction =
   | "WorkloadRestarted"
   | "LeadershipTaken"
   | "AuthorityCreated"
+  | "AuthorityRequested"
   | "AuthorityCertified"
   | "AuthorityChanged"
   | "CertificateReserved"

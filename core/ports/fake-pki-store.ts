@@ -91,15 +91,14 @@ export class FakePkiStore implements PkiStore, OcspStore {
 
   async installCertificate(writer: Writer, installed: Parameters<PkiStore["installCertificate"]>[1]): Promise<void> {
     this.#database.fence(writer);
-    const { authorityId, generation: number, certificate, notAfter, chain, audit } = installed;
+    const { authorityId, generation: number, certificate, notAfter, chain, replaces, audit } = installed;
     const record = this.#authorities.get(authorityId);
     const generation = record?.generations.find((each) => each.number === number);
     if (record === undefined || generation === undefined) throw new PkiConflict(`authority ${authorityId}`);
-    if (generation.certificate !== undefined) {
-      const same = generation.certificate.equals(certificate) && sameList(generation.chain, chain);
-      if (!same) throw new PkiConflict(`generation ${number} of authority ${authorityId}`);
-      return;
-    }
+    const standing = generation.certificate;
+    if (standing?.equals(certificate) && sameList(generation.chain, chain)) return;
+    const expected = standing === undefined ? replaces === undefined : replaces?.equals(standing) === true;
+    if (!expected) throw new PkiConflict(`generation ${number} of authority ${authorityId}`);
     const generations = record.generations.map((each) =>
       each === generation ? { ...each, certificate, notAfter, chain } : each,
     );

@@ -127,6 +127,49 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       expect(await ocsp.authorities()).toEqual([told]);
     });
 
+    test("a certificate takes the place of the one that is named, and of no other", async () => {
+      const { id } = await create();
+      const [first, second, third] = [randomBytes(500), randomBytes(500), randomBytes(500)];
+      const replace = (certificate: Buffer, replaces: Buffer, chain: readonly Buffer[] = [randomBytes(9)]) =>
+        store.installCertificate(writer, {
+          authorityId: id,
+          generation: 1,
+          certificate,
+          notAfter: new Date("2037-01-01T00:00:00Z"),
+          chain,
+          replaces,
+          audit: [pkiEntry("AuthorityCertified", id)],
+        });
+      const standing = async () => (await store.authority(id))?.generations[0];
+      await expect(replace(second, first)).rejects.toThrow(PkiConflict);
+      await store.installCertificate(writer, {
+        authorityId: id,
+        generation: 1,
+        certificate: first,
+        notAfter: new Date("2036-01-01T00:00:00Z"),
+        chain: [],
+        audit: [],
+      });
+      const chain = [randomBytes(300)];
+      await replace(second, first, chain);
+      expect(await standing()).toMatchObject({
+        certificate: second,
+        notAfter: new Date("2037-01-01T00:00:00Z"),
+        chain,
+      });
+      const before = await auditRows();
+      await replace(second, first, chain);
+      await replace(second, second, chain);
+      expect(await auditRows()).toBe(before);
+      await expect(replace(third, first)).rejects.toThrow(PkiConflict);
+      expect(await standing()).toMatchObject({ certificate: second, chain });
+      const longer = [...chain, randomBytes(300)];
+      await replace(second, second, longer);
+      expect(await standing()).toMatchObject({ certificate: second, chain: longer });
+      expect(await auditRows()).toBe(before + 1);
+      expect(await ocsp.authorities()).toMatchObject([{ certificate: second }]);
+    });
+
     test("the chain above is kept in its order", async () => {
       const { id } = await create();
       const chain = [randomBytes(300), randomBytes(400)];

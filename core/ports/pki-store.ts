@@ -229,7 +229,10 @@ export interface PkiStore {
   listAuthorities(after: string | undefined, limit: number): Promise<readonly AuthorityRecord[]>;
   /** Inserts unless an authority of that identity exists; returns the one that now stands there. */
   createAuthority(writer: Writer, authority: NewAuthority): Promise<AuthorityRecord>;
-  /** The certificate of a generation that has none. The same again changes nothing; another one is a `PkiConflict`. */
+  /**
+   * The certificate of a generation that has none, or the one in the place of `replaces`, over the same key. The same
+   * again changes nothing; when another one stands there, `PkiConflict`.
+   */
   installCertificate(
     writer: Writer,
     installed: {
@@ -238,6 +241,8 @@ export interface PkiStore {
       readonly certificate: Buffer;
       readonly notAfter: Date;
       readonly chain: readonly Buffer[];
+      /** DER of the certificate that stands there; absent: none does. */
+      readonly replaces?: Buffer;
       readonly audit: readonly AuditEntry[];
     },
   ): Promise<void>;

@@ -2,6 +2,7 @@
 import {
   certificateRequest,
   clusterIssuer,
+  externalIssuer,
   issuer,
   keyVault,
   type Manifest,
@@ -305,6 +306,24 @@ const pki: readonly Contradiction[] = [
     says: /must be a ClusterIssuer/,
   },
   {
+    title: "a CA that two others would sign",
+    manifest: ca({ parentRef: { kind: "Issuer", name: "root" }, external: {} }),
+    field: "spec.ca",
+    says: /set parentRef or external, not both/,
+  },
+  ...[{ duration: "8760h" }, { nameConstraints: { permitted: { dnsDomains: ["svc"] } } }].map((decided) => ({
+    title: `an external CA that decides on ${Object.keys(decided)}`,
+    manifest: ca({ external: {}, ...decided }),
+    field: "spec.ca",
+    says: /whoever signs an external CA decides on duration and nameConstraints; remove them/,
+  })),
+  {
+    title: "an external CA with an empty certificate",
+    manifest: ca({ external: { certificate: "" } }),
+    field: "spec.ca.external.certificate",
+    says: /at least 1/,
+  },
+  {
     title: "an Issuer that lists namespaces",
     manifest: withSpec(issuer, { namespaces: { names: ["payments"] } }),
     field: "spec.namespaces",
@@ -517,14 +536,28 @@ export const forbiddenChanges: readonly ForbiddenChange[] = [
     issuer,
     { ca: { subject: { commonName: "Another" } } },
     "spec.ca",
-    /ca is immutable; create a new issuer/,
+    /ca is immutable but for external.certificate; create a new issuer/,
   ),
   change(
     "a CA gets another key",
     clusterIssuer,
     { ca: { ...(clusterIssuer.spec as { ca: object }).ca, key: { algorithm: "RSA" } } },
     "spec.ca",
-    /ca is immutable; create a new issuer/,
+    /ca is immutable but for external.certificate; create a new issuer/,
+  ),
+  change(
+    "an external CA gets another key",
+    externalIssuer,
+    { ca: { ...(externalIssuer.spec as { ca: object }).ca, key: { algorithm: "RSA", size: 4096 } } },
+    "spec.ca",
+    /ca is immutable but for external.certificate; create a new issuer/,
+  ),
+  change(
+    "an external CA becomes a root",
+    externalIssuer,
+    { ca: { ...(externalIssuer.spec as { ca: object }).ca, external: undefined } },
+    "spec.ca",
+    /ca is immutable but for external.certificate; create a new issuer/,
   ),
   ...[{ duration: "721h" }, { issuerRef: { name: "orders-ca" } }, { usages: ["server auth"] }].map((to) =>
     change(

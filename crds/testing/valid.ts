@@ -272,6 +272,20 @@ export const issuer = namespaced("Issuer", "orders-ca", {
 
 const smallestIssuer = namespaced("Issuer", "root", { ca: { subject: { commonName: "Root" } } });
 
+/** Its certificate is judged by the operator: the schema only bounds it. */
+const signedElsewhere = {
+  ca: {
+    subject: { commonName: "Issuing CA" },
+    key: { algorithm: "RSA", size: 3072 },
+    external: { certificate: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n" },
+  },
+};
+export const externalIssuer = clusterWide("ClusterIssuer", "external", signedElsewhere);
+const externalTenantIssuer = namespaced("Issuer", "external", signedElsewhere);
+const awaitingIssuer = namespaced("Issuer", "awaiting", {
+  ca: { subject: { commonName: "Issuing CA" }, external: {} },
+});
+
 export const tlsCertificate = namespaced("Certificate", "orders-tls", {
   secretName: "orders-tls",
   issuerRef: { kind: "ClusterIssuer", name: "payments-ca" },
@@ -365,6 +379,9 @@ export const validManifests: readonly Manifest[] = [
   namingIssuer,
   issuer,
   smallestIssuer,
+  externalIssuer,
+  externalTenantIssuer,
+  awaitingIssuer,
   tlsCertificate,
   literalCertificate,
   smallestCertificate,

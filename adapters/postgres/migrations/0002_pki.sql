@@ -144,12 +144,14 @@ END $$;
 
 CREATE FUNCTION install_certificate(
   writer_epoch bigint, of_authority uuid, of_generation integer, new_certificate bytea, new_not_after timestamptz,
-  new_chain bytea[], audit_rows json
+  new_chain bytea[], replaced_certificate bytea, audit_rows json
 ) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
   PERFORM fence(writer_epoch);
   UPDATE authority_generations SET certificate = new_certificate, not_after = new_not_after, chain = new_chain
-  WHERE authority_id = of_authority AND number = of_generation AND certificate IS NULL;
+  WHERE authority_id = of_authority AND number = of_generation
+    AND certificate IS NOT DISTINCT FROM replaced_certificate
+    AND (certificate IS DISTINCT FROM new_certificate OR chain <> new_chain);
   IF FOUND THEN
     PERFORM insert_audit(audit_rows);
   ELSIF NOT EXISTS (SELECT FROM authority_generations WHERE authority_id = of_authority AND number = of_generation
