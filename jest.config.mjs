@@ -23,6 +23,7 @@ const impossible = [
 
 export default {
   testTimeout: 60_000,
+  maxWorkers: "100%",
   projects: [
     {
       ...common,

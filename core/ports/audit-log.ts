@@ -36,7 +36,6 @@ export type AuditAction =
   | "CertificateReserved"
   | "CertificateAbandoned"
   | "CertificateIssued"
-  | "CertificateRefused"
   | "CertificateKeyRead"
   | "CertificateDelivered"
   | "CertificateDeliveryRemoved"
