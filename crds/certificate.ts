@@ -11,6 +11,7 @@ import {
   printerColumns,
   type Resource,
   rules,
+  secretKeyRef,
 } from "./common.ts";
 import { deliveredMetadata, deliveryBehaviour, overwriteNeedsAdopt } from "./delivery.ts";
 import {
@@ -75,6 +76,22 @@ const names = <T extends z.ZodType>(item: T, what: string) =>
     .max(100)
     .optional()
     .meta({ description: what, ...listSet });
+
+export const OUTPUT_FORMATS = ["DER", "CombinedPEM"] as const;
+
+const keystore = {
+  create: z.boolean().meta({ description: "Whether to write it." }),
+  passwordSecretRef: secretKeyRef("the password of both files").meta({
+    description: "Where the password stands; the files are written again when it changes.",
+  }),
+};
+
+/** The password would be lost with the next delivery. */
+const passwordElsewhere = (format: "pkcs12" | "jks") => ({
+  rule: `!has(self.keystores) || !has(self.keystores.${format}) || self.keystores.${format}.passwordSecretRef.name != self.secretName`,
+  message: `the password must stand in another core Secret than spec.secretName, whose data is replaced`,
+  fieldPath: `.keystores.${format}.passwordSecretRef.name`,
+});
 
 export const certificateSpec = z
   .object({
@@ -154,6 +171,45 @@ export const certificateSpec = z
       .object(deliveredMetadata)
       .optional()
       .meta({ description: "Labels and annotations of the core Secret." }),
+    keystores: z
+      .object({
+        pkcs12: z.object(keystore).optional().meta({
+          description:
+            "PKCS#12: keystore.p12 (the key and the certificates of tls.crt, with the alias certificate) and truststore.p12 (the root, with the alias ca). The password must be printable ASCII.",
+        }),
+        jks: z
+          .object({
+            ...keystore,
+            alias: z
+              .string()
+              .min(1)
+              .max(64)
+              .regex(/^[!-~]+( [!-~]+)*$/, "must be printable ASCII with single spaces at most")
+              .optional()
+              .meta({ description: "Alias of the key; certificate when absent. Java takes it in lower case." }),
+          })
+          .optional()
+          .meta({
+            description:
+              "Java's older format: keystore.jks (the key and the certificates of tls.crt) and truststore.jks (the root, with the alias ca).",
+          }),
+      })
+      .meta(rules({ rule: "has(self.pkcs12) || has(self.jks)", message: "set pkcs12, jks or both" }))
+      .optional()
+      .meta({ description: "Keystores to write into the core Secret as well." }),
+    additionalOutputFormats: z
+      .array(
+        z.object({
+          type: z.enum(OUTPUT_FORMATS).meta({
+            description:
+              "DER: key.der, the private key in binary. CombinedPEM: tls-combined.pem, tls.key and tls.crt in one file.",
+          }),
+        }),
+      )
+      .min(1)
+      .max(OUTPUT_FORMATS.length)
+      .optional()
+      .meta({ description: "Further forms of key and certificate in the core Secret.", ...listMap("type") }),
     revocations: z
       .array(revocation)
       .max(256)
@@ -198,6 +254,8 @@ export const certificateSpec = z
         message: "set usages or profile, not both",
         fieldPath: ".usages",
       },
+      passwordElsewhere("pkcs12"),
+      passwordElsewhere("jks"),
     ),
   );
 export type CertificateSpec = z.infer<typeof certificateSpec>;

@@ -291,6 +291,11 @@ export const tlsCertificate = namespaced("Certificate", "orders-tls", {
   usages: ["digital signature", "key encipherment", "server auth", "client auth"],
   privateKey: { algorithm: "RSA", size: 2048, encoding: "PKCS1", rotationPolicy: "Always" },
   secretTemplate: { labels: { team: "payments" }, annotations: { contact: "payments@example.com" } },
+  keystores: {
+    pkcs12: { create: true, passwordSecretRef: { name: "keystore-password", key: "password" } },
+    jks: { create: true, passwordSecretRef: { name: "keystore-password", key: "password" }, alias: "Orders TLS" },
+  },
+  additionalOutputFormats: [{ type: "DER" }, { type: "CombinedPEM" }],
   revocations: [
     { serialNumber: "3f:0a:77", reason: "keyCompromise" },
     { serialNumber: "3F0A78", reason: "certificateHold" },
