@@ -23,6 +23,7 @@ import {
   ipAddress,
   keyFields,
   keySizeRules,
+  objectIdentifier,
   subjectAttributes,
   uri,
 } from "./names.ts";
@@ -127,6 +128,20 @@ export const certificateSpec = z
     ipAddresses: names(ipAddress, "IP addresses."),
     uris: names(uri, "URIs, such as SPIFFE identities."),
     emailAddresses: names(emailAddress, "Email addresses."),
+    otherNames: z
+      .array(
+        z.object({
+          oid: objectIdentifier.meta({
+            description:
+              "Object identifier of the kind of name, such as 1.3.6.1.4.1.311.20.2.3 for a user principal name.",
+          }),
+          utf8Value: z.string().min(1).max(1024).meta({ description: "The name, as text." }),
+        }),
+      )
+      .min(1)
+      .max(100)
+      .optional()
+      .meta({ description: "Names of other kinds, whose value is text.", ...listMap("oid", "utf8Value") }),
     duration: duration(
       "How long a certificate is valid; 2160h (90 days) when absent. A change counts from the next certificate on, and makes that due earlier where it is shorter.",
       "5m",
@@ -229,9 +244,9 @@ export const certificateSpec = z
     rules(
       overwriteNeedsAdopt,
       {
-        rule: "has(self.commonName) || has(self.literalSubject) || has(self.dnsNames) || has(self.ipAddresses) || has(self.uris) || has(self.emailAddresses)",
+        rule: "has(self.commonName) || has(self.literalSubject) || has(self.dnsNames) || has(self.ipAddresses) || has(self.uris) || has(self.emailAddresses) || has(self.otherNames)",
         message:
-          "the certificate needs a name: set at least one of commonName, literalSubject, dnsNames, ipAddresses, uris, emailAddresses",
+          "the certificate needs a name: set at least one of commonName, literalSubject, dnsNames, ipAddresses, uris, emailAddresses, otherNames",
       },
       {
         rule: "!has(self.literalSubject) || !(has(self.commonName) || has(self.subject))",

@@ -47,6 +47,7 @@ beforeAll(async () => {
         ipRanges: ["10.0.0.0/8"],
         uris: ["spiffe://example.com/ns/{namespace}/sa/*"],
         emailDomains: ["example.com"],
+        otherNames: ["1.3.6.1.4.1.311.20.2.3"],
         subject: { organizations: ["Example"] },
       },
       namespaces: { names: [NAMESPACE] },
@@ -225,6 +226,15 @@ test("a certificate of a client is one, and not a server's", async () => {
   await expect(assertGood(files)).rejects.toThrow(/unsuitable certificate purpose|unsupported certificate purpose/);
 });
 
+test("a name of another kind stands in the certificate", async () => {
+  const files = await issue("principal", {
+    otherNames: [{ oid: "1.3.6.1.4.1.311.20.2.3", utf8Value: "müller@example.com" }],
+  });
+  await assertGood(files);
+  const args = ["x509", "-in", "tls.crt", "-noout", "-ext", "subjectAltName", "-nameopt", "utf8,-esc_msb"];
+  expect(await openssl(args, { "tls.crt": files["tls.crt"] })).toMatch(/UPN:+müller@example\.com/);
+});
+
 test("a changed manifest renews key and certificate together, and restarts who uses them once", async () => {
   await world.apply(deployment("changing", "changing-tls"));
   const template = async () => (await world.get("deployment", "changing", NAMESPACE)).metadata.generation;
@@ -336,6 +346,7 @@ test.each<{ field: string; spec: Partial<CertificateSpec>; because: string }>([
   { field: "ipAddresses", spec: { ipAddresses: ["192.168.0.1"] }, because: "range" },
   { field: "uris", spec: { uris: ["spiffe://example.com/ns/other/sa/orders"] }, because: "uri" },
   { field: "emailAddresses", spec: { emailAddresses: ["orders@example.org"] }, because: "mail" },
+  { field: "otherNames", spec: { otherNames: [{ oid: "1.2.3.4", utf8Value: "orders" }] }, because: "other-name" },
   { field: "commonName", spec: { commonName: "orders" }, because: "common-name" },
   { field: "subject.organizations", spec: { subject: { organizations: ["Else"] } }, because: "organization" },
   { field: "duration", spec: { duration: "2161h" }, because: "duration" },

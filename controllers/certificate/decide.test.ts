@@ -28,6 +28,7 @@ const INSTALLATION = "installation-1";
 const policy: IssuePolicy = {
   profiles: ["Server", "Client"],
   dnsNames: ["*.{namespace}.svc"],
+  otherNames: ["1.3.6.1.4.1.311.20.2.3"],
   subject: { organizations: ["Example"] },
 };
 
@@ -241,6 +242,11 @@ describe("decide", () => {
 
   test.each<{ because: string; spec: Partial<CertificateSpec>; actions: Expected["actions"] }>([
     { because: "another DNS name", spec: { dnsNames: ["orders.payments.svc", "b.payments.svc"] }, actions: ["Issue"] },
+    {
+      because: "a name of another kind",
+      spec: { otherNames: [{ oid: "1.3.6.1.4.1.311.20.2.3", utf8Value: "orders@example.com" }] },
+      actions: ["Issue"],
+    },
     { because: "another common name", spec: { commonName: undefined }, actions: ["Issue"] },
     { because: "another organization", spec: { subject: { organizations: ["Example"] } }, actions: ["Issue"] },
     { because: "other usages", spec: { usages: ["digital signature", "client auth"] }, actions: ["Issue"] },

@@ -279,6 +279,7 @@ const unnamed = {
   dnsNames: undefined,
   ipAddresses: undefined,
   uris: undefined,
+  otherNames: undefined,
   emailAddresses: undefined,
 };
 
@@ -424,6 +425,12 @@ const pki: readonly Contradiction[] = [
     manifest: certificate({ dnsNames: [name] }),
     field: "spec.dnsNames[0]",
     says: /must be a DNS name/,
+  })),
+  ...["1", "1.02", "3.1", "upn", "1.2."].map((oid) => ({
+    title: `object identifier ${oid}`,
+    manifest: certificate({ otherNames: [{ oid, utf8Value: "orders" }] }),
+    field: "spec.otherNames[0].oid",
+    says: /must be an object identifier|at least 3 chars/,
   })),
   ...["10.0.0", "10.0.0.0/8", "fd00::g", "a.b"].map((address) => ({
     title: `IP address ${address}`,

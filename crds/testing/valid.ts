@@ -186,6 +186,7 @@ export const clusterIssuer = clusterWide("ClusterIssuer", "payments-ca", {
     dnsNames: ["*.{namespace}.svc", "münchen.example.com"],
     ipRanges: ["10.0.0.0/8"],
     uris: ["spiffe://example.com/ns/{namespace}/sa/*"],
+    otherNames: ["1.3.6.1.4.1.311.20.2.3"],
     emailDomains: ["example.com", "{namespace}.example.com"],
     commonNames: ["{namespace}-*", "Orders Service"],
     subject: {
@@ -286,6 +287,7 @@ export const tlsCertificate = namespaced("Certificate", "orders-tls", {
   ipAddresses: ["10.0.0.1", "fd00::1"],
   uris: ["spiffe://example.com/ns/payments/sa/orders"],
   emailAddresses: ["orders@example.com", "bestellung@münchen.example.com"],
+  otherNames: [{ oid: "1.3.6.1.4.1.311.20.2.3", utf8Value: "orders@example.com" }],
   duration: "2160h",
   renewBefore: "720h",
   usages: ["digital signature", "key encipherment", "server auth", "client auth"],
