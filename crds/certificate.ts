@@ -11,6 +11,7 @@ import {
   printerColumns,
   type Resource,
   rules,
+  secretKeyRef,
 } from "./common.ts";
 import { deliveredMetadata, deliveryBehaviour, overwriteNeedsAdopt } from "./delivery.ts";
 import {
@@ -22,6 +23,7 @@ import {
   ipAddress,
   keyFields,
   keySizeRules,
+  objectIdentifier,
   subjectAttributes,
   uri,
 } from "./names.ts";
@@ -85,6 +87,22 @@ const names = <T extends z.ZodType>(item: T, what: string) =>
     .optional()
     .meta({ description: what, ...listSet });
 
+export const OUTPUT_FORMATS = ["DER", "CombinedPEM"] as const;
+
+const keystore = {
+  create: z.boolean().meta({ description: "Whether to write it." }),
+  passwordSecretRef: secretKeyRef("the password of both files").meta({
+    description: "Where the password stands; the files are written again when it changes.",
+  }),
+};
+
+/** The password would be lost with the next delivery. */
+const passwordElsewhere = (format: "pkcs12" | "jks") => ({
+  rule: `!has(self.keystores) || !has(self.keystores.${format}) || self.keystores.${format}.passwordSecretRef.name != self.secretName`,
+  message: `the password must stand in another core Secret than spec.secretName, whose data is replaced`,
+  fieldPath: `.keystores.${format}.passwordSecretRef.name`,
+});
+
 export const certificateSpec = z
   .object({
     secretName: objectName.meta({
@@ -114,6 +132,20 @@ export const certificateSpec = z
     ipAddresses: names(ipAddress, "IP addresses."),
     uris: names(uri, "URIs, such as SPIFFE identities."),
     emailAddresses: names(emailAddress, "Email addresses."),
+    otherNames: z
+      .array(
+        z.object({
+          oid: objectIdentifier.meta({
+            description:
+              "Object identifier of the kind of name, such as 1.3.6.1.4.1.311.20.2.3 for a user principal name.",
+          }),
+          utf8Value: z.string().min(1).max(1024).meta({ description: "The name, as text." }),
+        }),
+      )
+      .min(1)
+      .max(100)
+      .optional()
+      .meta({ description: "Names of other kinds, whose value is text.", ...listMap("oid", "utf8Value") }),
     duration: duration(
       "How long a certificate is valid; 2160h (90 days) when absent. A change counts from the next certificate on, and makes that due earlier where it is shorter.",
       "5m",
@@ -158,6 +190,45 @@ export const certificateSpec = z
       .object(deliveredMetadata)
       .optional()
       .meta({ description: "Labels and annotations of the core Secret." }),
+    keystores: z
+      .object({
+        pkcs12: z.object(keystore).optional().meta({
+          description:
+            "PKCS#12: keystore.p12 (the key and the certificates of tls.crt, with the alias certificate) and truststore.p12 (the root, with the alias ca). The password must be printable ASCII.",
+        }),
+        jks: z
+          .object({
+            ...keystore,
+            alias: z
+              .string()
+              .min(1)
+              .max(64)
+              .regex(/^[!-~]+( [!-~]+)*$/, "must be printable ASCII with single spaces at most")
+              .optional()
+              .meta({ description: "Alias of the key; certificate when absent. Java takes it in lower case." }),
+          })
+          .optional()
+          .meta({
+            description:
+              "Java's older format: keystore.jks (the key and the certificates of tls.crt) and truststore.jks (the root, with the alias ca).",
+          }),
+      })
+      .meta(rules({ rule: "has(self.pkcs12) || has(self.jks)", message: "set pkcs12, jks or both" }))
+      .optional()
+      .meta({ description: "Keystores to write into the core Secret as well." }),
+    additionalOutputFormats: z
+      .array(
+        z.object({
+          type: z.enum(OUTPUT_FORMATS).meta({
+            description:
+              "DER: key.der, the private key in binary. CombinedPEM: tls-combined.pem, tls.key and tls.crt in one file.",
+          }),
+        }),
+      )
+      .min(1)
+      .max(OUTPUT_FORMATS.length)
+      .optional()
+      .meta({ description: "Further forms of key and certificate in the core Secret.", ...listMap("type") }),
     revocations: z
       .array(revocation)
       .max(256)
@@ -177,9 +248,9 @@ export const certificateSpec = z
     rules(
       overwriteNeedsAdopt,
       {
-        rule: "has(self.commonName) || has(self.literalSubject) || has(self.dnsNames) || has(self.ipAddresses) || has(self.uris) || has(self.emailAddresses)",
+        rule: "has(self.commonName) || has(self.literalSubject) || has(self.dnsNames) || has(self.ipAddresses) || has(self.uris) || has(self.emailAddresses) || has(self.otherNames)",
         message:
-          "the certificate needs a name: set at least one of commonName, literalSubject, dnsNames, ipAddresses, uris, emailAddresses",
+          "the certificate needs a name: set at least one of commonName, literalSubject, dnsNames, ipAddresses, uris, emailAddresses, otherNames",
       },
       {
         rule: "!has(self.literalSubject) || !(has(self.commonName) || has(self.subject))",
@@ -202,6 +273,8 @@ export const certificateSpec = z
         message: "set usages or profile, not both",
         fieldPath: ".usages",
       },
+      passwordElsewhere("pkcs12"),
+      passwordElsewhere("jks"),
     ),
   );
 export type CertificateSpec = z.infer<typeof certificateSpec>;

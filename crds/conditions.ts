@@ -34,8 +34,9 @@ export const reasons = {
   Progressing: "Work is under way.",
   ProjectNotFound: "No Project of that name exists yet; apply it.",
   NamespaceNotOnboarded: "The operator has no access to this namespace yet; the Project's controller is granting it.",
-  SourceNotFound: "The core Secret that an entry refers to does not exist yet; create it.",
-  SourceKeyNotFound: "The core Secret that an entry refers to has no such key; add the key or correct the entry.",
+  SourceNotFound: "The core Secret that a value is taken from does not exist yet; create it.",
+  SourceKeyNotFound:
+    "The core Secret that a value is taken from has no such key; add the key or correct the reference.",
   KeyVaultNotFound: "No KeyVault of that name exists in this namespace yet; apply it.",
   KeyVaultNotReady: "The KeyVault that the rule refers to is not ready; its own conditions say why.",
   SecretNotStored: "A secret that the rule covers has no stored version yet; its own conditions say why.",

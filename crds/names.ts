@@ -101,6 +101,13 @@ export const emailAddress = z
   .max(254)
   .regex(/^[^\s@,;<>"]+@[^\s@,;<>"]+$/, "must be an email address, such as orders@example.com");
 
+/** An object identifier in dotted decimals. */
+export const objectIdentifier = z
+  .string()
+  .min(3)
+  .max(128)
+  .regex(/^[0-2](\.(0|[1-9][0-9]*))+$/, "must be an object identifier, such as 1.3.6.1.4.1.311.20.2.3");
+
 export const ipRange = z
   .string()
   .min(4)
@@ -167,6 +174,16 @@ export const allowedNames = {
         "must be the domain of an email address, such as example.com",
       ),
   ),
+  otherNames: z
+    .array(objectIdentifier)
+    .min(1)
+    .max(64)
+    .optional()
+    .meta({
+      description:
+        "Object identifiers of the other names that may be asked for, each with any value, such as 1.3.6.1.4.1.311.20.2.3 for user principal names. Absent: none.",
+      ...listSet,
+    }),
   commonNames: patterns(
     "Common names that may be asked for beside those that are also among the alternative names. * stands for any characters.",
     commonNamePattern,

@@ -11,6 +11,7 @@ import { promisify } from "node:util";
 import type { CertificateSpec } from "../crds/certificate.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import { findKeytool } from "../lab/setup/needs.ts";
 import { ApiClient } from "./chaos/api.ts";
 import {
   conditionOf,
@@ -46,6 +47,7 @@ beforeAll(async () => {
         ipRanges: ["10.0.0.0/8"],
         uris: ["spiffe://example.com/ns/{namespace}/sa/*"],
         emailDomains: ["example.com"],
+        otherNames: ["1.3.6.1.4.1.311.20.2.3"],
         subject: { organizations: ["Example"] },
       },
       namespaces: { names: [NAMESPACE] },
@@ -123,7 +125,7 @@ const serialOf = ({ leaf }: Bundle): string => leaf.serialNumber.toLowerCase().r
 const run = promisify(execFile);
 
 /** What openssl prints about these files; throws what it complains about. */
-async function openssl(args: readonly string[], files: Readonly<Record<string, string>>): Promise<string> {
+async function openssl(args: readonly string[], files: Readonly<Record<string, string | Buffer>>): Promise<string> {
   const folder = await mkdtemp(path.join(dir, "openssl-"));
   for (const [name, content] of Object.entries(files)) await writeFile(path.join(folder, name), content);
   const { stdout, stderr } = await run("openssl", [...args], { cwd: folder });
@@ -222,6 +224,15 @@ test("a certificate of a client is one, and not a server's", async () => {
   const files = await issue("client", { profile: "Client" });
   await assertGood(files, "sslclient");
   await expect(assertGood(files)).rejects.toThrow(/unsuitable certificate purpose|unsupported certificate purpose/);
+});
+
+test("a name of another kind stands in the certificate", async () => {
+  const files = await issue("principal", {
+    otherNames: [{ oid: "1.3.6.1.4.1.311.20.2.3", utf8Value: "müller@example.com" }],
+  });
+  await assertGood(files);
+  const args = ["x509", "-in", "tls.crt", "-noout", "-ext", "subjectAltName", "-nameopt", "utf8,-esc_msb"];
+  expect(await openssl(args, { "tls.crt": files["tls.crt"] })).toMatch(/UPN:+müller@example\.com/);
 });
 
 test("a changed manifest renews key and certificate together, and restarts who uses them once", async () => {
@@ -335,6 +346,7 @@ test.each<{ field: string; spec: Partial<CertificateSpec>; because: string }>([
   { field: "ipAddresses", spec: { ipAddresses: ["192.168.0.1"] }, because: "range" },
   { field: "uris", spec: { uris: ["spiffe://example.com/ns/other/sa/orders"] }, because: "uri" },
   { field: "emailAddresses", spec: { emailAddresses: ["orders@example.org"] }, because: "mail" },
+  { field: "otherNames", spec: { otherNames: [{ oid: "1.2.3.4", utf8Value: "orders" }] }, because: "other-name" },
   { field: "commonName", spec: { commonName: "orders" }, because: "common-name" },
   { field: "subject.organizations", spec: { subject: { organizations: ["Else"] } }, because: "organization" },
   { field: "duration", spec: { duration: "2161h" }, because: "duration" },
@@ -437,6 +449,142 @@ test("drift is repaired with the certificate that there is", async () => {
   expect(await rowsOf("drifting")).toHaveLength(1);
 });
 
+describe("keystores", () => {
+  const passwordSecretRef = { name: "keystore-password", key: "password" };
+  const keystores = {
+    pkcs12: { create: true, passwordSecretRef },
+    jks: { create: true, passwordSecretRef, alias: "shop" },
+  };
+  const password = (text: string, key = "password"): object => ({
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "keystore-password", namespace: NAMESPACE },
+    stringData: { [key]: text },
+  });
+
+  /** What stands in the core Secret, in bytes. */
+  const filesOf = async (name: string): Promise<Record<string, Buffer>> => {
+    const { data = {} } = await world.get("secret", `${name}-tls`, NAMESPACE);
+    return Object.fromEntries(Object.entries(data).map(([key, value]) => [key, Buffer.from(value, "base64")]));
+  };
+
+  const pkcs12 = async (file: Buffer | undefined, withPassword: string): Promise<string> =>
+    openssl(["pkcs12", "-in", "store", "-passin", `pass:${withPassword}`, "-nodes"], { store: file ?? "" });
+
+  const certificatesIn = (text: string): string[] =>
+    (text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
+      (each) => new X509Certificate(each).fingerprint256,
+    );
+
+  test("wait for their password, say what is wrong with it, and hold what tls.key, tls.crt and ca.crt hold", async () => {
+    const additionalOutputFormats = [{ type: "DER" as const }, { type: "CombinedPEM" as const }];
+    await world.apply(deployment("kept", "kept-tls"));
+    await world.apply(certificate("kept", { keystores, additionalOutputFormats, restartConsumers: true }));
+    const early = await world.waitFor(KIND, "kept", NAMESPACE, messageOf("SourceNotFound"));
+    expect(conditionOf(early, "Delivered")?.message).toBe(
+      "spec.keystores.pkcs12.passwordSecretRef: there is no core Secret shop/keystore-password yet; create it or correct the reference",
+    );
+    expect(conditionOf(early, "Stalled")).toBeUndefined();
+    expect(conditionOf(early, "Issued")?.status).toBe("True");
+    await world.apply(password("x", "other"));
+    await world.waitFor(KIND, "kept", NAMESPACE, messageOf("SourceKeyNotFound"));
+    await world.apply(password("contraseña"));
+    const stalled = await world.waitFor(KIND, "kept", NAMESPACE, messageOf("ValueInvalid"));
+    expect(conditionOf(stalled, "Stalled")?.message).toMatch(/^spec\.keystores\.pkcs12\.passwordSecretRef: .*ASCII/);
+    expect(conditionOf(stalled, "Stalled")?.message).not.toContain("contraseña");
+
+    await world.apply(password("correct horse"));
+    await world.waitReady(KIND, "kept", NAMESPACE);
+    const pems = await bundle("kept-tls");
+    await assertGood(pems);
+    const files = await filesOf("kept");
+    expect(files["tls-combined.pem"]?.toString()).toBe(pems["tls.key"] + pems["tls.crt"]);
+    const key = createPrivateKey(pems["tls.key"]);
+    expect(files["key.der"]).toEqual(key.export({ format: "der", type: "pkcs8" }));
+
+    const store = await pkcs12(files["keystore.p12"], "correct horse");
+    expect(createPrivateKey(store).equals(key)).toBe(true);
+    expect(certificatesIn(store)).toEqual(certificatesIn(pems["tls.crt"]));
+    const trust = await pkcs12(files["truststore.p12"], "correct horse");
+    expect(certificatesIn(trust)).toEqual(certificatesIn(pems["ca.crt"]));
+    expect(trust).not.toContain("PRIVATE KEY");
+    expect(await rowsOf("kept")).toHaveLength(1);
+  });
+
+  const java = findKeytool() === undefined ? test.skip : test;
+  java.each<{ files: string; entry: string; alias: string; others: string }>([
+    { files: "keystore", entry: "PrivateKeyEntry", alias: "certificate", others: "shop" },
+    { files: "truststore", entry: "trustedCertEntry", alias: "ca", others: "ca" },
+  ])("are opened by Java: $files", async ({ files, entry, alias, others }) => {
+    const data = await filesOf("kept");
+    const pem = files === "keystore" ? data["tls.crt"] : data["ca.crt"];
+    for (const [type, name] of [
+      ["p12", alias],
+      ["jks", others],
+    ] as const) {
+      const store = path.join(dir, `${files}.${type}`);
+      await writeFile(store, data[`${files}.${type}`] ?? "");
+      const args = ["-J-Duser.language=en", "-list", "-rfc", "-keystore", store, "-storepass", "correct horse"];
+      const { stdout } = await run("keytool", args);
+      expect(stdout).toContain(`Keystore type: ${type === "p12" ? "PKCS12" : "JKS"}`);
+      expect(stdout).toContain(`Alias name: ${name}\n`);
+      expect(stdout).toContain(`Entry type: ${entry}`);
+      expect(certificatesIn(stdout)).toEqual(certificatesIn(`${pem}`));
+    }
+  });
+
+  test("are written again for another password, with the same certificate, and restart who reads them once", async () => {
+    const before = await bundle("kept-tls");
+    const generation = async () => Number((await world.get("deployment", "kept", NAMESPACE)).metadata.generation);
+    const restarts = await generation();
+    await world.apply(password("battery staple"));
+    const opened = async (): Promise<boolean> => {
+      const store = await pkcs12((await filesOf("kept"))["keystore.p12"], "battery staple").catch(() => "");
+      return store.includes("PRIVATE KEY");
+    };
+    await until("the new password opens it", opened, { timeoutMs: 20_000 });
+    await until("who reads it restarted", async () => (await generation()) > restarts, { timeoutMs: 20_000 });
+    const after = await bundle("kept-tls");
+    expect(after["tls.crt"]).toBe(before["tls.crt"]);
+    expect(after["tls.key"]).toBe(before["tls.key"]);
+    expect(await rowsOf("kept")).toHaveLength(1);
+    expect(await generation()).toBe(restarts + 1);
+  });
+
+  test("are repaired when somebody changes them, and left alone when only something beside them changed", async () => {
+    const generation = async () => (await world.get("deployment", "kept", NAMESPACE)).metadata.generation;
+    const restarts = await generation();
+    const before = await filesOf("kept");
+    const foreign = before["truststore.p12"]?.toString("base64");
+    const patch = JSON.stringify({ data: { "keystore.p12": foreign } });
+    await world.kubectl("-n", NAMESPACE, "patch", "secret", "kept-tls", "--type=merge", "-p", patch);
+    const repaired = async (): Promise<boolean> => {
+      const store = await pkcs12((await filesOf("kept"))["keystore.p12"], "battery staple");
+      return store.includes("PRIVATE KEY");
+    };
+    await until("the keystore is repaired", repaired, { timeoutMs: 20_000 });
+
+    const delivered = async () =>
+      JSON.stringify(await world.sql("SELECT delivery FROM certificate_holders WHERE name = 'kept'"));
+    await until("that is on record", async () => (await delivered()).includes(await versionOf("kept-tls")), {
+      timeoutMs: 20_000,
+    });
+    const files = await filesOf("kept");
+    await world.kubectl("-n", NAMESPACE, "annotate", "secret", "kept-tls", "seen=yes");
+    const annotated = await versionOf("kept-tls");
+    await until("it was looked at", async () => (await delivered()).includes(`"${annotated}"`), { timeoutMs: 20_000 });
+    const looked = await looks();
+    await world.kubectl("-n", NAMESPACE, "annotate", "secret", "keystore-password", "seen=yes");
+    await until("the password was looked at", async () => (await looks()) > looked, { timeoutMs: 20_000 });
+    expect(await versionOf("kept-tls")).toBe(annotated);
+    expect(await filesOf("kept")).toEqual(files);
+    expect(await generation()).toBe(restarts);
+  });
+
+  const versionOf = async (name: string): Promise<string> =>
+    (await world.get("secret", name, NAMESPACE)).metadata.resourceVersion;
+});
+
 test("another secretName leaves the old core Secret behind, with the same certificate in the new one", async () => {
   const before = await issue("moving");
   const after = await issue("moving", { secretName: "moved-tls" });
@@ -523,11 +671,13 @@ test("an operator that starts again writes nothing", async () => {
   await operator.process.restart();
   const count = (await world.list(KIND)).length;
   expect(count).toBeGreaterThan(20);
-  const looked = async () =>
-    total(await scrape(operator), "mazevault_reconcile_duration_seconds_count", { controller: "certificate" });
-  await until("every certificate was looked at", async () => (await looked()) >= count, { timeoutMs: 30_000 });
+  await until("every certificate was looked at", async () => (await looks()) >= count, { timeoutMs: 30_000 });
   expect(difference(before, await everything())).toEqual([]);
 });
+
+/** How often the operator has looked at a certificate since it started. */
+const looks = async (): Promise<number> =>
+  total(await scrape(operator), "mazevault_reconcile_duration_seconds_count", { controller: "certificate" });
 
 /** Each object of Kubernetes with its version, a digest of what PostgreSQL knows about certificates, and what was done. */
 async function everything(): Promise<string[]> {
@@ -555,4 +705,5 @@ test("no private key stands in a log, a status or an Event", async () => {
   const text = await world.kubectl("get", `${KIND},events`, "--all-namespaces", "-o", "json");
   expect(text).not.toContain("PRIVATE KEY");
   expect(text).not.toContain(d);
+  expect(text).not.toMatch(/correct horse|battery staple/);
 });

@@ -1,5 +1,6 @@
 /** The caches behind `Cluster`: mazevault kinds and namespaces of the whole cluster, core Secrets by namespace. */
 import { setTimeout as delay } from "node:timers/promises";
+import { wantedKeystores } from "../controllers/certificate/keystores.ts";
 import type { Cluster, Metadata } from "../controllers/cluster.ts";
 import { namespaceFacts, notOnboarded } from "../controllers/cluster.ts";
 import { roleBindings } from "../controllers/project/index.ts";
@@ -37,7 +38,7 @@ const FIRST_SIGHT_MS = 5_000;
 /** Indexes that controllers look things up by. */
 export const BY_NAMESPACE = "namespace";
 export const BY_PROJECT = "project";
-/** Secrets by the core Secrets that they take values from or deliver to. */
+/** Secrets and Certificates by the core Secrets that they take values from or deliver to. */
 export const BY_CORE_SECRET = "coreSecret";
 export const BY_KEY_VAULT = "keyVault";
 /** Certificates, CertificateRequests and issuers by the issuer above them: `namespace/name`, or `name` for one of the cluster. */
@@ -95,7 +96,7 @@ export class Caches implements Cluster {
       type: resourceType(certificateKind),
       indexers: {
         ...inNamespace,
-        [BY_CORE_SECRET]: ({ metadata, spec }) => [`${metadata.namespace}/${spec.secretName}`],
+        [BY_CORE_SECRET]: coreSecretsOfCertificate,
         [BY_ISSUER]: ({ metadata, spec: { issuerRef } }) => [issuerKey(metadata, issuerRef)],
       },
     });
@@ -279,6 +280,12 @@ function coreSecretsOf({ metadata, spec }: Secret): string[] {
   const target = spec.deliver === undefined ? [] : [spec.deliver.secretName ?? metadata.name];
   return [...sources, ...target].map((name) => `${metadata.namespace}/${name}`);
 }
+
+const coreSecretsOfCertificate = (certificate: Certificate): string[] =>
+  [
+    ...wantedKeystores(certificate).map(({ passwordSecretRef }) => passwordSecretRef.name),
+    certificate.spec.secretName,
+  ].map((name) => `${certificate.metadata.namespace}/${name}`);
 
 function credentialsOf({ metadata, spec }: KeyVault): string[] {
   const { clientSecretRef, certificateSecretRef } = spec.auth.servicePrincipal ?? {};

@@ -1,9 +1,11 @@
+import { createHash } from "node:crypto";
 import { Waiting } from "../../core/errors.ts";
 import type { IssuePolicy } from "../../core/pki/profile.ts";
 import { rootSpec, TestPki } from "../../core/pki/testing/installation.ts";
 import type { AuthorityRecord, CertificateHolder, CertificateRecord, Revocation } from "../../core/ports/pki-store.ts";
 import { actor } from "../../core/ports/samples.ts";
-import type { DeliveryRecord } from "../../core/ports/vault-store.ts";
+import type { DeliveryRecord, MadeValue } from "../../core/ports/vault-store.ts";
+import { Sensitive } from "../../core/sensitive.ts";
 import type { Certificate, CertificateSpec } from "../../crds/certificate.ts";
 import { CONSUMERS, deliveryFingerprint, type LiveCoreSecret } from "../delivery/desired.ts";
 import {
@@ -13,9 +15,11 @@ import {
   type Chain,
   certificateDelivery,
   chainOf,
-  encodingOf,
+  deliveryDigests,
+  madeValues,
 } from "./bundle.ts";
 import { type Action, decide, type Observed } from "./decide.ts";
+import { type KeystoreFormat, passwordFault } from "./keystores.ts";
 import { issuedDer, renewalOf, wantedCertificate } from "./request.ts";
 
 const T0 = new Date("2026-03-01T00:00:00Z");
@@ -24,6 +28,7 @@ const INSTALLATION = "installation-1";
 const policy: IssuePolicy = {
   profiles: ["Server", "Client"],
   dnsNames: ["*.{namespace}.svc"],
+  otherNames: ["1.3.6.1.4.1.311.20.2.3"],
   subject: { organizations: ["Example"] },
 };
 
@@ -41,6 +46,10 @@ const certificate = (spec: Partial<CertificateSpec> = {}): Certificate => ({
   spec: { ...base, ...spec },
 });
 
+const passwordSecretRef = { name: "keystore-password", key: "password" };
+const keystores = { pkcs12: { create: true, passwordSecretRef }, jks: { create: true, passwordSecretRef } };
+const files = ["keystore.p12", "truststore.p12", "keystore.jks", "truststore.jks"];
+
 interface Issued {
   readonly record: CertificateRecord;
   readonly chain: Chain;
@@ -50,7 +59,19 @@ interface Issued {
 let authority: AuthorityRecord;
 let other: AuthorityRecord;
 let issued: (subject?: Certificate, by?: AuthorityRecord) => Promise<Issued>;
-let pemOf: (issued: Issued, encoding?: "PKCS1" | "PKCS8") => Promise<ReadonlyMap<string, Buffer>>;
+let dataOf: (issued: Issued, subject?: Certificate) => Promise<ReadonlyMap<string, Sensitive>>;
+
+const password = new Sensitive("correct horse");
+const passwords = new Map<KeystoreFormat, Sensitive>([
+  ["pkcs12", password],
+  ["jks", password],
+]);
+const fingerprints = new Map<KeystoreFormat, string>([
+  ["pkcs12", "a"],
+  ["jks", "b"],
+]);
+const ofBytes = (key: string, value: Sensitive): string =>
+  createHash("sha256").update(key).update(value.reveal()).digest("hex");
 
 beforeAll(async () => {
   const pki = await TestPki.start();
@@ -73,9 +94,9 @@ beforeAll(async () => {
     });
     return { record, chain: chainOf(issuedDer(record), authorities.chainOf(by)) };
   };
-  pemOf = async ({ record, chain }, encoding = "PKCS8") => {
+  dataOf = async ({ record, chain }, subject = certificate()) => {
     const key = await authorities.openKey(writer, record, { actor, purpose: "test" });
-    return new Map([...bundleValues(chain, key, encoding)].map(([name, value]) => [name, value.reveal()]));
+    return bundleValues(subject, chain, key, passwords);
   };
 });
 
@@ -98,6 +119,7 @@ const observed = (extra: Partial<Observed> = {}): Observed => ({
   revocations: [],
   forgottenHolds: [],
   core: { kind: "Absent" },
+  passwords: { kind: "Known", fingerprints },
   restartProblems: [],
   ...extra,
 });
@@ -107,9 +129,9 @@ const delivery = (of: Issued, subject = certificate(), extra: Partial<DeliveryRe
   uid: "core-1",
   resourceVersion: "100",
   fingerprint: deliveryFingerprint(
-    bundleDigests,
+    deliveryDigests,
     certificateDelivery(subject, INSTALLATION),
-    bundleEntries(of.chain, encodingOf(subject)),
+    bundleEntries(subject, of.chain, fingerprints),
   ),
   version: of.record.revision,
   pendingRestarts: [],
@@ -133,7 +155,11 @@ const missing: Observed["issuer"] = {
   message: "spec.issuerRef: there is no Issuer ca yet; apply it",
 };
 
-const live = (data: ReadonlyMap<string, Buffer>, extra: Partial<LiveCoreSecret> = {}): LiveCoreSecret => ({
+const live = (
+  data: ReadonlyMap<string, Sensitive>,
+  extra: Partial<LiveCoreSecret> = {},
+  made: readonly MadeValue[] = [],
+): LiveCoreSecret => ({
   uid: "core-9",
   resourceVersion: "7",
   type: "kubernetes.io/tls",
@@ -141,12 +167,7 @@ const live = (data: ReadonlyMap<string, Buffer>, extra: Partial<LiveCoreSecret> 
   labels: {},
   annotations: {},
   ownerUids: [],
-  data: new Map(
-    [...data].map(([key, value]) => [
-      key,
-      bundleDigests.fingerprint(key, { reveal: () => value, revealText: () => value.toString() } as never),
-    ]),
-  ),
+  data: new Map([...data].map(([key, value]) => [key, bundleDigests(made, ofBytes).fingerprint(key, value)])),
   terminating: false,
   ...extra,
 });
@@ -221,6 +242,11 @@ describe("decide", () => {
 
   test.each<{ because: string; spec: Partial<CertificateSpec>; actions: Expected["actions"] }>([
     { because: "another DNS name", spec: { dnsNames: ["orders.payments.svc", "b.payments.svc"] }, actions: ["Issue"] },
+    {
+      because: "a name of another kind",
+      spec: { otherNames: [{ oid: "1.3.6.1.4.1.311.20.2.3", utf8Value: "orders@example.com" }] },
+      actions: ["Issue"],
+    },
     { because: "another common name", spec: { commonName: undefined }, actions: ["Issue"] },
     { because: "another organization", spec: { subject: { organizations: ["Example"] } }, actions: ["Issue"] },
     { because: "other usages", spec: { usages: ["digital signature", "client auth"] }, actions: ["Issue"] },
@@ -410,10 +436,69 @@ describe("decide", () => {
     );
   });
 
+  describe("keystores", () => {
+    const subject = certificate({ keystores, restartConsumers: true });
+
+    test("are untouched while certificate, key, password and alias are the same", async () => {
+      const of = await issued();
+      const seen = settled(of, { holder: holder(delivery(of, subject)) });
+      check(subject, seen, T0, { actions: [], delivered: "Succeeded" });
+    });
+
+    test.each<{ because: string; spec: Partial<CertificateSpec>; password?: string }>([
+      { because: "another password", spec: {}, password: "c" },
+      { because: "another alias", spec: { keystores: { ...keystores, jks: { ...keystores.jks, alias: "b" } } } },
+      { because: "one keystore less", spec: { keystores: { jks: keystores.jks } } },
+      {
+        because: "one that is not to be made",
+        spec: { keystores: { ...keystores, pkcs12: { ...keystores.pkcs12, create: false } } },
+      },
+      { because: "another output format", spec: { additionalOutputFormats: [{ type: "DER" }] } },
+    ])("are written again, with the same certificate, for $because; who reads them restarts", async (change) => {
+      const of = await issued();
+      const known = new Map(fingerprints);
+      if (change.password !== undefined) known.set("jks", change.password);
+      const seen = settled(of, {
+        holder: holder(delivery(of, subject)),
+        passwords: { kind: "Known", fingerprints: known },
+      });
+      const { actions } = decide(certificate({ ...subject.spec, ...change.spec }), seen, T0);
+      expect(actions).toMatchObject([{ kind: "Deliver", delivery: { pendingRestarts: [CONSUMERS] } }]);
+    });
+
+    test.each<{ waiting: boolean; reason: "SourceNotFound" | "ValueInvalid"; next: string }>([
+      { waiting: true, reason: "SourceNotFound", next: "recheckAt" },
+      { waiting: false, reason: "ValueInvalid", next: "stalled" },
+    ])("whose password is not usable are not written, nor anything beside them: $reason", async (each) => {
+      const { next, ...refusal } = each;
+      const refused = { kind: "Refused", ...refusal, message: "spec.keystores" } as const;
+      check(subject, observed({ passwords: refused }), T0, { actions: ["Issue"] });
+      const expected = { actions: [], issued: "Succeeded", delivered: refusal.reason, next };
+      check(subject, observed({ current: await issued(), passwords: refused }), T0, expected);
+    });
+  });
+
   describe("a core Secret that exists", () => {
+    const changed = (data: ReadonlyMap<string, Sensitive>, key: string, value: Sensitive | undefined) =>
+      new Map([...data, [key, value ?? new Sensitive("")]]);
+
+    /** It is ours, and not as the record has it. */
+    const standing = (
+      of: Issued,
+      data: ReadonlyMap<string, Sensitive>,
+      { subject = certificate(), made }: { subject?: Certificate; made?: readonly MadeValue[] } = {},
+    ): Observed => {
+      const { annotations, labels } = certificateDelivery(subject, INSTALLATION);
+      return observed({
+        current: of,
+        holder: holder(delivery(of, subject, made && { made })),
+        core: { kind: "Live", live: live(data, { uid: "core-1", annotations, labels }, made) },
+      });
+    };
+
     test("and is somebody else's is taken only where adopt and overwrite are set", async () => {
       const of = await issued();
-      const data = await pemOf(await issued());
+      const data = await dataOf(await issued());
       const seen = observed({ current: of, core: { kind: "Live", live: live(data) } });
       check(certificate(), seen, T0, { actions: [], delivered: "TargetNotOwned", next: "stalled" });
       check(certificate({ adopt: true }), seen, T0, { actions: [], delivered: "TargetDiffers", next: "stalled" });
@@ -422,29 +507,85 @@ describe("decide", () => {
 
     test("has the right data only if key, encoding and chain are as they would be written", async () => {
       const of = await issued();
-      const seen = (data: ReadonlyMap<string, Buffer>) =>
-        observed({
-          current: of,
-          core: {
-            kind: "Live",
-            live: live(data, {
-              uid: "core-1",
-              annotations: certificateDelivery(certificate(), INSTALLATION).annotations,
-              labels: certificateDelivery(certificate(), INSTALLATION).labels,
-            }),
-          },
-        });
-      const right = await pemOf(of);
-      check(certificate(), seen(right), T0, { actions: ["RecordDelivery"] });
-      const wrong: ReadonlyMap<string, Buffer>[] = [
-        new Map([...right, ["tls.key", (await pemOf(of, "PKCS1")).get("tls.key") ?? Buffer.alloc(0)]]),
-        new Map([...right, ["tls.key", (await pemOf(await issued())).get("tls.key") ?? Buffer.alloc(0)]]),
-        new Map([...right, ["tls.key", Buffer.from(`${right.get("tls.key")}\n`)]]),
-        new Map([...right, ["tls.crt", (await pemOf(await issued())).get("tls.crt") ?? Buffer.alloc(0)]]),
-        new Map([...right, ["ca.crt", Buffer.from("")]]),
-        new Map([...right, ["more", Buffer.from("x")]]),
+      const right = await dataOf(of);
+      check(certificate(), standing(of, right), T0, { actions: ["RecordDelivery"] });
+      const pkcs1 = certificate({ privateKey: { encoding: "PKCS1" } });
+      const other = await dataOf(await issued());
+      const wrong: ReadonlyMap<string, Sensitive>[] = [
+        changed(right, "tls.key", (await dataOf(of, pkcs1)).get("tls.key")),
+        changed(right, "tls.key", other.get("tls.key")),
+        changed(right, "tls.key", new Sensitive(`${right.get("tls.key")?.revealText()}\n`)),
+        changed(right, "tls.crt", other.get("tls.crt")),
+        changed(right, "ca.crt", new Sensitive("")),
+        changed(right, "more", new Sensitive("x")),
       ];
-      for (const data of wrong) check(certificate(), seen(data), T0, { actions: ["Deliver"] });
+      for (const data of wrong) check(certificate(), standing(of, data), T0, { actions: ["Deliver"] });
+    });
+
+    test.each<{ algorithm: string; privateKey: CertificateSpec["privateKey"] }>([
+      { algorithm: "ECDSA", privateKey: {} },
+      { algorithm: "ECDSA as in SEC 1", privateKey: { encoding: "PKCS1" } },
+      { algorithm: "RSA in PKCS1", privateKey: { algorithm: "RSA", size: 2048, encoding: "PKCS1" } },
+      { algorithm: "Ed25519", privateKey: { algorithm: "Ed25519" } },
+    ])("has the right further forms of key and certificate only as they would be written: $algorithm", async (each) => {
+      const { privateKey } = each;
+      const subject = certificate({ privateKey, additionalOutputFormats: [{ type: "DER" }, { type: "CombinedPEM" }] });
+      const of = await issued(subject);
+      const right = await dataOf(of, subject);
+      expect([...right.keys()]).toEqual(["tls.key", "tls.crt", "ca.crt", "key.der", "tls-combined.pem"]);
+      check(subject, standing(of, right, { subject }), T0, { actions: ["RecordDelivery"] });
+      const other = await dataOf(await issued(subject), subject);
+      const combined = right.get("tls-combined.pem")?.revealText() ?? "";
+      const wrong = [
+        changed(right, "key.der", other.get("key.der")),
+        changed(right, "key.der", right.get("tls.key")),
+        changed(right, "tls-combined.pem", other.get("tls-combined.pem")),
+        changed(right, "tls-combined.pem", new Sensitive(`${combined}\n`)),
+        changed(right, "tls-combined.pem", right.get("tls.key")),
+        changed(right, "tls-combined.pem", right.get("tls.crt")),
+      ];
+      for (const data of wrong) check(subject, standing(of, data, { subject }), T0, { actions: ["Deliver"] });
+      // Without the fields they do not belong there.
+      check(certificate({ privateKey }), standing(of, right), T0, { actions: ["Deliver"] });
+    });
+
+    test("has the right keystores if they are what was delivered, made of what is wanted", async () => {
+      const subject = certificate({ keystores });
+      const of = await issued(subject);
+      const right = await dataOf(of, subject);
+      const made = madeValues(bundleEntries(subject, of.chain, fingerprints), right, ofBytes);
+      expect(made.map(({ key }) => key).toSorted()).toEqual(files.toSorted());
+      check(subject, standing(of, right, { subject, made }), T0, { actions: ["RecordDelivery"] });
+      // The record goes on with them.
+      const [action] = decide(subject, standing(of, right, { subject, made }), T0).actions;
+      expect(action).toMatchObject({ delivery: { made } });
+      // Made of the same, but not what was delivered: nobody knows what it is.
+      const again = await dataOf(of, subject);
+      for (const key of files) {
+        check(subject, standing(of, changed(right, key, again.get(key)), { subject, made }), T0, {
+          // A trust store in Java's format has no salt.
+          actions: [key === "truststore.jks" ? "RecordDelivery" : "Deliver"],
+        });
+        check(subject, standing(of, changed(right, key, new Sensitive("x")), { subject, made }), T0, {
+          actions: ["Deliver"],
+        });
+      }
+      check(subject, standing(of, right, { subject }), T0, { actions: ["Deliver"] });
     });
   });
+});
+
+test.each<{ password: string | Buffer; pkcs12?: string; jks?: string }>([
+  { password: "p4ss word~" },
+  { password: "contraseña", pkcs12: "has characters outside of printable ASCII" },
+  { password: "", pkcs12: "is empty", jks: "is empty" },
+  { password: "secret\n", pkcs12: "ends with a line break", jks: "ends with a line break" },
+  { password: "sec\tret", pkcs12: "has a control character", jks: "has a control character" },
+  { password: Buffer.from([0xff, 0x61]), pkcs12: "is not UTF-8", jks: "is not UTF-8" },
+])("what a keystore's password may be: %j", (each) => {
+  for (const format of ["pkcs12", "jks"] as const) {
+    const fault = passwordFault(format, new Sensitive(each.password));
+    if (each[format] === undefined) expect(fault).toBeUndefined();
+    else expect(fault).toMatch(`${each[format]}`);
+  }
 });

@@ -23,7 +23,8 @@ import type { DeliveryOutcome } from "../delivery/perform.ts";
 import { type DeliveryAction, type ObservedCoreSecret, planDelivery, type Refusal } from "../delivery/plan.ts";
 import type { ReferredIssuer } from "../issuer/reference.ts";
 import type { Next, OwnedCondition, Plan } from "../runtime/controller.ts";
-import { bundleDigests, bundleEntries, type Chain, certificateDelivery, encodingOf } from "./bundle.ts";
+import { bundleEntries, type Chain, certificateDelivery, deliveryDigests } from "./bundle.ts";
+import type { PasswordFingerprints } from "./keystores.ts";
 import { differences, parsedCertificate, renewalOf, type WantedCertificate, wantedCertificate } from "./request.ts";
 
 export interface ListedRevocation {
@@ -33,6 +34,12 @@ export interface ListedRevocation {
   /** Of those issued to this object; empty: none was. */
   readonly records: readonly CertificateRecord[];
 }
+
+/** The passwords of the keystores that the manifest asks for. */
+export type ObservedPasswords =
+  | { readonly kind: "Known"; readonly fingerprints: PasswordFingerprints }
+  /** `waiting`: it can still come by itself. */
+  | ({ readonly kind: "Refused"; readonly waiting: boolean } & Refusal);
 
 export interface Observed {
   readonly installation: string;
@@ -46,6 +53,7 @@ export interface Observed {
   /** Certificates on hold that the manifest does not list any more. */
   readonly forgottenHolds: readonly CertificateRecord[];
   readonly core: ObservedCoreSecret;
+  readonly passwords: ObservedPasswords;
   /** What restarting brought to light, in this pass. */
   readonly restartProblems: readonly string[];
   /** Why another certificate could not be had, in this pass. */
@@ -86,8 +94,8 @@ type Need =
   | { readonly kind: "Issue"; readonly wanted: WantedCertificate; readonly authority: AuthorityRecord }
   | ({ readonly kind: "Refused"; readonly waiting: boolean } & Refusal);
 
-/** A watch tells when an issuer changes; this is only the safety net. */
-const ISSUER_RECHECK_MS = 60_000;
+/** A watch tells when an issuer or a password changes; this is only the safety net. */
+const RECHECK_MS = 60_000;
 
 export const isFinallyRevoked = ({ revocation }: CertificateRecord): boolean =>
   revocation !== undefined && revocation.reason !== "certificateHold";
@@ -195,10 +203,10 @@ type DeliveryStep =
   | { readonly kind: "Act"; readonly action: Action }
   | { readonly kind: "None" }
   | { readonly kind: "RecheckAt"; readonly at: Date }
-  | ({ readonly kind: "Refused" } & Refusal);
+  | ({ readonly kind: "Refused"; readonly waiting: boolean } & Refusal);
 
 function deliveryOf(certificate: Certificate, seen: Observed, now: Date): DeliveryStep {
-  const { current, holder, core, installation } = seen;
+  const { current, holder, core, passwords, installation } = seen;
   if (current === undefined) return { kind: "None" };
   const { record, chain } = current;
   const desired = certificateDelivery(certificate, installation);
@@ -211,16 +219,19 @@ function deliveryOf(certificate: Certificate, seen: Observed, now: Date): Delive
   const faults = faultsOf(chain);
   if (faults !== "") {
     const message = `certificate ${serialOf(record)} is not handed out: ${faults}`;
-    return { kind: "Refused", reason: "LintFailed", message };
+    return { kind: "Refused", waiting: false, reason: "LintFailed", message };
   }
-  const entries = bundleEntries(chain, encodingOf(certificate));
+  if (passwords.kind === "Refused") return passwords;
+  const entries = bundleEntries(certificate, chain, passwords.fingerprints);
   const version = record.revision;
-  const step = planDelivery(desired, { digests: bundleDigests, entries, version, record: former, core }, now);
+  const step = planDelivery(desired, { digests: deliveryDigests, entries, version, record: former, core }, now);
   switch (step.kind) {
     case "Act":
       return { kind: "Act", action: { ...step.action, certificate, record, chain } };
     case "Settled":
       return { kind: "None" };
+    case "Refused":
+      return { ...step, waiting: false };
     default:
       return step;
   }
@@ -269,12 +280,12 @@ const isDelivery = ({ kind }: Action): boolean =>
 function nextOf(seen: Observed, need: Need, delivery: DeliveryStep, renewal: Date | undefined, now: Date): Next {
   const stalled = [
     ...(need.kind === "Refused" && !need.waiting ? [need] : []),
-    ...(delivery.kind === "Refused" ? [delivery] : []),
+    ...(delivery.kind === "Refused" && !delivery.waiting ? [delivery] : []),
     ...unknownSerials(seen),
   ].at(0);
   if (stalled !== undefined) return { kind: "stalled", reason: stalled.reason, message: stalled.message };
   const times = [
-    ...(need.kind === "Refused" ? [new Date(now.getTime() + ISSUER_RECHECK_MS)] : []),
+    ...(need.kind === "Refused" || delivery.kind === "Refused" ? [new Date(now.getTime() + RECHECK_MS)] : []),
     ...(delivery.kind === "RecheckAt" ? [delivery.at] : []),
     ...(need.kind === "None" && renewal !== undefined ? [renewal] : []),
   ];

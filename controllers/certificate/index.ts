@@ -13,6 +13,7 @@ import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
 import { resourceType, splitKey } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
 import { type Action, decide, isFinallyRevoked, type Observed, type Outcome } from "./decide.ts";
+import { PasswordReader } from "./keystores.ts";
 import { CertificateObserver } from "./observe.ts";
 import { CertificatePerformer } from "./perform.ts";
 
@@ -41,8 +42,9 @@ export class CertificateController implements Controller<Certificate, Observed, 
     this.#deps = deps;
     const observer = new DeliveryObserver(deps);
     const delivery = new DeliveryPerformer({ ...deps, observer });
-    this.#observer = new CertificateObserver({ ...deps, delivery: observer });
-    this.#performer = new CertificatePerformer({ ...deps, observer: this.#observer, delivery });
+    const passwords = new PasswordReader(deps);
+    this.#observer = new CertificateObserver({ ...deps, delivery: observer, passwords });
+    this.#performer = new CertificatePerformer({ ...deps, observer: this.#observer, delivery, passwords });
   }
 
   observe(certificate: Certificate, signal: AbortSignal): Promise<Observed> {

@@ -1,22 +1,27 @@
 /** Reads what decides about one Certificate. */
+import { Stalled, Waiting } from "../../core/errors.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import { MalformedInput } from "../../core/pki/malformed-input.ts";
 import { parseSerial } from "../../core/pki/serial.ts";
 import type { AuthorityRecord, CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
+import type { DeliveryRecord } from "../../core/ports/vault-store.ts";
 import type { Certificate } from "../../crds/certificate.ts";
 import { type Cluster, servedNamespace } from "../cluster.ts";
+import type { Digests } from "../delivery/desired.ts";
 import type { DeliveryObserver } from "../delivery/observe.ts";
 import { issuerIdentity, referredIssuer } from "../issuer/reference.ts";
-import { bundleDigests, type Chain, certificateDelivery, chainOf } from "./bundle.ts";
-import type { ListedRevocation, Observed } from "./decide.ts";
+import { type BytesFingerprint, bundleDigests, type Chain, certificateDelivery, chainOf } from "./bundle.ts";
+import type { ListedRevocation, Observed, ObservedPasswords } from "./decide.ts";
+import type { PasswordReader } from "./keystores.ts";
 import { issuedDer } from "./request.ts";
 
 export interface CertificateObserverDependencies {
   readonly cluster: Cluster;
-  readonly authorities: Pick<Authorities, "describe" | "chainOf">;
+  readonly authorities: Pick<Authorities, "describe" | "chainOf" | "fingerprint">;
   readonly store: Pick<PkiStore, "authority" | "certificatesBySerial" | "certificatesOf" | "findHolder">;
   readonly installation: string;
   readonly delivery: DeliveryObserver;
+  readonly passwords: PasswordReader;
 }
 
 /** How many certificates of an object are looked through for holds to end. */
@@ -41,10 +46,11 @@ export class CertificateObserver {
       this.#deps.authorities.describe(issuerIdentity(issuerRef, namespace)),
     ]);
     const [current] = recent;
-    const [chain, revocations, core] = await Promise.all([
+    const [chain, revocations, core, passwords] = await Promise.all([
       current && this.chainOf(current, authority),
       this.#revocations(certificate, recent),
-      delivery.observe(desired, bundleDigests, holder?.delivery, signal),
+      delivery.observe(desired, this.digests(certificate, holder?.delivery), holder?.delivery, signal),
+      this.#passwords(certificate, signal),
     ]);
     const listed = new Set(revocations.flatMap(({ records }) => records.map(({ serialNumber }) => serialNumber)));
     return {
@@ -59,6 +65,7 @@ export class CertificateObserver {
         ({ revocation, serialNumber }) => revocation?.reason === "certificateHold" && !listed.has(serialNumber),
       ),
       core,
+      passwords,
       restartProblems: [],
     };
   }
@@ -73,6 +80,26 @@ export class CertificateObserver {
     const authority = known?.id === record.authorityId ? known : await store.authority(record.authorityId);
     if (authority === undefined) throw new Error(`the authority of certificate ${record.serialNumber} is gone`);
     return chainOf(issuedDer(record), authorities.chainOf(authority, record.generation));
+  }
+
+  /** By which what stands in the core Secret is known, after that was delivered. */
+  digests(certificate: Certificate, delivery: DeliveryRecord | undefined): Digests {
+    return bundleDigests(delivery?.made ?? [], this.bytesFingerprint(certificate));
+  }
+
+  bytesFingerprint({ metadata: { uid } }: Certificate): BytesFingerprint {
+    const { authorities } = this.#deps;
+    return (key, value) => authorities.fingerprint(uid, `bytes ${key}`, value);
+  }
+
+  /** What is wrong with them concerns the delivery alone: a certificate is revoked and renewed all the same. */
+  async #passwords(certificate: Certificate, signal: AbortSignal): Promise<ObservedPasswords> {
+    try {
+      return { kind: "Known", fingerprints: await this.#deps.passwords.fingerprints(certificate, signal) };
+    } catch (error) {
+      if (!(error instanceof Waiting || error instanceof Stalled)) throw error;
+      return { kind: "Refused", waiting: error instanceof Waiting, reason: error.code, message: error.message };
+    }
   }
 
   async #revocations(

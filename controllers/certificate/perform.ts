@@ -6,9 +6,10 @@ import type { Actor, AuditEntry } from "../../core/ports/audit-log.ts";
 import { type CertificateRecord, PkiConflict, type PkiStore } from "../../core/ports/pki-store.ts";
 import type { DeliveryRecord, Writer } from "../../core/ports/vault-store.ts";
 import type { Certificate } from "../../crds/certificate.ts";
-import type { DeliveryContext, DeliveryPerformer } from "../delivery/perform.ts";
-import { bundleDigests, bundleValues, encodingOf } from "./bundle.ts";
+import type { DeliveryContext, DeliveryPerformer, OpenedValues } from "../delivery/perform.ts";
+import { bundleEntries, bundleValues, type Chain, madeValues } from "./bundle.ts";
 import { type Action, type Outcome, serialOf } from "./decide.ts";
+import { type PasswordReader, wantedKeystores } from "./keystores.ts";
 import type { CertificateObserver } from "./observe.ts";
 
 export interface CertificatePerformerDependencies {
@@ -18,6 +19,7 @@ export interface CertificatePerformerDependencies {
   readonly writer: () => Writer;
   readonly observer: CertificateObserver;
   readonly delivery: DeliveryPerformer;
+  readonly passwords: PasswordReader;
 }
 
 type Of<K extends Action["kind"]> = Extract<Action, { kind: K }>;
@@ -48,7 +50,7 @@ export class CertificatePerformer {
       case "ReportFailure":
         return Promise.reject(action.failure);
       default:
-        return this.#deps.delivery.perform(action, this.#contextOf(action), signal);
+        return this.#deps.delivery.perform(action, this.#contextOf(action, signal), signal);
     }
   }
 
@@ -91,25 +93,49 @@ export class CertificatePerformer {
     }
   }
 
-  #contextOf({ certificate, record, chain, ...action }: Extract<Action, { chain: unknown }>): DeliveryContext {
-    const { authorities, store, writer } = this.#deps;
+  #contextOf(
+    { certificate, record, chain, ...action }: Extract<Action, { chain: unknown }>,
+    signal: AbortSignal,
+  ): DeliveryContext {
+    const { store, writer, observer } = this.#deps;
     const { namespace, uid } = certificate.metadata;
     const { secretName } = certificate.spec;
     return {
       object: certificate,
-      digests: () => Promise.resolve(bundleDigests),
+      digests: async () => observer.digests(certificate, (await store.findHolder(uid))?.delivery),
       record: (delivery) =>
         store.recordDelivery(writer(), uid, delivery, [deliveryAudit(certificate, record, delivery)]),
-      open: async () => {
-        const purpose = `${action.kind} to core Secret ${namespace}/${secretName}`;
-        const key = await authorities.openKey(writer(), record, { actor: actorOf(certificate), purpose });
-        try {
-          return { version: record.revision, values: bundleValues(chain, key, encodingOf(certificate)) };
-        } finally {
-          key.dispose();
-        }
-      },
+      open: () =>
+        this.#open(certificate, record, chain, `${action.kind} to core Secret ${namespace}/${secretName}`, signal),
     };
+  }
+
+  async #open(
+    certificate: Certificate,
+    record: CertificateRecord,
+    chain: Chain,
+    purpose: string,
+    signal: AbortSignal,
+  ): Promise<OpenedValues> {
+    const { authorities, writer, observer, passwords: reader } = this.#deps;
+    const passwords = await reader.read(certificate, signal);
+    try {
+      const fingerprints = new Map(
+        [...passwords].map(([format, password]) => [format, reader.fingerprintOf(certificate, format, password)]),
+      );
+      const key = await authorities.openKey(writer(), record, { actor: actorOf(certificate), purpose });
+      try {
+        const values = await bundleValues(certificate, chain, key, passwords);
+        // A password that changed since it was looked at is on record as what it is, and seen in the next pass.
+        const entries = bundleEntries(certificate, chain, fingerprints);
+        const made = madeValues(entries, values, observer.bytesFingerprint(certificate));
+        return { version: record.revision, values, ...(made.length > 0 && { made }) };
+      } finally {
+        key.dispose();
+      }
+    } finally {
+      for (const password of passwords.values()) password.dispose();
+    }
   }
 }
 
@@ -132,6 +158,15 @@ function deliveryAudit(
             uid: delivery.uid,
             revision: delivery.version,
             pendingRestarts: delivery.pendingRestarts.length,
+            ...passwordSources(certificate),
           },
   };
+}
+
+/** Where the passwords of its keystores were read. */
+function passwordSources(certificate: Certificate): { readonly passwords?: string } {
+  const sources = wantedKeystores(certificate).map(
+    ({ passwordSecretRef: { name, key } }) => `${certificate.metadata.namespace}/${name} ${key}`,
+  );
+  return sources.length === 0 ? {} : { passwords: [...new Set(sources)].join(", ") };
 }

@@ -25,7 +25,17 @@ export const wantedDurationMs = ({ duration = DEFAULT_DURATION }: CertificateSpe
 
 /** @throws MalformedInput naming the field under `spec` */
 export function wantedCertificate(spec: CertificateSpec): WantedCertificate {
-  const { literalSubject, commonName, subject = {}, dnsNames, ipAddresses, uris, emailAddresses, usages } = spec;
+  const {
+    literalSubject,
+    commonName,
+    subject = {},
+    dnsNames,
+    ipAddresses,
+    uris,
+    emailAddresses,
+    otherNames,
+    usages,
+  } = spec;
   const key = keySpec(spec.privateKey);
   const profile = spec.profile ?? profileOf(usages);
   return {
@@ -34,7 +44,7 @@ export function wantedCertificate(spec: CertificateSpec): WantedCertificate {
       literalSubject === undefined
         ? fromSubject(present({ ...subject, commonName }))
         : parseLiteralSubject(literalSubject, "literalSubject"),
-    subjectAltNames: subjectAltNames(present({ dnsNames, ipAddresses, uris, emailAddresses })),
+    subjectAltNames: subjectAltNames(present({ dnsNames, ipAddresses, uris, emailAddresses, otherNames })),
     usages: requestedUsages(usages, profile, key),
     key,
     durationMs: wantedDurationMs(spec),

@@ -98,14 +98,14 @@ const sorted = (entries: Readonly<Record<string, string>>): string[] =>
     .flat();
 
 /** Changes exactly when what a consumer of the core Secret reads changes: keys and values. */
-function dataDigest(digests: Digests, desired: DesiredDelivery, entries: Delivered): string {
+function dataDigest(digests: Pick<Digests, "digest">, desired: DesiredDelivery, entries: Delivered): string {
   const fingerprints = new Map(entries.map(({ key, fingerprint }) => [key, fingerprint]));
   const pairs = desired.keys.map(({ from, to }) => [to, fingerprints.get(from) ?? ""] as const);
   return digests.digest("delivery-data", sorted(Object.fromEntries(pairs)));
 }
 
 /** Changes with everything else that is put into the core Secret. */
-function frameDigest(digests: Digests, desired: DesiredDelivery): string {
+function frameDigest(digests: Pick<Digests, "digest">, desired: DesiredDelivery): string {
   return digests.digest("delivery-frame", [
     desired.type,
     desired.owned ? desired.source.uid : "",
@@ -116,8 +116,11 @@ function frameDigest(digests: Digests, desired: DesiredDelivery): string {
 }
 
 /** The record's fingerprint: data and frame apart, since only changed data restarts a workload. */
-export const deliveryFingerprint = (digests: Digests, desired: DesiredDelivery, entries: Delivered): string =>
-  `${dataDigest(digests, desired, entries)}.${frameDigest(digests, desired)}`;
+export const deliveryFingerprint = (
+  digests: Pick<Digests, "digest">,
+  desired: DesiredDelivery,
+  entries: Delivered,
+): string => `${dataDigest(digests, desired, entries)}.${frameDigest(digests, desired)}`;
 
 /** Whether the delivery on record had other data than what is wanted now: then workloads have something to notice. */
 export const dataDiffers = (record: DeliveryRecord, fingerprint: string): boolean =>

@@ -4,7 +4,7 @@
  */
 import { Stalled } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoints.ts";
-import type { DeliveryRecord } from "../../core/ports/vault-store.ts";
+import type { DeliveryRecord, MadeValue } from "../../core/ports/vault-store.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
 import type { Resource } from "../../crds/common.ts";
 import { ApiError, isAlreadyExists, isConflict, isNotFound } from "../runtime/api-error.ts";
@@ -45,6 +45,7 @@ export interface DeliveryContext {
 export interface OpenedValues {
   readonly version: number;
   readonly values: ReadonlyMap<string, Sensitive>;
+  readonly made?: readonly MadeValue[];
 }
 
 export type DeliveryOutcome =
@@ -106,8 +107,9 @@ export class DeliveryPerformer {
     absorb(written);
     failpoint("delivery.afterDeliver");
     const { uid, resourceVersion } = written.metadata;
-    const { version } = opened;
-    return this.#record(context, { secretName: desired.secretName, uid, resourceVersion, version, ...delivery });
+    const { version, made } = opened;
+    const { secretName } = desired;
+    return this.#record(context, { secretName, uid, resourceVersion, version, ...delivery, ...(made && { made }) });
   }
 
   async #record(

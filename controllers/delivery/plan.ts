@@ -23,7 +23,7 @@ export type ObservedCoreSecret =
   | { readonly kind: "Live"; readonly live: LiveCoreSecret };
 
 export interface DeliveryFacts {
-  readonly digests: Digests;
+  readonly digests: Pick<Digests, "digest">;
   readonly entries: Delivered;
   /** Number of what is delivered: a version or a revision. */
   readonly version: number;
@@ -135,7 +135,11 @@ function planOver(
   }
   const { uid, resourceVersion } = live;
   if (equal && sameFrame(live, desired)) {
-    return act({ kind: "RecordDelivery", delivery: { secretName, uid, resourceVersion, version, ...delivery } });
+    const made = record?.made && { made: record.made };
+    return act({
+      kind: "RecordDelivery",
+      delivery: { secretName, uid, resourceVersion, version, ...delivery, ...made },
+    });
   }
   return act({ kind: "Deliver", desired, delivery, replaces: { uid, resourceVersion } });
 }

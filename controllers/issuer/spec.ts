@@ -25,7 +25,7 @@ export function keySpec({ algorithm = "ECDSA", size }: WrittenKey = {}): KeySpec
 
 /** What an issuer allows in certificates that are not a CA's; one without a policy allows no name. */
 export function issuePolicy({ policy = {} }: ClusterIssuerSpec): IssuePolicy {
-  const { maxDuration, profiles, dnsNames, ipRanges, uris, emailDomains, commonNames, subject } = policy;
+  const { maxDuration, profiles, dnsNames, ipRanges, uris, emailDomains, otherNames, commonNames, subject } = policy;
   return {
     ...(profiles && { profiles }),
     ...(maxDuration !== undefined && { maxDurationMs: durationMs(maxDuration) }),
@@ -33,6 +33,7 @@ export function issuePolicy({ policy = {} }: ClusterIssuerSpec): IssuePolicy {
     ...(ipRanges && { ipRanges }),
     ...(uris && { uris }),
     ...(emailDomains && { emailDomains }),
+    ...(otherNames && { otherNames }),
     ...(commonNames && { commonNames }),
     ...(subject && { subject: present(subject) }),
   };

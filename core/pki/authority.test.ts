@@ -2,6 +2,7 @@ import { createPrivateKey } from "node:crypto";
 import type { AuthorityRecord, CertificateRecord } from "../ports/pki-store.ts";
 import { PkiConflict } from "../ports/pki-store.ts";
 import { actor } from "../ports/samples.ts";
+import { Sensitive } from "../sensitive.ts";
 import { newest } from "./authority.ts";
 import { type Certificate, parseCertificate, verifySignedBy } from "./certificate.ts";
 import { generateKey, keyIdentifier, spkiOf } from "./key.ts";
@@ -332,4 +333,14 @@ describe("a CA that somebody changed in the store", () => {
       await expect(pki.restarted().issue(pki.writer, request)).rejects.toMatchObject(tampered);
     }
   });
+});
+
+test("a fingerprint tells values, purposes, requesters and installations apart, and is the same after a restart", async () => {
+  const of = (authorities = pki.authorities, uid = "a", purpose = "p", value = "v"): string =>
+    authorities.fingerprint(uid, purpose, new Sensitive(value));
+  const { authorities } = pki;
+  const elsewhere = (await TestPki.start()).authorities;
+  const all = [of(), of(authorities, "b"), of(authorities, "a", "q"), of(authorities, "a", "p", "w"), of(elsewhere)];
+  expect(new Set(all).size).toBe(5);
+  expect(of(pki.restarted())).toBe(of());
 });

@@ -1,4 +1,5 @@
-import { randomUUID } from "node:crypto";
+import { createHmac, type KeyObject, randomUUID } from "node:crypto";
+import { encodeFields } from "../canonical.ts";
 import { Stalled, Unavailable, Waiting } from "../errors.ts";
 import { failpoint } from "../failpoints.ts";
 import type { Actor, AuditLog } from "../ports/audit-log.ts";
@@ -56,6 +57,7 @@ export class Authorities {
   readonly #store: PkiStore;
   readonly #caKeys: CaKeys;
   readonly #issuance: Issuance;
+  readonly #fingerprintKey: KeyObject;
   readonly #audit: AuditLog;
   readonly #now: () => Date;
 
@@ -69,6 +71,7 @@ export class Authorities {
   }) {
     this.#store = parts.store;
     this.#caKeys = new CaKeys(parts.keys);
+    this.#fingerprintKey = parts.keys.pkiFingerprint;
     this.#audit = parts.audit;
     this.#now = parts.now ?? (() => new Date());
     this.#issuance = new Issuance({ store: parts.store, keys: parts.keys, urls: parts.urls, now: this.#now });
@@ -198,6 +201,16 @@ export class Authorities {
       pkcs8.dispose();
       throw error;
     }
+  }
+
+  /**
+   * Keyed digest of a value that is not kept, such as a password: 64 hex digits. Equal means same value for the same
+   * purpose of the same requester; without the installation's key nobody can try likely values.
+   */
+  fingerprint(requesterUid: string, purpose: string, value: Sensitive): string {
+    return createHmac("sha256", this.#fingerprintKey)
+      .update(encodeFields(`mazevault pki ${purpose}`, [requesterUid, value.reveal()]))
+      .digest("hex");
   }
 
   /** On record, and in CRL and OCSP at the next look; returns whether anything changed. */

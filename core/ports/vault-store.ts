@@ -81,6 +81,15 @@ export interface DeliveryRecord {
   readonly version: number;
   /** Workloads that still have to be restarted for this delivery (kind/name); empty when done. */
   readonly pendingRestarts: readonly string[];
+  /** Of values that have other bytes each time they are made, such as keystores; absent: there is none. */
+  readonly made?: readonly MadeValue[];
+}
+
+/** By these the bytes that were delivered are known again for what they were made of; both are keyed digests. */
+export interface MadeValue {
+  readonly key: string;
+  readonly bytes: string;
+  readonly contents: string;
 }
 
 /** A value sealed for storage. `ciphertext` is nonce (12 bytes), AES-256-GCM ciphertext, tag (16 bytes). */

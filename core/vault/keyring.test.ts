@@ -46,10 +46,10 @@ test("keys are made once and found again after a restart", async () => {
   expect(found.fingerprint.equals(made.fingerprint)).toBe(true);
   expect(found.byId(made.current.id).equals(made.byId(made.current.id))).toBe(true);
   expect(second.auditKey.equals(first.auditKey)).toBe(true);
-  const keys = [made.pointer, made.fingerprint, made.byId(made.current.id), first.auditKey].map((key) =>
-    key.export().toString("hex"),
-  );
-  expect(new Set(keys).size).toBe(4);
+  expect(second.pkiFingerprint.equals(first.pkiFingerprint)).toBe(true);
+  const project = [made.pointer, made.fingerprint, made.byId(made.current.id)];
+  const keys = [...project, first.auditKey, first.pkiFingerprint].map((key) => key.export().toString("hex"));
+  expect(new Set(keys).size).toBe(5);
 });
 
 test("replicas that start at once end with the same keys", async () => {

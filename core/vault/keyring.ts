@@ -1,4 +1,4 @@
-import { createSecretKey, type KeyObject, randomBytes, randomUUID } from "node:crypto";
+import { createSecretKey, hkdfSync, type KeyObject, randomBytes, randomUUID } from "node:crypto";
 import { Fenced, Unavailable } from "../errors.ts";
 import { failpoint } from "../failpoints.ts";
 import type { AuditEntry } from "../ports/audit-log.ts";
@@ -38,6 +38,8 @@ export class KeyRing {
   readonly installationId: string;
   /** Authenticates audit rows. */
   readonly auditKey: KeyObject;
+  /** Keys digests of what the PKI is given and does not keep. */
+  readonly pkiFingerprint: KeyObject;
   /** What must be told to the audit record about keys that this start made, once it can be written. */
   readonly created: readonly AuditEntry[];
   readonly #store: KeyStore;
@@ -56,6 +58,9 @@ export class KeyRing {
     this.installationId = installationId;
     this.#installation = installation;
     this.auditKey = auditKey;
+    // Derived, since nothing is ever opened with it: were it another one, keystores would be written once more.
+    const derived = hkdfSync("sha256", auditKey, Buffer.from(installationId), "mazevault pki fingerprint", KEY_BYTES);
+    this.pkiFingerprint = createSecretKey(Buffer.from(derived));
     this.created = created;
   }
 

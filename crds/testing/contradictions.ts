@@ -290,6 +290,7 @@ const unnamed = {
   dnsNames: undefined,
   ipAddresses: undefined,
   uris: undefined,
+  otherNames: undefined,
   emailAddresses: undefined,
 };
 
@@ -456,12 +457,52 @@ const pki: readonly Contradiction[] = [
     field: "spec.dnsNames[0]",
     says: /must be a DNS name/,
   })),
+  ...["1", "1.02", "3.1", "upn", "1.2."].map((oid) => ({
+    title: `object identifier ${oid}`,
+    manifest: certificate({ otherNames: [{ oid, utf8Value: "orders" }] }),
+    field: "spec.otherNames[0].oid",
+    says: /must be an object identifier|at least 3 chars/,
+  })),
   ...["10.0.0", "10.0.0.0/8", "fd00::g", "a.b"].map((address) => ({
     title: `IP address ${address}`,
     manifest: certificate({ ipAddresses: [address] }),
     field: "spec.ipAddresses[0]",
     says: /must be an IP address/,
   })),
+  ...(["pkcs12", "jks"] as const).map((format) => ({
+    title: `a password in the core Secret that is delivered: ${format}`,
+    manifest: certificate({
+      keystores: { [format]: { create: true, passwordSecretRef: { name: "orders-tls", key: "password" } } },
+    }),
+    field: `spec.keystores.${format}.passwordSecretRef.name`,
+    says: /must stand in another core Secret than spec\.secretName/,
+  })),
+  {
+    title: "keystores in no format",
+    manifest: certificate({ keystores: {} }),
+    field: "spec.keystores",
+    says: /set pkcs12, jks or both/,
+  },
+  {
+    title: "an alias that ends with a space",
+    manifest: certificate({
+      keystores: { jks: { create: true, passwordSecretRef: { name: "a", key: "b" }, alias: "orders " } },
+    }),
+    field: "spec.keystores.jks.alias",
+    says: /must be printable ASCII/,
+  },
+  {
+    title: "an output format twice",
+    manifest: certificate({ additionalOutputFormats: [{ type: "DER" }, { type: "DER" }] }),
+    field: "spec.additionalOutputFormats[1]",
+    says: /Duplicate value/,
+  },
+  {
+    title: "an output format that there is not",
+    manifest: certificate({ additionalOutputFormats: [{ type: "PEM" }] }),
+    field: "spec.additionalOutputFormats[0].type",
+    says: /supported values: "DER", "CombinedPEM"/,
+  },
   {
     title: "an adopted core Secret that is overwritten without being adopted",
     manifest: certificate({ adopt: false }),

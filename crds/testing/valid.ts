@@ -187,6 +187,7 @@ export const clusterIssuer = clusterWide("ClusterIssuer", "payments-ca", {
     dnsNames: ["*.{namespace}.svc", "münchen.example.com"],
     ipRanges: ["10.0.0.0/8"],
     uris: ["spiffe://example.com/ns/{namespace}/sa/*"],
+    otherNames: ["1.3.6.1.4.1.311.20.2.3"],
     emailDomains: ["example.com", "{namespace}.example.com"],
     commonNames: ["{namespace}-*", "Orders Service"],
     subject: {
@@ -301,11 +302,17 @@ export const tlsCertificate = namespaced("Certificate", "orders-tls", {
   ipAddresses: ["10.0.0.1", "fd00::1"],
   uris: ["spiffe://example.com/ns/payments/sa/orders"],
   emailAddresses: ["orders@example.com", "bestellung@münchen.example.com"],
+  otherNames: [{ oid: "1.3.6.1.4.1.311.20.2.3", utf8Value: "orders@example.com" }],
   duration: "2160h",
   renewBefore: "720h",
   usages: ["digital signature", "key encipherment", "server auth", "client auth"],
   privateKey: { algorithm: "RSA", size: 2048, encoding: "PKCS1", rotationPolicy: "Always" },
   secretTemplate: { labels: { team: "payments" }, annotations: { contact: "payments@example.com" } },
+  keystores: {
+    pkcs12: { create: true, passwordSecretRef: { name: "keystore-password", key: "password" } },
+    jks: { create: true, passwordSecretRef: { name: "keystore-password", key: "password" }, alias: "Orders TLS" },
+  },
+  additionalOutputFormats: [{ type: "DER" }, { type: "CombinedPEM" }],
   revocations: [
     { serialNumber: "3f:0a:77", reason: "keyCompromise" },
     { serialNumber: "3F0A78", reason: "certificateHold" },
