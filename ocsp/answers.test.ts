@@ -229,6 +229,31 @@ test("what was revoked while its answer was signed is not called good", async ()
   expect(signed).toBe(2);
 });
 
+test("what was revoked by a clock that is ahead is revoked now", async () => {
+  await responder.caughtUp();
+  responder.pki.passes(60_000);
+  await revoke("keyCompromise");
+  responder.pki.passes(-60_000);
+  await responder.caughtUp();
+  const { producedAt, responses } = await basicOf(about(leaf.serialNumber));
+  expect(responses).toMatchObject([{ status: { reason: "keyCompromise", at: producedAt } }]);
+});
+
+test("an answer that has faults is not given", async () => {
+  await responder.caughtUp();
+  const [authority] = responder.register.authorities;
+  const { responder: current } = authority ?? {};
+  if (authority === undefined || current === undefined) throw new Error("nobody signs");
+  const { spki, signatureAlgorithm } = current.signer;
+  const wrong: Signer = { spki, signatureAlgorithm, sign: () => current.signer.sign(Buffer.from("something else")) };
+  authority.responder = { ...current, signer: wrong };
+  expect(await verdict()).toBe("tryLater");
+  expect(responder.faults).toEqual(["signature"]);
+  authority.responder = current;
+  expect(await verdict()).toBe("good");
+  expect(responder.faults).toEqual(["signature"]);
+});
+
 test("a responder certificate is replaced half-way, and what the old one signed still holds", async () => {
   await responder.caughtUp();
   const signerOf = async () => (await basicOf(about(leaf.serialNumber))).responderKeyHash;

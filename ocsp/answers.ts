@@ -1,4 +1,6 @@
 import { setImmediate as yieldToRequests } from "node:timers/promises";
+import type { Finding } from "../core/pki/lint/finding.ts";
+import { lintOcspResponse } from "../core/pki/lint/ocsp-response.ts";
 import type { CertId, CertIdHash } from "../core/pki/ocsp/cert-id.ts";
 import type { OcspRequest } from "../core/pki/ocsp/request.ts";
 import { type SingleResponse, signOcspResponse } from "../core/pki/ocsp/response.ts";
@@ -22,6 +24,8 @@ export interface AnswersParts {
   /** Resolves when everything that was committed before the call is in the register; false when that could not be had. */
   readonly caughtUp: () => Promise<boolean>;
   readonly onSigned: () => void;
+  /** Told of what is wrong with an answer that was signed, and is not given. */
+  readonly onFaulty: (faults: readonly Finding[]) => void;
   /** Milliseconds since 1970. */
   readonly now: () => number;
 }
@@ -101,7 +105,10 @@ export class Answers {
     return answer === undefined ? TRY_LATER : { kind: "kept", answer };
   }
 
-  /** Signs an answer and keeps it; undefined while nobody may sign. */
+  /**
+   * Signs an answer and keeps it, unless reading it again finds fault with it; undefined when there is none to give. Answers
+   * for one request are not read again, as that takes ten times as long as signing: they are built and signed in the same way.
+   */
   async #keep(authority: CertificationAuthority, entry: Entry, hash: CertIdHash): Promise<Answer | undefined> {
     for (;;) {
       const { responder } = authority;
@@ -112,6 +119,12 @@ export class Answers {
       const der = await this.#sign(responder, [single(certId, status, window)]);
       // Revoked while it was signed: what was signed must not be said any more.
       if (entry.status !== status) continue;
+      const at = new Date(this.#parts.now());
+      const faults = lintOcspResponse(der, { issuer: authority.issuer.certificate, at });
+      if (faults.some(({ severity }) => severity === "Error")) {
+        this.#parts.onFaulty(faults);
+        return undefined;
+      }
       const head = der.toString("latin1", 0, der.length - responder.ending.length);
       const answer = { head, responder, window, entityTag: undefined };
       entry[hash] = answer;
@@ -172,12 +185,12 @@ export class Answers {
   }
 }
 
-const single = (certId: Buffer, status: SingleResponse["status"], window: Window): SingleResponse => ({
-  certId,
-  status,
-  thisUpdate: new Date(window.thisUpdate),
-  nextUpdate: new Date(window.nextUpdate),
-});
+function single(certId: Buffer, status: SingleResponse["status"], window: Window): SingleResponse {
+  const thisUpdate = new Date(window.thisUpdate);
+  // By another clock it may have been revoked in our future, which no client would believe.
+  const told = typeof status === "object" && status.at > thisUpdate ? { ...status, at: thisUpdate } : status;
+  return { certId, status: told, thisUpdate, nextUpdate: new Date(window.nextUpdate) };
+}
 
 /** To whole seconds: GeneralizedTime in responses has no fractions (RFC 5280 4.1.2.5.2). */
 const floor = (ms: number): number => Math.floor(ms / 1000) * 1000;

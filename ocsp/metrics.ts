@@ -20,7 +20,7 @@ export async function responderMetrics({ register, traffic, now }: MetricsSource
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
 
-  const { signatures: _, ...results } = traffic;
+  const { signatures: _, faulty: __, ...results } = traffic;
   new Counter({
     name: "mazevault_ocsp_requests_total",
     help: "Requests by what became of them: kept and signedForOne are answers, documents are CRLs and CA certificates.",
@@ -38,6 +38,15 @@ export async function responderMetrics({ register, traffic, now }: MetricsSource
     collect() {
       this.reset();
       this.inc(traffic.signatures);
+    },
+  });
+  new Counter({
+    name: "mazevault_ocsp_faulty_total",
+    help: "Responses that were signed and are not given, because reading them again found fault with them.",
+    registers,
+    collect() {
+      this.reset();
+      this.inc(traffic.faulty);
     },
   });
   new Gauge({

@@ -19,6 +19,8 @@ import { newTraffic } from "./traffic.ts";
 
 /** From one look at all answers to the next. */
 const PREPARE_EVERY_MS = 5_000;
+/** What is wrong with one answer is wrong with all. */
+const FAULTS_APART_MS = 60_000;
 
 /** Composes the responder and starts it; resolves with what ends it. */
 export async function startResponder(config: Config, log: Logger): Promise<() => Promise<void>> {
@@ -35,11 +37,18 @@ export async function startResponder(config: Config, log: Logger): Promise<() =>
   const store = new PostgresOcspStore(connection);
   const keys = new ResponderKeys({ store, log, now });
   const synchronisation = new Synchronisation({ store, register, documents, keys, log, now });
+  let quietUntil = 0;
   const answers = new Answers({
     register,
     caughtUp: () => synchronisation.caughtUp(),
     onSigned: () => {
       traffic.signatures += 1;
+    },
+    onFaulty: (faults) => {
+      traffic.faulty += 1;
+      if (now() < quietUntil) return;
+      quietUntil = now() + FAULTS_APART_MS;
+      log.error({ faults }, "an answer that was signed is not given, because it has faults");
     },
     now,
   });

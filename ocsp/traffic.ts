@@ -13,6 +13,8 @@ export interface Traffic {
   documents: number;
   /** Signatures made, in advance or for one request. */
   signatures: number;
+  /** Of these, answers that are not given because lint found fault with them. */
+  faulty: number;
 }
 
 export const newTraffic = (): Traffic => ({
@@ -26,4 +28,5 @@ export const newTraffic = (): Traffic => ({
   refused: 0,
   documents: 0,
   signatures: 0,
+  faulty: 0,
 });

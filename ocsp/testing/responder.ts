@@ -21,6 +21,8 @@ export class TestResponder {
   readonly answers: Answers;
   readonly responders: ResponderCertificates;
   readonly crls: CrlPublication;
+  /** Codes of what was found in answers. */
+  readonly faults: string[] = [];
   /** Set: the database is away. */
   failure: Error | undefined;
   readonly #servers: OcspServer[] = [];
@@ -50,6 +52,7 @@ export class TestResponder {
       onSigned: () => {
         this.traffic.signatures += 1;
       },
+      onFaulty: (faults) => this.faults.push(...faults.map(({ code }) => code)),
       now: this.#now,
     });
   }
