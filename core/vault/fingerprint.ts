@@ -10,6 +10,8 @@ import type { Sensitive } from "../sensitive.ts";
 export class Digester {
   readonly #key: KeyObject;
   readonly #identity: readonly Field[];
+  /** A pass asks for the same digests in each of its rounds. What has bytes in it is a value, and is not kept. */
+  readonly #known = new Map<string, string>();
 
   constructor(key: KeyObject, installationId: string, identity: SecretIdentity) {
     this.#key = key;
@@ -24,6 +26,18 @@ export class Digester {
 
   /** Digest of anything else that concerns this secret; purposes never collide with each other. */
   digest(purpose: string, fields: readonly Field[]): string {
+    if (!fields.every((field) => typeof field === "string" || typeof field === "number"))
+      return this.#digest(purpose, fields);
+    const question = JSON.stringify([purpose, ...fields]);
+    let digest = this.#known.get(question);
+    if (digest === undefined) {
+      digest = this.#digest(purpose, fields);
+      this.#known.set(question, digest);
+    }
+    return digest;
+  }
+
+  #digest(purpose: string, fields: readonly Field[]): string {
     return createHmac("sha256", this.#key)
       .update(encodeFields(`mazevault ${purpose}`, [...this.#identity, ...fields]))
       .digest("hex");
