@@ -1,5 +1,7 @@
 /** What the issuer that an object refers to is to that object. */
 import type { NamespaceFacts } from "../../core/access/admission.ts";
+import { parseCertificate } from "../../core/pki/certificate.ts";
+import type { NameConstraints } from "../../core/pki/general-name.ts";
 import type { IssuePolicy } from "../../core/pki/profile.ts";
 import type { AuthorityIdentity, AuthorityRecord } from "../../core/ports/pki-store.ts";
 import type { IssuerRef } from "../../crds/certificate.ts";
@@ -59,7 +61,14 @@ export function referredIssuer(
     return { ...unusable, waiting: true, reason: "IssuerNotReady", message };
   }
   const approval = issuer.spec.policy?.approval ?? "Automatic";
-  return { kind: "Usable", authority, policy: issuePolicy(issuer.spec), approval };
+  const policy = { ...issuePolicy(issuer.spec), caConstraints: constraintsOf(authority) };
+  return { kind: "Usable", authority, policy, approval };
+}
+
+function constraintsOf({ generations }: AuthorityRecord): readonly NameConstraints[] {
+  const { certificate, chain } = generations.at(-1) ?? { chain: [] };
+  const path = certificate === undefined ? [] : [certificate, ...chain];
+  return path.flatMap((der) => parseCertificate(der).nameConstraints ?? []);
 }
 
 const isReady = ({ state, generations }: AuthorityRecord): boolean =>

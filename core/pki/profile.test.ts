@@ -256,6 +256,21 @@ describe("what the policy denies", () => {
     expect(violations[0]?.message).toMatch(message);
   });
 
+  test.each<[string, Parameters<typeof subjectAltNames>[0], string | undefined]>([
+    ["inside what both permit", { dnsNames: ["orders.payments.svc"] }, undefined],
+    ["outside what the CA's own certificate permits", { dnsNames: ["shop.bücher.example"] }, "dnsNames"],
+    ["excluded above it", { dnsNames: ["secret.payments.svc"] }, "dnsNames"],
+    ["of a kind that neither speaks of", { uris: ["https://www.example.com/"] }, undefined],
+  ])("a name %s", (_, asked, field) => {
+    const caConstraints = [
+      nameConstraints({ permitted: { dnsDomains: ["svc"] } }),
+      nameConstraints({ excluded: { dnsDomains: ["secret.payments.svc"] } }),
+    ].flatMap((constraints) => constraints ?? []);
+    const violations = checkAgainstPolicy(names(asked), { ...policy, caConstraints }, { namespace });
+    expect(violations.map((violation) => violation.field)).toEqual(field === undefined ? [] : [field]);
+    if (field !== undefined) expect(violations[0]?.message).toMatch(/name constraints in the CA's own certificate/);
+  });
+
   test("everything, where nothing is listed", () => {
     const all = names({
       dnsNames: ["a"],

@@ -13,10 +13,20 @@ import {
   subjectAltName,
   subjectKeyIdentifier,
 } from "./extension.ts";
-import { dnsName, type GeneralName, inIpRange, ipRange, mailboxOf, type NameConstraints, uri } from "./general-name.ts";
+import {
+  dnsName,
+  type GeneralName,
+  generalNameToString,
+  inIpRange,
+  ipRange,
+  mailboxOf,
+  type NameConstraints,
+  uri,
+} from "./general-name.ts";
 import { type KeySpec, keyIdentifier } from "./key.ts";
 import { MalformedInput, quoted } from "./malformed-input.ts";
 import { attributeLabel, type RdnSequence } from "./name.ts";
+import { constrainedName } from "./name-constraints.ts";
 import { isOid, oids } from "./oid.ts";
 
 /** What the key of a certificate may do. */
@@ -165,6 +175,8 @@ export interface IssuePolicy {
   readonly subject?: Readonly<Partial<Record<SubjectField, readonly string[]>>>;
   /** Absent: no certificates for CAs. Whose CAs may stand below is the caller's to check. */
   readonly allowSubordinates?: SubordinatePolicy;
+  /** In the certificates of the CA and of those above it: whatever the rest says, nobody accepts a name outside. */
+  readonly caConstraints?: readonly NameConstraints[];
 }
 
 export interface SubordinatePolicy {
@@ -207,6 +219,7 @@ export function checkAgainstPolicy(
     ...checkCa(request, here),
     ...checkSubject(request, here),
     ...checkNames(request, here),
+    ...checkConstraints(request, here),
   ].slice(0, maxViolations);
 }
 
@@ -409,6 +422,29 @@ function checkNames({ subject, subjectAltNames, ca }: IssueRequest, policy: Issu
       default:
         return [{ field: "subjectAltName", message: "directory names are not allowed by any policy; leave it out" }];
     }
+  });
+}
+
+const FIELD_OF: Readonly<Record<GeneralName["kind"], string>> = {
+  dns: "dnsNames",
+  ip: "ipAddresses",
+  uri: "uris",
+  email: "emailAddresses",
+  other: "otherNames",
+  directory: "subject",
+};
+
+/** RFC 5280 4.2.1.10: the subject counts too, where there is one. */
+function checkConstraints(
+  { subject, subjectAltNames }: IssueRequest,
+  { caConstraints = [] }: IssuePolicy,
+): Violation[] {
+  const names: GeneralName[] = subject.length === 0 ? [] : [{ kind: "directory", rdns: subject }];
+  names.push(...subjectAltNames);
+  return names.flatMap((name): Violation[] => {
+    if (caConstraints.every((constraints) => constrainedName(constraints, [name]) === undefined)) return [];
+    const message = `${quoted(generalNameToString(name))} lies outside the name constraints in the CA's own certificate; use another, or another issuer`;
+    return [{ field: mailboxOf(name) === undefined ? FIELD_OF[name.kind] : "emailAddresses", message }];
   });
 }
 
