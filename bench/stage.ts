@@ -3,6 +3,7 @@
 import { loadKubeConfig } from "../controllers/runtime/kubeconfig.ts";
 import { coreSecrets, resourceType } from "../controllers/runtime/resource-type.ts";
 import { KubernetesApi } from "../controllers/runtime/transport.ts";
+import type { Certificate } from "../crds/certificate.ts";
 import { type Secret, secretKind } from "../crds/secret.ts";
 import { startWorld, type World } from "../e2e/harness.ts";
 import type { Operator, OperatorOptions } from "../lab/mazevault.ts";
@@ -176,7 +177,7 @@ export interface DeliveryWatch {
   close(): void;
 }
 
-export const isReady = ({ metadata, status }: Secret): boolean =>
+export const isReady = ({ metadata, status }: Secret | Certificate): boolean =>
   status?.observedGeneration === metadata.generation &&
   status?.conditions?.some(({ type, status: holds }) => type === "Ready" && holds === "True") === true;
 

@@ -8,6 +8,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { obtainBinaries } from "../lab/controlplane/binaries.ts";
+import { errorMessage } from "../lab/errors.ts";
 import { obtainNeeds } from "../lab/setup/needs.ts";
 import { type Verdict, verify } from "./verify.ts";
 
@@ -51,8 +53,17 @@ async function jest(config: string, dir: string): Promise<Verdict> {
 
 const dir = mkdtempSync(path.join(tmpdir(), "mazevault-test-"));
 const started = performance.now();
-const missing = await obtainNeeds((line) => console.log(line));
-const verdicts = [await verify(), await jest("jest.config.mjs", dir), await jest("jest.e2e.config.mjs", dir)];
+const report = (line: string): void => console.log(line);
+const missing = await obtainNeeds(report);
+const verdicts = [await verify()];
+try {
+  // Building it takes minutes, for which no test waits.
+  await obtainBinaries(report);
+  verdicts.push(await jest("jest.config.mjs", dir), await jest("jest.e2e.config.mjs", dir));
+} catch (error) {
+  report(errorMessage(error));
+  verdicts.push({ passed: 0, failed: 1 });
+}
 rmSync(dir, { recursive: true, force: true });
 
 const sum = (of: keyof Verdict): number => verdicts.reduce((total, verdict) => total + verdict[of], 0);

@@ -1,27 +1,24 @@
 /** OCSP: answers that are kept, answers that are signed for one request, and how soon a revocation is answered. */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { resourceType } from "../../controllers/runtime/resource-type.ts";
 import { encodeCertId, issuerHashes } from "../../core/pki/ocsp/cert-id.ts";
-import { type Certificate, certificateKind } from "../../crds/certificate.ts";
-import { API_VERSION } from "../../crds/common.ts";
+import type { Certificate } from "../../crds/certificate.ts";
 import { scrape, total } from "../../e2e/harness.ts";
 import type { OcspResponder } from "../../lab/mazevault.ts";
 import { until } from "../../lab/poll.ts";
 import { requestFor, verdictOf } from "../../ocsp/testing/asking.ts";
+import { applyCertificates, certificates, leafName, makeIssuer } from "../certificates.ts";
 import { type HttpLoadResult, httpLoad } from "../http-load.ts";
-import { inFlight, percentile, range } from "../in-flight.ts";
+import { percentile, range } from "../in-flight.ts";
 import type { Figure, Result } from "../result.ts";
-import { IN_FLIGHT, type Stage, TENANT } from "../stage.ts";
+import { type Stage, TENANT } from "../stage.ts";
 
 const CONNECTIONS = 32;
 const LOAD_MS = 10_000;
 const WARM_UP_MS = 2_000;
 const LONGEST_MS = 600_000;
+const PURPOSE = "ocsp";
 const REQUEST_TYPE = "application/ocsp-request";
-
-const certificates = resourceType(certificateKind);
-const nameOf = (index: number): string => `leaf-${index}`;
 
 interface Issued {
   readonly subject: Buffer;
@@ -134,20 +131,8 @@ function loadFigures(
 async function issueMany(stage: Stage, count: number): Promise<readonly Issued[]> {
   const { world } = stage;
   stage.report(`issuing ${count} certificates`);
-  await world.apply({
-    apiVersion: API_VERSION,
-    kind: "ClusterIssuer",
-    metadata: { name: TENANT },
-    spec: {
-      ca: { subject: { commonName: TENANT } },
-      policy: { profiles: ["Server"], dnsNames: ["*.{namespace}.svc"] },
-      namespaces: { names: [TENANT] },
-    },
-  });
-  await world.waitReady("clusterissuer.mazevault.io", TENANT);
-  await inFlight(IN_FLIGHT, range(count), (index) =>
-    stage.api.create(certificates, manifest(index), { metadataOnly: true }),
-  );
+  await makeIssuer(stage);
+  await applyCertificates(stage, PURPOSE, count);
   let issued: Issued[] = [];
   await until(
     "all certificates are issued",
@@ -164,23 +149,11 @@ async function issueMany(stage: Stage, count: number): Promise<readonly Issued[]
   return issued;
 }
 
-const manifest = (index: number) => ({
-  apiVersion: API_VERSION,
-  kind: "Certificate",
-  metadata: { namespace: TENANT, name: nameOf(index) },
-  spec: {
-    secretName: `${nameOf(index)}-tls`,
-    issuerRef: { kind: "ClusterIssuer" as const, name: TENANT },
-    dnsNames: [`${nameOf(index)}.${TENANT}.svc`],
-    privateKey: { algorithm: "ECDSA" as const, size: 256 },
-  },
-});
-
 /** Milliseconds from the acknowledgement of each change of a manifest until the responder says so, one after the other. */
 async function revocations(stage: Stage, { url }: OcspResponder, count: number): Promise<number[]> {
   const times: number[] = [];
   for (const index of range(count)) {
-    const key = { namespace: TENANT, name: nameOf(index) };
+    const key = { namespace: TENANT, name: leafName(PURPOSE, index) };
     const serialNumber = await serialOf(stage, key);
     const [issuer] = await stage.world.sql<Issued & Record<string, unknown>>(
       `SELECT a.subject, a.spki FROM certificates c
