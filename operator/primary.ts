@@ -9,10 +9,12 @@ import { type Metadata, namespaceFacts } from "../controllers/cluster.ts";
 import { ClusterIssuerController, IssuerController } from "../controllers/issuer/index.ts";
 import { KeyVaultController } from "../controllers/keyvault/index.ts";
 import { ProjectController } from "../controllers/project/index.ts";
+import type { ObjectCache } from "../controllers/runtime/cache.ts";
 import { EventRecorder } from "../controllers/runtime/events.ts";
 import type { RuntimeMetrics } from "../controllers/runtime/metrics.ts";
 import { MazeVaultOperator } from "../controllers/runtime/operator.ts";
 import { keyOf } from "../controllers/runtime/resource-type.ts";
+import type { Runner } from "../controllers/runtime/runner.ts";
 import { SecretController } from "../controllers/secret/index.ts";
 import { SyncRuleController } from "../controllers/syncrule/index.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
@@ -25,6 +27,7 @@ import type { TargetVaults } from "../core/ports/target-vaults.ts";
 import type { OutboxRow, Writer } from "../core/ports/vault-store.ts";
 import { Vault } from "../core/vault/vault.ts";
 import type { CertificateRequest } from "../crds/certificaterequest.ts";
+import type { Resource } from "../crds/common.ts";
 import type { AnyIssuer } from "../crds/issuer.ts";
 import type { Project } from "../crds/project.ts";
 import type { SyncRule } from "../crds/syncrule.ts";
@@ -119,9 +122,7 @@ export class Primary extends MazeVaultOperator {
       absorb: (written) => caches.coreSecretCache.absorb(written),
     });
     this.control(secrets, { ...running, cache: caches.secretCache }, (runner) => {
-      runner.follow(caches.projectCache, (project, old) =>
-        sameGeneration(project, old) ? [] : caches.secretCache.byIndex(BY_PROJECT, project.metadata.name).map(keyOf),
-      );
+      followProjects(runner, caches, caches.secretCache);
       runner.follow(caches.namespaceCache, (namespace, old) =>
         sameLabels(namespace, old) ? [] : caches.secretCache.byIndex(BY_NAMESPACE, namespace.metadata.name).map(keyOf),
       );
@@ -141,16 +142,7 @@ export class Primary extends MazeVaultOperator {
       const inNamespace = (name: string) => caches.issuerCache.byIndex(BY_NAMESPACE, name).map(keyOf);
       runner.follow(caches.issuerCache, (issuer, old) => (sameCa(issuer, old) ? [] : below(issuer)));
       runner.follow(caches.clusterIssuerCache, (issuer, old) => (sameCa(issuer, old) ? [] : below(issuer)));
-      runner.follow(caches.projectCache, (project, old) =>
-        sameGeneration(project, old)
-          ? []
-          : [...caches.namespaces()]
-              .filter((namespace) => admits(project, namespace) || (old !== undefined && admits(old, namespace)))
-              .flatMap(({ metadata }) => inNamespace(metadata.name)),
-      );
-      runner.follow(caches.namespaceCache, (namespace, old) =>
-        sameLabels(namespace, old) ? [] : inNamespace(namespace.metadata.name),
-      );
+      followAdmissions(runner, caches, inNamespace);
     });
     this.control(clusterIssuers, { ...running, cache: caches.clusterIssuerCache }, (runner) => {
       runner.follow(caches.clusterIssuerCache, (issuer, old) =>
@@ -171,16 +163,7 @@ export class Primary extends MazeVaultOperator {
       const inNamespace = (name: string) => caches.certificateCache.byIndex(BY_NAMESPACE, name).map(keyOf);
       runner.follow(caches.issuerCache, issuedBy);
       runner.follow(caches.clusterIssuerCache, issuedBy);
-      runner.follow(caches.projectCache, (project, old) =>
-        sameGeneration(project, old)
-          ? []
-          : [...caches.namespaces()]
-              .filter((namespace) => admits(project, namespace) || (old !== undefined && admits(old, namespace)))
-              .flatMap(({ metadata }) => inNamespace(metadata.name)),
-      );
-      runner.follow(caches.namespaceCache, (namespace, old) =>
-        sameLabels(namespace, old) ? [] : inNamespace(namespace.metadata.name),
-      );
+      followAdmissions(runner, caches, inNamespace);
       runner.follow(caches.coreSecretCache, (secret) =>
         caches.certificateCache.byIndex(BY_CORE_SECRET, keyOf(secret)).map(keyOf),
       );
@@ -196,27 +179,14 @@ export class Primary extends MazeVaultOperator {
       const inNamespace = (name: string) => open(cache.byIndex(BY_NAMESPACE, name));
       runner.follow(caches.issuerCache, askedOf);
       runner.follow(caches.clusterIssuerCache, askedOf);
-      runner.follow(caches.projectCache, (project, old) =>
-        sameGeneration(project, old)
-          ? []
-          : [...caches.namespaces()]
-              .filter((namespace) => admits(project, namespace) || (old !== undefined && admits(old, namespace)))
-              .flatMap(({ metadata }) => inNamespace(metadata.name)),
-      );
-      runner.follow(caches.namespaceCache, (namespace, old) =>
-        sameLabels(namespace, old) ? [] : inNamespace(namespace.metadata.name),
-      );
+      followAdmissions(runner, caches, inNamespace);
     });
 
     this.control(
       new KeyVaultController({ ...shared, vaults }),
       { ...running, cache: caches.keyVaultCache },
       (runner) => {
-        runner.follow(caches.projectCache, (project, old) =>
-          sameGeneration(project, old)
-            ? []
-            : caches.keyVaultCache.byIndex(BY_PROJECT, project.metadata.name).map(keyOf),
-        );
+        followProjects(runner, caches, caches.keyVaultCache);
         runner.follow(caches.coreSecretCache, (secret) =>
           caches.keyVaultCache.byIndex(BY_CORE_SECRET, keyOf(secret)).map(keyOf),
         );
@@ -244,11 +214,7 @@ export class Primary extends MazeVaultOperator {
       }),
       { ...running, cache: caches.syncRuleCache },
       (runner) => {
-        runner.follow(caches.projectCache, (project, old) =>
-          sameGeneration(project, old)
-            ? []
-            : caches.syncRuleCache.byIndex(BY_PROJECT, project.metadata.name).map(keyOf),
-        );
+        followProjects(runner, caches, caches.syncRuleCache);
         runner.follow(caches.keyVaultCache, (vault) =>
           caches.syncRuleCache.byIndex(BY_KEY_VAULT, keyOf(vault)).map(keyOf),
         );
@@ -324,6 +290,33 @@ export class Primary extends MazeVaultOperator {
     if (epoch === undefined) throw new Fenced(0n);
     return { epoch };
   }
+}
+
+type Follower = Pick<Runner<Resource, unknown, { readonly kind: string }>, "follow">;
+
+/** For what belongs to a project, and is indexed by it. */
+function followProjects(
+  runner: Follower,
+  { projectCache }: Caches,
+  cache: Pick<ObjectCache<Resource>, "byIndex">,
+): void {
+  runner.follow(projectCache, (project, old) =>
+    sameGeneration(project, old) ? [] : cache.byIndex(BY_PROJECT, project.metadata.name).map(keyOf),
+  );
+}
+
+/** For what belongs to no project: it is served in the namespaces that any Project admits. */
+function followAdmissions(runner: Follower, caches: Caches, inNamespace: (name: string) => readonly string[]): void {
+  runner.follow(caches.projectCache, (project, old) =>
+    sameGeneration(project, old)
+      ? []
+      : [...caches.namespaces()]
+          .filter((namespace) => admits(project, namespace) || (old !== undefined && admits(old, namespace)))
+          .flatMap(({ metadata }) => inNamespace(metadata.name)),
+  );
+  runner.follow(caches.namespaceCache, (namespace, old) =>
+    sameLabels(namespace, old) ? [] : inNamespace(namespace.metadata.name),
+  );
 }
 
 const admits = ({ spec }: Project, namespace: Metadata): boolean =>

@@ -5,8 +5,10 @@ import type { Authorities } from "../../core/pki/authority.ts";
 import type { Actor, AuditEntry } from "../../core/ports/audit-log.ts";
 import { type CertificateRecord, PkiConflict, type PkiStore } from "../../core/ports/pki-store.ts";
 import type { DeliveryRecord, Writer } from "../../core/ports/vault-store.ts";
-import type { Certificate } from "../../crds/certificate.ts";
+import { type Certificate, certificateKind } from "../../crds/certificate.ts";
+import { objectActor } from "../actor.ts";
 import type { DeliveryContext, DeliveryPerformer, OpenedValues } from "../delivery/perform.ts";
+import { resourceType } from "../runtime/resource-type.ts";
 import { bundleEntries, bundleValues, type Chain, madeValues } from "./bundle.ts";
 import { type Action, type Outcome, serialOf } from "./decide.ts";
 import { type PasswordReader, wantedKeystores } from "./keystores.ts";
@@ -24,12 +26,7 @@ export interface CertificatePerformerDependencies {
 
 type Of<K extends Action["kind"]> = Extract<Action, { kind: K }>;
 
-export const actorOf = ({ metadata }: Certificate): Actor => ({
-  kind: "Object",
-  resource: `certificates.mazevault.io ${metadata.namespace}/${metadata.name}`,
-  uid: metadata.uid,
-  generation: metadata.generation ?? 0,
-});
+const actorOf = (certificate: Certificate): Actor => objectActor(resourceType(certificateKind), certificate);
 
 export class CertificatePerformer {
   readonly #deps: CertificatePerformerDependencies;

@@ -1,6 +1,9 @@
 /** The one effect on a CertificateRequest: its signature. */
 import type { Authorities } from "../../core/pki/authority.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
+import { certificateRequestKind } from "../../crds/certificaterequest.ts";
+import { objectActor } from "../actor.ts";
+import { resourceType } from "../runtime/resource-type.ts";
 import type { Action, Observed } from "./decide.ts";
 import type { CertificateRequestObserver } from "./observe.ts";
 
@@ -23,7 +26,7 @@ export class CertificateRequestPerformer {
 
   async perform({ request, namespaceUid, authority, wanted }: Action): Promise<Observed> {
     const { authorities, writer, observer } = this.#deps;
-    const { namespace = "", name, uid, generation = 0 } = request.metadata;
+    const { namespace = "", name, uid } = request.metadata;
     const { key: _, spki, ...contents } = wanted;
     const record = await authorities.issue(writer(), {
       ...contents,
@@ -31,7 +34,7 @@ export class CertificateRequestPerformer {
       requester: { kind: "CertificateRequest", namespace, namespaceUid, name, uid },
       revision: REVISION,
       key: { spki },
-      actor: { kind: "Object", resource: `certificaterequests.mazevault.io ${namespace}/${name}`, uid, generation },
+      actor: objectActor(resourceType(certificateRequestKind), request),
     });
     return observer.issued(record);
   }

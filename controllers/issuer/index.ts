@@ -6,8 +6,8 @@ import { pem } from "../../core/pki/pem.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import type { AuthorityIdentity, AuthorityRecord, PkiStore } from "../../core/ports/pki-store.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
-import { GROUP } from "../../crds/common.ts";
 import { type AnyIssuer, type ClusterIssuer, clusterIssuerKind, type Issuer, issuerKind } from "../../crds/issuer.ts";
+import { objectActor } from "../actor.ts";
 import { type Cluster, servedNamespace } from "../cluster.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
 import { resourceType } from "../runtime/resource-type.ts";
@@ -67,8 +67,7 @@ abstract class AuthorityController<R extends AnyIssuer>
 
   decide(issuer: R, seen: Observed, now: Date) {
     const plan = decide(issuer, seen, now);
-    const { uid, generation = 0 } = issuer.metadata;
-    const actor = { kind: "Object", resource: `${this.resource.plural}.${GROUP}`, uid, generation } as const;
+    const actor = objectActor(this.resource, issuer);
     return { ...plan, actions: plan.actions.map((action) => ({ ...action, actor })) };
   }
 

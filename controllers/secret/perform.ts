@@ -6,8 +6,10 @@
 import { failpoint } from "../../core/failpoints.ts";
 import type { Actor, AuditEntry } from "../../core/ports/audit-log.ts";
 import type { DeliveryRecord, SecretRecord, VaultStore } from "../../core/ports/vault-store.ts";
-import type { Secret } from "../../crds/secret.ts";
+import { type Secret, secretKind } from "../../crds/secret.ts";
+import { objectActor } from "../actor.ts";
 import type { DeliveryContext, DeliveryPerformer } from "../delivery/perform.ts";
+import { resourceType } from "../runtime/resource-type.ts";
 import type { Action, Outcome } from "./decide.ts";
 import { identityOf, type SecretDependencies, type SecretObserver } from "./observe.ts";
 import { assertFitsType } from "./typed-values.ts";
@@ -20,12 +22,7 @@ export interface PerformDependencies extends SecretDependencies {
 
 type Of<K extends Action["kind"]> = Extract<Action, { kind: K }>;
 
-export const actorOf = ({ metadata }: Secret): Actor => ({
-  kind: "Object",
-  resource: `secrets.mazevault.io ${metadata.namespace}/${metadata.name}`,
-  uid: metadata.uid,
-  generation: metadata.generation ?? 0,
-});
+const actorOf = (secret: Secret): Actor => objectActor(resourceType(secretKind), secret);
 
 export class SecretPerformer {
   readonly #deps: PerformDependencies;

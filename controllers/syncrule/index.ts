@@ -14,6 +14,7 @@ import type { Vault } from "../../core/vault/vault.ts";
 import type { KeyVault } from "../../crds/keyvault.ts";
 import type { Secret } from "../../crds/secret.ts";
 import { type SyncRule, syncRuleKind } from "../../crds/syncrule.ts";
+import { objectActor } from "../actor.ts";
 import { type Cluster, type Tenancy, tenancyOf } from "../cluster.ts";
 import { vaultAccess } from "../keyvault/access.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
@@ -114,12 +115,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       return undefined;
     }
     const tenancy = tenancyOf(cluster, rule);
-    const actor: Actor = {
-      kind: "Object",
-      resource: `syncrules.mazevault.io ${rule.metadata.namespace}/${rule.metadata.name}`,
-      uid: rule.metadata.uid,
-      generation: rule.metadata.generation ?? 0,
-    };
+    const actor = objectActor(this.resource, rule);
     return push(action.plan, {
       vault: await this.#open(rule, tenancy, "Change", signal),
       store,
