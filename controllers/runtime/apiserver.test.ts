@@ -272,7 +272,12 @@ class WidgetOperator extends MazeVaultOperator {
         next: { kind: "settled" },
       }),
       perform: async ({ name }, signal) => {
-        await this.fencedApi.create(configMaps, configMap(name), { signal, metadataOnly: true });
+        try {
+          await this.fencedApi.create(configMaps, configMap(name), { signal, metadataOnly: true });
+        } catch (error) {
+          // A cache that lags behind our own write plans it once more: an effect is idempotent, see `Controller`.
+          if (!isAlreadyExists(error)) throw error;
+        }
       },
       learn: () => ({ present: true }),
     };
