@@ -4,6 +4,7 @@ import type { AccessPolicy } from "../../crds/accesspolicy.ts";
 import type { Project } from "../../crds/project.ts";
 import { matchesName } from "../name-pattern.ts";
 import { accessSubjectKey } from "./subject.ts";
+import type { Place, Target } from "./target.ts";
 
 export interface Grant {
   /** Where it stands: `AccessPolicy payments/readers rules[0]` or `Project payments access[0]`. */
@@ -20,18 +21,7 @@ export interface Grant {
   readonly objects?: Readonly<Partial<Record<NamedKind, readonly string[]>>>;
 }
 
-export type NamedKind = "Secret" | "Certificate" | "Issuer";
-
-/** What is asked for, after it was found where that belongs. */
-export interface Place {
-  readonly verb: Verb;
-  readonly kind: string;
-  readonly project: string;
-  readonly environment: string;
-  readonly namespace: string | undefined;
-  /** Absent: every object of the kind. */
-  readonly name: string | undefined;
-}
+type NamedKind = Extract<Target["kind"], "Secret" | "Certificate" | "Issuer">;
 
 /** Compiled once for each state of an object; the caches replace an object when it changes. */
 const compiled = new WeakMap<AccessPolicy | Project, readonly Grant[]>();
@@ -106,7 +96,7 @@ export function* misses(grant: Grant, place: Place): Generator<string> {
 
 export const covers = (grant: Grant, place: Place): boolean => misses(grant, place).next().done === true;
 
-/** Without a name every object is meant, so only a pattern that matches everything covers it. */
+/** Without a name every object of the kind is meant, so only a pattern that matches everything covers it. */
 function coversObject({ objects }: Grant, { kind, name }: Place): boolean {
   if (objects === undefined) return true;
   const patterns = objects[kind as NamedKind] ?? [];
@@ -120,5 +110,5 @@ export function describeObjects({ objects }: Grant): string {
   return Object.entries({ secrets, certificates, issuers })
     .filter(([, patterns]) => patterns.length > 0)
     .map(([kind, patterns]) => `${kind} ${patterns.join(", ")}`)
-    .join("; ");
+    .join(", ");
 }

@@ -12,24 +12,14 @@
  */
 import { type AccessSubject, ROLES, type Role, type Verb } from "../../crds/access.ts";
 import type { AccessPolicy } from "../../crds/accesspolicy.ts";
-import type { ObjectMeta } from "../../crds/common.ts";
 import type { Project } from "../../crds/project.ts";
-import { admittedEnvironments, type NamespaceFacts } from "./admission.ts";
-import { covers, type Grant, grantsOf, misses, type Place } from "./grant.ts";
+import { covers, type Grant, grantsOf, misses } from "./grant.ts";
 import { type Authenticated, accessSubjectKey, describeSubject, type Subject, subjectKeys } from "./subject.ts";
+import { type Place, type Target, type Tenants, verbsOf, whereabouts } from "./target.ts";
 
 export type { Verb } from "../../crds/access.ts";
 export type { Grant } from "./grant.ts";
-
-export interface Target {
-  readonly kind: "Secret" | "Certificate" | "Issuer" | "SyncRule" | "Project" | "Audit" | "Identity";
-  readonly project?: string;
-  readonly environment?: string;
-  readonly namespace?: string;
-  /** UID of the namespace that a stored object belonged to: the next namespace of that name does not inherit. */
-  readonly namespaceUid?: string;
-  readonly name?: string;
-}
+export { type Target, verbsOf } from "./target.ts";
 
 export interface Decision {
   readonly allowed: boolean;
@@ -46,24 +36,18 @@ export interface Consideration {
   readonly reason: string;
 }
 
-/** What is granted and to whom it applies; the caches of the cluster. */
-export interface AccessSource {
-  project(name: string): Project | undefined;
-  projects(): Iterable<Project>;
-  namespace(name: string): { readonly metadata: ObjectMeta } | undefined;
+/** What is granted, and the tenants that it is about: the caches of the cluster. */
+export interface AccessSource extends Tenants {
   /** By an index over `policyKeys`. */
   policiesBy(key: string): readonly AccessPolicy[];
   /** By an index over `projectKeys`. */
   projectsBy(key: string): readonly Project[];
 }
 
-/** Keys that an AccessPolicy is found by: of each subject, in its namespace and (`*`) anywhere, and of its namespace. */
+/** Keys that an AccessPolicy is found by: its namespace; each subject in that namespace; each subject anywhere. */
 export function policyKeys({ metadata: { namespace = "" }, spec }: AccessPolicy): string[] {
   const subjects = spec.subjects.flatMap((subject) => accessSubjectKey(subject) ?? []);
-  return [
-    inNamespace(namespace),
-    ...subjects.flatMap((key) => [inNamespace(namespace, key), inNamespace(ANYWHERE, key)]),
-  ];
+  return [namespace, ...subjects.flatMap((key) => [subjectIn(namespace, key), subjectIn(ANYWHERE, key)])];
 }
 
 /** Keys that a Project is found by: of each subject of its access. */
@@ -73,18 +57,7 @@ export const projectKeys = ({ spec }: Project): string[] =>
 const ANYWHERE = "*";
 
 // Neither a namespace nor `*` holds a space, so two of these are equal only when both parts are.
-const inNamespace = (namespace: string, subject = ""): string => `${namespace} ${subject}`;
-
-/** What can be done with each kind; anything else is allowed to nobody. */
-export const verbsOf: Readonly<Record<Target["kind"], readonly Verb[]>> = {
-  Secret: ["list", "read", "write", "rotate", "delete", "audit"],
-  Certificate: ["list", "read", "issue", "revoke", "audit"],
-  Issuer: ["list", "issue", "audit"],
-  SyncRule: ["list", "write", "audit"],
-  Project: ["list", "audit", "administer"],
-  Audit: ["audit"],
-  Identity: ["administer"],
-};
+const subjectIn = (namespace: string, key: string): string => `${namespace} ${key}`;
 
 export class AccessPolicies {
   readonly #source: AccessSource;
@@ -93,155 +66,117 @@ export class AccessPolicies {
     this.#source = source;
   }
 
-  decide(who: Authenticated, verb: Verb, target: Target): Decision {
-    const { scopes, subject } = who;
+  decide({ subject, via, id, scopes }: Authenticated, verb: Verb, target: Target): Decision {
     if (scopes !== undefined && !scopes.includes(verb)) {
-      return denied(`${who.via} ${who.id} is limited to ${scopes.join(", ") || "nothing"}, which is not ${verb}`);
+      return denied(`${via} ${id} is limited to ${scopes.join(", ") || "nothing"}, not ${verb}`);
     }
-    if (!verbsOf[target.kind].includes(verb))
-      return denied(`${verb} is not something that is done with ${target.kind}`);
+    if (!verbsOf[target.kind].includes(verb)) return denied(notDone(verb, target));
     const role = installationRole(subject);
     if (role !== undefined && ROLES[role].includes(verb)) {
-      return allowed(
-        `role ${role} of ${describeSubject(subject)} grants ${verb} in the whole installation`,
-        `role ${role}`,
-      );
+      const grant = `role ${role} of ${describeSubject(subject)}`;
+      return { allowed: true, reason: `${grant} grants ${verb} in the whole installation`, grant };
     }
-    const asked = this.#places(verb, target);
-    if (typeof asked === "string") return denied(`no grant: ${asked}`);
-    const grants = this.#grantsNaming(subjectKeys(subject), target.namespace);
-    const used = new Set<Grant>();
-    for (const place of asked) {
+    const { places, nowhere } = whereabouts(this.#source, verb, target);
+    if (places.length === 0) return denied(`no grant: ${nowhere}, so only a role of the installation covers it`);
+    const grants = this.#grantsNaming(subject, target.namespace);
+    const used = new Set<string>();
+    for (const place of places) {
       const grant = grants.find((candidate) => covers(candidate, place));
       if (grant === undefined) return denied(`no grant: ${whyNot(subject, place, grants)}`);
-      used.add(grant);
+      used.add(grant.id);
     }
-    const ids = [...used].map(({ id }) => id).join(" and ");
-    return allowed(`${ids} grants ${verb} on ${describePlaces(asked)}`, ids);
+    const grant = [...used].join(" and ");
+    return { allowed: true, reason: `${grant} grants ${verb} on ${describePlaces(places)}`, grant };
   }
 
   /** The grants that let somebody do this, each with those of its subjects who can. Roles of the installation come on top. */
   whoCan(verb: Verb, target: Target): readonly Grant[] {
-    if (!verbsOf[target.kind].includes(verb)) return [];
-    const asked = this.#places(verb, target);
-    if (typeof asked === "string") return [];
-    const grants = this.#grantsOn(target).filter((grant) => asked.some((place) => covers(grant, place)));
+    const { places } = whereabouts(this.#source, verb, target);
+    const grants = this.#grantsOn(target).filter((grant) => places.some((place) => covers(grant, place)));
     const can = (subject: AccessSubject): boolean => {
-      const key = accessSubjectKey(subject) ?? "";
-      return asked.every((place) => grants.some((grant) => grant.keys.has(key) && covers(grant, place)));
+      const key = accessSubjectKey(subject);
+      const own = grants.filter(({ keys }) => key !== undefined && keys.has(key));
+      return places.every((place) => own.some((grant) => covers(grant, place)));
     };
-    return grants
-      .map((grant) => ({ ...grant, subjects: grant.subjects.filter(can) }))
-      .filter(({ subjects }) => subjects.length > 0);
+    return verbsOf[target.kind].includes(verb)
+      ? grants
+          .map((grant) => ({ ...grant, subjects: grant.subjects.filter(can) }))
+          .filter(({ subjects }) => subjects.length > 0)
+      : [];
   }
 
   /** Every grant of this subject, wherever it stands, and whether it counts here. */
   explain(subject: Subject, verb: Verb, target: Target): readonly Consideration[] {
+    const { places, nowhere } = whereabouts(this.#source, verb, target);
     const role = installationRole(subject);
-    const considered: Consideration[] = [];
-    if (role !== undefined) {
-      const counts = verbsOf[target.kind].includes(verb) && ROLES[role].includes(verb);
-      considered.push({
-        grant: `role ${role}`,
-        counts,
-        reason: `grants ${ROLES[role].join(", ")} in the installation`,
-      });
-    }
-    const asked = this.#places(verb, target);
-    for (const grant of this.#grantsNaming(subjectKeys(subject), ANYWHERE)) {
-      if (typeof asked === "string") considered.push({ grant: grant.id, counts: false, reason: asked });
-      else considered.push(consider(grant, asked));
-    }
-    return considered;
+    const considered = this.#grantsNaming(subject, ANYWHERE).map((grant) => consider(grant, places, nowhere));
+    return role === undefined ? considered : [considerRole(role, verb), ...considered];
   }
 
   /** Of Projects, and of the AccessPolicies of this namespace; without one only of Projects. */
-  #grantsNaming(keys: readonly string[], namespace: string | undefined): readonly Grant[] {
+  #grantsNaming(subject: Subject, namespace: string | undefined): readonly Grant[] {
+    const keys = subjectKeys(subject);
     const policies =
-      namespace === undefined ? [] : keys.flatMap((key) => this.#source.policiesBy(inNamespace(namespace, key)));
+      namespace === undefined ? [] : keys.flatMap((key) => this.#source.policiesBy(subjectIn(namespace, key)));
     const projects = keys.flatMap((key) => this.#source.projectsBy(key));
     return [...new Set([...policies, ...projects])]
       .flatMap(grantsOf)
       .filter((grant) => keys.some((key) => grant.keys.has(key)));
   }
 
-  #grantsOn({ namespace, project }: Target): readonly Grant[] {
-    const policies = namespace === undefined ? [] : this.#source.policiesBy(inNamespace(namespace));
-    const projects = project === undefined ? this.#source.projects() : [this.#source.project(project)];
-    return [...policies, ...projects].flatMap((source) => (source === undefined ? [] : grantsOf(source)));
-  }
-
-  /** Every project and environment that the target lies in, each of which needs a grant. Or why there is none. */
-  #places(verb: Verb, target: Target): readonly Place[] | string {
-    const { kind, namespace, name } = target;
-    if (kind === "Identity") return "users and keys belong to no project; only a role of the installation covers them";
-    const { project, environment } = OF_NO_PROJECT.has(kind) ? {} : (target as Pick<Target, "project" | "environment">);
-    const known = project === undefined ? undefined : this.#project(project);
-    if (project !== undefined && known === undefined) return `there is no Project ${project}`;
-    if (namespace === undefined && known === undefined) {
-      return "it belongs to no project; only a role of the installation covers it";
-    }
-    const facts = namespace === undefined ? undefined : this.#namespaceFacts(namespace, target.namespaceUid);
-    if (typeof facts === "string") return facts;
-    const places = [...(known === undefined ? this.#source.projects() : [known])].flatMap(({ metadata, spec }) =>
-      [...(facts === undefined ? spec.environments.map((each) => each.name) : admittedEnvironments(spec, facts))]
-        .filter((each) => environment === undefined || each === environment)
-        .map((each): Place => ({ verb, kind, project: metadata.name, environment: each, namespace, name })),
-    );
-    if (places.length > 0) return places;
-    const where = environment === undefined ? "" : ` for environment ${environment}`;
-    if (namespace === undefined) return `Project ${project} has no environment ${environment}`;
-    return known === undefined
-      ? `no Project admits namespace ${namespace}${where}`
-      : `Project ${project} does not admit namespace ${namespace}${where}`;
-  }
-
-  #project(name: string): Project | undefined {
-    const project = this.#source.project(name);
-    return project?.metadata.deletionTimestamp === undefined ? project : undefined;
-  }
-
-  /** Or why objects of it are out of reach: what a namespace holds goes with it. */
-  #namespaceFacts(name: string, uid: string | undefined): NamespaceFacts | string {
-    const metadata = this.#source.namespace(name)?.metadata;
-    if (metadata === undefined || metadata.deletionTimestamp !== undefined) return `there is no namespace ${name}`;
-    if (uid !== undefined && uid !== metadata.uid) {
-      return `it belongs to a namespace ${name} that is gone; the one of today does not inherit`;
-    }
-    return { name, uid: metadata.uid, labels: metadata.labels ?? {} };
+  /** Whoever they name. */
+  #grantsOn({ namespace }: Target): readonly Grant[] {
+    const policies = namespace === undefined ? [] : this.#source.policiesBy(namespace);
+    return [...policies, ...this.#source.projects()].flatMap(grantsOf);
   }
 }
 
-/** They belong to their namespace, and so to every project and environment that admits it. */
-const OF_NO_PROJECT: ReadonlySet<Target["kind"]> = new Set(["Certificate", "Issuer"]);
-
-const allowed = (reason: string, grant: string): Decision => ({ allowed: true, reason, grant });
 const denied = (reason: string): Decision => ({ allowed: false, reason });
+
+const notDone = (verb: Verb, { kind }: Target): string =>
+  `${verb} is not something that is done with ${kind}; that is ${verbsOf[kind].join(", ")}`;
 
 const installationRole = (subject: Subject): Role | undefined =>
   subject.kind === "LocalUser" ? subject.role : undefined;
 
-function consider(grant: Grant, asked: readonly Place[]): Consideration {
-  const missed = asked.map((place) => [...misses(grant, place)]);
-  const nearest = missed.toSorted((a, b) => a.length - b.length)[0] ?? [];
-  const counts = nearest.length === 0;
-  return { grant: grant.id, counts, reason: counts ? `grants ${grant.verbs.join(", ")}` : nearest.join("; ") };
+function considerRole(role: Role, verb: Verb): Consideration {
+  const counts = ROLES[role].includes(verb);
+  const granted = `grants ${ROLES[role].join(", ")}`;
+  return {
+    grant: `role ${role}`,
+    counts,
+    reason: counts ? `${granted} in the whole installation` : `${granted}, not ${verb}`,
+  };
+}
+
+function consider(grant: Grant, places: readonly Place[], nowhere: string): Consideration {
+  const { id } = grant;
+  if (places.length === 0) return { grant: id, counts: false, reason: nowhere };
+  const missed = places.map((place) => ({ place, reasons: [...misses(grant, place)] }));
+  const covered = missed.filter(({ reasons }) => reasons.length === 0).map(({ place }) => place);
+  if (covered.length > 0) {
+    return { grant: id, counts: true, reason: `grants ${grant.verbs.join(", ")} on ${describePlaces(covered)}` };
+  }
+  return { grant: id, counts: false, reason: fewest(missed.map(({ reasons }) => reasons)).join("; ") };
 }
 
 /** Names the grant that comes nearest, so that a person sees what to change. */
 function whyNot(subject: Subject, place: Place, grants: readonly Grant[]): string {
-  const who = describeSubject(subject);
-  const [nearest] = grants
-    .map((grant) => ({ grant, missed: [...misses(grant, place)] }))
-    .toSorted((a, b) => a.missed.length - b.missed.length);
-  const wanted = `${who} has no ${place.verb} on ${describePlaces([place])}`;
-  return nearest === undefined ? `${wanted}` : `${wanted}: ${nearest.grant.id} ${nearest.missed.join("; ")}`;
+  const role = installationRole(subject);
+  const reasons = grants.map((grant) => {
+    const [first, ...others] = misses(grant, place);
+    return [`${grant.id} ${first}`, ...others];
+  });
+  if (role !== undefined) reasons.push([`role ${role} ${considerRole(role, place.verb).reason}`]);
+  const lacks = `${describeSubject(subject)} has no ${place.verb} on ${describePlaces([place])}`;
+  return reasons.length === 0 ? lacks : `${lacks}; ${fewest(reasons).join(", ")}`;
 }
 
-function describePlaces(places: readonly Place[]): string {
-  const [first] = places;
-  if (first === undefined) return "nothing";
-  const projects = [...new Set(places.map(({ project }) => project))];
-  const environments = [...new Set(places.map(({ environment }) => environment))];
-  return `project ${projects.join(", ")}, environment ${environments.join(", ")}`;
-}
+/** The shortest of these lists. */
+const fewest = (lists: readonly (readonly string[])[]): readonly string[] =>
+  lists.toSorted((a, b) => a.length - b.length)[0] ?? [];
+
+const distinct = (names: readonly string[]): string => [...new Set(names)].join(", ");
+
+const describePlaces = (places: readonly Place[]): string =>
+  `project ${distinct(places.map(({ project }) => project))}, environment ${distinct(places.map(({ environment }) => environment))}`;

@@ -44,6 +44,13 @@ export function describeSubject(subject: Subject): string {
   }
 }
 
+/** The subject as a policy names it. */
+export function describeAccessSubject({ localUser, serviceAccount, clientCertificate }: AccessSubject): string {
+  if (localUser !== undefined) return `LocalUser ${localUser.id}`;
+  if (serviceAccount !== undefined) return `ServiceAccount ${serviceAccount.namespace}/${serviceAccount.name}`;
+  return `Client ${clientCertificate?.name ?? clientCertificate?.fingerprint}`;
+}
+
 /** Every name by which a policy can mean this subject. Policies cannot name External ones yet. */
 export function subjectKeys(subject: Subject): readonly string[] {
   switch (subject.kind) {
