@@ -107,7 +107,8 @@ export function servedNamespace(cluster: Cluster, { metadata }: Metadata): Names
   );
 }
 
-function livingNamespace(cluster: Cluster, metadata: ObjectMeta): NamespaceFacts {
+/** The namespace of an object. Throws `Waiting` while it is not known, and when it is being deleted. */
+export function livingNamespace(cluster: Cluster, metadata: ObjectMeta): NamespaceFacts {
   const namespace = cluster.namespace(metadata.namespace ?? "");
   if (namespace === undefined) {
     throw new Waiting("Progressing", `namespace ${metadata.namespace} is not known yet`, NAMESPACE_RECHECK_MS);

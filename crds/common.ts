@@ -61,6 +61,16 @@ export const labelName = z
     "must be a name of lower-case letters, digits and dashes that begins and ends with a letter or digit",
   );
 
+/** Names of objects, several at once. */
+export const namePattern = z
+  .string()
+  .min(1)
+  .max(253)
+  .regex(
+    /^[-a-z0-9.*]+$/,
+    "must be a name of lower-case letters, digits, dashes and dots, in which * stands for any characters",
+  );
+
 /** What a core Secret accepts as a key of its data: not `.`, and nothing that begins with two dots. */
 export const dataKey = z
   .string()

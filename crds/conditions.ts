@@ -20,6 +20,7 @@ export const conditionTypes = {
   Published: "Certificates of this issuer say where their revocation can be checked.",
   Linted: "MazeVault's own check of the certificate, made before it left, found no fault.",
   Revoked: "The certificates that the manifest lists are revoked.",
+  Effective: "Every rule of the policy counts.",
   TargetReachable: "The target of the rule answers and lets us in.",
 } as const;
 export type ConditionType = keyof typeof conditionTypes;

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { grantFields, roleOrVerbs, subjects } from "./access.ts";
 import {
   conditions,
   exactlyOneOf,
@@ -39,6 +40,8 @@ const admission = z
   })
   .meta(rules(exactlyOneOf("name", "selector")));
 
+const access = z.object({ subjects, ...grantFields }).meta(rules(roleOrVerbs));
+
 export const projectSpec = z
   .object({
     environments: z
@@ -67,13 +70,29 @@ export const projectSpec = z
           "URLs of the Azure Key Vaults where the operator's own identity (managed identity) may be used for this project. Absent or empty allows none.",
         ...listSet,
       }),
+    access: z
+      .array(access)
+      .max(32)
+      .optional()
+      .meta({
+        description:
+          "Who may do what with this project's objects in every namespace that it admits. An AccessPolicy covers its own namespace only. An item that names secrets, certificates or issuers covers only those; another one covers everything of its environments.",
+        ...listAtomic,
+      }),
   })
   .meta(
-    rules({
-      rule: "!has(self.namespaces) || self.namespaces.all(n, n.environments.all(e, self.environments.exists(x, x.name == e)))",
-      message: "every name in namespaces[].environments must be one of environments[].name",
-      fieldPath: ".namespaces",
-    }),
+    rules(
+      {
+        rule: "!has(self.namespaces) || self.namespaces.all(n, n.environments.all(e, self.environments.exists(x, x.name == e)))",
+        message: "every name in namespaces[].environments must be one of environments[].name",
+        fieldPath: ".namespaces",
+      },
+      {
+        rule: "!has(self.access) || self.access.all(a, a.environments.all(e, self.environments.exists(x, x.name == e)))",
+        message: "every name in access[].environments must be one of environments[].name",
+        fieldPath: ".access",
+      },
+    ),
   );
 export type ProjectSpec = z.infer<typeof projectSpec>;
 

@@ -10,6 +10,7 @@ import {
   listAtomic,
   listMap,
   localRef,
+  namePattern,
   objectName,
   observedGeneration,
   printerColumns,
@@ -53,16 +54,7 @@ export const syncRuleSpec = z.object({
   secrets: z
     .object({
       names: z
-        .array(
-          z
-            .string()
-            .min(1)
-            .max(253)
-            .regex(
-              /^[-a-z0-9.*]+$/,
-              "must be a name of lower-case letters, digits, dashes and dots, in which * stands for any characters",
-            ),
-        )
+        .array(namePattern)
         .min(1)
         .max(64)
         .optional()

@@ -13,6 +13,8 @@ import {
   resourceType,
 } from "../controllers/runtime/resource-type.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
+import { type AccessSource, policyKeys, projectKeys } from "../core/access/policy.ts";
+import { type AccessPolicy, accessPolicyKind } from "../crds/accesspolicy.ts";
 import { type Certificate, certificateKind } from "../crds/certificate.ts";
 import { type CertificateRequest, certificateRequestKind } from "../crds/certificaterequest.ts";
 import type { ObjectMeta } from "../crds/common.ts";
@@ -44,6 +46,9 @@ export const BY_KEY_VAULT = "keyVault";
 /** Certificates, CertificateRequests and issuers by the issuer above them: `namespace/name`, or `name` for one of the cluster. */
 export const BY_ISSUER = "issuer";
 
+/** AccessPolicies and Projects by what they are looked up by when access is decided. */
+const BY_ACCESS = "access";
+
 /** Makes caches that live as long as the operator. */
 export interface CacheFactory {
   informer<T extends KubernetesObject>(options: InformerOptions<T>): Informer<T>;
@@ -54,7 +59,7 @@ export interface CacheFactory {
 
 type CachedMetadata = Metadata & KubernetesObject;
 
-export class Caches implements Cluster {
+export class Caches implements Cluster, AccessSource {
   readonly projectCache: Informer<Project>;
   readonly namespaceCache: Informer<CachedMetadata>;
   readonly secretCache: Informer<Secret>;
@@ -64,6 +69,7 @@ export class Caches implements Cluster {
   readonly certificateRequestCache: Informer<CertificateRequest>;
   readonly keyVaultCache: Informer<KeyVault>;
   readonly syncRuleCache: Informer<SyncRule>;
+  readonly accessPolicyCache: Informer<AccessPolicy>;
   readonly bindingCache: Informer<CachedMetadata>;
   readonly coreSecretCache: NamespacedInformers<CachedMetadata>;
 
@@ -74,7 +80,11 @@ export class Caches implements Cluster {
       ...inNamespace,
       [BY_PROJECT]: ({ spec }: { spec: { projectRef: { name: string } } }) => [spec.projectRef.name],
     };
-    this.projectCache = make.informer({ ...watched, type: resourceType(projectKind) });
+    this.projectCache = make.informer<Project>({
+      ...watched,
+      type: resourceType(projectKind),
+      indexers: { [BY_ACCESS]: projectKeys },
+    });
     this.namespaceCache = make.informer({ ...watched, type: namespaces, metadataOnly: true });
     this.secretCache = make.informer<Secret>({
       ...watched,
@@ -121,6 +131,15 @@ export class Caches implements Cluster {
         [BY_KEY_VAULT]: vaultsOf,
       },
     });
+    this.accessPolicyCache = make.informer<AccessPolicy>({
+      ...watched,
+      type: resourceType(accessPolicyKind),
+      indexers: {
+        ...inNamespace,
+        [BY_PROJECT]: ({ spec }) => spec.rules.flatMap(({ projects }) => projects),
+        [BY_ACCESS]: policyKeys,
+      },
+    });
     this.bindingCache = make.informer({
       ...watched,
       type: roleBindings,
@@ -145,6 +164,7 @@ export class Caches implements Cluster {
       this.certificateRequestCache,
       this.keyVaultCache,
       this.syncRuleCache,
+      this.accessPolicyCache,
       this.bindingCache,
     ];
   }
@@ -229,6 +249,14 @@ export class Caches implements Cluster {
 
   syncRulesIn(namespace: string): readonly SyncRule[] {
     return this.syncRuleCache.byIndex(BY_NAMESPACE, namespace);
+  }
+
+  policiesBy(key: string): readonly AccessPolicy[] {
+    return this.accessPolicyCache.byIndex(BY_ACCESS, key);
+  }
+
+  projectsBy(key: string): readonly Project[] {
+    return this.projectCache.byIndex(BY_ACCESS, key);
   }
 
   coreSecret(namespace: string, name: string): Metadata | undefined {

@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import type { HintListener } from "../adapters/postgres/hint-listener.ts";
 import type { OutboxListener } from "../adapters/postgres/outbox-listener.ts";
 import type { Stores } from "../adapters/postgres/stores.ts";
+import { AccessPolicyController } from "../controllers/accesspolicy/index.ts";
 import { CertificateController } from "../controllers/certificate/index.ts";
 import { CertificateRequestController } from "../controllers/certificaterequest/index.ts";
 import { type Metadata, namespaceFacts } from "../controllers/cluster.ts";
@@ -226,6 +227,14 @@ export class Primary extends MazeVaultOperator {
         );
       },
     );
+    this.control(new AccessPolicyController(shared), { ...running, cache: caches.accessPolicyCache }, (runner) => {
+      followProjects(runner, caches, caches.accessPolicyCache);
+      runner.follow(caches.namespaceCache, (namespace, old) =>
+        sameLabels(namespace, old)
+          ? []
+          : caches.accessPolicyCache.byIndex(BY_NAMESPACE, namespace.metadata.name).map(keyOf),
+      );
+    });
     this.#enqueueRules = (rows) => {
       const namespaces = new Set(rows.map(({ namespace }) => namespace));
       for (const namespace of namespaces) {

@@ -1,5 +1,6 @@
 /** Which Secrets a rule covers: by name, by label, by both, or all of them. */
 import type { LabelSelector } from "../../crds/common.ts";
+import { matchesName } from "../name-pattern.ts";
 
 export interface SecretScope {
   /** Names in which `*` stands for any characters; one of them must match. */
@@ -24,21 +25,6 @@ export function selectSecrets<T extends Selectable>(
       (names === undefined || names.some((pattern) => matchesName(secret.name, pattern))) &&
       (selector === undefined || matchesLabels(secret.labels, selector)),
   );
-}
-
-/** Splitting at the stars instead of building a RegExp keeps the time linear, whatever pattern a tenant writes. */
-function matchesName(name: string, pattern: string): boolean {
-  const [first = "", ...rest] = pattern.split("*");
-  const last = rest.pop();
-  if (last === undefined) return name === pattern;
-  if (!name.startsWith(first) || name.length < first.length + last.length || !name.endsWith(last)) return false;
-  let at = first.length;
-  for (const part of rest) {
-    const found = name.indexOf(part, at);
-    if (found < 0) return false;
-    at = found + part.length;
-  }
-  return at <= name.length - last.length;
 }
 
 function matchesLabels(labels: Readonly<Record<string, string>>, selector: LabelSelector): boolean {

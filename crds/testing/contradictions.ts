@@ -1,5 +1,6 @@
 /** Manifests whose fields are each well formed, and that make no sense together; and changes that come too late. */
 import {
+  accessPolicy,
   certificateRequest,
   clusterIssuer,
   externalIssuer,
@@ -37,6 +38,13 @@ const selecting = (selector: object): Manifest => admitting({ selector, environm
 const authBy = (auth: object): Manifest => withSpec(keyVault, { auth });
 const target = (name: string): Manifest => withSpec(syncRule, { target: { keyVault: { ref: { name: "kv" }, name } } });
 const mappings = (...list: object[]): Manifest => withSpec(syncRule, { mappings: list });
+
+const orders = { serviceAccount: { namespace: "payments", name: "orders" } };
+const granting = (rule: object): Manifest =>
+  withSpec(accessPolicy, { rules: [{ projects: ["payments"], environments: ["pro"], ...rule }] });
+const projectGranting = (item: object): Manifest =>
+  withSpec(project, { access: [{ subjects: [orders], environments: ["pro"], role: "reader", ...item }] });
+const toSubject = (subject: object): Manifest => withSpec(accessPolicy, { subjects: [subject] });
 
 const oneSource = /set exactly one of literal, generate, secretRef, template/;
 const oneMethod = /set exactly one of workloadIdentity, servicePrincipal, managedIdentity/;
@@ -540,7 +548,63 @@ const pki: readonly Contradiction[] = [
   })),
 ];
 
-export const contradictions: readonly Contradiction[] = [...secrets, ...others, ...pki];
+const oneSubject = /set exactly one of localUser, serviceAccount, clientCertificate/;
+const roleOrVerbs = /set exactly one of role, verbs/;
+
+const access: readonly Contradiction[] = [
+  {
+    title: "a subject is two at once",
+    manifest: toSubject({ ...orders, localUser: { id: "0197f0a4" } }),
+    field: "spec.subjects[0]",
+    says: oneSubject,
+  },
+  { title: "a subject is nobody", manifest: toSubject({}), field: "spec.subjects[0]", says: oneSubject },
+  {
+    title: "a user is named by email address",
+    manifest: toSubject({ localUser: { id: "ada@example.com" } }),
+    field: "spec.subjects[0].localUser.id",
+    says: /must be the user's id, which never changes; an email address may/,
+  },
+  {
+    title: "a client certificate has a name and a fingerprint",
+    manifest: toSubject({ clientCertificate: { name: "orders", fingerprint: "0f".repeat(32) } }),
+    field: "spec.subjects[0].clientCertificate",
+    says: /set exactly one of name, fingerprint/,
+  },
+  {
+    title: "a fingerprint is that of SHA-1",
+    manifest: toSubject({ clientCertificate: { fingerprint: "0F:".repeat(22).slice(0, -1) } }),
+    field: "spec.subjects[0].clientCertificate.fingerprint",
+    says: /must be the SHA-256 fingerprint of the certificate, 32 bytes/,
+  },
+  {
+    title: "a rule has a role and verbs",
+    manifest: granting({ role: "reader", verbs: ["write"] }),
+    field: "spec.rules[0]",
+    says: roleOrVerbs,
+  },
+  { title: "a rule grants nothing", manifest: granting({}), field: "spec.rules[0]", says: roleOrVerbs },
+  {
+    title: "a policy of a namespace administers the project",
+    manifest: granting({ verbs: ["list", "administer"] }),
+    field: "spec.rules[0].verbs",
+    says: /grant it in the Project's spec.access/,
+  },
+  {
+    title: "a project grants a role and verbs",
+    manifest: projectGranting({ verbs: ["list"] }),
+    field: "spec.access[0]",
+    says: roleOrVerbs,
+  },
+  {
+    title: "a project grants an environment that it does not have",
+    manifest: projectGranting({ environments: ["pro", "test"] }),
+    field: "spec.access",
+    says: /every name in access\[\].environments must be one of environments\[\].name/,
+  },
+];
+
+export const contradictions: readonly Contradiction[] = [...secrets, ...others, ...pki, ...access];
 
 /** A change to a stored manifest, by a merge of its spec. */
 const change = (title: string, before: Manifest, to: object, field: string, says: RegExp): ForbiddenChange => ({

@@ -42,6 +42,25 @@ export const project = clusterWide("Project", "payments", {
     },
   ],
   keyVaults: ["https://crdprointmzvgwckv01.vault.azure.net/", "https://another.vault.azure.cn"],
+  access: [
+    {
+      subjects: [{ localUser: { id: "0197f0a4-2f1c-7b3e-9d55-6f0f3c1f2a77" } }],
+      environments: ["dev", "pro"],
+      role: "auditor",
+    },
+    {
+      subjects: [
+        { serviceAccount: { namespace: "ci", name: "release" } },
+        { clientCertificate: { name: "spiffe://example.com/ns/ci/sa/release" } },
+        { clientCertificate: { fingerprint: "AB:".repeat(31).concat("cd") } },
+      ],
+      environments: ["pro"],
+      secrets: ["orders-*", "shared"],
+      certificates: ["*-tls"],
+      issuers: ["orders-ca"],
+      verbs: ["list", "read", "issue", "administer"],
+    },
+  ],
 });
 
 export const secret = namespaced("Secret", "orders-db", {
@@ -369,6 +388,30 @@ const smallestRequest = namespaced("CertificateRequest", "smallest", {
   issuerRef: { name: "root" },
 });
 
+export const accessPolicy = namespaced("AccessPolicy", "applications", {
+  subjects: [
+    { serviceAccount: { namespace: "payments", name: "orders" } },
+    { localUser: { id: "0197f0a4-2f1c-7b3e-9d55-6f0f3c1f2a77" } },
+    { clientCertificate: { name: "orders.payments.example.com" } },
+    { clientCertificate: { fingerprint: "0f".repeat(32) } },
+  ],
+  rules: [
+    { projects: ["payments"], environments: ["pro"], secrets: ["orders-*", "shared"], role: "reader" },
+    {
+      projects: ["payments", "platform"],
+      environments: ["dev", "pro"],
+      certificates: ["orders-tls"],
+      issuers: ["*"],
+      verbs: ["list", "issue", "revoke"],
+    },
+  ],
+});
+
+const smallestPolicy = namespaced("AccessPolicy", "smallest", {
+  subjects: [{ serviceAccount: { namespace: "payments", name: "default" } }],
+  rules: [{ projects: ["payments"], environments: ["dev"], role: "reader" }],
+});
+
 export const validManifests: readonly Manifest[] = [
   project,
   secret,
@@ -395,4 +438,6 @@ export const validManifests: readonly Manifest[] = [
   certificateRequest,
   encodedRequest,
   smallestRequest,
+  accessPolicy,
+  smallestPolicy,
 ];

@@ -1,0 +1,114 @@
+/** What AccessPolicies and Projects grant, in one form, and whether a grant covers what is asked for. */
+import { type AccessSubject, ROLES, type Verb } from "../../crds/access.ts";
+import type { AccessPolicy } from "../../crds/accesspolicy.ts";
+import type { Project } from "../../crds/project.ts";
+import { matchesName } from "../name-pattern.ts";
+import { accessSubjectKey } from "./subject.ts";
+import type { Place, Target } from "./target.ts";
+
+export interface Grant {
+  /** Where it stands: `AccessPolicy payments/readers rules[0]` or `Project payments access[0]`. */
+  readonly id: string;
+  readonly subjects: readonly AccessSubject[];
+  /** The same, as `subjectKeys` has them. */
+  readonly keys: ReadonlySet<string>;
+  readonly verbs: readonly Verb[];
+  readonly projects: readonly string[];
+  readonly environments: readonly string[];
+  /** It reaches objects of this namespace only; absent: of every namespace that the project admits. */
+  readonly namespace?: string;
+  /** Patterns by kind; absent: everything. */
+  readonly objects?: Readonly<Partial<Record<NamedKind, readonly string[]>>>;
+}
+
+type NamedKind = Extract<Target["kind"], "Secret" | "Certificate" | "Issuer">;
+
+/** Compiled once for each state of an object; the caches replace an object when it changes. */
+const compiled = new WeakMap<AccessPolicy | Project, readonly Grant[]>();
+
+export function grantsOf(source: AccessPolicy | Project): readonly Grant[] {
+  const known = compiled.get(source);
+  if (known !== undefined) return known;
+  const grants = isProject(source) ? projectGrants(source) : policyGrants(source);
+  compiled.set(source, grants);
+  return grants;
+}
+
+const isProject = (source: AccessPolicy | Project): source is Project => "environments" in source.spec;
+
+/** What is being deleted grants nothing. */
+const isLeaving = ({ metadata }: AccessPolicy | Project): boolean => metadata.deletionTimestamp !== undefined;
+
+function policyGrants(policy: AccessPolicy): readonly Grant[] {
+  const { namespace = "", name } = policy.metadata;
+  if (isLeaving(policy)) return [];
+  return policy.spec.rules.map((rule, index) => ({
+    id: `AccessPolicy ${namespace}/${name} rules[${index}]`,
+    ...named(policy.spec.subjects),
+    projects: rule.projects,
+    namespace,
+    ...given(rule),
+  }));
+}
+
+function projectGrants(project: Project): readonly Grant[] {
+  const { name } = project.metadata;
+  if (isLeaving(project)) return [];
+  return (project.spec.access ?? []).map((item, index) => ({
+    id: `Project ${name} access[${index}]`,
+    ...named(item.subjects),
+    projects: [name],
+    ...given(item),
+  }));
+}
+
+const named = (subjects: readonly AccessSubject[]) => ({
+  subjects,
+  keys: new Set(subjects.flatMap((subject) => accessSubjectKey(subject) ?? [])),
+});
+
+type Given = AccessPolicy["spec"]["rules"][number] | NonNullable<Project["spec"]["access"]>[number];
+
+function given({ environments, role, verbs, secrets, certificates, issuers }: Given) {
+  const everything = secrets === undefined && certificates === undefined && issuers === undefined;
+  return {
+    environments,
+    // A role that a later version brings grants nothing here.
+    verbs: verbs ?? (role === undefined ? [] : (ROLES[role] ?? [])),
+    ...(!everything && { objects: { Secret: secrets ?? [], Certificate: certificates ?? [], Issuer: issuers ?? [] } }),
+  };
+}
+
+/** Why the grant does not cover the place; nothing when it does. */
+export function* misses(grant: Grant, place: Place): Generator<string> {
+  if (grant.namespace !== undefined && grant.namespace !== place.namespace) {
+    yield `covers namespace ${grant.namespace}, not ${place.namespace ?? "every one"}`;
+  }
+  if (!grant.projects.includes(place.project)) {
+    yield `covers project ${grant.projects.join(", ")}, not ${place.project}`;
+  }
+  if (!grant.environments.includes(place.environment)) {
+    yield `covers environment ${grant.environments.join(", ")}, not ${place.environment}`;
+  }
+  if (!coversObject(grant, place)) yield `covers ${describeObjects(grant)}, not ${place.kind} ${place.name ?? "*"}`;
+  if (!grant.verbs.includes(place.verb)) yield `grants ${grant.verbs.join(", ")}, not ${place.verb}`;
+}
+
+export const covers = (grant: Grant, place: Place): boolean => misses(grant, place).next().done === true;
+
+/** Without a name every object of the kind is meant, so only a pattern that matches everything covers it. */
+function coversObject({ objects }: Grant, { kind, name }: Place): boolean {
+  if (objects === undefined) return true;
+  const patterns = objects[kind as NamedKind] ?? [];
+  return patterns.some((pattern) => (name === undefined ? /^\*+$/.test(pattern) : matchesName(name, pattern)));
+}
+
+/** For example `secrets orders-*, certificates orders-tls`. */
+export function describeObjects({ objects }: Grant): string {
+  if (objects === undefined) return "everything";
+  const { Secret: secrets = [], Certificate: certificates = [], Issuer: issuers = [] } = objects;
+  return Object.entries({ secrets, certificates, issuers })
+    .filter(([, patterns]) => patterns.length > 0)
+    .map(([kind, patterns]) => `${kind} ${patterns.join(", ")}`)
+    .join(", ");
+}
