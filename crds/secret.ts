@@ -63,12 +63,16 @@ const entry = z
     secretRef: secretKeyRef("the value").optional().meta({
       description: "A value taken over from a core Secret of this namespace, and followed when it changes.",
     }),
+    external: z.object({}).optional().meta({
+      description:
+        "A value that is written from outside, by `mazevault put NAMESPACE/NAME KEY`, and never made here. Nothing is delivered before every such entry has been written.",
+    }),
     template: z.string().min(1).max(16384).optional().meta({
       description:
         "A Liquid template over the other entries of this Secret, for example postgres://{{ username }}:{{ password | url_encode }}@db/orders.",
     }),
   })
-  .meta(rules(exactlyOneOf("literal", "generate", "secretRef", "template")));
+  .meta(rules(exactlyOneOf("literal", "generate", "secretRef", "external", "template")));
 export type SecretEntry = z.infer<typeof entry>;
 
 /** Types that hand out identities of the cluster, or that a controller of the cluster acts on, are not deliverable. */

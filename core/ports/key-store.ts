@@ -1,6 +1,6 @@
 /** Where wrapped keys stand, and who holds the root key. */
 import type { AuditEntry } from "./audit-log.ts";
-import type { Writer } from "./vault-store.ts";
+import type { Unled, Writer } from "./vault-store.ts";
 
 /** A wrapped key as it is stored. Layout of `wrapped`: nonce (12 bytes), AES-256-GCM ciphertext, tag (16 bytes). */
 export interface WrappedKey {
@@ -33,7 +33,7 @@ export interface KeyStore {
    */
   insert(writer: Writer, key: WrappedKey, audit: readonly AuditEntry[]): Promise<WrappedKey>;
   /** Adds `count` to the uses of a key, durably, before they happen; returns the sum. Throws `Fenced`. */
-  reserveUses(writer: Writer, id: string, count: number): Promise<bigint>;
+  reserveUses(writer: Writer | Unled, id: string, count: number): Promise<bigint>;
 }
 
 /** The root key (KEK). Providers: `file`, `passphrase`; a Key Vault and an HSM come behind the same port. */
