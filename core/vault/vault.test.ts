@@ -237,8 +237,7 @@ describe("external entries", () => {
       lifecycle,
       actor,
     });
-  const store = (seen: SecretRecord | undefined, from = external) =>
-    apply(seen, { entries: from, lifecycle: longer });
+  const store = (seen: SecretRecord | undefined, from = external) => apply(seen, { entries: from, lifecycle: longer });
   /** As every writer does: looks again when somebody was faster. */
   const until = async <T>(attempt: (seen: SecretRecord | undefined) => Promise<T>): Promise<T> => {
     for (;;) {

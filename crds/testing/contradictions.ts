@@ -38,7 +38,7 @@ const authBy = (auth: object): Manifest => withSpec(keyVault, { auth });
 const target = (name: string): Manifest => withSpec(syncRule, { target: { keyVault: { ref: { name: "kv" }, name } } });
 const mappings = (...list: object[]): Manifest => withSpec(syncRule, { mappings: list });
 
-const oneSource = /set exactly one of literal, generate, secretRef, template/;
+const oneSource = /set exactly one of literal, generate, secretRef, external, template/;
 const oneMethod = /set exactly one of workloadIdentity, servicePrincipal, managedIdentity/;
 const host = /must be https:\/\/ and the host name/;
 const values = /values is required for In and NotIn, and not allowed for Exists and DoesNotExist/;
@@ -50,6 +50,12 @@ const secrets: readonly Contradiction[] = [
   {
     title: "an entry has two sources",
     manifest: entries({ key: "a", literal: "x", template: "y" }),
+    field: "spec.entries[0]",
+    says: oneSource,
+  },
+  {
+    title: "an external entry has a value",
+    manifest: entries({ key: "a", external: {}, literal: "x" }),
     field: "spec.entries[0]",
     says: oneSource,
   },

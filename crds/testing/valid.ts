@@ -54,6 +54,7 @@ export const secret = namespaced("Secret", "orders-db", {
     { key: "id", generate: { kind: "UUID" } },
     { key: "api-key", secretRef: { name: "legacy-db", key: "token" } },
     { key: "url", template: "postgres://{{ username }}:{{ password | url_encode }}@db:5432/orders" },
+    { key: "partner", external: {} },
     { key: ".pgpass", literal: "" },
   ],
   deliver: {
