@@ -63,6 +63,8 @@ export const reasons = {
   TemplateInvalid: "A template does not parse, names an unknown key or filter, or is too expensive.",
   TemplateCycle: "Templates refer to each other in a circle.",
   ValueInvalid: "A value does not have the form that its use needs.",
+  SealedValueInvalid:
+    "A sealed value does not open here: it was sealed for another place or key, or was damaged. Seal it again.",
   SourceIsOwnTarget: "An entry refers to the core Secret that this object delivers.",
   TargetNotOwned: "Something of that name exists and is not ours; set adopt, or choose another name.",
   TargetDiffers: "It exists with other data; set overwrite with adopt, or choose another name.",

@@ -18,9 +18,19 @@ export interface WrappedKey {
 /**
  * Installation: wraps project keys and what belongs to no project. Project: wraps DEKs. Fingerprint: HMAC for change
  * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows. Pki: wraps the data keys of
- * private keys of certificates, for the whole installation.
+ * private keys of certificates, for the whole installation. Sealing: X25519 private key that opens what was sealed for a
+ * project, wrapped by the project key; all versions are in use. Signing: Ed25519 private key, for what the installation
+ * states to those outside.
  */
-export type KeyPurpose = "Installation" | "Project" | "Fingerprint" | "Pointer" | "Audit" | "Pki";
+export type KeyPurpose =
+  | "Installation"
+  | "Project"
+  | "Fingerprint"
+  | "Pointer"
+  | "Audit"
+  | "Pki"
+  | "Sealing"
+  | "Signing";
 
 export interface KeyStore {
   /** Id of the installation, a UUID made at the first migration and never changed. */

@@ -3,6 +3,7 @@
  *
  *   literal, secretRef   the fingerprint of the value itself (moving a value from one to the other changes nothing)
  *   external             the same, of the value that the current version has: nobody here ever makes one
+ *   sealed               its text: the value is opened only to be stored
  *   generate             its parameters: the value stays while they stay
  *   template             its text, and the fingerprints of the values it refers to
  *
@@ -58,7 +59,8 @@ export function recipeOf(
   { entry, references }: OrderedEntry,
   fingerprintOf: (key: string) => string | undefined,
 ): string | undefined {
-  const { key, generate, template } = entry;
+  const { key, generate, sealed, template } = entry;
+  if (sealed !== undefined) return digester.digest("recipe", [key, "sealed", sealed]);
   if (generate !== undefined) return digester.digest("recipe", [key, "generate", ...generatorParameters(generate)]);
   if (template === undefined) {
     const own = fingerprintOf(key);

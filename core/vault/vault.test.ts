@@ -8,15 +8,16 @@ import type { RootKey } from "../ports/key-store.ts";
 import { actor, identity, lifecycle } from "../ports/samples.ts";
 import { Conflict, type Lifecycle, type SecretRecord, UNLED, type Writer } from "../ports/vault-store.ts";
 import { Sensitive } from "../sensitive.ts";
-import { open, seal } from "./envelope.ts";
+import { open, seal as sealEnvelope } from "./envelope.ts";
 import { KeyRing } from "./keyring.ts";
 import { planVersion } from "./recipe.ts";
+import { readSealingKeyFile, seal, sealingKeyFile } from "./sealing.ts";
 import { Vault } from "./vault.ts";
 
 const key = createSecretKey(randomBytes(32));
 const root: RootKey = {
   id: "root",
-  wrap: async (plaintext, context) => seal(key, plaintext, context),
+  wrap: async (plaintext, context) => sealEnvelope(key, plaintext, context),
   unwrap: async (wrapped, context) => open(key, wrapped, context) ?? Buffer.alloc(0),
 };
 
@@ -357,5 +358,48 @@ describe("external entries", () => {
       [3, 5],
       [2, 4],
     ]);
+  });
+});
+
+describe("sealed entries", () => {
+  const place = {
+    project: "payments",
+    environment: "staging",
+    namespace: "payments-staging",
+    name: "one",
+    key: "licence",
+  };
+  const sealed = async (value: string, at = place): Promise<SecretEntry> => {
+    const { sealingKey } = await vault.prepareProject(writer, "payments");
+    return { key: "licence", sealed: await seal(sealingKey, at, new Sensitive(value)) };
+  };
+  const url: SecretEntry = { key: "url", template: "?l={{ licence }}" };
+
+  test("are opened once, and stay while their text does", async () => {
+    const entry = await sealed("l1");
+    const { record: first } = await apply(undefined, { entries: [entry, url] });
+    expect(await values(first)).toEqual({ licence: "l1", url: "?l=l1" });
+    expect(await apply(first, { entries: [entry, url] })).toMatchObject({ created: false });
+    const { record: second, changedKeys } = await apply(first, { entries: [entry, url, { key: "a", literal: "b" }] });
+    expect(changedKeys).toEqual(["a"]);
+    expect(await values(second)).toEqual({ licence: "l1", url: "?l=l1", a: "b" });
+    const { record: third } = await apply(second, { entries: [await sealed("l2"), url] });
+    expect(await values(third)).toEqual({ licence: "l2", url: "?l=l2" });
+    const back = await vault.rollback(UNLED, third, { version: 1, entries: [entry, url], actor });
+    expect(back).toMatchObject({ created: false, kept: ["licence"] });
+  });
+
+  test("that were sealed for another place make no version", async () => {
+    const copied = await sealed("l1", { ...place, name: "two" });
+    await expect(apply(undefined, { entries: [copied] })).rejects.toMatchObject({ code: "SealedValueInvalid" });
+    expect(store.records()).toEqual([]);
+  });
+
+  test("are sealed with a key that the installation vouches for", async () => {
+    expect(await vault.sealingKey("payments")).toBeUndefined();
+    const { sealingKey } = await vault.prepareProject(writer, "payments");
+    const signed = await vault.sealingKey("payments");
+    if (signed === undefined) throw new Error("expected a key");
+    expect(readSealingKeyFile(sealingKeyFile(signed))).toMatchObject({ ...sealingKey, project: "payments" });
   });
 });

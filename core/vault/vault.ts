@@ -20,7 +20,14 @@ import type { KeyRing, ProjectKeys } from "./keyring.ts";
 import { type MadeEntry, makeEntries, replaceEntries } from "./material.ts";
 import { type Pointer, pointerMac, sameLifecycle, verifiedRecord } from "./pointer.ts";
 import { planVersion } from "./recipe.ts";
+import { type SealingKey, type SignedSealingKey, signSealingKey, unseal } from "./sealing.ts";
 import { openVersion, sealVersion } from "./version.ts";
+
+export interface PreparedProject {
+  /** Of the project key in use. */
+  readonly version: number;
+  readonly sealingKey: SealingKey;
+}
 
 export interface StoreRequest {
   readonly identity: SecretIdentity;
@@ -128,9 +135,20 @@ export class Vault {
     this.#now = parts.now ?? (() => new Date());
   }
 
-  /** Makes the project's keys on first use, else unwraps them; resolves with the version of the project key in use. */
-  async prepareProject(writer: Writer, project: string): Promise<number> {
-    return (await this.#keys.project(writer, project)).version;
+  /** Makes the project's keys, and what signs the public ones, on first use, else unwraps them. */
+  async prepareProject(writer: Writer, project: string): Promise<PreparedProject> {
+    const { version } = await this.#keys.project(writer, project);
+    const { current } = await this.#keys.sealing(writer, project);
+    await this.#keys.signing(writer);
+    return { version, sealingKey: { id: current.id, publicKey: current.publicKey } };
+  }
+
+  /** The key to seal values of this project for, signed by the installation; undefined while there is none. */
+  async sealingKey(project: string): Promise<SignedSealingKey | undefined> {
+    const [keys, signer] = await Promise.all([this.#keys.existingSealing(project), this.#keys.existingSigning()]);
+    if (keys === undefined || signer === undefined) return undefined;
+    const { id, publicKey } = keys.current;
+    return signSealingKey(signer, { id, publicKey, project, installation: this.#keys.installationId });
   }
 
   /** Keyed digests bound to this secret, to decide with and to recognise what was delivered. */
@@ -150,7 +168,7 @@ export class Vault {
    * Makes a new version when an entry changed, recovers a secret that is not Active, records a changed lifecycle; all in
    * one transaction, and nothing at all when nothing changed.
    *
-   * @throws Stalled TemplateInvalid, TemplateCycle, ValueInvalid; Waiting SourceNotFound
+   * @throws Stalled TemplateInvalid, TemplateCycle, ValueInvalid, SealedValueInvalid; Waiting SourceNotFound
    */
   async store(writer: Writer, request: StoreRequest): Promise<Stored> {
     const { identity, seen, entries, sources, lifecycle, actor } = request;
@@ -164,8 +182,13 @@ export class Vault {
     }
     const { made } = plan;
     const given = new Set(sources.values());
+    const opened = await this.#unseal(
+      writer,
+      identity,
+      entries.filter(({ key }) => made.includes(key)),
+    );
     const kept = await this.#keptValues(keys, seen, entries, new Set(made));
-    const material = makeEntries(digester, entries, sources, kept);
+    const material = makeEntries(digester, entries, new Map([...sources, ...opened]), kept);
     try {
       const record = await this.#commit(writer, keys, { identity, seen, lifecycle, actor, material, made });
       return { record, created: true, changedKeys: made };
@@ -372,7 +395,23 @@ export class Vault {
     return record;
   }
 
-  /** Values that only the current version knows: external ones, and generated and rendered ones that stay as they are. */
+  /** Values of the sealed ones among these entries. */
+  async #unseal(
+    writer: Writer,
+    { project, environment, namespace, name }: SecretIdentity,
+    entries: readonly SecretEntry[],
+  ): Promise<ReadonlyMap<string, Sensitive>> {
+    const values = new Map<string, Sensitive>();
+    const wanted = entries.filter(({ sealed }) => sealed !== undefined);
+    if (wanted.length === 0) return values;
+    const { byId } = await this.#keys.sealing(writer, project);
+    for (const { key, sealed = "" } of wanted) {
+      values.set(key, await unseal(byId, { project, environment, namespace, name, key }, sealed));
+    }
+    return values;
+  }
+
+  /** Values that are taken from the current version: external ones, and all that stay and do not stand in the manifest. */
   async #keptValues(
     keys: ProjectKeys,
     seen: SecretRecord | undefined,
@@ -380,8 +419,8 @@ export class Vault {
     made: ReadonlySet<string>,
   ): Promise<ReadonlyMap<string, Sensitive>> {
     const wanted = entries.filter(
-      ({ key, external, generate, template }) =>
-        external !== undefined || (!made.has(key) && (generate !== undefined || template !== undefined)),
+      ({ key, external, literal, secretRef }) =>
+        external !== undefined || (!made.has(key) && literal === undefined && secretRef === undefined),
     );
     if (seen === undefined || wanted.length === 0) return new Map();
     const sealed = await this.#readVersion(seen, seen.currentVersion);

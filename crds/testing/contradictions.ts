@@ -38,7 +38,7 @@ const authBy = (auth: object): Manifest => withSpec(keyVault, { auth });
 const target = (name: string): Manifest => withSpec(syncRule, { target: { keyVault: { ref: { name: "kv" }, name } } });
 const mappings = (...list: object[]): Manifest => withSpec(syncRule, { mappings: list });
 
-const oneSource = /set exactly one of literal, generate, secretRef, external, template/;
+const oneSource = /set exactly one of literal, generate, secretRef, sealed, external, template/;
 const oneMethod = /set exactly one of workloadIdentity, servicePrincipal, managedIdentity/;
 const host = /must be https:\/\/ and the host name/;
 const values = /values is required for In and NotIn, and not allowed for Exists and DoesNotExist/;
