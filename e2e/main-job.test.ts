@@ -216,9 +216,8 @@ describe("values from outside", () => {
     await world.waitFor(secret, "partner", tenant, ({ status }) => status?.version === 3);
     await world.waitReady("syncrule.mazevault.io", "push", tenant);
     const latest = async () => (await pushed()).map(([name, ...values]) => [name, values.at(-1)]).sort();
-    await until("the vault has the last value", async () =>
-      (await latest()).some(([name, value]) => name === "partner--token" && value === "t2"),
-    );
+    const isLatest = async () => (await latest()).some(([name, value]) => name === "partner--token" && value === "t2");
+    await until("the vault has the last value", isLatest, { timeoutMs: 10_000 });
     expect(await latest()).toEqual([
       ["partner--header", "shop:t2"],
       ["partner--token", "t2"],

@@ -142,7 +142,7 @@ export function readSealingKeyFile(text: string, signedBy?: string): SignedSeali
   const { kind, ...key } = parseFile(text);
   const fields = ["id", "publicKey", "project", "installation", "signedBy", "signature"] as const;
   if (kind !== FILE_KIND || !fields.every((field) => typeof key[field] === "string")) {
-    throw new Stalled("ValueInvalid", "this is no sealing key: print the project's with `mazevault seal --print-key`");
+    throw new Stalled("ValueInvalid", "this is no sealing key file");
   }
   const signed = key as unknown as SignedSealingKey;
   if (signedBy !== undefined && signed.signedBy !== signedBy) {
