@@ -7,7 +7,7 @@ export const conditionTypes = {
   Reconciling: "Work is under way or waits for something that can still come; present only while that is so.",
   Stalled: "Waiting cannot help: the manifest or something it refers to must change; present only while that is so.",
   KeysAvailable: "The project's key can be unwrapped.",
-  Stored: "The current version stands encrypted in PostgreSQL.",
+  Stored: "The current version stands encrypted in PostgreSQL, with a value for every entry.",
   Delivered: "The core Secret holds the current version.",
   Reachable: "The Key Vault answers.",
   Authorized: "The Key Vault lets this identity in.",
@@ -36,11 +36,12 @@ export const reasons = {
   ProjectNotFound: "No Project of that name exists yet; apply it.",
   NamespaceNotOnboarded: "The operator has no access to this namespace yet; the Project's controller is granting it.",
   SourceNotFound: "The core Secret that a value is taken from does not exist yet; create it.",
+  ValueMissing: "An external entry was never written; the message says which, and how to write it.",
   SourceKeyNotFound:
     "The core Secret that a value is taken from has no such key; add the key or correct the reference.",
   KeyVaultNotFound: "No KeyVault of that name exists in this namespace yet; apply it.",
   KeyVaultNotReady: "The KeyVault that the rule refers to is not ready; its own conditions say why.",
-  SecretNotStored: "A secret that the rule covers has no stored version yet; its own conditions say why.",
+  SecretNotStored: "A secret that the rule covers has no complete version yet; its own conditions say why.",
   IssuerNotFound: "No issuer of that kind and name exists yet; apply it.",
   IssuerNotReady: "The issuer has no valid certificate of its own yet; its own conditions say why.",
   ApprovalPending:
@@ -63,6 +64,8 @@ export const reasons = {
   TemplateInvalid: "A template does not parse, names an unknown key or filter, or is too expensive.",
   TemplateCycle: "Templates refer to each other in a circle.",
   ValueInvalid: "A value does not have the form that its use needs.",
+  SealedValueInvalid:
+    "A sealed value does not open here: it was sealed for another place or key, or was damaged. Seal it again.",
   SourceIsOwnTarget: "An entry refers to the core Secret that this object delivers.",
   TargetNotOwned: "Something of that name exists and is not ours; set adopt, or choose another name.",
   TargetDiffers: "It exists with other data; set overwrite with adopt, or choose another name.",

@@ -103,6 +103,13 @@ export const projectStatus = z.object({
     .min(1)
     .optional()
     .meta({ description: "Version of the project key that new secret versions are encrypted under." }),
+  sealingKey: z
+    .object({
+      id: z.string().max(36).meta({ description: "Id of the key; what is sealed names it." }),
+      publicKey: z.string().max(43).meta({ description: "Public half (X25519), 32 bytes in base64url." }),
+    })
+    .optional()
+    .meta({ description: "Where `mazevault seal` encrypts to; values that were sealed to an earlier one still open." }),
   namespaces: z.int().min(0).optional().meta({ description: "Number of existing namespaces that the project admits." }),
   conditions,
 });

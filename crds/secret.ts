@@ -63,12 +63,26 @@ const entry = z
     secretRef: secretKeyRef("the value").optional().meta({
       description: "A value taken over from a core Secret of this namespace, and followed when it changes.",
     }),
+    sealed: z
+      .string()
+      .min(1)
+      .max(87_468)
+      .regex(/^[A-Za-z0-9_-]+$/, "must be what mazevault seal prints")
+      .optional()
+      .meta({
+        description:
+          "A value that `mazevault seal` encrypted to the project's sealing key, so that it can stand in Git. It opens only in this project, environment, namespace, Secret and entry.",
+      }),
+    external: z.object({}).optional().meta({
+      description:
+        "A value that is written from outside, by `mazevault put NAMESPACE/NAME KEY`, and never made here. Nothing is delivered before every such entry has been written.",
+    }),
     template: z.string().min(1).max(16384).optional().meta({
       description:
         "A Liquid template over the other entries of this Secret, for example postgres://{{ username }}:{{ password | url_encode }}@db/orders.",
     }),
   })
-  .meta(rules(exactlyOneOf("literal", "generate", "secretRef", "template")));
+  .meta(rules(exactlyOneOf("literal", "generate", "secretRef", "sealed", "external", "template")));
 export type SecretEntry = z.infer<typeof entry>;
 
 /** Types that hand out identities of the cluster, or that a controller of the cluster acts on, are not deliverable. */

@@ -1,6 +1,29 @@
 /** The main job, as the samples tell it. */
+import path from "node:path";
+import { openStores } from "../adapters/postgres/stores.ts";
+import { openRootKeyFile } from "../adapters/rootkey/file.ts";
+import { UNLED } from "../core/ports/vault-store.ts";
+import { Sensitive } from "../core/sensitive.ts";
+import {
+  readSealingKeyFile,
+  type SealingKey,
+  type SignedSealingKey,
+  seal,
+  sealingKeyFile,
+} from "../core/vault/sealing.ts";
+import { Vault } from "../core/vault/vault.ts";
+import type { SecretEntry } from "../crds/secret.ts";
 import { azure } from "../lab/mazevault.ts";
-import { conditionOf, decoded, samples, startWorld, type World } from "./harness.ts";
+import { until } from "../lab/poll.ts";
+import {
+  conditionOf,
+  decoded,
+  type KubernetesObject,
+  samples,
+  secretManifest,
+  startWorld,
+  type World,
+} from "./harness.ts";
 
 let world: World;
 
@@ -109,3 +132,152 @@ test("a changed source goes everywhere at once, and restarts only who uses it", 
   expect(decoded(await world.get("secret", "orders-db", "payments")).username).toBe("orders2");
   expect(await trigger()).not.toBe(before);
 });
+
+describe("values from outside", () => {
+  const tenant = "outside";
+  let replica: Replica;
+
+  beforeAll(async () => {
+    await world.tenant(tenant);
+    replica = await openReplica(world);
+  });
+  afterAll(() => replica?.close());
+
+  test("an external entry is delivered and pushed once another process has written it", async () => {
+    const entries = [
+      { key: "user", literal: "shop" },
+      { key: "token", external: {} },
+      { key: "header", template: "{{ user }}:{{ token }}" },
+    ] as const;
+    await world.apply(
+      secretManifest(tenant, "partner", { entries, deliver: {} }),
+      {
+        apiVersion: "mazevault.io/v1",
+        kind: "KeyVault",
+        metadata: { name: "vault", namespace: tenant },
+        spec: {
+          projectRef: { name: tenant },
+          vaultUrl: `https://${vault}.vault.azure.net/`,
+          auth: {
+            servicePrincipal: {
+              tenantId: azure.tenantId,
+              clientId: azure.servicePrincipal,
+              clientSecretRef: { name: "principal", key: "secret" },
+            },
+          },
+        },
+      },
+      {
+        apiVersion: "v1",
+        kind: "Secret",
+        metadata: { name: "principal", namespace: tenant },
+        stringData: { secret: world.mazevault.servicePrincipal.secret },
+      },
+      {
+        apiVersion: "mazevault.io/v1",
+        kind: "SyncRule",
+        metadata: { name: "push", namespace: tenant },
+        spec: {
+          projectRef: { name: tenant },
+          environment: "pro",
+          direction: "Push",
+          target: { keyVault: { ref: { name: "vault" } } },
+        },
+      },
+    );
+    const reasonOf = (type: string) => (object: KubernetesObject) => conditionOf(object, type)?.reason;
+    const waiting = await world.waitFor(secret, "partner", tenant, (it) => reasonOf("Stored")(it) === "ValueMissing");
+    expect(conditionOf(waiting, "Ready")).toMatchObject({
+      status: "False",
+      reason: "ValueMissing",
+      message: "entry token has no value yet; write it with: mazevault put outside/partner token",
+    });
+    await world.waitFor("syncrule.mazevault.io", "push", tenant, (it) => reasonOf("Synced")(it) === "SecretNotStored");
+    const pushed = async () =>
+      (await world.mazevault.keyVault.control.secrets(vault))
+        .filter(({ name }) => name.startsWith("partner--"))
+        .map(({ name, versions }) => [name, ...versions.map(({ value }) => value)]);
+    expect(await pushed()).toEqual([]);
+    const { items } = JSON.parse(await world.kubectl("-n", tenant, "get", "secrets", "-o", "json")) as {
+      items: KubernetesObject[];
+    };
+    expect(items.map(({ metadata }) => metadata.name)).toEqual(["principal"]);
+
+    await replica.put("partner", entries, { token: "t1" });
+    const ready = await world.waitReady(secret, "partner", tenant);
+    expect(ready.status?.version).toBe(2);
+    expect(decoded(await world.get("secret", "partner", tenant))).toEqual({
+      user: "shop",
+      token: "t1",
+      header: "shop:t1",
+    });
+    await replica.put("partner", entries, { token: "t2" });
+    await world.waitFor("secret", "partner", tenant, (it) => decoded(it).header === "shop:t2");
+    await world.waitFor(secret, "partner", tenant, ({ status }) => status?.version === 3);
+    await world.waitReady("syncrule.mazevault.io", "push", tenant);
+    const latest = async () => (await pushed()).map(([name, ...values]) => [name, values.at(-1)]).sort();
+    const isLatest = async () => (await latest()).some(([name, value]) => name === "partner--token" && value === "t2");
+    await until("the vault has the last value", isLatest, { timeoutMs: 10_000 });
+    expect(await latest()).toEqual([
+      ["partner--header", "shop:t2"],
+      ["partner--token", "t2"],
+      ["partner--user", "shop"],
+    ]);
+  });
+
+  test("a sealed entry is delivered where it belongs, and nowhere else", async () => {
+    const { status } = await world.get("project.mazevault.io", tenant);
+    const place = { project: tenant, environment: "pro", namespace: tenant, name: "licence", key: "licence" };
+    const sealed = await seal(status?.sealingKey as SealingKey, place, new Sensitive("for Git"));
+    const manifest = (name: string) =>
+      secretManifest(tenant, name, { entries: [{ key: "licence", sealed }], deliver: {} });
+    await world.apply(manifest("licence"), manifest("copied"));
+    await world.waitReady(secret, "licence", tenant);
+    expect(decoded(await world.get("secret", "licence", tenant))).toEqual({ licence: "for Git" });
+    const copied = await world.waitFor(
+      secret,
+      "copied",
+      tenant,
+      (it) => conditionOf(it, "Stalled")?.reason === "SealedValueInvalid",
+    );
+    expect(conditionOf(copied, "Stored")?.message).toBe(
+      "entry licence: the sealed value does not open: it was sealed for another project, environment, namespace, name or " +
+        "key, or was damaged; seal it again with: mazevault seal outside/copied licence",
+    );
+    const read = readSealingKeyFile(sealingKeyFile(await replica.sealingKey()));
+    expect(read).toMatchObject(status?.sealingKey as SealingKey);
+  });
+});
+
+/** A process that serves requests beside the operator and does not lead: this one. */
+interface Replica {
+  put(name: string, entries: readonly SecretEntry[], values: Readonly<Record<string, string>>): Promise<void>;
+  sealingKey(): Promise<SignedSealingKey>;
+  close(): Promise<void>;
+}
+
+async function openReplica(world: World): Promise<Replica> {
+  const root = openRootKeyFile(path.join(world.lab.dir, "operator/root.key"));
+  const stores = await openStores(world.mazevault.database, root);
+  const replica = new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit });
+  const namespaceUid = (await world.get("namespace", "outside")).metadata.uid;
+  return {
+    async put(name, entries, values) {
+      const identity = { project: "outside", environment: "pro", namespace: "outside", namespaceUid, name };
+      await replica.put(UNLED, {
+        identity,
+        seen: await replica.describe(identity),
+        entries,
+        values: new Map(Object.entries(values).map(([key, value]) => [key, new Sensitive(value)])),
+        lifecycle: { deletionPolicy: "SoftDelete", softDeleteMs: 1, keepVersions: 1 },
+        actor: { kind: "Controller", name: "replica" },
+      });
+    },
+    async sealingKey() {
+      const key = await replica.sealingKey("outside");
+      if (key === undefined) throw new Error("expected a sealing key");
+      return key;
+    },
+    close: () => stores.close(),
+  };
+}

@@ -55,7 +55,7 @@ export class Primary extends MazeVaultOperator {
   #pkiChores: PkiChores | undefined;
   #pkiHints: HintListener | undefined;
   #outbox: OutboxListener | undefined;
-  #enqueueRules: (rows: readonly OutboxRow[]) => void = () => {};
+  #follow: (rows: readonly OutboxRow[]) => void = () => {};
 
   constructor(parts: PrimaryParts) {
     const { config, log, metrics, stores } = parts;
@@ -122,7 +122,7 @@ export class Primary extends MazeVaultOperator {
       events: this.#events,
       absorb: (written) => caches.coreSecretCache.absorb(written),
     });
-    this.control(secrets, { ...running, cache: caches.secretCache }, (runner) => {
+    const storedSecrets = this.control(secrets, { ...running, cache: caches.secretCache }, (runner) => {
       followProjects(runner, caches, caches.secretCache);
       runner.follow(caches.namespaceCache, (namespace, old) =>
         sameLabels(namespace, old) ? [] : caches.secretCache.byIndex(BY_NAMESPACE, namespace.metadata.name).map(keyOf),
@@ -235,7 +235,11 @@ export class Primary extends MazeVaultOperator {
           : caches.accessPolicyCache.byIndex(BY_NAMESPACE, namespace.metadata.name).map(keyOf),
       );
     });
-    this.#enqueueRules = (rows) => {
+    this.#follow = (rows) => {
+      for (const { namespace, name, unled } of rows) {
+        // Somebody else made a version, which is still to be delivered; of its own the controller knows.
+        if (unled) storedSecrets.enqueue(`${namespace}/${name}`, { priority: "high" });
+      }
       const namespaces = new Set(rows.map(({ namespace }) => namespace));
       for (const namespace of namespaces) {
         for (const rule of caches.syncRulesIn(namespace)) rules.enqueue(keyOf(rule), { priority: "high" });
@@ -270,7 +274,7 @@ export class Primary extends MazeVaultOperator {
     this.#outbox = stores.listen({
       ...writer,
       consumer: "syncrules",
-      onRows: async (rows) => this.#enqueueRules(rows),
+      onRows: async (rows) => this.#follow(rows),
       onError: (error) => log.debug({ error }, "outbox interrupted"),
     });
     this.#housekeeping?.start(writer);

@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { actor, identity, lifecycle } from "../../core/ports/samples.ts";
+import { UNLED } from "../../core/ports/vault-store.ts";
 import { Sensitive } from "../../core/sensitive.ts";
+import { seal } from "../../core/vault/sealing.ts";
 import { withConnection } from "./testing/client.ts";
 import { openInstallation } from "./testing/installation.ts";
 import { startServer } from "./testing/server.ts";
@@ -22,21 +24,31 @@ test("nothing in the database shows a value", async () => {
   try {
     const { database, stores, vault } = await openInstallation(await server.database());
     const writer = { epoch: await stores.leadership.acquireEpoch("test") };
-    const [literal, source] = [1, 2].map((n) => `canary/${n} ö"${randomBytes(16).toString("hex")}`);
-    if (literal === undefined || source === undefined) throw new Error("expected canaries");
-    const { record } = await vault.store(writer, {
+    const [literal, source, written, sealed] = [1, 2, 3, 4].map(
+      (n) => `canary/${n} ö"${randomBytes(16).toString("hex")}`,
+    );
+    if (literal === undefined || source === undefined || written === undefined || sealed === undefined) {
+      throw new Error("expected canaries");
+    }
+    const { sealingKey } = await vault.prepareProject(writer, "payments");
+    const place = { ...identity("canary"), key: "sealed" };
+    const request = {
       identity: identity("canary"),
-      seen: undefined,
       entries: [
         { key: "literal", literal },
         { key: "source", secretRef: { name: "source", key: "value" } },
         { key: "generated", generate: { kind: "Password" } },
+        { key: "written", external: {} },
+        { key: "sealed", sealed: await seal(sealingKey, place, new Sensitive(sealed)) },
         { key: "template", template: "{{ literal }}:{{ source | url_encode }}:{{ generated | base64_encode }}" },
       ],
-      sources: new Map([["source", new Sensitive(Buffer.from(source, "utf8"))]]),
       lifecycle,
       actor,
-    });
+    } as const;
+    const sources = new Map([["source", new Sensitive(Buffer.from(source, "utf8"))]]);
+    const { record: seen } = await vault.store(writer, { ...request, seen: undefined, sources });
+    const given = new Map([["written", new Sensitive(written)]]);
+    const { record } = await vault.put(UNLED, { ...request, seen, values: given });
     const { values } = await vault.open(record, { actor, purpose: "Delivery" });
     const dump = await withConnection(database, async (client) => {
       const { rows: tables } = await client.query<{ name: string }>(
@@ -50,7 +62,7 @@ test("nothing in the database shows a value", async () => {
       return text.toLowerCase();
     });
     expect(dump).toContain("canary");
-    expect([...values.keys()].sort()).toEqual(["generated", "literal", "source", "template"]);
+    expect([...values.keys()].sort()).toEqual(["generated", "literal", "sealed", "source", "template", "written"]);
     for (const value of values.values()) {
       for (const form of forms(value.reveal().toString("utf8"))) expect(dump).not.toContain(form.toLowerCase());
     }

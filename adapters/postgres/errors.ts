@@ -38,7 +38,7 @@ export function mapError(error: unknown): Unavailable {
   return new Unavailable("Failed", `PostgreSQL refused a statement (SQLSTATE ${state})`, { cause: error });
 }
 
-/** As `mapError`, for a write with this epoch. */
-export function mapWriteError(error: unknown, epoch: bigint): Error {
-  return sqlState(error) === FENCED ? new Fenced(epoch) : mapError(error);
+/** As `mapError`, for a write with this epoch; what is written without leading cannot be fenced. */
+export function mapWriteError(error: unknown, epoch: bigint | undefined): Error {
+  return epoch !== undefined && sqlState(error) === FENCED ? new Fenced(epoch) : mapError(error);
 }

@@ -52,6 +52,19 @@ test("a write that waited while the lead changed is refused", async () => {
   expect(await stores.vault.find(identity("late"))).toBeUndefined();
 });
 
+test("what must be led is refused without an epoch", async () => {
+  const { stores, database } = installation;
+  await stores.leadership.acquireEpoch("first");
+  await withConnection(database, async (client) => {
+    const led = ["fence(NULL)", "purge_secret(NULL, gen_random_uuid(), 1, '[]')"];
+    for (const call of led) await expect(client.query(`SELECT ${call}`)).rejects.toMatchObject({ code: "MV001" });
+    const { rows } = await client.query<{ name: string }>(
+      "SELECT proname AS name FROM pg_proc WHERE prosrc LIKE '%fence_led(writer_epoch)%' ORDER BY proname",
+    );
+    expect(rows.map(({ name }) => name)).toEqual(["change_pointer", "commit_version", "reserve_uses"]);
+  });
+});
+
 test("of many leaders in a row, writes commit only with the epoch of their time", async () => {
   const { stores, database } = installation;
   let epoch = await stores.leadership.acquireEpoch("0");

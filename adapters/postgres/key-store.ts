@@ -2,7 +2,7 @@ import type { AuditSigner } from "../../core/audit/signer.ts";
 import { Unavailable } from "../../core/errors.ts";
 import type { AuditEntry } from "../../core/ports/audit-log.ts";
 import type { KeyPurpose, KeyStore, WrappedKey } from "../../core/ports/key-store.ts";
-import type { Writer } from "../../core/ports/vault-store.ts";
+import type { Unled, Writer } from "../../core/ports/vault-store.ts";
 import { auditParameter } from "./audit-rows.ts";
 import { type Database, read } from "./database.ts";
 import { mapWriteError } from "./errors.ts";
@@ -59,7 +59,7 @@ export class PostgresKeyStore implements KeyStore {
     return standing;
   }
 
-  async reserveUses(writer: Writer, id: string, count: number): Promise<bigint> {
+  async reserveUses(writer: Writer | Unled, id: string, count: number): Promise<bigint> {
     try {
       const [row] = await this.#database.query<{ uses: string | null }>(RESERVE, [writer.epoch, id, count]);
       if (typeof row?.uses === "string") return BigInt(row.uses);

@@ -3,6 +3,7 @@ import type { AuditEntry } from "../../core/ports/audit-log.ts";
 import {
   Conflict,
   type DeliveryRecord,
+  type KeptVersion,
   type NewVersion,
   type OutboxPosition,
   type OutboxRow,
@@ -11,6 +12,7 @@ import {
   type SecretIdentity,
   type SecretLocation,
   type StoredPointer,
+  type Unled,
   type VaultStore,
   type Writer,
 } from "../../core/ports/vault-store.ts";
@@ -49,7 +51,9 @@ const READ_VERSION = statement(
 );
 const LIST_VERSIONS = statement(
   "list_versions",
-  "SELECT version, created_at FROM versions WHERE secret_id = $1 ORDER BY version DESC",
+  `SELECT v.version, v.created_at,
+     ARRAY(SELECT e.key FROM entries e WHERE e.secret_id = v.secret_id AND e.version = v.version ORDER BY e.key) AS keys
+   FROM versions v WHERE v.secret_id = $1 ORDER BY v.version DESC`,
 );
 const LOCATION_COLUMNS =
   "id, project, environment, namespace, namespace_uid, name, state, deletion_policy, soft_delete_ms, keep_versions, delivery";
@@ -66,7 +70,20 @@ const EXPIRED = statement(
   `SELECT id, project, environment, namespace, namespace_uid, name, generation
    FROM secrets WHERE state = 'SoftDeleted' AND purge_after <= $1 ORDER BY purge_after LIMIT $2`,
 );
-const OUTBOX = statement("read_outbox", "SELECT * FROM read_outbox($1, $2, $3)");
+const OUTBOX = statement(
+  "read_outbox",
+  `SELECT transaction, id, r.secret_id, r.namespace, r.name, o.unled
+   FROM read_outbox($1, $2, $3) r JOIN outbox o USING (transaction, id) ORDER BY transaction, id`,
+);
+
+interface LineOfOutbox {
+  readonly transaction: string;
+  readonly id: string;
+  readonly secret_id: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly unled: boolean;
+}
 
 const LOWEST_UUID = "00000000-0000-0000-0000-000000000000";
 
@@ -104,12 +121,12 @@ export class PostgresVaultStore implements VaultStore {
     return { version, wrappedKey: first.wrapped_key, projectKeyId: first.project_key_id, entries };
   }
 
-  async listVersions(id: string): Promise<readonly { version: number; createdAt: Date }[]> {
-    const rows = await read<{ version: number; created_at: Date }>(this.#database, LIST_VERSIONS, [id]);
-    return rows.map(({ version, created_at: createdAt }) => ({ version, createdAt }));
+  async listVersions(id: string): Promise<readonly KeptVersion[]> {
+    const rows = await read<{ version: number; created_at: Date; keys: string[] }>(this.#database, LIST_VERSIONS, [id]);
+    return rows.map(({ version, created_at: createdAt, keys }) => ({ version, createdAt, keys }));
   }
 
-  async commitVersion(writer: Writer, next: NewVersion): Promise<void> {
+  async commitVersion(writer: Writer | Unled, next: NewVersion): Promise<void> {
     const { id, identity, sealed, lifecycle } = next;
     await this.#write(writer, id, COMMIT, next.audit, [
       writer.epoch,
@@ -136,7 +153,7 @@ export class PostgresVaultStore implements VaultStore {
     this.#hint.changed();
   }
 
-  async changePointer(writer: Writer, change: PointerChange): Promise<void> {
+  async changePointer(writer: Writer | Unled, change: PointerChange): Promise<void> {
     const { id, lifecycle } = change;
     await this.#write(writer, id, CHANGE, change.audit, [
       writer.epoch,
@@ -185,21 +202,19 @@ export class PostgresVaultStore implements VaultStore {
   }
 
   async readOutbox(after: OutboxPosition | undefined, limit: number): Promise<readonly OutboxRow[]> {
-    const rows = await read<{ transaction: string; id: string; secret_id: string; namespace: string; name: string }>(
-      this.#database,
-      OUTBOX,
-      [after?.transaction ?? 0n, after?.id ?? 0n, limit],
-    );
-    return rows.map(({ transaction, id, secret_id: secretId, namespace, name }) => ({
+    const values = [after?.transaction ?? 0n, after?.id ?? 0n, limit];
+    const rows = await read<LineOfOutbox>(this.#database, OUTBOX, values);
+    return rows.map(({ transaction, id, secret_id: secretId, namespace, name, unled }) => ({
       position: { transaction: BigInt(transaction), id: BigInt(id) },
       secretId,
       namespace,
       name,
+      unled,
     }));
   }
 
   async #write(
-    writer: Writer,
+    writer: Writer | Unled,
     id: string,
     statement: Statement,
     audit: readonly AuditEntry[],

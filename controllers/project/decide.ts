@@ -1,5 +1,6 @@
 /** What to do for one Project: its key, and access of the operator to the namespaces that it admits. Pure. */
 import { admittedEnvironments } from "../../core/access/admission.ts";
+import type { PreparedProject } from "../../core/vault/vault.ts";
 import type { Project } from "../../crds/project.ts";
 import { type Metadata, namespaceFacts } from "../cluster.ts";
 import type { OwnedCondition, Plan } from "../runtime/controller.ts";
@@ -11,7 +12,7 @@ export interface Observed {
   readonly onboarded: ReadonlySet<string>;
   /** False: the administrator grants access by hand, and RoleBindings are left alone. */
   readonly onboards: boolean;
-  readonly keyVersion: number | undefined;
+  readonly keys: PreparedProject | undefined;
 }
 
 export type Action =
@@ -35,28 +36,29 @@ export function offboardings({ projects, namespaces, onboarded, onboards }: Obse
 }
 
 export function decide(project: Project, seen: Observed): Plan<Action> {
+  const { keys } = seen;
   const admitted = seen.namespaces
     .filter((namespace) => isLive(namespace) && admits(project, namespace))
     .map(({ metadata }) => metadata.name);
-  const keys: Action[] = seen.keyVersion === undefined ? [{ kind: "PrepareKeys", project: project.metadata.name }] : [];
+  const prepare: Action[] = keys === undefined ? [{ kind: "PrepareKeys", project: project.metadata.name }] : [];
   const onboard = admitted
     .filter((name) => !seen.onboarded.has(name))
     .map((namespace): Action => ({ kind: "Onboard", namespace }));
 
   const available: OwnedCondition =
-    seen.keyVersion === undefined
+    keys === undefined
       ? { type: "KeysAvailable", status: "False", reason: "Progressing", message: "the project's keys are being made" }
       : {
           type: "KeysAvailable",
           status: "True",
           reason: "Available",
-          message: `project key version ${seen.keyVersion} is in use`,
+          message: `project key version ${keys.version} is in use`,
         };
   return {
-    actions: [...keys, ...(seen.onboards ? onboard : []), ...offboardings(seen)],
+    actions: [...prepare, ...(seen.onboards ? onboard : []), ...offboardings(seen)],
     status: {
       conditions: [available],
-      fields: { namespaces: admitted.length, ...(seen.keyVersion !== undefined && { keyVersion: seen.keyVersion }) },
+      fields: { namespaces: admitted.length, ...(keys && { keyVersion: keys.version, sealingKey: keys.sealingKey }) },
     },
     next: { kind: "settled" },
   };

@@ -1,7 +1,7 @@
 /** The controller of `Project`. */
 import { failpoint } from "../../core/failpoints.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
-import type { Vault } from "../../core/vault/vault.ts";
+import type { PreparedProject, Vault } from "../../core/vault/vault.ts";
 import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT } from "../../crds/installation.ts";
 import { type Project, projectKind } from "../../crds/project.ts";
 import type { Cluster, Metadata } from "../cluster.ts";
@@ -32,7 +32,7 @@ export interface ProjectControllerDependencies {
   readonly systemNamespace: string;
 }
 
-type Outcome = { readonly keyVersion?: number };
+type Outcome = PreparedProject | undefined;
 
 export class ProjectController implements Controller<Project, Observed, Action, Outcome> {
   readonly name = "project";
@@ -51,7 +51,7 @@ export class ProjectController implements Controller<Project, Observed, Action, 
       namespaces: [...cluster.namespaces()],
       onboarded: new Set([...bindings.values()].map(({ metadata }) => metadata.namespace ?? "")),
       onboards,
-      keyVersion: undefined,
+      keys: undefined,
     };
   }
 
@@ -61,17 +61,17 @@ export class ProjectController implements Controller<Project, Observed, Action, 
     const { api, vault, writer } = this.#deps;
     switch (action.kind) {
       case "PrepareKeys":
-        return { keyVersion: await vault.prepareProject(writer(), action.project) };
+        return vault.prepareProject(writer(), action.project);
       case "Onboard":
         await api
           .create(roleBindings, this.#binding(action.namespace), { fieldManager: this.fieldManager, signal })
           .catch(unless(isAlreadyExists));
         failpoint("project.afterOnboard");
-        return {};
+        return undefined;
       case "Offboard": {
         const key = { namespace: action.namespace, name: NAMESPACE_BINDING };
         await api.delete(roleBindings, key, { signal }).catch(unless((error) => isNotFound(error, NAMESPACE_BINDING)));
-        return {};
+        return undefined;
       }
     }
   }
@@ -79,7 +79,7 @@ export class ProjectController implements Controller<Project, Observed, Action, 
   learn(seen: Observed, action: Action, outcome: Outcome): Observed {
     switch (action.kind) {
       case "PrepareKeys":
-        return { ...seen, keyVersion: outcome.keyVersion };
+        return { ...seen, keys: outcome };
       case "Onboard":
         return { ...seen, onboarded: new Set([...seen.onboarded, action.namespace]) };
       case "Offboard":

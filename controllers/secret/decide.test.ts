@@ -98,6 +98,13 @@ const foreign = (extra: Partial<LiveCoreSecret> = {}): LiveCoreSecret =>
 
 const withDeliver = (deliver: DeliverSpec): Secret => secret({ deliver });
 const plain = secret();
+const withExternal = secret({
+  entries: [
+    ...plain.spec.entries,
+    { key: "partner", external: {} },
+    { key: "both", template: "{{ username }}{{ partner }}" },
+  ],
+});
 const changedValue = secret({ entries: [{ key: "username", literal: "someone-else" }] });
 
 describe("decide", () => {
@@ -133,6 +140,30 @@ describe("decide", () => {
       seen: { record: record(plain, { delivery: delivery(plain) }), core: { kind: "Untouched" } },
       actions: [],
       delivered: "Succeeded",
+    },
+    {
+      because: "what can be made is stored while an external entry has no value",
+      secret: withExternal,
+      seen: {},
+      actions: ["StoreVersion"],
+    },
+    {
+      because: "nothing is delivered before an external entry was written, though it was delivered before",
+      secret: withExternal,
+      seen: {
+        record: record(plain, { delivery: delivery(plain) }),
+        core: { kind: "Live", live: live({ data: new Map() }) },
+      },
+      actions: [],
+      delivered: "ValueMissing",
+    },
+    {
+      because: "what was written is delivered, by whomever the version was made",
+      secret: secret({ entries: [{ key: "partner", external: {} }] }),
+      seen: {
+        record: record(secret({ entries: [{ key: "partner", literal: "written" }] }), { delivery: delivery(plain) }),
+      },
+      actions: ["Deliver"],
     },
     {
       because: "without deliver nothing is delivered, and Ready does not miss it",
@@ -247,6 +278,23 @@ describe("decide", () => {
     if (delivered !== undefined) {
       expect(plan.status.conditions.find(({ type }) => type === "Delivered")?.reason).toBe(delivered);
     }
+  });
+
+  test("a missing value is named in Stored, with how to write it", () => {
+    const only = secret({ entries: [{ key: "partner", external: {} }] });
+    const { actions, status, next } = decide(only, observed({}), NOW);
+    expect(actions).toEqual([]);
+    expect(status.conditions[0]).toEqual({
+      type: "Stored",
+      status: "False",
+      reason: "ValueMissing",
+      message: "entry partner has no value yet; write it with: mazevault put payments/orders-db partner",
+    });
+    expect(next).toEqual({ kind: "settled" });
+    const many = secret({ entries: "abcdef".split("").map((key) => ({ key, external: {} })) });
+    expect(decide(many, observed({}), NOW).status.conditions[0]?.message).toBe(
+      "entries a, b, c, d, e and others have no value yet; write each with: mazevault put payments/orders-db KEY",
+    );
   });
 
   const restartsOf = (subject: Secret, seen: Partial<Observed>) => {

@@ -6,11 +6,15 @@
  *                                    |  +-- source or spec changed
  *                                    +--ReleaseDelivery--> (deliver removed, or another secretName)
  *
+ * A version may lack external entries that nobody has written yet: then nothing is delivered. Whoever writes them makes
+ * the next version, and the outbox wakes the Secret.
+ *
  * Each round plans the next effect only, since what follows depends on what it brings about.
  */
 import type { Lifecycle, SecretRecord } from "../../core/ports/vault-store.ts";
 import type { Digester } from "../../core/vault/fingerprint.ts";
-import { planVersion } from "../../core/vault/recipe.ts";
+import { sameLifecycle } from "../../core/vault/pointer.ts";
+import { planVersion, unwritten } from "../../core/vault/recipe.ts";
 import type { DeliverSpec, Secret } from "../../crds/secret.ts";
 import { type DesiredDelivery, deliveredName, desiredDelivery, sourceOf } from "../delivery/desired.ts";
 import type { DeliveryOutcome } from "../delivery/perform.ts";
@@ -63,15 +67,19 @@ export function secretDelivery(secret: Secret, deliver: DeliverSpec, installatio
 
 export function decide(secret: Secret, seen: Observed, now: Date): Plan<Action> {
   const { record, lifecycle, core, digests } = seen;
-  if (record === undefined || needsVersion(secret, seen, record)) {
+  if (needsVersion(secret, seen)) {
     return plan(secret, seen, [{ kind: "StoreVersion", secret, seen: record, lifecycle }]);
   }
+  // Every entry is external, and none was written.
+  if (record === undefined) return plan(secret, seen, []);
   const { deliver } = secret.spec;
   const { delivery } = record;
   if (delivery !== undefined && delivery.secretName !== deliveredName(secret)) {
     return plan(secret, seen, [{ kind: "ReleaseDelivery", secret, record, delivery }]);
   }
-  if (deliver === undefined || core.kind === "NotRequested") return plan(secret, seen, []);
+  if (deliver === undefined || core.kind === "NotRequested" || missing(secret, seen) !== undefined) {
+    return plan(secret, seen, []);
+  }
   const { entries, currentVersion: version } = record;
   const desired = secretDelivery(secret, deliver, seen.installation);
   const step = planDelivery(desired, { digests, entries, version, record: delivery, core }, now);
@@ -87,23 +95,36 @@ export function decide(secret: Secret, seen: Observed, now: Date): Plan<Action> 
   }
 }
 
-function needsVersion(secret: Secret, seen: Observed, record: SecretRecord): boolean {
-  const { keepVersions, softDeleteMs, deletionPolicy } = record.lifecycle;
-  const wanted = seen.lifecycle;
+function needsVersion({ spec }: Secret, { record, lifecycle, digests, sources }: Observed): boolean {
   return (
-    record.state !== "Active" ||
-    keepVersions !== wanted.keepVersions ||
-    softDeleteMs !== wanted.softDeleteMs ||
-    deletionPolicy !== wanted.deletionPolicy ||
-    planVersion(seen.digests, secret.spec.entries, record.entries, seen.sources).kind === "Changed"
+    planVersion(digests, spec.entries, record?.entries ?? [], sources).kind === "Changed" ||
+    (record !== undefined && (record.state !== "Active" || !sameLifecycle(record.lifecycle, lifecycle)))
   );
+}
+
+const MOST_LISTED = 5;
+
+/** Why the version is not complete; undefined when it is. */
+function missing({ metadata, spec }: Secret, { record }: Observed): Refusal | undefined {
+  const keys = unwritten(spec.entries, record?.entries ?? []);
+  const [first] = keys;
+  if (first === undefined) return undefined;
+  const write = `mazevault put ${metadata.namespace}/${metadata.name}`;
+  const more = keys.length > MOST_LISTED ? " and others" : "";
+  const message =
+    keys.length === 1
+      ? `entry ${first} has no value yet; write it with: ${write} ${first}`
+      : `entries ${keys.slice(0, MOST_LISTED).join(", ")}${more} have no value yet; write each with: ${write} KEY`;
+  return { reason: "ValueMissing", message };
 }
 
 /** Status of what is there now: while actions are planned, it is only used if the first of them fails. */
 function plan(secret: Secret, seen: Observed, actions: readonly Action[], refusal?: Refusal): Plan<Action> {
   const { record } = seen;
-  const stored: OwnedCondition =
-    record === undefined
+  const lacking = missing(secret, seen);
+  const stored: OwnedCondition = lacking
+    ? { type: "Stored", status: "False", ...lacking }
+    : record === undefined
       ? { type: "Stored", status: "False", reason: "Progressing", message: "no version is stored yet" }
       : { type: "Stored", status: "True", reason: "Succeeded", message: `version ${record.currentVersion} is stored` };
   const version = record === undefined ? {} : { version: record.currentVersion };
@@ -120,6 +141,10 @@ function delivered(secret: Secret, seen: Observed, busy: boolean, refusal: Refus
   if (refusal !== undefined) return { type: "Delivered", status: "False", ...refusal };
   const delivery = seen.record?.delivery;
   const name = deliver.secretName ?? secret.metadata.name;
+  if (missing(secret, seen) !== undefined) {
+    const message = `core Secret ${name} waits until every entry has a value`;
+    return { type: "Delivered", status: "False", reason: "ValueMissing", message };
+  }
   if (busy || delivery === undefined) {
     return {
       type: "Delivered",

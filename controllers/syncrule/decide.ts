@@ -20,7 +20,7 @@ export interface Observed {
   /** What the rule covers, by the names that the entries have in the vault; `failures` have none that can be used. */
   readonly entries: readonly NamedEntry[];
   readonly nameFailures: readonly SyncFailure[];
-  /** Secrets that the rule covers without a stored version yet. */
+  /** Secrets that the rule covers without a complete version yet. */
   readonly unstored: readonly string[];
   readonly items: readonly SyncItem[];
   readonly holders: readonly SyncItem[];
@@ -146,7 +146,7 @@ function synced(
       type: "Synced",
       status: "False",
       reason: "SecretNotStored",
-      message: `no version is stored yet of ${seen.unstored.slice(0, 5).join(", ")}${seen.unstored.length > 5 ? " and others" : ""}`,
+      message: `no complete version is stored yet of ${seen.unstored.slice(0, 5).join(", ")}${seen.unstored.length > 5 ? " and others" : ""}`,
     };
   }
   return { type: "Synced", status: "True", reason: "Succeeded", message: `${items} entries are in step` };

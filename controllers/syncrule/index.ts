@@ -1,7 +1,7 @@
 /** The controller of `SyncRule`, direction Push to a Key Vault: changes at once, drift by looking now and then. */
 import { Stalled, Unavailable, Waiting } from "../../core/errors.ts";
 import type { Actor, AuditLog } from "../../core/ports/audit-log.ts";
-import type { SyncStore } from "../../core/ports/sync-store.ts";
+import type { SourceEntry, SyncStore } from "../../core/ports/sync-store.ts";
 import { type TargetVault, Throttled, type VaultEntryProperties } from "../../core/ports/target-vault.ts";
 import { normalVaultUrl, type Priority, type TargetVaults } from "../../core/ports/target-vaults.ts";
 import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
@@ -10,6 +10,7 @@ import { checkNames, entryNames } from "../../core/sync/names.ts";
 import type { PlannedPush } from "../../core/sync/plan.ts";
 import { type PushResult, push } from "../../core/sync/push.ts";
 import { selectSecrets } from "../../core/sync/select.ts";
+import { unwritten } from "../../core/vault/recipe.ts";
 import type { Vault } from "../../core/vault/vault.ts";
 import type { KeyVault } from "../../crds/keyvault.ts";
 import type { Secret } from "../../crds/secret.ts";
@@ -85,13 +86,14 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     };
     const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
     const naming = { pattern: rule.spec.target.keyVault?.name, mappings: rule.spec.mappings };
-    const named = entryNames(sources, scope, naming);
+    const { complete, incomplete } = separate(secrets, sources);
+    const named = entryNames(complete, scope, naming);
     const holders = await store.holders(
       vaultUrl,
       named.map(({ entryName }) => entryName),
     );
     const { entries, failures } = checkNames(named, holders, rule.metadata.uid);
-    const stored = new Set(sources.map(({ secretName }) => secretName));
+    const stored = new Set(complete.map(({ secretName }) => secretName));
     return {
       ...common,
       ...look,
@@ -99,7 +101,8 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       entries,
       nameFailures: failures,
       unstored: secrets.map(({ metadata }) => metadata.name).filter((name) => !stored.has(name)),
-      items,
+      // What was pushed of a secret stays remembered while its next version waits for a value.
+      items: items.filter(({ secretId }) => !incomplete.has(secretId)),
       holders,
       nextLook: new Date((this.#looked.get(rule.metadata.uid) ?? Date.now()) + intervalMs(rule)),
     };
@@ -241,4 +244,18 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       return value;
     };
   }
+}
+
+/** A version is pushed as a whole, so not before every external entry was written. */
+function separate(
+  secrets: readonly Secret[],
+  sources: readonly SourceEntry[],
+): { readonly complete: readonly SourceEntry[]; readonly incomplete: ReadonlySet<string> } {
+  const bySecret = Map.groupBy(sources, ({ secretName }) => secretName);
+  const incomplete = secrets
+    .map(({ metadata, spec }) => ({ spec, stored: bySecret.get(metadata.name) ?? [] }))
+    .filter(({ spec, stored }) => unwritten(spec.entries, stored).length > 0)
+    .flatMap(({ stored }) => stored.map(({ secretId }) => secretId));
+  const ids = new Set(incomplete);
+  return { complete: sources.filter(({ secretId }) => !ids.has(secretId)), incomplete: ids };
 }

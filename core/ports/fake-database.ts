@@ -4,7 +4,7 @@ import { AuditSigner } from "../audit/signer.ts";
 import { Fenced } from "../errors.ts";
 import type { AuditEntry } from "./audit-log.ts";
 import type { Leadership } from "./leadership.ts";
-import type { OutboxRow, Writer } from "./vault-store.ts";
+import type { OutboxRow, Unled, Writer } from "./vault-store.ts";
 
 /** What the fakes share, as the real stores share one database: the epoch, the audit rows and the outbox. */
 export class FakeDatabase implements Leadership {
@@ -37,6 +37,11 @@ export class FakeDatabase implements Leadership {
     if (epoch !== this.#epoch) throw new Fenced(epoch);
   }
 
+  /** For what may be written without leading too. */
+  fenceLed(writer: Writer | Unled): void {
+    if (writer.epoch !== undefined) this.fence(writer);
+  }
+
   record(entries: readonly AuditEntry[]): void {
     for (const entry of entries) {
       this.audit.push({ ...this.signer.sign(entry), sequence: BigInt(this.audit.length + 1) });
@@ -61,8 +66,9 @@ export class FakeDatabase implements Leadership {
     }, 0n);
   }
 
-  changed(secretId: string, namespace: string, name: string): void {
+  changed({ epoch }: Writer | Unled, secretId: string, namespace: string, name: string): void {
     const id = (this.outbox.at(-1)?.position.id ?? 0n) + 1n;
-    this.outbox.push({ position: { transaction: id, id }, secretId, namespace, name });
+    const unled = epoch === undefined;
+    this.outbox.push({ position: { transaction: id, id }, secretId, namespace, name, unled });
   }
 }

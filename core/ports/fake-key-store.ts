@@ -3,7 +3,7 @@ import { Unavailable } from "../errors.ts";
 import type { AuditEntry } from "./audit-log.ts";
 import type { FakeDatabase } from "./fake-database.ts";
 import type { KeyPurpose, KeyStore, WrappedKey } from "./key-store.ts";
-import type { Writer } from "./vault-store.ts";
+import type { Unled, Writer } from "./vault-store.ts";
 
 /** Wrapped keys in memory, with the contract of the real store. */
 export class FakeKeyStore implements KeyStore {
@@ -37,8 +37,8 @@ export class FakeKeyStore implements KeyStore {
     return key;
   }
 
-  async reserveUses(writer: Writer, id: string, count: number): Promise<bigint> {
-    this.#database.fence(writer);
+  async reserveUses(writer: Writer | Unled, id: string, count: number): Promise<bigint> {
+    this.#database.fenceLed(writer);
     if (!this.#keys.some((key) => key.id === id)) throw new Unavailable("TamperDetected", `key ${id} disappeared`);
     const total = (this.#uses.get(id) ?? 0n) + BigInt(count);
     this.#uses.set(id, total);

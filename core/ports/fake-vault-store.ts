@@ -3,6 +3,7 @@ import type { FakeDatabase } from "./fake-database.ts";
 import {
   Conflict,
   type DeliveryRecord,
+  type KeptVersion,
   type NewVersion,
   type OutboxPosition,
   type OutboxRow,
@@ -12,6 +13,7 @@ import {
   type SecretLocation,
   type SecretRecord,
   type StoredPointer,
+  type Unled,
   type VaultStore,
   type Writer,
 } from "./vault-store.ts";
@@ -41,13 +43,18 @@ export class FakeVaultStore implements VaultStore {
     return this.#secrets.get(id)?.versions.get(version)?.sealed;
   }
 
-  async listVersions(id: string) {
+  async listVersions(id: string): Promise<readonly KeptVersion[]> {
     const versions = [...(this.#secrets.get(id)?.versions ?? [])];
-    return versions.map(([version, { createdAt }]) => ({ version, createdAt })).reverse();
+    const kept = versions.map(([version, { sealed, createdAt }]) => ({
+      version,
+      createdAt,
+      keys: sealed.entries.map(({ key }) => key).sort(),
+    }));
+    return kept.reverse();
   }
 
-  async commitVersion(writer: Writer, next: NewVersion): Promise<void> {
-    this.#database.fence(writer);
+  async commitVersion(writer: Writer | Unled, next: NewVersion): Promise<void> {
+    this.#database.fenceLed(writer);
     const { id, identity, expected, generation, mac, sealed, lifecycle, audit } = next;
     const before = expected === undefined ? undefined : this.#expect(id, expected);
     if (expected === undefined && this.#byIdentity(identity) !== undefined) throw new Conflict(id);
@@ -65,11 +72,11 @@ export class FakeVaultStore implements VaultStore {
     };
     const versions = before?.versions ?? new Map();
     versions.set(sealed.version, { sealed, createdAt: new Date() });
-    this.#put({ record, mac, versions }, audit);
+    this.#put(writer, { record, mac, versions }, audit);
   }
 
-  async changePointer(writer: Writer, change: PointerChange): Promise<void> {
-    this.#database.fence(writer);
+  async changePointer(writer: Writer | Unled, change: PointerChange): Promise<void> {
+    this.#database.fenceLed(writer);
     const before = this.#expect(change.id, change.expected);
     const { identity, entries, delivery } = before.record;
     const record: SecretRecord = {
@@ -84,7 +91,7 @@ export class FakeVaultStore implements VaultStore {
       ...(change.purgeAfter === undefined ? {} : { purgeAfter: change.purgeAfter }),
       ...(delivery === undefined ? {} : { delivery }),
     };
-    this.#put({ record, mac: change.mac, versions: before.versions }, change.audit);
+    this.#put(writer, { record, mac: change.mac, versions: before.versions }, change.audit);
   }
 
   async purge(writer: Writer, id: string, expected: bigint, audit: readonly AuditEntry[]): Promise<void> {
@@ -92,7 +99,7 @@ export class FakeVaultStore implements VaultStore {
     const { identity } = this.#expect(id, expected).record;
     this.#secrets.delete(id);
     this.#database.record(audit);
-    this.#database.changed(id, identity.namespace, identity.name);
+    this.#database.changed(writer, id, identity.namespace, identity.name);
   }
 
   async recordDelivery(
@@ -146,14 +153,14 @@ export class FakeVaultStore implements VaultStore {
     return held;
   }
 
-  #put(held: Held, audit: readonly AuditEntry[]): void {
+  #put(writer: Writer | Unled, held: Held, audit: readonly AuditEntry[]): void {
     const { id, identity, currentVersion, lifecycle } = held.record;
     for (const version of held.versions.keys()) {
       if (version <= currentVersion - lifecycle.keepVersions) held.versions.delete(version);
     }
     this.#secrets.set(id, held);
     this.#database.record(audit);
-    this.#database.changed(id, identity.namespace, identity.name);
+    this.#database.changed(writer, id, identity.namespace, identity.name);
   }
 }
 

@@ -3,7 +3,7 @@ import { Fenced, Unavailable } from "../errors.ts";
 import type { KeyPurpose, KeyStore, WrappedKey } from "./key-store.ts";
 import type { Leadership } from "./leadership.ts";
 import { auditEntry } from "./samples.ts";
-import type { Writer } from "./vault-store.ts";
+import { UNLED, type Writer } from "./vault-store.ts";
 
 const wrappedKey = (purpose: KeyPurpose, scope: string, version = 1): WrappedKey => ({
   id: randomUUID(),
@@ -55,6 +55,7 @@ export function keyStoreContract(start: () => Promise<{ store: KeyStore; leaders
     const key = await store.insert(writer, wrappedKey("Project", "payments"), []);
     expect(await store.reserveUses(writer, key.id, 1_000)).toBe(1_000n);
     expect(await store.reserveUses(writer, key.id, 500)).toBe(1_500n);
+    expect(await store.reserveUses(UNLED, key.id, 500)).toBe(2_000n);
     await expect(store.reserveUses(writer, randomUUID(), 1)).rejects.toThrow(Unavailable);
   });
 

@@ -1,6 +1,6 @@
 /** Where wrapped keys stand, and who holds the root key. */
 import type { AuditEntry } from "./audit-log.ts";
-import type { Writer } from "./vault-store.ts";
+import type { Unled, Writer } from "./vault-store.ts";
 
 /** A wrapped key as it is stored. Layout of `wrapped`: nonce (12 bytes), AES-256-GCM ciphertext, tag (16 bytes). */
 export interface WrappedKey {
@@ -18,9 +18,19 @@ export interface WrappedKey {
 /**
  * Installation: wraps project keys and what belongs to no project. Project: wraps DEKs. Fingerprint: HMAC for change
  * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows. Pki: wraps the data keys of
- * private keys of certificates, for the whole installation.
+ * private keys of certificates, for the whole installation. Sealing: X25519 private key that opens what was sealed for a
+ * project, wrapped by the project key; all versions are in use. Signing: Ed25519 private key, for what the installation
+ * states to those outside.
  */
-export type KeyPurpose = "Installation" | "Project" | "Fingerprint" | "Pointer" | "Audit" | "Pki";
+export type KeyPurpose =
+  | "Installation"
+  | "Project"
+  | "Fingerprint"
+  | "Pointer"
+  | "Audit"
+  | "Pki"
+  | "Sealing"
+  | "Signing";
 
 export interface KeyStore {
   /** Id of the installation, a UUID made at the first migration and never changed. */
@@ -33,7 +43,7 @@ export interface KeyStore {
    */
   insert(writer: Writer, key: WrappedKey, audit: readonly AuditEntry[]): Promise<WrappedKey>;
   /** Adds `count` to the uses of a key, durably, before they happen; returns the sum. Throws `Fenced`. */
-  reserveUses(writer: Writer, id: string, count: number): Promise<bigint>;
+  reserveUses(writer: Writer | Unled, id: string, count: number): Promise<bigint>;
 }
 
 /** The root key (KEK). Providers: `file`, `passphrase`; a Key Vault and an HSM come behind the same port. */

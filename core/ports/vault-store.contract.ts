@@ -2,7 +2,14 @@ import { Fenced } from "../errors.ts";
 import type { AuditLog } from "./audit-log.ts";
 import type { Leadership } from "./leadership.ts";
 import { auditEntry, identity, nextVersion, softDeletion } from "./samples.ts";
-import { Conflict, type SecretIdentity, type SecretRecord, type VaultStore, type Writer } from "./vault-store.ts";
+import {
+  Conflict,
+  type SecretIdentity,
+  type SecretRecord,
+  UNLED,
+  type VaultStore,
+  type Writer,
+} from "./vault-store.ts";
 
 export interface VaultStoreUnderTest {
   readonly store: VaultStore;
@@ -72,7 +79,10 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
     let record = await commit(identity("one"), undefined, 2);
     for (let count = 0; count < 3; count += 1) record = await commit(identity("one"), record, 2);
     const versions = await store.listVersions(record.id);
-    expect(versions.map(({ version }) => version)).toEqual([4, 3]);
+    expect(versions.map(({ version, keys }) => [version, keys])).toEqual([
+      [4, ["password", "username"]],
+      [3, ["password", "username"]],
+    ]);
     expect(await store.readVersion(record.id, 2)).toBeUndefined();
     expect((await store.readVersion(record.id, 4))?.entries.map(({ fingerprint }) => fingerprint)).toEqual(
       record.entries.map(({ fingerprint }) => fingerprint),
@@ -90,6 +100,20 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
     expect(outcomes.find(({ status }) => status === "rejected")).toMatchObject({ reason: expect.any(Conflict) });
     expect(await find(identity("one"))).toMatchObject({ currentVersion: 2, generation: 2n });
     expect(await auditRows()).toBe(before + 1);
+  });
+
+  test("who does not lead commits on the same condition, and the outbox says so", async () => {
+    const first = await commit(identity("one"));
+    await store.commitVersion(UNLED, nextVersion(identity("one"), first));
+    await expect(store.commitVersion(UNLED, nextVersion(identity("one"), first))).rejects.toThrow(Conflict);
+    await expect(store.commitVersion(writer, nextVersion(identity("one"), first))).rejects.toThrow(Conflict);
+    await expect(store.commitVersion(UNLED, nextVersion(identity("one")))).rejects.toThrow(Conflict);
+    const second = await find(identity("one"));
+    await store.changePointer(UNLED, softDeletion(second, new Date(), new Date()));
+    await expect(store.changePointer(UNLED, softDeletion(second, new Date(), new Date()))).rejects.toThrow(Conflict);
+    expect(await find(identity("one"))).toMatchObject({ state: "SoftDeleted", currentVersion: 2, generation: 3n });
+    const rows = await store.readOutbox(undefined, 10);
+    expect(rows.map(({ unled }) => unled)).toEqual([false, true, true]);
   });
 
   test("a first version for a secret that exists is a conflict", async () => {

@@ -5,7 +5,8 @@
  * Contract, common to all methods:
  * - Acknowledged means durable: a resolved promise survives a kill of every process.
  * - Every method that writes takes a `Writer`. If its epoch is over, nothing changes and `Fenced` is thrown, also when
- *   the epoch ends while the write is under way.
+ *   the epoch ends while the write is under way. What takes `Unled` too is safe without leading: it is conditional on the
+ *   pointer's generation, so a stale view cannot overwrite a newer one.
  * - Every write inserts its audit rows and its outbox row in the same transaction, or does not happen at all.
  * - Writes are conditional on the pointer's generation that the caller has seen (`expected`): when somebody else moved
  *   it, nothing changes and `Conflict` is thrown.
@@ -27,6 +28,12 @@ export interface SecretIdentity {
 export interface Writer {
   readonly epoch: bigint;
 }
+
+/** A replica that serves requests and does not lead; the leader hears of what it wrote through the outbox. */
+export interface Unled {
+  readonly epoch: undefined;
+}
+export const UNLED: Unled = { epoch: undefined };
 
 /**
  * Active: can be read. SoftDeleted: kept until `purgeAfter`. Retained: the object is gone and asked that everything
@@ -149,6 +156,17 @@ export interface OutboxRow {
   readonly secretId: string;
   readonly namespace: string;
   readonly name: string;
+  /** Written by a replica that does not lead, so the leader has yet to act on it. */
+  readonly unled: boolean;
+}
+
+/** A version that is kept, as far as it can be told without decrypting anything. */
+export interface KeptVersion {
+  readonly version: number;
+  /** Time of its commit. */
+  readonly createdAt: Date;
+  /** In alphabetical order. */
+  readonly keys: readonly string[];
 }
 
 /** What must be known to find objects that disappeared while nobody watched. */
@@ -173,10 +191,10 @@ export interface VaultStore {
   find(identity: SecretIdentity): Promise<StoredPointer | undefined>;
   /** Ciphertexts of one version; undefined when retention or purge removed it. */
   readVersion(id: string, version: number): Promise<SealedVersion | undefined>;
-  /** Version numbers that are kept, newest first, with the time of their commit. */
-  listVersions(id: string): Promise<readonly { version: number; createdAt: Date }[]>;
-  commitVersion(writer: Writer, version: NewVersion): Promise<void>;
-  changePointer(writer: Writer, change: PointerChange): Promise<void>;
+  /** The versions that are kept, newest first. */
+  listVersions(id: string): Promise<readonly KeptVersion[]>;
+  commitVersion(writer: Writer | Unled, version: NewVersion): Promise<void>;
+  changePointer(writer: Writer | Unled, change: PointerChange): Promise<void>;
   /** Deletes the secret and every version; the audit rows stay. */
   purge(writer: Writer, id: string, expected: bigint, audit: readonly AuditEntry[]): Promise<void>;
   /** Not audited by itself: the delivery's audit rows go through `audit`. */

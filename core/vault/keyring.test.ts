@@ -1,9 +1,9 @@
-import { createSecretKey, randomBytes } from "node:crypto";
+import { createSecretKey, randomBytes, randomUUID } from "node:crypto";
 import { FakeDatabase } from "../ports/fake-database.ts";
 import { FakeKeyStore } from "../ports/fake-key-store.ts";
 import type { RootKey } from "../ports/key-store.ts";
 import type { Writer } from "../ports/vault-store.ts";
-import { open, seal } from "./envelope.ts";
+import { keyContext, open, seal } from "./envelope.ts";
 import { KeyRing } from "./keyring.ts";
 import { MOST_USES, WrappingKey } from "./wrapping-key.ts";
 
@@ -125,4 +125,41 @@ test("keys do not print", async () => {
   const ring = await KeyRing.open(store, root);
   expect(JSON.stringify(ring)).not.toContain(ring.auditKey.export().toString("base64"));
   expect(JSON.stringify(ring.auditKey)).toBe("{}");
+});
+
+test("a project's sealing keys add up, and are found again by another replica", async () => {
+  const ring = await KeyRing.open(store, root);
+  await lead();
+  expect(await ring.existingSealing("payments")).toBeUndefined();
+  const made = await Promise.all(Array.from({ length: 5 }, () => ring.sealing(writer, "payments")));
+  const [first] = made;
+  if (first === undefined) throw new Error("expected a key");
+  expect(new Set(made.map(({ current }) => current.id)).size).toBe(1);
+  const project = await ring.project(writer, "payments");
+  const [stored] = await store.load("Sealing", "payments");
+  expect(stored).toMatchObject({ version: 1, wrappedBy: project.current.id });
+
+  const added = {
+    id: randomUUID(),
+    purpose: "Sealing",
+    scope: "payments",
+    version: 2,
+    wrappedBy: project.current.id,
+  } as const;
+  const wrapped = await project.current.wrap(writer, randomBytes(32), keyContext(ring.installationId, added));
+  await store.insert(writer, { ...added, wrapped, createdAt: new Date() }, []);
+  const other = await (await KeyRing.open(store, root)).existingSealing("payments");
+  expect(other?.current.id).toBe(added.id);
+  expect(other?.byId(first.current.id)?.publicKey).toBe(first.current.publicKey);
+  expect(other?.byId(randomUUID())).toBeUndefined();
+});
+
+test("the installation signs with one key", async () => {
+  const ring = await KeyRing.open(store, root);
+  await lead();
+  expect(await ring.existingSigning()).toBeUndefined();
+  const made = await ring.signing(writer);
+  const found = await (await KeyRing.open(store, root)).existingSigning();
+  expect(found?.equals(made)).toBe(true);
+  expect(made.asymmetricKeyType).toBe("ed25519");
 });

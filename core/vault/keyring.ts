@@ -5,6 +5,7 @@ import type { AuditEntry } from "../ports/audit-log.ts";
 import type { KeyPurpose, KeyStore, RootKey, WrappedKey } from "../ports/key-store.ts";
 import type { Writer } from "../ports/vault-store.ts";
 import { KEY_BYTES, keyContext, openOrTampered } from "./envelope.ts";
+import { type PrivateSealingKey, privateSealingKey, signingKey } from "./sealing.ts";
 import { WrappingKey } from "./wrapping-key.ts";
 
 /** Keys of one project, unwrapped. */
@@ -27,11 +28,18 @@ export interface PkiKeys {
   byId(id: string): KeyObject;
 }
 
+/** Keys that open what was sealed for one project, unwrapped. */
+export interface SealingKeys {
+  /** Whose public half is handed out. */
+  readonly current: PrivateSealingKey;
+  byId(id: string): PrivateSealingKey | undefined;
+}
+
 /** Before anybody led: the installation's own keys are made by whichever replica starts first. */
 const BEFORE_LEADERSHIP: Writer = { epoch: 0n };
 
 /**
- * Root key -> installation key -> project keys. Each key is made on first use; of replicas that do so at once, the store
+ * Root key -> installation key -> project keys -> sealing keys. Each key is made on first use; of replicas that do so at once, the store
  * lets one win and the others use the winner's. Unwrapped keys stay in memory as KeyObjects, which do not print.
  */
 export class KeyRing {
@@ -107,6 +115,43 @@ export class KeyRing {
       throw error;
     });
     return this.#pki;
+  }
+
+  /**
+   * The project's sealing keys, made where they do not exist yet. Read each time, since they are seldom needed and another
+   * replica may add one.
+   */
+  async sealing(writer: Writer, project: string): Promise<SealingKeys> {
+    const keys = await this.project(writer, project);
+    await this.#insert(writer, "Sealing", project, keys.current);
+    const existing = await this.existingSealing(project);
+    if (existing === undefined) throw disappeared("Sealing");
+    return existing;
+  }
+
+  /** The project's sealing keys; undefined while there are none. */
+  async existingSealing(project: string): Promise<SealingKeys | undefined> {
+    const [keys, versions] = await Promise.all([this.existingProject(project), this.#store.load("Sealing", project)]);
+    if (keys === undefined) return undefined;
+    const opened = await Promise.all(
+      versions.map((key) => privateSealingKey(key.id, openKey(keys.byId(key.wrappedBy), this.installationId, key))),
+    );
+    const current = opened.at(-1);
+    return current && { current, byId: (id) => opened.find((key) => key.id === id) };
+  }
+
+  /** Signs what the installation states to those outside; made where it does not exist yet. */
+  async signing(writer: Writer): Promise<KeyObject> {
+    await this.#insert(writer, "Signing", "");
+    const existing = await this.existingSigning();
+    if (existing === undefined) throw disappeared("Signing");
+    return existing;
+  }
+
+  /** As `signing`; undefined while there is none. */
+  async existingSigning(): Promise<KeyObject | undefined> {
+    const key = (await this.#store.load("Signing", "")).at(-1);
+    return key && signingKey(openKey(this.#installation.key, this.installationId, key));
   }
 
   /** The project's keys, made where they do not exist yet. */
@@ -188,7 +233,7 @@ export class KeyRing {
     await this.#insert(writer, "Pki", "");
     const versions = await this.#store.load("Pki", "");
     const newest = versions.at(-1);
-    if (newest === undefined) throw new Unavailable("TamperDetected", "the Pki key disappeared; see the runbook");
+    if (newest === undefined) throw disappeared("Pki");
     const unwrapped = new Map(versions.map((key) => [key.id, unwrapKey(this.#installation, this.installationId, key)]));
     const byId = (id: string): KeyObject => {
       const key = unwrapped.get(id);
@@ -198,12 +243,17 @@ export class KeyRing {
     return { current: new WrappingKey(newest.id, byId(newest.id), this.#store), byId };
   }
 
-  async #insert(writer: Writer, purpose: KeyPurpose, scope: string): Promise<WrappedKey> {
+  async #insert(
+    writer: Writer,
+    purpose: KeyPurpose,
+    scope: string,
+    wrapping: WrappingKey = this.#installation,
+  ): Promise<WrappedKey> {
     const [existing] = await this.#store.load(purpose, scope);
     if (existing !== undefined) return existing;
-    const key = { ...newKey(purpose, scope), wrappedBy: this.#installation.id };
+    const key = { ...newKey(purpose, scope), wrappedBy: wrapping.id };
     const context = keyContext(this.installationId, key);
-    const wrapped = await this.#installation.wrap(writer, key.material, context);
+    const wrapped = await wrapping.wrap(writer, key.material, context);
     key.material.fill(0);
     const inserted = await this.#store.insert(writer, stored(key, key.wrappedBy, wrapped), [keyCreated(key)]);
     failpoint("keyring.afterKey");
@@ -272,10 +322,14 @@ async function findOrInsert(
   }
 }
 
-function unwrapKey(wrappedBy: WrappingKey, installationId: string, key: WrappedKey): KeyObject {
-  const name = `${key.purpose} key ${key.id}`;
-  return importKey(openOrTampered(wrappedBy.key, key.wrapped, keyContext(installationId, key), name));
-}
+const disappeared = (purpose: KeyPurpose): Unavailable =>
+  new Unavailable("TamperDetected", `the ${purpose} key disappeared; see the runbook`);
+
+const openKey = (wrappedBy: KeyObject, installationId: string, key: WrappedKey): Buffer =>
+  openOrTampered(wrappedBy, key.wrapped, keyContext(installationId, key), `${key.purpose} key ${key.id}`);
+
+const unwrapKey = (wrappedBy: WrappingKey, installationId: string, key: WrappedKey): KeyObject =>
+  importKey(openKey(wrappedBy.key, installationId, key));
 
 function importKey(material: Buffer): KeyObject {
   const key = createSecretKey(material);

@@ -15,8 +15,9 @@ export interface MadeEntry extends EntryDigest {
 const SOURCE_RECHECK_MS = 60_000;
 
 /**
- * The values of a new version. `kept` are the values of entries that stay as they are; every other one is taken from
- * the manifest or its source, generated, or rendered.
+ * The values of a new version. `kept` are the values of entries that stay as they are, and all of external ones; every
+ * other one is taken from the manifest or its source, generated, or rendered. Left out are external entries without a
+ * value, and the templates that refer to them.
  */
 export function makeEntries(
   digester: Digester,
@@ -27,8 +28,9 @@ export function makeEntries(
   const made = new Map<string, MadeEntry>();
   const fingerprints = new Map<string, string>();
   for (const ordered of orderEntries(entries)) {
-    const { key } = ordered.entry;
+    const { key, external } = ordered.entry;
     const inputs = new Map(ordered.references.flatMap((name) => entryOf(made, name)));
+    if (inputs.size < ordered.references.length || (external !== undefined && !kept.has(key))) continue;
     const value = kept.get(key) ?? makeValue(ordered.entry, sources, inputs);
     const fingerprint = digester.fingerprint(key, value);
     fingerprints.set(key, fingerprint);
@@ -36,8 +38,42 @@ export function makeEntries(
     if (recipe === undefined) throw new Error(`entry ${key} was made before what it refers to`);
     made.set(key, { key, value, fingerprint, recipe });
   }
-  return [...made.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+  return byKey(made);
 }
+
+/**
+ * The current version with other values: `replaced` by key, and the templates that refer to them. Nothing else is made
+ * anew, whatever `entries` say of it: they may come from a replica that has not seen yet what the leader acted on.
+ */
+export function replaceEntries(
+  digester: Digester,
+  entries: readonly SecretEntry[],
+  current: readonly MadeEntry[],
+  replaced: ReadonlyMap<string, Sensitive>,
+): readonly MadeEntry[] {
+  const next = new Map(current.map((entry) => [entry.key, entry]));
+  const changed = new Set<string>();
+  for (const ordered of orderEntries(entries)) {
+    const { key, template } = ordered.entry;
+    const inputs = new Map(ordered.references.flatMap((name) => entryOf(next, name)));
+    if (template !== undefined && inputs.size < ordered.references.length) continue;
+    const affected = !next.has(key) || ordered.references.some((name) => changed.has(name));
+    const rendered = template !== undefined && affected ? renderTemplate(key, template, inputs) : undefined;
+    const value = replaced.get(key) ?? rendered;
+    if (value === undefined) continue;
+    const fingerprint = digester.fingerprint(key, value);
+    const knows = (name: string) => (name === key ? fingerprint : next.get(name)?.fingerprint);
+    const before = ordered.entry.generate === undefined ? undefined : next.get(key)?.recipe;
+    const recipe = before ?? recipeOf(digester, ordered, knows);
+    if (recipe === undefined) throw new Error(`entry ${key} was made before what it refers to`);
+    next.set(key, { key, value, fingerprint, recipe });
+    changed.add(key);
+  }
+  return byKey(next);
+}
+
+const byKey = (made: ReadonlyMap<string, MadeEntry>): readonly MadeEntry[] =>
+  [...made.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
 
 function entryOf(made: ReadonlyMap<string, MadeEntry>, key: string): [string, Sensitive][] {
   const entry = made.get(key);

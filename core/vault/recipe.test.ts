@@ -6,7 +6,7 @@ import type { EntryDigest } from "../ports/vault-store.ts";
 import { Sensitive } from "../sensitive.ts";
 import { Digester } from "./fingerprint.ts";
 import { makeEntries } from "./material.ts";
-import { planVersion, type VersionPlan } from "./recipe.ts";
+import { planVersion, unwritten, type VersionPlan } from "./recipe.ts";
 
 const digester = new Digester(createSecretKey(randomBytes(32)), "installation", identity("one"));
 
@@ -33,6 +33,7 @@ const password: SecretEntry = { key: "password", generate: { kind: "Password" } 
 const apiKey: SecretEntry = { key: "api-key", secretRef: { name: "partner", key: "key" } };
 const url: SecretEntry = { key: "url", template: "pg://{{ user }}:{{ password }}@db" };
 const header: SecretEntry = { key: "header", template: "X-Url: {{ url }}" };
+const partner: SecretEntry = { key: "partner", external: {} };
 const all = [user, password, apiKey, url, header];
 const sources = { "api-key": "k1" };
 
@@ -88,12 +89,45 @@ describe("a plan", () => {
       sources,
       changed(["user", "url", "header"]),
     ],
+    [
+      "an external entry that nobody has written is not made, nor what refers to it",
+      [...all, partner, { key: "both", template: "{{ user }}:{{ partner }}" }],
+      sources,
+      { kind: "Unchanged" },
+    ],
+    [
+      "a template that refers to what nobody has written goes",
+      [user, password, apiKey, { key: "url", template: "{{ partner }}" }, header, partner],
+      sources,
+      changed([], ["header", "url"]),
+    ],
+    [
+      "a literal became external: its value stays",
+      [{ key: "user", external: {} }, ...all.slice(1)],
+      sources,
+      { kind: "Unchanged" },
+    ],
+    [
+      "a generated value became external: it is taken down as written, and stays",
+      [user, { key: "password", external: {} }, apiKey, url, header],
+      sources,
+      changed(["password"]),
+    ],
   ])("%s", (_, entries, given, expected) => {
     expect(plan(entries, current, given)).toEqual(expected);
   });
 
   test("for a secret that was never stored makes everything", () => {
     expect(plan(all, [], sources)).toEqual(changed(["user", "password", "api-key", "url", "header"]));
+  });
+
+  test("an external value stays until it is generated, and is then made anew", () => {
+    const written = make([partner], {}, new Map([["partner", new Sensitive("p1")]]));
+    expect(plan([partner], written)).toEqual({ kind: "Unchanged" });
+    expect(unwritten([partner], written)).toEqual([]);
+    expect(unwritten([...all, partner], [])).toEqual(["partner"]);
+    expect(plan([{ key: "partner", literal: "p1" }], written)).toEqual({ kind: "Unchanged" });
+    expect(plan([{ key: "partner", generate: { kind: "Hex" } }], written)).toEqual(changed(["partner"]));
   });
 
   test("waits for a source that is not there", () => {
@@ -130,6 +164,7 @@ describe("whatever the entries", () => {
       .constantFrom("Hex", "Base64")
       .chain((name) => fc.integer({ min: 8, max: 9 }).map((bytes) => ({ generate: { kind: name, bytes } as const }))),
     fc.constant({ secretRef: { name: "source", key: "key" } }),
+    fc.constant({ external: {} }),
     fc.array(fc.nat(3), { minLength: 1, maxLength: 3 }).map((references) => ({ references })),
   );
   /** Templates refer only to entries before them. */
@@ -163,8 +198,11 @@ describe("whatever the entries", () => {
         const from = sourcesOf(after, afterValues);
         const planned = plan(after, old, from);
         const made = new Set(planned.kind === "Changed" ? planned.made : []);
+        const external = new Set(after.flatMap((entry) => (entry.external === undefined ? [] : [entry.key])));
         const kept = new Map(
-          old.flatMap(({ key, value }): [string, Sensitive][] => (made.has(key) ? [] : [[key, value]])),
+          old.flatMap(({ key, value }): [string, Sensitive][] =>
+            made.has(key) && !external.has(key) ? [] : [[key, value]],
+          ),
         );
         const next = make(after, from, kept);
         const fingerprints = new Map(old.map(({ key, fingerprint }) => [key, fingerprint]));

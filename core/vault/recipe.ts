@@ -2,8 +2,12 @@
  * Decides, without any value, which entries must be made anew. A recipe is a keyed digest over how an entry came about:
  *
  *   literal, secretRef   the fingerprint of the value itself (moving a value from one to the other changes nothing)
+ *   external             the same, of the value that the current version has: nobody here ever makes one
+ *   sealed               its text: the value is opened only to be stored
  *   generate             its parameters: the value stays while they stay
  *   template             its text, and the fingerprints of the values it refers to
+ *
+ * A version may lack external entries that nobody has written yet, and the templates that refer to them.
  */
 import type { SecretEntry } from "../../crds/secret.ts";
 import { Stalled, Waiting } from "../errors.ts";
@@ -14,8 +18,14 @@ import { templateOrder, templateReferences } from "./template.ts";
 
 export type VersionPlan =
   | { readonly kind: "Unchanged" }
-  /** `made`: keys whose value is new; `removed`: keys of the current version that are no entry any more. */
+  /** `made`: keys whose value is new; `removed`: keys of the current version that the next one is without. */
   | { readonly kind: "Changed"; readonly made: readonly string[]; readonly removed: readonly string[] };
+
+/** Keys of external entries that the current version lacks: somebody has to write them. */
+export function unwritten(entries: readonly SecretEntry[], current: readonly EntryDigest[]): readonly string[] {
+  const stored = new Set(current.map(({ key }) => key));
+  return entries.filter(({ key, external }) => external !== undefined && !stored.has(key)).map(({ key }) => key);
+}
 
 /** Entries in the order in which their values can be made, templates last and after what they refer to. */
 export interface OrderedEntry {
@@ -41,14 +51,16 @@ export function orderEntries(entries: readonly SecretEntry[]): readonly OrderedE
 
 /**
  * The recipe of an entry; undefined while a fingerprint it needs is not known yet, because that value is still to be
- * made. `fingerprintOf` knows the fingerprints of literal and secretRef values, and of what a template refers to.
+ * made or written. `fingerprintOf` knows the fingerprints of literal, secretRef and external values, and of what a template
+ * refers to.
  */
 export function recipeOf(
   digester: Digester,
   { entry, references }: OrderedEntry,
   fingerprintOf: (key: string) => string | undefined,
 ): string | undefined {
-  const { key, generate, template } = entry;
+  const { key, generate, sealed, template } = entry;
+  if (sealed !== undefined) return digester.digest("recipe", [key, "sealed", sealed]);
   if (generate !== undefined) return digester.digest("recipe", [key, "generate", ...generatorParameters(generate)]);
   if (template === undefined) {
     const own = fingerprintOf(key);
@@ -82,16 +94,22 @@ export function planVersion(
   const stored = new Map(current.map((digest) => [digest.key, digest]));
   const fingerprints = new Map<string, string>();
   const made: string[] = [];
+  const lacking = new Set<string>();
   for (const ordered of orderEntries(entries)) {
-    const { key, literal, secretRef } = ordered.entry;
+    const { key, literal, secretRef, external } = ordered.entry;
+    const before = stored.get(key);
+    if ((external !== undefined && before === undefined) || ordered.references.some((name) => lacking.has(name))) {
+      lacking.add(key);
+      continue;
+    }
     if (literal !== undefined) fingerprints.set(key, digester.fingerprint(key, literal));
     if (secretRef !== undefined) fingerprints.set(key, sourceFingerprint(key, sourceFingerprints));
+    if (external !== undefined && before !== undefined) fingerprints.set(key, before.fingerprint);
     const recipe = recipeOf(digester, ordered, (other) => fingerprints.get(other));
-    const before = stored.get(key);
     if (before !== undefined && recipe === before.recipe) fingerprints.set(key, before.fingerprint);
     else made.push(key);
   }
-  const wanted = new Set(entries.map(({ key }) => key));
+  const wanted = new Set(entries.flatMap(({ key }) => (lacking.has(key) ? [] : [key])));
   const removed = [...stored.keys()].filter((key) => !wanted.has(key));
   return made.length === 0 && removed.length === 0 ? { kind: "Unchanged" } : { kind: "Changed", made, removed };
 }

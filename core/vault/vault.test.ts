@@ -6,17 +6,18 @@ import { FakeKeyStore } from "../ports/fake-key-store.ts";
 import { FakeVaultStore } from "../ports/fake-vault-store.ts";
 import type { RootKey } from "../ports/key-store.ts";
 import { actor, identity, lifecycle } from "../ports/samples.ts";
-import { Conflict, type Lifecycle, type SecretRecord, type Writer } from "../ports/vault-store.ts";
+import { Conflict, type Lifecycle, type SecretRecord, UNLED, type Writer } from "../ports/vault-store.ts";
 import { Sensitive } from "../sensitive.ts";
-import { open, seal } from "./envelope.ts";
+import { open, seal as sealEnvelope } from "./envelope.ts";
 import { KeyRing } from "./keyring.ts";
 import { planVersion } from "./recipe.ts";
+import { readSealingKeyFile, seal, sealingKeyFile } from "./sealing.ts";
 import { Vault } from "./vault.ts";
 
 const key = createSecretKey(randomBytes(32));
 const root: RootKey = {
   id: "root",
-  wrap: async (plaintext, context) => seal(key, plaintext, context),
+  wrap: async (plaintext, context) => sealEnvelope(key, plaintext, context),
   unwrap: async (wrapped, context) => open(key, wrapped, context) ?? Buffer.alloc(0),
 };
 
@@ -218,4 +219,187 @@ test("values, records and errors do not print values", async () => {
   const { record } = await apply(undefined);
   const opened = await vault.open(record, { actor, purpose: "Test" });
   expect(JSON.stringify({ record: { ...record, generation: 0 }, values: [...opened.values] })).not.toContain('orders"');
+});
+
+describe("external entries", () => {
+  const external: readonly SecretEntry[] = [
+    { key: "user", literal: "orders" },
+    { key: "password", generate: { kind: "Password" } },
+    { key: "partner", external: {} },
+    { key: "header", template: "{{ user }}:{{ partner }}" },
+  ];
+  const longer = { ...lifecycle, keepVersions: 4 };
+  const put = (seen: SecretRecord | undefined, partner: string, from = external) =>
+    vault.put(UNLED, {
+      identity: identity("one"),
+      seen,
+      entries: from,
+      values: new Map([["partner", new Sensitive(partner)]]),
+      lifecycle,
+      actor,
+    });
+  const store = (seen: SecretRecord | undefined, from = external) => apply(seen, { entries: from, lifecycle: longer });
+  /** As every writer does: looks again when somebody was faster. */
+  const until = async <T>(attempt: (seen: SecretRecord | undefined) => Promise<T>): Promise<T> => {
+    for (;;) {
+      try {
+        return await attempt(await vault.describe(identity("one")));
+      } catch (error) {
+        if (!(error instanceof Conflict)) throw error;
+      }
+    }
+  };
+
+  test("are left out with what refers to them, until they are written; the rest stays", async () => {
+    const { record: first } = await store(undefined);
+    expect(first.entries.map(({ key }) => key)).toEqual(["password", "user"]);
+    const { record: second, changedKeys } = await put(first, "p1");
+    expect(changedKeys).toEqual(["header", "partner"]);
+    const { password } = await values(first, 1);
+    expect(await values(second)).toEqual({ user: "orders", password, partner: "p1", header: "orders:p1" });
+    expect(await store(second)).toMatchObject({ created: false });
+    expect(await put(second, "p1")).toEqual({ record: second, created: false, changedKeys: [] });
+  });
+
+  test("may be written before anything else; the leader adds the rest", async () => {
+    await vault.prepareProject(writer, "payments");
+    const { record: first } = await put(undefined, "p1");
+    expect(first.entries.map(({ key }) => key)).toEqual(["partner"]);
+    const { record: second } = await store(first);
+    expect(await values(second)).toMatchObject({ user: "orders", partner: "p1", header: "orders:p1" });
+  });
+
+  test("a put by who has not seen the manifest yet makes nothing else anew", async () => {
+    const { record: first } = await put((await store(undefined)).record, "p1");
+    const stale: readonly SecretEntry[] = [
+      { key: "user", literal: "before" },
+      { key: "partner", external: {} },
+      { key: "gone", generate: { kind: "Hex" } },
+    ];
+    const { record: second } = await put(first, "p2", stale);
+    const [before, after] = [await values(second, 2), await values(second)];
+    expect(after).toEqual({ ...before, partner: "p2" });
+    expect(await values((await store(second)).record)).toEqual({ ...after, header: "orders:p2" });
+  });
+
+  test("a value that is made from now on is another one", async () => {
+    const { record } = await put((await store(undefined)).record, "p1");
+    const generated = [...external.slice(0, 2), { key: "partner", generate: { kind: "Hex" } } as const];
+    const { record: made } = await store(record, generated);
+    expect((await values(made)).partner).toMatch(/^[0-9a-f]{64}$/);
+    await expect(put(made, "p2", generated)).rejects.toMatchObject({ code: "ValueInvalid" });
+  });
+
+  test("who writes what the manifest does not have, nothing, or too much is told", async () => {
+    const { record } = await store(undefined);
+    const request = { identity: identity("one"), seen: record, entries: external, lifecycle, actor };
+    const attempt = (given: readonly (readonly [string, Sensitive])[]) =>
+      vault.put(UNLED, { ...request, values: new Map(given) });
+    await expect(attempt([["user", new Sensitive("x")]])).rejects.toThrow("no entry user with external: {}");
+    await expect(attempt([])).rejects.toMatchObject({ code: "ValueInvalid" });
+    await expect(attempt([["partner", new Sensitive(Buffer.alloc(1_048_577))]])).rejects.toThrow("1048576 bytes");
+    const deleted = await vault.softDelete(UNLED, record, actor);
+    await expect(put(deleted, "p1")).rejects.toMatchObject({ code: "SecretNotStored" });
+    const elsewhere = { ...request, identity: { ...identity("one"), project: "unknown" }, seen: undefined };
+    const written = vault.put(UNLED, { ...elsewhere, values: new Map([["partner", new Sensitive("p")]]) });
+    await expect(written).rejects.toMatchObject({ code: "KeyUnavailable" });
+  });
+
+  test("of fifty at once, and a leader among them, none is lost and none counts twice", async () => {
+    await vault.prepareProject(writer, "payments");
+    const keys = Array.from({ length: 50 }, (_, index) => `k${index}`);
+    const many: readonly SecretEntry[] = [...external, ...keys.map((key) => ({ key, external: {} }))];
+    const puts = keys.map((key) =>
+      until((seen) => {
+        const given = new Map([[key, new Sensitive(`value of ${key}`)]]);
+        return vault.put(UNLED, { identity: identity("one"), seen, entries: many, values: given, lifecycle, actor });
+      }),
+    );
+    const leading = Array.from({ length: 5 }, () => until((seen) => store(seen, many)));
+    const written = await Promise.all(puts);
+    await Promise.all(leading);
+    const versions = written.map(({ record }) => record.currentVersion);
+    expect(new Set(versions).size).toBe(50);
+    const { record } = await until((seen) => store(seen, many));
+    const final = await values(record);
+    expect(keys.map((key) => final[key])).toEqual(keys.map((key) => `value of ${key}`));
+    expect(record.generation).toBe(BigInt(record.currentVersion));
+    const created = database.audit.flatMap(({ entry: { action, details } }) =>
+      action === "SecretVersionCreated" ? [details.version] : [],
+    );
+    expect(created).toEqual(Array.from({ length: record.currentVersion }, (_, index) => index + 1));
+  });
+
+  test("rolling back brings made and written values of then, and leaves what follows the manifest", async () => {
+    const { record: first } = await put((await store(undefined)).record, "p1");
+    const changed: readonly SecretEntry[] = [
+      { key: "user", literal: "shop" },
+      { key: "password", generate: { kind: "Hex" } },
+      ...external.slice(2),
+      { key: "new", generate: { kind: "UUID" } },
+    ];
+    const { record: second } = await put((await store(first, changed)).record, "p2", changed);
+    const [then, now] = [await values(second, first.currentVersion), await values(second)];
+    const request = { version: first.currentVersion, entries: changed, actor };
+    const { record: third, ...rest } = await vault.rollback(UNLED, second, request);
+    expect(rest).toEqual({ created: true, changedKeys: ["header", "partner", "password"], kept: ["user"] });
+    expect(third.currentVersion).toBe(second.currentVersion + 1);
+    expect(await values(third)).toEqual({ ...now, password: then.password, partner: "p1", header: "shop:p1" });
+    // The leader finds nothing to correct: else a rolled back password would be made anew.
+    expect(await store(third, changed)).toMatchObject({ created: false });
+    expect(await vault.rollback(UNLED, third, request)).toMatchObject({ created: false, kept: ["user"] });
+    await expect(vault.rollback(UNLED, second, request)).rejects.toThrow(Conflict);
+    await expect(vault.rollback(UNLED, third, { ...request, version: 1 })).rejects.toMatchObject({
+      code: "SecretNotStored",
+    });
+    expect((await vault.versions(third)).map(({ version, keys }) => [version, keys.length])).toEqual([
+      [5, 5],
+      [4, 5],
+      [3, 5],
+      [2, 4],
+    ]);
+  });
+});
+
+describe("sealed entries", () => {
+  const place = {
+    project: "payments",
+    environment: "staging",
+    namespace: "payments-staging",
+    name: "one",
+    key: "licence",
+  };
+  const sealed = async (value: string, at = place): Promise<SecretEntry> => {
+    const { sealingKey } = await vault.prepareProject(writer, "payments");
+    return { key: "licence", sealed: await seal(sealingKey, at, new Sensitive(value)) };
+  };
+  const url: SecretEntry = { key: "url", template: "?l={{ licence }}" };
+
+  test("are opened once, and stay while their text does", async () => {
+    const entry = await sealed("l1");
+    const { record: first } = await apply(undefined, { entries: [entry, url] });
+    expect(await values(first)).toEqual({ licence: "l1", url: "?l=l1" });
+    expect(await apply(first, { entries: [entry, url] })).toMatchObject({ created: false });
+    const { record: second, changedKeys } = await apply(first, { entries: [entry, url, { key: "a", literal: "b" }] });
+    expect(changedKeys).toEqual(["a"]);
+    expect(await values(second)).toEqual({ licence: "l1", url: "?l=l1", a: "b" });
+    const { record: third } = await apply(second, { entries: [await sealed("l2"), url] });
+    expect(await values(third)).toEqual({ licence: "l2", url: "?l=l2" });
+    const back = await vault.rollback(UNLED, third, { version: 1, entries: [entry, url], actor });
+    expect(back).toMatchObject({ created: false, kept: ["licence"] });
+  });
+
+  test("that were sealed for another place make no version", async () => {
+    const copied = await sealed("l1", { ...place, name: "two" });
+    await expect(apply(undefined, { entries: [copied] })).rejects.toMatchObject({ code: "SealedValueInvalid" });
+    expect(store.records()).toEqual([]);
+  });
+
+  test("are sealed with a key that the installation vouches for", async () => {
+    expect(await vault.sealingKey("payments")).toBeUndefined();
+    const { sealingKey } = await vault.prepareProject(writer, "payments");
+    const signed = await vault.sealingKey("payments");
+    if (signed === undefined) throw new Error("expected a key");
+    expect(readSealingKeyFile(sealingKeyFile(signed))).toMatchObject({ ...sealingKey, project: "payments" });
+  });
 });

@@ -1,24 +1,33 @@
 import { randomUUID } from "node:crypto";
 import type { SecretEntry } from "../../crds/secret.ts";
-import { Fenced, Unavailable } from "../errors.ts";
+import { Fenced, Stalled, Unavailable } from "../errors.ts";
 import type { Actor, AuditAction, AuditEntry, AuditLog } from "../ports/audit-log.ts";
 import {
   Conflict,
+  type KeptVersion,
   type Lifecycle,
   type SealedVersion,
   type SecretIdentity,
   type SecretRecord,
   type SecretState,
+  type Unled,
   type VaultStore,
   type Writer,
 } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
 import { Digester } from "./fingerprint.ts";
 import type { KeyRing, ProjectKeys } from "./keyring.ts";
-import { makeEntries } from "./material.ts";
+import { type MadeEntry, makeEntries, replaceEntries } from "./material.ts";
 import { type Pointer, pointerMac, sameLifecycle, verifiedRecord } from "./pointer.ts";
 import { planVersion } from "./recipe.ts";
+import { type SealingKey, type SignedSealingKey, signSealingKey, unseal } from "./sealing.ts";
 import { openVersion, sealVersion } from "./version.ts";
+
+export interface PreparedProject {
+  /** Of the project key in use. */
+  readonly version: number;
+  readonly sealingKey: SealingKey;
+}
 
 export interface StoreRequest {
   readonly identity: SecretIdentity;
@@ -39,6 +48,33 @@ export interface Stored {
   readonly changedKeys: readonly string[];
 }
 
+/** Writes external entries; everything else of the current version stays as it is, but for templates over them. */
+export interface PutRequest {
+  readonly identity: SecretIdentity;
+  /** What `describe` returned; the write is conditional on its generation. */
+  readonly seen: SecretRecord | undefined;
+  /** All entries of the secret, as the manifest has them. */
+  readonly entries: readonly SecretEntry[];
+  /** By entry key; each must be external. */
+  readonly values: ReadonlyMap<string, Sensitive>;
+  /** Of a secret that was never stored; of any other the one that it has stays. */
+  readonly lifecycle: Lifecycle;
+  readonly actor: Actor;
+}
+
+export interface RollbackRequest {
+  /** One that is kept. */
+  readonly version: number;
+  /** All entries of the secret, as the manifest has them. */
+  readonly entries: readonly SecretEntry[];
+  readonly actor: Actor;
+}
+
+export interface RolledBack extends Stored {
+  /** Keys that the version has with another value, which follows its source instead: the manifest or a core Secret. */
+  readonly kept: readonly string[];
+}
+
 export interface OpenOptions {
   /** The current version when absent. */
   readonly version?: number;
@@ -53,6 +89,22 @@ export interface Opened {
   readonly version: number;
   readonly values: ReadonlyMap<string, Sensitive>;
 }
+
+/** What becomes a version. */
+interface NextVersion {
+  readonly identity: SecretIdentity;
+  readonly seen: SecretRecord | undefined;
+  readonly lifecycle: Lifecycle;
+  readonly actor: Actor;
+  readonly material: readonly MadeEntry[];
+  /** Keys whose value was made anew. */
+  readonly made: readonly string[];
+  /** What else the audit row says. */
+  readonly details?: AuditEntry["details"];
+}
+
+/** What a core Secret can hold. */
+const LARGEST_VALUE = 1_048_576;
 
 /** More than are worked on at once. */
 const REMEMBERED = 256;
@@ -83,9 +135,20 @@ export class Vault {
     this.#now = parts.now ?? (() => new Date());
   }
 
-  /** Makes the project's keys on first use, else unwraps them; resolves with the version of the project key in use. */
-  async prepareProject(writer: Writer, project: string): Promise<number> {
-    return (await this.#keys.project(writer, project)).version;
+  /** Makes the project's keys, and what signs the public ones, on first use, else unwraps them. */
+  async prepareProject(writer: Writer, project: string): Promise<PreparedProject> {
+    const { version } = await this.#keys.project(writer, project);
+    const { current } = await this.#keys.sealing(writer, project);
+    await this.#keys.signing(writer);
+    return { version, sealingKey: { id: current.id, publicKey: current.publicKey } };
+  }
+
+  /** The key to seal values of this project for, signed by the installation; undefined while there is none. */
+  async sealingKey(project: string): Promise<SignedSealingKey | undefined> {
+    const [keys, signer] = await Promise.all([this.#keys.existingSealing(project), this.#keys.existingSigning()]);
+    if (keys === undefined || signer === undefined) return undefined;
+    const { id, publicKey } = keys.current;
+    return signSealingKey(signer, { id, publicKey, project, installation: this.#keys.installationId });
   }
 
   /** Keyed digests bound to this secret, to decide with and to recognise what was delivered. */
@@ -105,7 +168,7 @@ export class Vault {
    * Makes a new version when an entry changed, recovers a secret that is not Active, records a changed lifecycle; all in
    * one transaction, and nothing at all when nothing changed.
    *
-   * @throws Stalled TemplateInvalid, TemplateCycle, ValueInvalid; Waiting SourceNotFound
+   * @throws Stalled TemplateInvalid, TemplateCycle, ValueInvalid, SealedValueInvalid; Waiting SourceNotFound
    */
   async store(writer: Writer, request: StoreRequest): Promise<Stored> {
     const { identity, seen, entries, sources, lifecycle, actor } = request;
@@ -113,12 +176,84 @@ export class Vault {
     const digester = this.#digester(keys, identity);
     const fingerprints = new Map([...sources].map(([key, value]) => [key, digester.fingerprint(key, value)]));
     const plan = planVersion(digester, entries, seen?.entries ?? [], fingerprints);
-    if (plan.kind === "Changed") {
-      const made = new Set(plan.made);
-      return { record: await this.#commit(writer, keys, request, made), created: true, changedKeys: plan.made };
+    if (plan.kind === "Unchanged") {
+      if (seen === undefined) throw new RangeError("a secret needs at least one value");
+      return { record: await this.#settle(writer, seen, lifecycle, actor), created: false, changedKeys: [] };
     }
-    if (seen === undefined) throw new RangeError("a secret needs at least one entry");
-    return { record: await this.#settle(writer, seen, lifecycle, actor), created: false, changedKeys: [] };
+    const { made } = plan;
+    const given = new Set(sources.values());
+    const opened = await this.#unseal(
+      writer,
+      identity,
+      entries.filter(({ key }) => made.includes(key)),
+    );
+    const kept = await this.#keptValues(keys, seen, entries, new Set(made));
+    const material = makeEntries(digester, entries, new Map([...sources, ...opened]), kept);
+    try {
+      const record = await this.#commit(writer, keys, { identity, seen, lifecycle, actor, material, made });
+      return { record, created: true, changedKeys: made };
+    } finally {
+      for (const { value } of material) if (!given.has(value)) value.dispose();
+    }
+  }
+
+  /**
+   * Makes a new version with these values, unless it has them already. For whoever does not lead, too: the leader hears
+   * of it through the outbox, delivers it, and makes what may still be missing.
+   *
+   * @throws Stalled ValueInvalid, TemplateInvalid, TemplateCycle, SecretNotStored when it is not Active
+   */
+  async put(writer: Writer | Unled, request: PutRequest): Promise<Stored> {
+    const { values, ...change } = request;
+    assertExternal(change.entries, values);
+    const { project } = change.identity;
+    const keys =
+      change.seen === undefined ? await this.#keys.existingProject(project) : await this.#existingKeys(change.identity);
+    if (keys === undefined) {
+      throw new Unavailable("KeyUnavailable", `project ${project} has no keys yet: they are made when it is applied`);
+    }
+    return this.#replace(writer, keys, { ...change, replaced: values });
+  }
+
+  /**
+   * Makes a new version in which generated and external entries have their values of an older one. What follows the
+   * manifest or a core Secret keeps its present value; templates are rendered anew.
+   *
+   * @throws Stalled SecretNotStored when it is not Active; Unavailable SecretNotStored when the version is not kept
+   */
+  async rollback(writer: Writer | Unled, record: SecretRecord, request: RollbackRequest): Promise<RolledBack> {
+    const { version, entries, actor } = request;
+    const keys = await this.#existingKeys(record.identity);
+    const sealed = await this.#readVersion(record, version);
+    const present = new Map(record.entries.map(({ key, fingerprint }) => [key, fingerprint]));
+    const others = new Set(
+      sealed.entries.filter(({ key, fingerprint }) => present.get(key) !== fingerprint).map(({ key }) => key),
+    );
+    const differing = entries.filter(({ key, template }) => template === undefined && others.has(key));
+    const isKept = ({ generate, external }: SecretEntry) => generate !== undefined || external !== undefined;
+    const restored = differing.filter(isKept).map(({ key }) => key);
+    const kept = differing.filter((entry) => !isKept(entry)).map(({ key }) => key);
+    const replaced = openVersion(keys, this.#keys.installationId, record.identity, sealed, restored);
+    try {
+      const { identity, lifecycle } = record;
+      const change = {
+        identity,
+        seen: record,
+        entries,
+        replaced,
+        lifecycle,
+        actor,
+        details: { rolledBackTo: version },
+      };
+      return { ...(await this.#replace(writer, keys, change)), kept };
+    } finally {
+      for (const value of replaced.values()) value.dispose();
+    }
+  }
+
+  /** The versions that are kept, newest first. */
+  async versions(record: SecretRecord): Promise<readonly KeptVersion[]> {
+    return this.#store.listVersions(record.id);
   }
 
   /** Decrypts a version of a record that `describe` or `store` returned. The read is on record before this resolves. */
@@ -143,7 +278,7 @@ export class Vault {
   }
 
   /** It can be recovered until `lifecycle.softDeleteMs` from now have passed. */
-  async softDelete(writer: Writer, record: SecretRecord, actor: Actor): Promise<SecretRecord> {
+  async softDelete(writer: Writer | Unled, record: SecretRecord, actor: Actor): Promise<SecretRecord> {
     const deletedAt = this.#now();
     const purgeAfter = new Date(deletedAt.getTime() + record.lifecycle.softDeleteMs);
     return this.#move(writer, record, { ...active(record), state: "SoftDeleted", deletedAt, purgeAfter }, actor, [
@@ -159,7 +294,7 @@ export class Vault {
   }
 
   /** Makes a soft-deleted or retained secret Active again, its current version as it was. */
-  async recover(writer: Writer, record: SecretRecord, actor: Actor): Promise<SecretRecord> {
+  async recover(writer: Writer | Unled, record: SecretRecord, actor: Actor): Promise<SecretRecord> {
     return this.#settle(writer, record, record.lifecycle, actor);
   }
 
@@ -193,47 +328,90 @@ export class Vault {
     return purged;
   }
 
-  async #commit(
-    writer: Writer,
+  async #replace(
+    writer: Writer | Unled,
     keys: ProjectKeys,
-    { identity, seen, entries, sources, lifecycle, actor }: StoreRequest,
-    made: ReadonlySet<string>,
-  ): Promise<SecretRecord> {
-    const kept = await this.#keptValues(keys, seen, entries, made);
-    const version = (seen?.currentVersion ?? 0) + 1;
-    const material = makeEntries(this.#digester(keys, identity), entries, sources, kept);
-    const given = new Set(sources.values());
+    change: Omit<NextVersion, "material" | "made"> &
+      Pick<PutRequest, "entries"> & { readonly replaced: PutRequest["values"] },
+  ): Promise<Stored> {
+    const { entries, replaced, ...next } = change;
+    const { identity, seen } = next;
+    const current = seen === undefined ? [] : await this.#openCurrent(keys, seen);
+    let material: readonly MadeEntry[] = current;
     try {
-      const sealed = await sealVersion(writer, keys, this.#keys.installationId, identity, version, material);
-      const record: SecretRecord = {
-        ...(seen?.delivery === undefined ? {} : { delivery: seen.delivery }),
-        id: seen?.id ?? randomUUID(),
-        identity,
-        state: "Active",
-        currentVersion: version,
-        generation: (seen?.generation ?? 0n) + 1n,
-        lifecycle,
-        entries: sealed.entries.map(({ key, recipe, fingerprint }) => ({ key, recipe, fingerprint })),
-      };
-      const audit = [
-        this.#entry("SecretVersionCreated", record, actor, { version, made: [...made].sort().join(",") }),
-        ...(seen === undefined || seen.state === "Active"
-          ? []
-          : [this.#entry("SecretRecovered", record, actor, { version })]),
-        ...this.#expiry(seen, record, actor),
-      ];
-      const { id, generation } = record;
-      const mac = pointerMac(keys.pointer, this.#keys.installationId, record);
-      const expected = seen?.generation;
-      await this.#store.commitVersion(writer, { id, identity, expected, generation, mac, sealed, lifecycle, audit });
-      this.#remember(id, sealed);
-      return record;
+      material = replaceEntries(this.#digester(keys, identity), entries, current, replaced);
+      const before = new Map(current.map(({ key, fingerprint }) => [key, fingerprint]));
+      const made = material.filter(({ key, fingerprint }) => before.get(key) !== fingerprint).map(({ key }) => key);
+      if (seen !== undefined && made.length === 0) return { record: seen, created: false, changedKeys: [] };
+      const lifecycle = seen?.lifecycle ?? next.lifecycle;
+      const record = await this.#commit(writer, keys, { ...next, lifecycle, material, made });
+      return { record, created: true, changedKeys: made };
     } finally {
-      for (const { value } of material) if (!given.has(value)) value.dispose();
+      const given = new Set(replaced.values());
+      for (const { value } of [...current, ...material]) if (!given.has(value)) value.dispose();
     }
   }
 
-  /** Values that only the current version knows: generated ones and rendered ones that stay as they are. */
+  /** All entries of the current version of a secret that may be changed. */
+  async #openCurrent(keys: ProjectKeys, seen: SecretRecord): Promise<readonly MadeEntry[]> {
+    if (seen.state !== "Active") throw notActive(seen);
+    const sealed = await this.#readVersion(seen, seen.currentVersion);
+    const values = openVersion(keys, this.#keys.installationId, seen.identity, sealed);
+    return sealed.entries.flatMap(({ ciphertext: _, ...digest }): MadeEntry[] => {
+      const value = values.get(digest.key);
+      return value === undefined ? [] : [{ ...digest, value }];
+    });
+  }
+
+  async #commit(
+    writer: Writer | Unled,
+    keys: ProjectKeys,
+    { identity, seen, lifecycle, actor, material, made, details = {} }: NextVersion,
+  ): Promise<SecretRecord> {
+    const version = (seen?.currentVersion ?? 0) + 1;
+    const sealed = await sealVersion(writer, keys, this.#keys.installationId, identity, version, material);
+    const record: SecretRecord = {
+      ...(seen?.delivery === undefined ? {} : { delivery: seen.delivery }),
+      id: seen?.id ?? randomUUID(),
+      identity,
+      state: "Active",
+      currentVersion: version,
+      generation: (seen?.generation ?? 0n) + 1n,
+      lifecycle,
+      entries: sealed.entries.map(({ key, recipe, fingerprint }) => ({ key, recipe, fingerprint })),
+    };
+    const audit = [
+      this.#entry("SecretVersionCreated", record, actor, { version, made: [...made].sort().join(","), ...details }),
+      ...(seen === undefined || seen.state === "Active"
+        ? []
+        : [this.#entry("SecretRecovered", record, actor, { version })]),
+      ...this.#expiry(seen, record, actor),
+    ];
+    const { id, generation } = record;
+    const mac = pointerMac(keys.pointer, this.#keys.installationId, record);
+    const expected = seen?.generation;
+    await this.#store.commitVersion(writer, { id, identity, expected, generation, mac, sealed, lifecycle, audit });
+    this.#remember(id, sealed);
+    return record;
+  }
+
+  /** Values of the sealed ones among these entries. */
+  async #unseal(
+    writer: Writer,
+    { project, environment, namespace, name }: SecretIdentity,
+    entries: readonly SecretEntry[],
+  ): Promise<ReadonlyMap<string, Sensitive>> {
+    const values = new Map<string, Sensitive>();
+    const wanted = entries.filter(({ sealed }) => sealed !== undefined);
+    if (wanted.length === 0) return values;
+    const { byId } = await this.#keys.sealing(writer, project);
+    for (const { key, sealed = "" } of wanted) {
+      values.set(key, await unseal(byId, { project, environment, namespace, name, key }, sealed));
+    }
+    return values;
+  }
+
+  /** Values that are taken from the current version: external ones, and all that stay and do not stand in the manifest. */
   async #keptValues(
     keys: ProjectKeys,
     seen: SecretRecord | undefined,
@@ -241,7 +419,8 @@ export class Vault {
     made: ReadonlySet<string>,
   ): Promise<ReadonlyMap<string, Sensitive>> {
     const wanted = entries.filter(
-      ({ key, generate, template }) => !made.has(key) && (generate !== undefined || template !== undefined),
+      ({ key, external, literal, secretRef }) =>
+        external !== undefined || (!made.has(key) && literal === undefined && secretRef === undefined),
     );
     if (seen === undefined || wanted.length === 0) return new Map();
     const sealed = await this.#readVersion(seen, seen.currentVersion);
@@ -250,7 +429,7 @@ export class Vault {
   }
 
   /** Brings state and lifecycle to what they should be without a new version. */
-  async #settle(writer: Writer, seen: SecretRecord, lifecycle: Lifecycle, actor: Actor): Promise<SecretRecord> {
+  async #settle(writer: Writer | Unled, seen: SecretRecord, lifecycle: Lifecycle, actor: Actor): Promise<SecretRecord> {
     const actions: AuditAction[] = [];
     if (seen.state !== "Active") actions.push("SecretRecovered");
     if (!sameLifecycle(seen.lifecycle, lifecycle)) actions.push("SecretLifecycleChanged");
@@ -259,7 +438,7 @@ export class Vault {
   }
 
   async #move(
-    writer: Writer,
+    writer: Writer | Unled,
     seen: SecretRecord,
     wanted: SecretRecord,
     actor: Actor,
@@ -337,6 +516,28 @@ export class Vault {
     };
   }
 }
+
+/**
+ * @throws Stalled ValueInvalid
+ */
+function assertExternal(entries: readonly SecretEntry[], values: ReadonlyMap<string, Sensitive>): void {
+  const external = new Set(entries.filter((entry) => entry.external !== undefined).map(({ key }) => key));
+  if (values.size === 0) throw new Stalled("ValueInvalid", "no value was given");
+  for (const [key, value] of values) {
+    if (!external.has(key)) {
+      throw new Stalled(
+        "ValueInvalid",
+        `entry ${key} cannot be written: the manifest has no entry ${key} with external: {}`,
+      );
+    }
+    if (value.byteLength > LARGEST_VALUE) {
+      throw new Stalled("ValueInvalid", `entry ${key}: the value is longer than ${LARGEST_VALUE} bytes`);
+    }
+  }
+}
+
+const notActive = ({ identity: { namespace, name } }: SecretRecord): Stalled =>
+  new Stalled("SecretNotStored", `secret ${namespace}/${name} was deleted; recover it before it is changed`);
 
 function active({ deletedAt: _, purgeAfter: __, ...record }: SecretRecord): SecretRecord {
   return { ...record, state: "Active" satisfies SecretState };

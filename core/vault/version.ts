@@ -1,5 +1,5 @@
 import { createSecretKey, randomBytes } from "node:crypto";
-import type { SealedVersion, SecretIdentity, Writer } from "../ports/vault-store.ts";
+import type { SealedVersion, SecretIdentity, Unled, Writer } from "../ports/vault-store.ts";
 import { Sensitive } from "../sensitive.ts";
 import { dataKeyContext, entryContext, KEY_BYTES, openOrTampered, seal } from "./envelope.ts";
 import type { ProjectKeys } from "./keyring.ts";
@@ -7,7 +7,7 @@ import type { MadeEntry } from "./material.ts";
 
 /** Encrypts all entries under a data key of their own, made for this version and wrapped by the project key. */
 export async function sealVersion(
-  writer: Writer,
+  writer: Writer | Unled,
   keys: ProjectKeys,
   installationId: string,
   identity: SecretIdentity,

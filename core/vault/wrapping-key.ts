@@ -1,7 +1,7 @@
 import type { KeyObject } from "node:crypto";
 import { Unavailable } from "../errors.ts";
 import type { KeyStore } from "../ports/key-store.ts";
-import type { Writer } from "../ports/vault-store.ts";
+import type { Unled, Writer } from "../ports/vault-store.ts";
 import { seal } from "./envelope.ts";
 
 /**
@@ -27,7 +27,7 @@ export class WrappingKey {
   }
 
   /** Throws `Unavailable("KeyUnavailable")` when the key has been used up. */
-  async wrap(writer: Writer, plaintext: Buffer, additionalData: Buffer): Promise<Buffer> {
+  async wrap(writer: Writer | Unled, plaintext: Buffer, additionalData: Buffer): Promise<Buffer> {
     while (this.#reserved === 0) {
       this.#reserving ??= this.#reserve(writer).finally(() => {
         this.#reserving = undefined;
@@ -43,7 +43,7 @@ export class WrappingKey {
     return this.#key;
   }
 
-  async #reserve(writer: Writer): Promise<void> {
+  async #reserve(writer: Writer | Unled): Promise<void> {
     const total = await this.#store.reserveUses(writer, this.id, BLOCK);
     if (total > MOST_USES) {
       throw new Unavailable(

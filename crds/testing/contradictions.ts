@@ -46,7 +46,7 @@ const projectGranting = (item: object): Manifest =>
   withSpec(project, { access: [{ subjects: [orders], environments: ["pro"], role: "reader", ...item }] });
 const toSubject = (subject: object): Manifest => withSpec(accessPolicy, { subjects: [subject] });
 
-const oneSource = /set exactly one of literal, generate, secretRef, template/;
+const oneSource = /set exactly one of literal, generate, secretRef, sealed, external, template/;
 const oneMethod = /set exactly one of workloadIdentity, servicePrincipal, managedIdentity/;
 const host = /must be https:\/\/ and the host name/;
 const values = /values is required for In and NotIn, and not allowed for Exists and DoesNotExist/;
@@ -58,6 +58,12 @@ const secrets: readonly Contradiction[] = [
   {
     title: "an entry has two sources",
     manifest: entries({ key: "a", literal: "x", template: "y" }),
+    field: "spec.entries[0]",
+    says: oneSource,
+  },
+  {
+    title: "an external entry has a value",
+    manifest: entries({ key: "a", external: {}, literal: "x" }),
     field: "spec.entries[0]",
     says: oneSource,
   },

@@ -73,6 +73,8 @@ export const secret = namespaced("Secret", "orders-db", {
     { key: "id", generate: { kind: "UUID" } },
     { key: "api-key", secretRef: { name: "legacy-db", key: "token" } },
     { key: "url", template: "postgres://{{ username }}:{{ password | url_encode }}@db:5432/orders" },
+    { key: "partner", external: {} },
+    { key: "licence", sealed: "AQ-_09" },
     { key: ".pgpass", literal: "" },
   ],
   deliver: {
