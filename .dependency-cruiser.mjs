@@ -8,6 +8,7 @@ const all = [
   "controllers",
   "operator",
   "ocsp",
+  "cli",
   "build",
   "lab",
   "e2e",
@@ -52,6 +53,7 @@ export default {
     only("controllers", ["program", "core", "crds"], "the outside comes through ports"),
     only("operator", ["adapters", "controllers", "program", "core", "crds"], "composes everything"),
     only("ocsp", ["adapters", "program", "core", "crds"], "knows nothing of Kubernetes"),
+    only("cli", ["program", "core", "crds"], "speaks REST, and knows nothing of what is behind it"),
     packagesOf("crds", ["zod", "yaml"], "schemas, and their generation"),
     packagesOf("core", ["liquidjs", "@hpke/core"], "no SDK in the core"),
     packagesOf(
@@ -60,6 +62,7 @@ export default {
       "Kubernetes only",
     ),
     packagesOf("program", ["zod", "yaml", "pino", "prom-client"], "settings, logs, metrics"),
+    packagesOf("cli", ["commander", "undici", "yaml", "zod"], "a command line needs little"),
     packagesOf("ocsp", ["zod", "prom-client"], "a responder needs little"),
     {
       name: "one-file-for-the-operator-package",

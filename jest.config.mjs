@@ -27,7 +27,7 @@ export default {
   projects: [
     {
       ...common,
-      testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,lab}/**/*.test.ts"],
+      testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,lab}/**/*.test.ts"],
       testPathIgnorePatterns: ["/node_modules/", ...impossible],
     },
     // The same tests again; `npm test` says so where this machine cannot have it.

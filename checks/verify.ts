@@ -11,6 +11,7 @@ const rooms = [
   "controllers",
   "operator",
   "ocsp",
+  "cli",
   "lab",
   "e2e",
   "bench",

@@ -7,3 +7,5 @@ export const NAMESPACE_ROLE = "mazevault-namespace";
 
 /** The RoleBinding to NAMESPACE_ROLE that onboards a namespace; the operator may touch none of another name. */
 export const NAMESPACE_BINDING = "mazevault";
+/** The core Secret with the password of the first admin, in the installation's namespace. */
+export const FIRST_ADMIN_SECRET = "mazevault-first-admin";

@@ -52,6 +52,8 @@ export interface Operator {
   readonly process: SupervisedProcess;
   readonly httpPort: number;
   readonly configFile: string;
+  /** Of its REST surface, whose certificate the lab's CA has issued. */
+  readonly restUrl: string;
 }
 
 export interface OcspOptions {
@@ -115,6 +117,8 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
     database,
     async startOperator({ name = "operator", env = {}, logLevel = "info", config = {}, nodeArgs = [] } = {}) {
       const httpPort = await lab.ports.get(name);
+      const restPort = await lab.ports.get(`${name}-rest`);
+      const certificate = await lab.pki.issue("rest", { commonName: "mazevault", usage: "server" });
       const dir = path.join(lab.dir, "operator");
       const configFile = path.join(dir, `${name}.yaml`);
       const base = {
@@ -136,6 +140,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
           caFile: lab.pki.caFile,
         },
         http: { host: "127.0.0.1", port: httpPort },
+        rest: { host: "127.0.0.1", port: restPort, ...certificate, clientCaFile: lab.pki.caFile },
         log: { level: logLevel },
       };
       writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
@@ -146,7 +151,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
         env,
         isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
       });
-      return { process, httpPort, configFile };
+      return { process, httpPort, configFile, restUrl: `https://127.0.0.1:${restPort}` };
     },
     pkiUrl: `http://127.0.0.1:${ocspPort}`,
     async startOcsp({ name = "ocsp", config = {} } = {}) {

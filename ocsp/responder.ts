@@ -5,6 +5,7 @@ import { PKI_CHANNEL } from "../adapters/postgres/outbox-hint.ts";
 import { databaseOptions } from "../program/common-settings.ts";
 import { HealthServer } from "../program/health.ts";
 import type { Logger } from "../program/logging.ts";
+import { followTls, readTls } from "../program/tls.ts";
 import { Answers } from "./answers.ts";
 import type { Config } from "./config.ts";
 import { Documents } from "./documents.ts";
@@ -14,7 +15,6 @@ import { Register } from "./register.ts";
 import { ResponderKeys } from "./responder-keys.ts";
 import { OcspServer } from "./server.ts";
 import { Synchronisation } from "./synchronisation.ts";
-import { followTls, readTls } from "./tls.ts";
 import { newTraffic } from "./traffic.ts";
 
 /** From one look at all answers to the next. */
@@ -52,7 +52,7 @@ export async function startResponder(config: Config, log: Logger): Promise<() =>
     },
     now,
   });
-  const tls = readTls(config.http);
+  const tls = readTls("http", config.http);
   const server = new OcspServer({
     ...config.http,
     ...(tls && { tls }),
@@ -80,7 +80,7 @@ export async function startResponder(config: Config, log: Logger): Promise<() =>
   const healthPort = await health.listen();
   const port = await server.listen();
   log.info({ port, healthPort, pid: process.pid, tls: tls !== undefined }, "Starting the OCSP responder of MazeVault");
-  const stopTls = tls === undefined ? undefined : followTls(config.http, log, (context) => server.useTls(context));
+  const stopTls = tls === undefined ? undefined : followTls("http", config.http, log, (context) => server.useTls(context));
   synchronisation.start();
   hints.start();
   const stopped = new AbortController();

@@ -12,6 +12,7 @@ import type { AddressInfo } from "node:net";
 import type { SecureContextOptions } from "node:tls";
 import { MAX_REQUEST_OCTETS, type OcspRequest, OcspRequestError, parseOcspRequest } from "../core/pki/ocsp/request.ts";
 import { errorResponse } from "../core/pki/ocsp/response.ts";
+import type { TlsSettings } from "../program/tls.ts";
 import { type Answers, derOf, type Reply } from "./answers.ts";
 import type { Answer } from "./certification-authority.ts";
 import { type Document, type Documents, entityTag } from "./documents.ts";
@@ -44,11 +45,6 @@ const ERRORS = {
   tryLater: errorResponse("tryLater"),
   unauthorized: errorResponse("unauthorized"),
 };
-
-export interface TlsSettings extends Pick<SecureContextOptions, "cert" | "key" | "ca"> {
-  /** Serve only clients with a certificate of `ca`. */
-  readonly requestCert: boolean;
-}
 
 export interface OcspServerParts {
   readonly host: string;

@@ -227,6 +227,26 @@ export class Caches implements Cluster, AccessSource {
     return this.secretCache.get(`${namespace}/${name}`);
   }
 
+  secrets(): Iterable<Secret> {
+    return this.secretCache.values();
+  }
+
+  certificates(): Iterable<Certificate> {
+    return this.certificateCache.values();
+  }
+
+  issuers(): Iterable<Issuer> {
+    return this.issuerCache.values();
+  }
+
+  clusterIssuers(): Iterable<ClusterIssuer> {
+    return this.clusterIssuerCache.values();
+  }
+
+  syncRules(): Iterable<SyncRule> {
+    return this.syncRuleCache.values();
+  }
+
   secretsIn(namespace: string): readonly Secret[] {
     return this.secretCache.byIndex(BY_NAMESPACE, namespace);
   }

@@ -76,6 +76,44 @@ const pki = z.strictObject({
     ),
 });
 
+const rest = z.strictObject({
+  host: z.string().min(1).default("0.0.0.0").describe("Address of the REST surface."),
+  port: port.default(8443).describe("Port of the REST surface."),
+  certFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("PEM of the server's certificate, read again when it changes. None: REST is off."),
+  keyFile: z.string().min(1).optional().describe("PEM of its private key."),
+  clientCaFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("PEM of CA certificates whose client certificates are known as subjects. None: they are not asked for."),
+  audience: z
+    .string()
+    .min(1)
+    .default("mazevault")
+    .describe("Audience that Kubernetes ServiceAccount tokens must have, and that our own tokens get."),
+  maxConnections: z.int().min(1).max(100_000).default(10_000).describe("Highest number of connections."),
+  requestsPerAddress: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(500)
+    .describe("Requests from one address in a second, on average over ten. Behind a proxy that is the proxy's."),
+  requestsPerSubject: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(500)
+    .describe("Requests of one subject in a second, on average over ten."),
+  firstAdmin: z
+    .email()
+    .default("admin@mazevault.com")
+    .describe("Email of the first admin, whose password is written to core Secret mazevault-first-admin."),
+});
+
 export const configSchema = z.strictObject({
   mode: z.enum(["primary"]).default("primary").describe("What this program is."),
   kubernetes: kubernetes.prefault({}),
@@ -85,6 +123,7 @@ export const configSchema = z.strictObject({
   http: http.prefault({}),
   controllers: controllers.prefault({}),
   pki: pki.prefault({}),
+  rest: rest.prefault({}),
   log: log.prefault({}),
 });
 export type Config = z.infer<typeof configSchema>;

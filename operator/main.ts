@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { KeyVaults } from "../adapters/keyvault/vaults.ts";
+import { Identities } from "../core/identity/identities.ts";
 import { HealthServer } from "../program/health.ts";
 import { createLogger } from "../program/logging.ts";
 import { endOnSignals, runProgram } from "../program/main.ts";
@@ -15,11 +16,19 @@ import { Primary } from "./primary.ts";
 async function run(config: Config): Promise<void> {
   const log = createLogger({ level: config.log.level });
   let vaults: KeyVaults | undefined;
-  const { registry, runtime } = await programMetrics(() => vaults?.states() ?? []);
+  const { registry, runtime, restAnswered } = await programMetrics(() => vaults?.states() ?? []);
   const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
     runtime.externalCall(call.target, call.operation, call.code, call.seconds);
   const database = new DatabaseConnection(config, log, onCall);
   let operator: Primary | undefined;
+  let identities: Identities | undefined;
+  let stopRest: (() => Promise<void>) | undefined;
+
+  const unready = (): string | undefined => {
+    if (operator === undefined) return "not started";
+    const { incomplete } = operator;
+    return incomplete.length === 0 ? undefined : `waiting for ${incomplete.join(", ")}`;
+  };
 
   const health = new HealthServer({
     ...config.http,
@@ -28,11 +37,7 @@ async function run(config: Config): Promise<void> {
       { name: "database", check: () => database.problem },
       {
         name: "caches",
-        check: () => {
-          if (operator === undefined) return "not started";
-          const { incomplete } = operator;
-          return incomplete.length === 0 ? undefined : `waiting for ${incomplete.join(", ")}`;
-        },
+        check: () => unready(),
       },
     ],
     readyNotes: [{ name: "leadership", says: () => (operator?.health.leading ? "leading" : "standby") }],
@@ -43,6 +48,8 @@ async function run(config: Config): Promise<void> {
 
   endOnSignals(log, async () => {
     database.stop();
+    await stopRest?.();
+    await identities?.close();
     await operator?.stop();
     await health.close();
   });
@@ -61,8 +68,30 @@ async function run(config: Config): Promise<void> {
       log.debug({ ...call }, "Azure was called");
     },
   });
-  operator = new Primary({ config, log, metrics: runtime, stores, vaults });
+  identities = new Identities({
+    store: stores.identity,
+    attempts: stores.loginAttempts,
+    keys: stores.keys,
+    audit: stores.audit,
+    settings: { firstAdmin: config.rest.firstAdmin, audience: config.rest.audience },
+  });
+  operator = new Primary({ config, log, metrics: runtime, stores, vaults, identities });
   await operator.start();
+  const { startRest } = await import("./rest/start.ts");
+  stopRest = await startRest({
+    config,
+    log,
+    stores,
+    identities,
+    api: operator.kubernetes,
+    view: operator.view,
+    health: () => [
+      { name: "database", problem: database.problem },
+      { name: "caches", problem: unready() },
+    ],
+    unready,
+    onAnswer: restAnswered,
+  });
 }
 
 await runProgram({ name: "mazevault", schema: configSchema, run });

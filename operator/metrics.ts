@@ -6,6 +6,15 @@ import type { VaultState } from "../core/ports/target-vaults.ts";
 export interface ProgramMetrics {
   readonly registry: Pick<Registry, "metrics">;
   readonly runtime: RuntimeMetrics;
+  /** Told of each answer of the REST surface; the route is its path as documented, never what stood in it. */
+  readonly restAnswered: (answer: RestAnswer) => void;
+}
+
+export interface RestAnswer {
+  readonly method: string;
+  readonly route: string;
+  readonly status: number;
+  readonly seconds: number;
 }
 
 /** Tenants choose the vaults: more than so many are counted, and not shown one by one. */
@@ -19,7 +28,19 @@ export async function programMetrics(vaults: () => readonly VaultState[]): Promi
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   await vaultMetrics(registry, vaults);
-  return { registry, runtime: await prometheusMetrics(registry) };
+  return { registry, runtime: await prometheusMetrics(registry), restAnswered: await restMetrics(registry) };
+}
+
+async function restMetrics(registry: Registry): Promise<ProgramMetrics["restAnswered"]> {
+  const { Histogram } = (await import("prom-client")).default;
+  const duration = new Histogram({
+    name: "mazevault_rest_request_duration_seconds",
+    help: "Duration of REST requests, by the route's path as it is documented.",
+    labelNames: ["method", "route", "status"] as const,
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10],
+    registers: [registry],
+  });
+  return ({ method, route, status, seconds }) => duration.observe({ method, route, status }, seconds);
 }
 
 async function vaultMetrics(registry: Registry, vaults: () => readonly VaultState[]): Promise<void> {

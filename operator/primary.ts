@@ -16,10 +16,12 @@ import type { RuntimeMetrics } from "../controllers/runtime/metrics.ts";
 import { MazeVaultOperator } from "../controllers/runtime/operator.ts";
 import { keyOf } from "../controllers/runtime/resource-type.ts";
 import type { Runner } from "../controllers/runtime/runner.ts";
+import type { KubernetesApi } from "../controllers/runtime/transport.ts";
 import { SecretController } from "../controllers/secret/index.ts";
 import { SyncRuleController } from "../controllers/syncrule/index.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
 import { Fenced } from "../core/errors.ts";
+import type { Identities } from "../core/identity/identities.ts";
 import { Authorities } from "../core/pki/authority.ts";
 import { CrlPublication } from "../core/pki/crl-publication.ts";
 import { ResponderCertificates } from "../core/pki/responder-certificates.ts";
@@ -36,6 +38,7 @@ import type { Logger } from "../program/logging.ts";
 import { BY_CORE_SECRET, BY_ISSUER, BY_KEY_VAULT, BY_NAMESPACE, BY_PROJECT, Caches, vaultsOf } from "./caches.ts";
 import type { Config } from "./config.ts";
 import { Housekeeping } from "./housekeeping.ts";
+import { IdentityChores } from "./identity-chores.ts";
 import { PkiChores } from "./pki-chores.ts";
 
 export interface PrimaryParts {
@@ -44,6 +47,7 @@ export interface PrimaryParts {
   readonly metrics: RuntimeMetrics;
   readonly stores: Stores;
   readonly vaults: TargetVaults;
+  readonly identities: Identities;
 }
 
 export class Primary extends MazeVaultOperator {
@@ -53,6 +57,7 @@ export class Primary extends MazeVaultOperator {
   #caches: Caches | undefined;
   #housekeeping: Housekeeping | undefined;
   #pkiChores: PkiChores | undefined;
+  #identityChores: IdentityChores | undefined;
   #pkiHints: HintListener | undefined;
   #outbox: OutboxListener | undefined;
   #follow: (rows: readonly OutboxRow[]) => void = () => {};
@@ -85,8 +90,19 @@ export class Primary extends MazeVaultOperator {
     return this.#caches?.incomplete ?? ["caches"];
   }
 
+  /** What is known of the cluster, for whoever serves it; there from `start` on. */
+  get view(): Caches {
+    if (this.#caches === undefined) throw new TypeError("the operator has not started");
+    return this.#caches;
+  }
+
+  /** For writes that are not the leader's: objects that people make or change through REST. */
+  get kubernetes(): KubernetesApi {
+    return this.api;
+  }
+
   protected override async init(): Promise<void> {
-    const { config, stores, vaults, log } = this.#parts;
+    const { config, stores, vaults, identities, log } = this.#parts;
     const installation = stores.keys.installationId;
     const writer = (): Writer => this.#writer();
     const caches = new Caches(
@@ -256,6 +272,13 @@ export class Primary extends MazeVaultOperator {
       endCertificate: (key, signal) => certificates.absent(key, signal),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
+    this.#identityChores = new IdentityChores({
+      identities,
+      api: this.fencedApi,
+      namespace: config.kubernetes.namespace,
+      log,
+      onFenced: (error) => this.leadership?.surrender(error.message),
+    });
     this.#pkiChores = new PkiChores({
       crls: new CrlPublication({ store: stores.pki, authorities, ...published }),
       responders: new ResponderCertificates({ store: stores.pki, authorities }),
@@ -279,6 +302,7 @@ export class Primary extends MazeVaultOperator {
     });
     this.#housekeeping?.start(writer);
     this.#pkiChores?.start(writer);
+    this.#identityChores?.start(writer);
     this.#pkiHints = stores.listenPki({
       onHint: () => this.#pkiChores?.hint(),
       onError: (error) => log.debug({ error }, "PKI hints interrupted"),
@@ -287,7 +311,7 @@ export class Primary extends MazeVaultOperator {
 
   protected override async stoppedLeading(): Promise<void> {
     await this.#pkiHints?.stop();
-    await Promise.all([this.#outbox?.stop(), this.#housekeeping?.stop(), this.#pkiChores?.stop()]);
+    await Promise.all([this.#outbox?.stop(), this.#housekeeping?.stop(), this.#pkiChores?.stop(), this.#identityChores?.stop()]);
     this.#parts.vaults.forgetAll();
   }
 

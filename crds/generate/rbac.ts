@@ -20,6 +20,12 @@ const everywhere: readonly PolicyRule[] = [
   { apiGroups: [GROUP], resources: plurals, verbs: ["get", "list", "watch"] },
   { apiGroups: [GROUP], resources: plurals.map((plural) => `${plural}/status`), verbs: ["patch", "update"] },
   { apiGroups: [""], resources: ["namespaces"], verbs: ["get", "list", "watch"] },
+  // What people make, change and delete through REST, after their own grants were asked.
+  { apiGroups: [GROUP], resources: ["secrets"], verbs: ["create", "patch", "delete"] },
+  { apiGroups: [GROUP], resources: ["certificaterequests"], verbs: ["create"] },
+  { apiGroups: [GROUP], resources: ["certificates"], verbs: ["patch"] },
+  // Whom a ServiceAccount token that comes through REST stands for.
+  { apiGroups: ["authentication.k8s.io"], resources: ["tokenreviews"], verbs: ["create"] },
   { apiGroups: ["events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] },
   // RBAC cannot limit a POST by name; `bind` limits what such a RoleBinding can give away.
   { apiGroups: [RBAC], resources: ["rolebindings"], verbs: ["create"] },
@@ -44,7 +50,9 @@ const inOnboardedNamespaces: readonly PolicyRule[] = [
   { apiGroups: [""], resources: ["serviceaccounts/token"], verbs: ["create"] },
 ];
 
-const leadership: readonly PolicyRule[] = [
+const inSystemNamespace: readonly PolicyRule[] = [
+  // The password of the first admin; RBAC cannot limit a POST by name.
+  { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
   { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "patch", "update"] },
 ];
 
@@ -74,14 +82,14 @@ export const accessObjects: readonly object[] = [
   {
     apiVersion: `${RBAC}/v1`,
     kind: "Role",
-    metadata: { name: "mazevault-leader", namespace: SYSTEM_NAMESPACE },
-    rules: leadership,
+    metadata: { name: "mazevault-system", namespace: SYSTEM_NAMESPACE },
+    rules: inSystemNamespace,
   },
   {
     apiVersion: `${RBAC}/v1`,
     kind: "RoleBinding",
-    metadata: { name: "mazevault-leader", namespace: SYSTEM_NAMESPACE },
-    roleRef: { apiGroup: RBAC, kind: "Role", name: "mazevault-leader" },
+    metadata: { name: "mazevault-system", namespace: SYSTEM_NAMESPACE },
+    roleRef: { apiGroup: RBAC, kind: "Role", name: "mazevault-system" },
     subjects: [operator],
   },
 ];

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { LabPki } from "../lab/pki.ts";
 import { until } from "../lab/poll.ts";
-import { readInvocation, settings } from "../program/settings.ts";
-import { configSchema } from "./config.ts";
+import { configSchema } from "../ocsp/config.ts";
+import { readInvocation, settings } from "./settings.ts";
 import { followTls, readTls } from "./tls.ts";
 
 const dir = mkdtempSync(path.join(tmpdir(), "mazevault-ocsp-"));
@@ -13,7 +13,7 @@ const file = (name: string): string => path.join(dir, name);
 const httpOf = (...args: string[]) => readInvocation(configSchema, args, {}).config.http;
 
 test("without files there is no TLS", () => {
-  expect(readTls(httpOf())).toBeUndefined();
+  expect(readTls("http", httpOf())).toBeUndefined();
 });
 
 test("each setting explains itself", () => {
@@ -35,12 +35,12 @@ describe("with files", () => {
 
   test("what belongs together has to be there, and to be usable", async () => {
     await take("first");
-    expect(readTls(http())).toMatchObject({ requestCert: false });
-    expect(readTls({ ...http(), clientCaFile: pki.caFile })).toMatchObject({ requestCert: true });
-    expect(() => readTls(httpOf("--http-cert-file", file("tls.crt")))).toThrow(/belong together/);
-    expect(() => readTls(httpOf("--http-client-ca-file", pki.caFile))).toThrow(/belong together/);
-    expect(() => readTls({ ...http(), keyFile: file("nowhere") })).toThrow(/ENOENT/);
-    expect(() => readTls({ ...http(), keyFile: file("tls.crt") })).toThrow(/cannot be used/);
+    expect(readTls("http", http())).toMatchObject({ requestCert: false });
+    expect(readTls("http", { ...http(), clientCaFile: pki.caFile })).toMatchObject({ requestCert: true });
+    expect(() => readTls("http", httpOf("--http-cert-file", file("tls.crt")))).toThrow(/belong together/);
+    expect(() => readTls("http", httpOf("--http-client-ca-file", pki.caFile))).toThrow(/belong together/);
+    expect(() => readTls("http", { ...http(), keyFile: file("nowhere") })).toThrow(/ENOENT/);
+    expect(() => readTls("http", { ...http(), keyFile: file("tls.crt") })).toThrow(/cannot be used/);
   });
 
   test("a renewed certificate is taken up; a broken one is not, until it is mended", async () => {
@@ -48,7 +48,7 @@ describe("with files", () => {
     const used: unknown[] = [];
     const warnings: unknown[] = [];
     const log = { info: () => {}, warn: (fields: unknown) => warnings.push(fields) };
-    const stop = followTls(http(), log, (taken) => used.push(taken.cert?.toString()), 5);
+    const stop = followTls("http", http(), log, (taken) => used.push(taken.cert?.toString()), 5);
     try {
       writeFileSync(file("tls.crt"), "broken");
       await until("it is told", () => warnings.length > 0, { timeoutMs: 10_000, intervalMs: 5 });

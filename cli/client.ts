@@ -1,0 +1,179 @@
+/** The REST surface as the commands use it: JSON in and out, problems as errors, tokens renewed on the way. */
+import { setTimeout as delay } from "node:timers/promises";
+import { Agent, request } from "undici";
+import { CommandError, EXIT } from "./errors.ts";
+import type { Settings } from "./settings.ts";
+
+const TIMEOUT_MS = 30_000;
+/** Of an answer that says when to come again; a person waits no longer. */
+const LONGEST_PAUSE_MS = 5_000;
+const ATTEMPTS = 3;
+
+interface Sent {
+  readonly query?: Readonly<Record<string, string | number | undefined>>;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Without credentials. */
+  readonly anonymous?: boolean;
+  /** Longer than usual. */
+  readonly timeoutMs?: number;
+}
+
+export interface Received {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly text: string;
+}
+
+interface ProblemBody {
+  readonly code?: string;
+  readonly detail?: string;
+  readonly requestId?: string;
+  readonly errors?: readonly { readonly field: string; readonly message: string }[];
+}
+
+const exitCodes: Readonly<Record<number, number>> = {
+  400: EXIT.usage,
+  401: EXIT.unauthenticated,
+  403: EXIT.denied,
+  404: EXIT.notFound,
+  409: EXIT.conflict,
+  412: EXIT.conflict,
+  422: EXIT.usage,
+};
+
+export class Client {
+  readonly #settings: Settings;
+  #agent: Agent | undefined;
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+  }
+
+  async get<T>(path: string, query: Sent["query"] = {}, headers: Sent["headers"] = {}): Promise<T> {
+    return JSON.parse((await this.send("GET", path, { query, headers })).text) as T;
+  }
+
+  async post<T>(path: string, body?: unknown): Promise<T> {
+    const { text } = await this.send("POST", path, body === undefined ? {} : { body });
+    return (text === "" ? undefined : JSON.parse(text)) as T;
+  }
+
+  /** Every item of a list, page after page. */
+  async *items<T>(path: string, query: Sent["query"] = {}): AsyncGenerator<T> {
+    let after: string | undefined;
+    do {
+      const page: { items: T[]; next?: string } = await this.get(path, { ...query, after });
+      yield* page.items;
+      after = page.next;
+    } while (after !== undefined);
+  }
+
+  /** @throws CommandError */
+  async send(method: string, path: string, sent: Sent = {}): Promise<Received> {
+    const received = await this.#patiently(method, path, sent);
+    const expired = received.status === 401 && sent.anonymous !== true && this.#settings.refreshToken !== undefined;
+    const answer = expired && (await this.#refresh()) ? await this.#patiently(method, path, sent) : received;
+    if (answer.status >= 400) throw problem(answer);
+    return answer;
+  }
+
+  async close(): Promise<void> {
+    await this.#agent?.close();
+  }
+
+  /** Again where the answer says that it is worth it, and reading again is harmless. */
+  async #patiently(method: string, path: string, sent: Sent): Promise<Received> {
+    for (let attempt = 1; ; attempt++) {
+      const received = await this.#once(method, path, sent);
+      const pauseMs = Number(received.headers["retry-after"]) * 1000;
+      const again =
+        (received.status === 429 || received.status === 503) && method === "GET" && pauseMs <= LONGEST_PAUSE_MS;
+      if (!again || attempt === ATTEMPTS) return received;
+      await delay(pauseMs);
+    }
+  }
+
+  async #once(
+    method: string,
+    path: string,
+    { query = {}, body, headers = {}, anonymous = false, timeoutMs = TIMEOUT_MS }: Sent,
+  ): Promise<Received> {
+    const { server, ca, token } = this.#settings;
+    if (!anonymous && token === undefined) {
+      throw new CommandError(
+        EXIT.unauthenticated,
+        "not logged in: run mazevault login, or set MAZEVAULT_TOKEN to an API key",
+      );
+    }
+    this.#agent ??= new Agent({ connect: { ...(ca !== undefined && { ca }) } });
+    const url = new URL(`${server}${path}`);
+    for (const [name, value] of Object.entries(query))
+      if (value !== undefined) url.searchParams.set(name, String(value));
+    try {
+      const answer = await request(url, {
+        method: method as "GET",
+        dispatcher: this.#agent,
+        headersTimeout: timeoutMs,
+        bodyTimeout: timeoutMs,
+        headers: {
+          ...(anonymous || token === undefined ? {} : { authorization: `Bearer ${token}` }),
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+          ...headers,
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      return { status: answer.statusCode, headers: answer.headers, text: await answer.body.text() };
+    } catch (error) {
+      throw unreachable(server, error);
+    }
+  }
+
+  async #refresh(): Promise<boolean> {
+    const { refreshToken } = this.#settings;
+    const received = await this.#once("POST", "/api/v1/auth/refresh", { body: { refreshToken }, anonymous: true });
+    if (received.status !== 200) return false;
+    this.#settings.remember(tokensOf(received));
+    return true;
+  }
+}
+
+export function tokensOf({ text }: Received): { token: string; refreshToken: string } {
+  const { token, refreshToken } = JSON.parse(text) as { token: string; refreshToken: string };
+  return { token, refreshToken };
+}
+
+function problem({ status, text }: Received): CommandError {
+  let body: ProblemBody = {};
+  try {
+    body = JSON.parse(text) as ProblemBody;
+  } catch {
+    // Something between us and the server answered.
+  }
+  const fields = (body.errors ?? []).map(({ field, message }) => `\n  ${field}: ${message}`).join("");
+  const id = status >= 500 && body.requestId !== undefined ? ` (request ${body.requestId})` : "";
+  const hint = status === 401 ? "; run mazevault login" : "";
+  return new CommandError(
+    exitCodes[status] ?? EXIT.unavailable,
+    `${body.detail ?? `the server answered ${status}`}${hint}${id}${fields}`,
+  );
+}
+
+/** Said so that a person knows where to look. */
+function unreachable(server: string, error: unknown): CommandError {
+  const { code = "", message = "" } = error as { code?: string; message?: string };
+  const why: Readonly<Record<string, string>> = {
+    ECONNREFUSED: "nothing listens there",
+    ENOTFOUND: "there is no such host",
+    EAI_AGAIN: "the host's name cannot be resolved at the moment",
+    UND_ERR_HEADERS_TIMEOUT: "it does not answer",
+    UND_ERR_CONNECT_TIMEOUT: "it cannot be reached in time",
+    CERT_HAS_EXPIRED: "its certificate has expired",
+    DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is of an unknown CA; name the CA with --ca-file",
+    SELF_SIGNED_CERT_IN_CHAIN: "its certificate is of an unknown CA; name the CA with --ca-file",
+    UNABLE_TO_VERIFY_LEAF_SIGNATURE: "its certificate is of an unknown CA; name the CA with --ca-file",
+    UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate is of an unknown CA; name the CA with --ca-file",
+    ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another host",
+  };
+  return new CommandError(EXIT.unavailable, `${server}: ${why[code] ?? (code || message)}`, { cause: error });
+}

@@ -1,0 +1,71 @@
+import type { Command } from "commander";
+import { acting, placeOf } from "../context.ts";
+import { CommandError, EXIT } from "../errors.ts";
+import type { Terminal } from "../output.ts";
+
+interface Question {
+  readonly kind?: string;
+  readonly project?: string;
+  readonly environment?: string;
+}
+
+interface Explanation {
+  readonly subject: string;
+  readonly allowed: boolean;
+  readonly reason: string;
+  readonly considered: readonly { readonly grant: string; readonly counts: boolean; readonly reason: string }[];
+}
+
+export function accessCommands(program: Command, terminal: Terminal): void {
+  const access = program.command("access").description("who may do what");
+  const about = (command: Command): Command =>
+    command
+      .argument("<verb>", "list, read, write, rotate, delete, issue, revoke, audit or administer")
+      .argument("[object]", "NAMESPACE/NAME")
+      .option("--kind <kind>", "Secret, Certificate, Issuer, SyncRule, Project, Audit or Identity", "Secret")
+      .option("--project <name>", "of what is not there yet")
+      .option("--environment <name>", "of what is not there yet");
+
+  about(access.command("explain"))
+    .description("why something is allowed or denied; ends with 4 when it is denied")
+    .option("--service-account <namespace/name>", "ask about this ServiceAccount instead of yourself")
+    .action(
+      acting(
+        terminal,
+        async (
+          { client, output },
+          verb: string,
+          object: string | undefined,
+          options: Question & { readonly serviceAccount?: string },
+        ) => {
+          const place = object === undefined ? {} : placeOf(object);
+          const found = await client.get<Explanation>("/api/v1/access/explain", { verb, ...place, ...options });
+          if (output.format === "table") {
+            output.line(`${found.allowed ? "allowed" : "denied"}: ${found.reason}`);
+            if (found.considered.length > 0) output.rows(found, found.considered);
+          } else output.data(found);
+          if (!found.allowed) throw new CommandError(EXIT.denied, "");
+        },
+      ),
+    );
+
+  about(access.command("who-can"))
+    .description("the grants that let somebody do something")
+    .action(
+      acting(terminal, async ({ client, output }, verb: string, object: string | undefined, options: Question) => {
+        const place = object === undefined ? {} : placeOf(object);
+        const { grants } = await client.get<{ grants: { grant: string; subjects: string[] }[] }>(
+          "/api/v1/access/who-can",
+          {
+            verb,
+            ...place,
+            ...options,
+          },
+        );
+        output.rows(
+          grants,
+          grants.map(({ grant, subjects }) => ({ grant, subjects: subjects.join(" ") })),
+        );
+      }),
+    );
+}

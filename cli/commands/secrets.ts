@@ -1,0 +1,277 @@
+import type { Command } from "commander";
+import { acting, type Context, type Place, placeOf } from "../context.ts";
+import { CommandError, EXIT, UsageError } from "../errors.ts";
+import { ask, readStdin, readValueFile } from "../input.ts";
+import type { Terminal } from "../output.ts";
+
+interface Summary {
+  readonly namespace: string;
+  readonly name: string;
+  readonly project: string;
+  readonly environment: string;
+  readonly version?: number;
+  readonly ready: boolean;
+  readonly reason: string;
+}
+
+interface Values {
+  readonly version: number;
+  readonly values: Readonly<Record<string, string>>;
+}
+
+interface Version {
+  readonly version: number;
+  readonly createdAt: string;
+  readonly current: boolean;
+  readonly keys: readonly string[];
+}
+
+const pathOf = ({ namespace, name }: Place): string =>
+  `/api/v1/namespaces/${encodeURIComponent(namespace)}/secrets/${encodeURIComponent(name)}`;
+
+const HIDDEN = "(hidden; --show shows it)";
+
+const valuesOf = (
+  client: Context["client"],
+  place: Place,
+  query: { version?: string | undefined; key?: string | undefined },
+) => client.get<Values>(`${pathOf(place)}/values`, { ...query, encoding: "base64" });
+
+/** As text where it is text, else as base64 with a word that says so. */
+function shownValue(base64: string): string {
+  const bytes = Buffer.from(base64, "base64");
+  const text = bytes.toString("utf8");
+  return Buffer.from(text, "utf8").equals(bytes) ? text : `base64:${base64}`;
+}
+
+/** What stands on the command line as KEY: asked for; KEY=@FILE: from a file; KEY=-: from standard input. */
+async function givenValue(terminal: Terminal, argument: string): Promise<[key: string, value: Buffer]> {
+  const at = argument.indexOf("=");
+  if (at < 0) return [argument, Buffer.from(await ask(terminal, `Value of ${argument}`), "utf8")];
+  const [key, from] = [argument.slice(0, at), argument.slice(at + 1)];
+  if (from === "-") return [key, await readStdin(terminal)];
+  if (from.startsWith("@")) return [key, readValueFile(from.slice(1))];
+  throw new UsageError(
+    `${key}: a value on the command line stays in the shell's history; use ${key} (asks for it), ${key}=@FILE, ${key}=- (standard input), or --literal ${key}=VALUE`,
+  );
+}
+
+function literal(argument: string): [key: string, value: Buffer] {
+  const at = argument.indexOf("=");
+  if (at < 1) throw new UsageError(`--literal: ${argument} must be KEY=VALUE`);
+  return [argument.slice(0, at), Buffer.from(argument.slice(at + 1), "utf8")];
+}
+
+export function secretCommands(program: Command, terminal: Terminal): void {
+  program
+    .command("list")
+    .description("secrets that you may see")
+    .option("--project <name>", "only of this project")
+    .option("--environment <name>", "only of this environment")
+    .option("-n, --namespace <name>", "only in this namespace")
+    .action(
+      acting(
+        terminal,
+        async ({ client, output }, scope: { project?: string; environment?: string; namespace?: string }) => {
+          const found: Summary[] = [];
+          for await (const secret of client.items<Summary>("/api/v1/secrets", { ...scope, limit: 500 }))
+            found.push(secret);
+          output.rows(
+            found,
+            found.map(({ namespace, name, project, environment, version, ready, reason }) => ({
+              namespace,
+              name,
+              project,
+              environment,
+              version,
+              ready,
+              reason,
+            })),
+          );
+        },
+      ),
+    );
+
+  program
+    .command("get")
+    .description("values of a secret; one key alone is printed as it is")
+    .argument("<secret>", "NAMESPACE/NAME")
+    .argument("[key]", "only this one")
+    .option("--version <number>", "of this version; the current one when absent")
+    .option("--show", "show values on a terminal")
+    .action(
+      acting(
+        terminal,
+        async (
+          { client, output },
+          secret: string,
+          key: string | undefined,
+          options: { version?: string; show?: boolean },
+        ) => {
+          const hides = output.isTerminal && options.show !== true;
+          const place = placeOf(secret);
+          if (hides) {
+            // What is not going to be shown is not read either: each read is on record.
+            const { items } = await client.get<{ items: Version[] }>(`${pathOf(place)}/versions`);
+            const wanted = items.find(({ version, current }) =>
+              options.version === undefined ? current : String(version) === options.version,
+            );
+            if (wanted === undefined) throw new CommandError(EXIT.notFound, `version ${options.version} is not kept`);
+            output.rows(
+              wanted,
+              wanted.keys
+                .filter((each) => key === undefined || each === key)
+                .map((each) => ({ key: each, value: HIDDEN })),
+            );
+            return;
+          }
+          const { version, values } = await valuesOf(client, place, { version: options.version, key });
+          if (key !== undefined && output.format === "table") {
+            output.raw(Buffer.from(values[key] ?? "", "base64"));
+            if (output.isTerminal) output.raw("\n");
+            return;
+          }
+          const shown = Object.fromEntries(Object.entries(values).map(([each, value]) => [each, shownValue(value)]));
+          output.rows(
+            { version, values: shown },
+            Object.entries(shown).map(([each, value]) => ({ key: each, value })),
+          );
+        },
+      ),
+    );
+
+  program
+    .command("put")
+    .description(
+      "write values of external entries, as one new version; a secret that is not there is made with --project and --environment",
+    )
+    .argument("<secret>", "NAMESPACE/NAME")
+    .argument("[keys...]", "KEY (asks for it), KEY=@FILE, or KEY=- (standard input)")
+    .option("--literal <key=value...>", "a value on the command line, which stays in the shell's history")
+    .option("--project <name>", "project of a secret that is to be made")
+    .option("--environment <name>", "environment of a secret that is to be made")
+    .action(
+      acting(
+        terminal,
+        async (
+          { client, output },
+          secret: string,
+          keys: string[],
+          options: { literal?: string[]; project?: string; environment?: string },
+        ) => {
+          const place = placeOf(secret);
+          const values = new Map((options.literal ?? []).map(literal));
+          for (const argument of keys) {
+            const [key, value] = await givenValue(terminal, argument);
+            values.set(key, value);
+          }
+          if (values.size === 0) throw new UsageError("name at least one key");
+          const { project, environment } = options;
+          const body = {
+            encoding: "base64",
+            values: Object.fromEntries([...values].map(([key, value]) => [key, value.toString("base64")])),
+            ...(project !== undefined && { project }),
+            ...(environment !== undefined && { environment }),
+          };
+          const { text } = await client.send("PUT", `${pathOf(place)}/values`, { body });
+          const written = JSON.parse(text) as { version: number; changed: string[] };
+          output.rows(written, [{ secret, version: written.version, changed: written.changed.join(",") }]);
+        },
+      ),
+    );
+
+  program
+    .command("versions")
+    .description("versions of a secret that are kept")
+    .argument("<secret>", "NAMESPACE/NAME")
+    .action(
+      acting(terminal, async ({ client, output }, secret: string) => {
+        const { items } = await client.get<{ items: Version[] }>(`${pathOf(placeOf(secret))}/versions`);
+        output.rows(
+          items,
+          items.map(({ version, createdAt, current, keys }) => ({
+            version,
+            created: createdAt,
+            current,
+            keys: keys.join(","),
+          })),
+        );
+      }),
+    );
+
+  program
+    .command("diff")
+    .description("keys in which two versions differ")
+    .argument("<secret>", "NAMESPACE/NAME")
+    .argument("<from>", "number of a version")
+    .argument("[to]", "number of a version; the current one when absent")
+    .option("--show", "show the values")
+    .action(
+      acting(
+        terminal,
+        async (
+          { client, output },
+          secret: string,
+          from: string,
+          to: string | undefined,
+          options: { show?: boolean },
+        ) => {
+          const place = placeOf(secret);
+          const before = await valuesOf(client, place, { version: from });
+          const after = await valuesOf(client, place, { version: to });
+          const keys = [...new Set([...Object.keys(before.values), ...Object.keys(after.values)])].sort();
+          const differing = keys
+            .filter((key) => before.values[key] !== after.values[key])
+            .map((key) => {
+              const [old, now] = [before.values[key], after.values[key]];
+              const change = old === undefined ? "added" : now === undefined ? "removed" : "changed";
+              const shown = (value: string | undefined) => (value === undefined ? "" : shownValue(value));
+              return { key, change, ...(options.show === true && { before: shown(old), after: shown(now) }) };
+            });
+          output.rows(differing, differing);
+        },
+      ),
+    );
+
+  program
+    .command("rollback")
+    .description("make a new version with the values of an older one")
+    .argument("<secret>", "NAMESPACE/NAME")
+    .argument("<version>", "number of a version that is kept")
+    .action(
+      acting(terminal, async ({ client, output }, secret: string, version: string) => {
+        if (!/^[1-9]\d{0,8}$/.test(version)) throw new UsageError(`${version}: must be the number of a version`);
+        const done = await client.post<{ version: number; changed: string[]; kept: string[] }>(
+          `${pathOf(placeOf(secret))}/rollback`,
+          { version: Number(version) },
+        );
+        output.rows(done, [
+          { secret, version: done.version, changed: done.changed.join(","), kept: done.kept.join(",") },
+        ]);
+        if (done.kept.length > 0)
+          output.note(`not rolled back, since they follow their source: ${done.kept.join(", ")}`);
+      }),
+    );
+
+  program
+    .command("delete")
+    .description("delete a secret, as kubectl delete does")
+    .argument("<secret>", "NAMESPACE/NAME")
+    .action(
+      acting(terminal, async ({ client, output }, secret: string) => {
+        await client.send("DELETE", pathOf(placeOf(secret)));
+        output.note(`${secret} is deleted; mazevault recover ${secret} brings it back`);
+      }),
+    );
+
+  program
+    .command("recover")
+    .description("bring a deleted secret back")
+    .argument("<secret>", "NAMESPACE/NAME")
+    .action(
+      acting(terminal, async ({ client, output }, secret: string) => {
+        const { version } = await client.post<{ version: number }>(`${pathOf(placeOf(secret))}/recover`);
+        output.note(`${secret} is back, with version ${version}`);
+      }),
+    );
+}

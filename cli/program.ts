@@ -1,0 +1,51 @@
+import { Command, CommanderError } from "commander";
+import { VERSION } from "../program/version.ts";
+import { accessCommands } from "./commands/access.ts";
+import { auditCommands } from "./commands/audit.ts";
+import { certificateCommands } from "./commands/certificates.ts";
+import { secretCommands } from "./commands/secrets.ts";
+import { sessionCommands } from "./commands/session.ts";
+import { CommandError, EXIT } from "./errors.ts";
+import type { Terminal } from "./output.ts";
+
+export function program(terminal: Terminal): Command {
+  const root = new Command("mazevault")
+    .description("Secrets, certificates, access and audit of a MazeVault installation.")
+    .version(VERSION)
+    .option("--server <url>", "where it is, such as https://mazevault.example.com:8443 (MAZEVAULT_SERVER)")
+    .option("--ca-file <file>", "CA certificates for it, in PEM (MAZEVAULT_CA_FILE)")
+    .option("-o, --output <format>", "table, json or yaml", "table")
+    .showHelpAfterError("--help lists what there is")
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.stdout.write(text),
+      writeErr: (text) => terminal.stderr.write(text),
+    });
+  for (const add of [sessionCommands, secretCommands, certificateCommands, accessCommands, auditCommands])
+    add(root, terminal);
+  for (const command of everyCommand(root)) {
+    command.exitOverride().configureOutput({
+      writeOut: (text) => terminal.stdout.write(text),
+      writeErr: (text) => terminal.stderr.write(text),
+    });
+  }
+  return root;
+}
+
+function everyCommand(command: Command): Command[] {
+  return command.commands.flatMap((each) => [each, ...everyCommand(each)]);
+}
+
+/** The exit code. */
+export async function run(args: readonly string[], terminal: Terminal): Promise<number> {
+  try {
+    await program(terminal).parseAsync([...args], { from: "user" });
+    return EXIT.ok;
+  } catch (error) {
+    // commander has printed what it has to say.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (!(error instanceof CommandError)) throw error;
+    if (error.message !== "") terminal.stderr.write(`mazevault: ${error.message}\n`);
+    return error.exitCode;
+  }
+}

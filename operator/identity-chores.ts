@@ -1,0 +1,84 @@
+/** What the leader does for identities: keys that sign tokens, the first admin's password, what is over. */
+import { setTimeout as delay } from "node:timers/promises";
+import { isAlreadyExists } from "../controllers/runtime/api-error.ts";
+import { coreSecrets } from "../controllers/runtime/resource-type.ts";
+import type { KubernetesApi } from "../controllers/runtime/transport.ts";
+import { Fenced } from "../core/errors.ts";
+import type { Identities } from "../core/identity/identities.ts";
+import type { Writer } from "../core/ports/vault-store.ts";
+import { FIRST_ADMIN_SECRET } from "../crds/installation.ts";
+import type { Logger } from "../program/logging.ts";
+
+export interface IdentityChoresDependencies {
+  readonly identities: Pick<Identities, "rotateKeys" | "ensureFirstAdmin" | "forgetExpired">;
+  /** Fenced. */
+  readonly api: Pick<KubernetesApi, "create">;
+  /** Of the installation. */
+  readonly namespace: string;
+  readonly log: Logger;
+  readonly onFenced: (error: Fenced) => void;
+}
+
+const EVERY_MS = 600_000;
+const RETRY_MS = 5_000;
+
+export class IdentityChores {
+  readonly #deps: IdentityChoresDependencies;
+  #abort: AbortController | undefined;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(deps: IdentityChoresDependencies) {
+    this.#deps = deps;
+  }
+
+  start(writer: Writer): void {
+    const abort = new AbortController();
+    this.#abort = abort;
+    this.#running = this.#work(writer, abort.signal);
+  }
+
+  async stop(): Promise<void> {
+    this.#abort?.abort();
+    await this.#running;
+  }
+
+  async #work(writer: Writer, signal: AbortSignal): Promise<void> {
+    const { identities, log, onFenced } = this.#deps;
+    while (!signal.aborted) {
+      let pauseMs = EVERY_MS;
+      try {
+        await identities.rotateKeys(writer);
+        await this.#handOverFirstAdmin(signal);
+        await identities.forgetExpired();
+      } catch (error) {
+        if (error instanceof Fenced) onFenced(error);
+        else if (!signal.aborted) log.warn({ chore: "identities", error }, "housekeeping failed");
+        pauseMs = RETRY_MS;
+      }
+      await delay(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
+    }
+  }
+
+  /** Until the password is changed it can be asked for again; a Secret that is there already is left as it is. */
+  async #handOverFirstAdmin(signal: AbortSignal): Promise<void> {
+    const { identities, api, namespace, log } = this.#deps;
+    const admin = await identities.ensureFirstAdmin();
+    if (admin === undefined) return;
+    const secret = {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { namespace, name: FIRST_ADMIN_SECRET },
+      type: "kubernetes.io/basic-auth",
+      stringData: { username: admin.email, password: admin.password },
+    };
+    try {
+      await api.create(coreSecrets, secret, { fieldManager: "mazevault-identity", metadataOnly: true, signal });
+      log.warn(
+        { secret: `${namespace}/${FIRST_ADMIN_SECRET}` },
+        "made the first admin: log in, and change the password",
+      );
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error;
+    }
+  }
+}

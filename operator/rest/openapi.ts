@@ -1,0 +1,104 @@
+/** The OpenAPI 3.1 document of the routes: the schemas that judge requests are the ones that describe them. */
+import { z } from "zod";
+import { PROBLEM_TYPE, problemBody, TITLES } from "./problem.ts";
+import { problemsOf, type Route } from "./route.ts";
+
+type Json = Record<string, unknown>;
+
+const schemaOf = (schema: z.ZodType, io: "input" | "output"): Json => {
+  const { $schema: _, ...body } = z.toJSONSchema(schema, { target: "draft-2020-12", io, reused: "inline" });
+  return body;
+};
+
+function parametersOf({ params, query }: Route): Json[] {
+  const listed = (shape: z.ZodObject["shape"], place: "path" | "query"): Json[] =>
+    Object.entries(shape).map(([name, schema]) => {
+      const { description, ...rest } = schemaOf(schema as z.ZodType, "input");
+      return {
+        name,
+        in: place,
+        required: place === "path" || !(schema as z.ZodType).safeParse(undefined).success,
+        ...(description !== undefined && { description }),
+        schema: rest,
+      };
+    });
+  return [...listed(params.shape, "path"), ...listed(query.shape, "query")];
+}
+
+function answersOf(route: Route): Json {
+  const good = Object.entries(route.answers).map(([status, { description, schema, type, headers }]) => [
+    status,
+    {
+      description,
+      ...(headers && {
+        headers: Object.fromEntries(
+          Object.entries(headers).map(([name, text]) => [name, { description: text, schema: { type: "string" } }]),
+        ),
+      }),
+      ...(schema !== undefined && { content: { "application/json": { schema: schemaOf(schema, "output") } } }),
+      ...(type !== undefined && { content: { [type]: { schema: { type: "string" } } } }),
+    },
+  ]);
+  const bad = problemsOf(route).map((status) => [
+    String(status),
+    {
+      description: TITLES[status],
+      content: { [PROBLEM_TYPE]: { schema: { $ref: "#/components/schemas/Problem" } } },
+    },
+  ]);
+  return Object.fromEntries([...good, ...bad]);
+}
+
+const accessNote = ({ access }: Route): string => {
+  switch (access.kind) {
+    case "Anyone":
+      return "For anyone.";
+    case "Authenticated":
+      return "For everybody who is logged in.";
+    case "Allowed":
+      return `Needs a grant of \`${access.verb}\`.`;
+    case "Filtered":
+      return `Shows what the caller has a grant of \`${access.verb}\` for.`;
+  }
+};
+
+export function openApiDocument(routes: readonly Route[], version: string): Json {
+  const paths: Record<string, Json> = {};
+  for (const route of routes) {
+    const { id, tag, summary, description, body, access } = route;
+    const operation = {
+      operationId: id,
+      tags: [tag],
+      summary,
+      description: [description, accessNote(route)].filter(Boolean).join(" "),
+      parameters: parametersOf(route),
+      ...(body !== undefined && {
+        requestBody: { required: true, content: { "application/json": { schema: schemaOf(body, "input") } } },
+      }),
+      responses: answersOf(route),
+      ...(access.kind === "Anyone" && { security: [] }),
+    };
+    paths[route.path] = { ...paths[route.path], [route.method]: operation };
+  }
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "MazeVault",
+      version,
+      description: "Secrets, certificates, access and audit of a MazeVault installation.",
+    },
+    security: [{ bearer: [] }, { clientCertificate: [] }],
+    paths,
+    components: {
+      schemas: { Problem: schemaOf(problemBody, "output") },
+      securitySchemes: {
+        bearer: {
+          type: "http",
+          scheme: "bearer",
+          description: "A token of /api/v1/auth/login, an API key, or a Kubernetes ServiceAccount token.",
+        },
+        clientCertificate: { type: "mutualTLS", description: "A client certificate of a configured CA." },
+      },
+    },
+  };
+}

@@ -1,0 +1,133 @@
+/**
+ * A route is data: what it takes, what it answers, who may call it, and what it does. The server, the OpenAPI document
+ * and the access matrix are made of the same list, so that none of them can say something else.
+ */
+import { z } from "zod";
+import type { Decision, Target, Verb } from "../../core/access/policy.ts";
+import type { Authenticated } from "../../core/access/subject.ts";
+import type { Actor } from "../../core/ports/audit-log.ts";
+import type { ProblemStatus } from "./problem.ts";
+import type { Services } from "./services.ts";
+
+export type Method = "get" | "post" | "put" | "patch" | "delete";
+
+/** What came in, judged by the route's schemas. */
+export interface Input {
+  readonly params: unknown;
+  readonly query: unknown;
+  readonly body: unknown;
+}
+
+/**
+ * Who may call it.
+ * - Anyone: without credentials.
+ * - Authenticated: everybody whose identity is known; what they see is their own.
+ * - Allowed: whom a grant allows the verb on the target.
+ * - Filtered: everybody whose identity is known, and each item is only shown to whom a grant allows the verb on it.
+ */
+export type Access<I extends Input> =
+  | { readonly kind: "Anyone" }
+  | { readonly kind: "Authenticated" }
+  | {
+      readonly kind: "Allowed";
+      readonly verb: Verb;
+      readonly target: (input: I, services: Services) => Target | Promise<Target>;
+    }
+  | { readonly kind: "Filtered"; readonly verb: Verb };
+
+/** One request on its way. */
+export interface Call<I extends Input> {
+  readonly input: I;
+  readonly services: Services;
+  /** Throws where the route is for anyone. */
+  readonly who: Authenticated;
+  /** For the audit record. */
+  readonly actor: Actor;
+  /** The grant that let it in, for the audit record of a read. */
+  readonly grant: string;
+  readonly requestId: string;
+  readonly address: string;
+  /** Without the quotes: what the caller has seen (RFC 9110, section 13.1.1). */
+  readonly ifMatch: string | undefined;
+  readonly ifNoneMatch: string | undefined;
+  readonly signal: AbortSignal;
+  may(verb: Verb, target: Target): Decision;
+}
+
+export interface Answer {
+  readonly status: number;
+  /** Sent as JSON. */
+  readonly body?: unknown;
+  /** Instead of `body`: text in pieces, of `type`. */
+  readonly stream?: { readonly type: string; readonly pieces: AsyncIterable<string | Buffer> };
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface DocumentedAnswer {
+  readonly description: string;
+  /** JSON when there is one. */
+  readonly schema?: z.ZodType;
+  /** Of an answer that is no JSON. */
+  readonly type?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface Route<
+  P extends z.ZodObject = z.ZodObject,
+  Q extends z.ZodObject = z.ZodObject,
+  B extends z.ZodType = z.ZodType,
+> {
+  /** The operationId. */
+  readonly id: string;
+  readonly method: Method;
+  /** As OpenAPI writes it: `/api/v1/projects/{project}`. */
+  readonly path: string;
+  readonly tag: string;
+  readonly summary: string;
+  readonly description?: string;
+  readonly params: P;
+  readonly query: Q;
+  readonly body: B | undefined;
+  readonly access: Access<{ params: z.infer<P>; query: z.infer<Q>; body: z.infer<B> }>;
+  readonly answers: Readonly<Record<number, DocumentedAnswer>>;
+  /** Beyond those that every route of its kind can answer. */
+  readonly problems: readonly ProblemStatus[];
+  handle(call: Call<{ params: z.infer<P>; query: z.infer<Q>; body: z.infer<B> }>): Promise<Answer>;
+}
+
+const nothing = z.object({});
+
+type Defined<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> = Omit<
+  Route<P, Q, B>,
+  "params" | "query" | "body" | "problems"
+> & {
+  readonly params?: P;
+  readonly query?: Q;
+  readonly body?: B;
+  readonly problems?: readonly ProblemStatus[];
+};
+
+/** A route, its types inferred from its schemas and then put aside: a list holds routes of all kinds. */
+export function route<
+  P extends z.ZodObject = z.ZodObject<Record<never, never>>,
+  Q extends z.ZodObject = z.ZodObject<Record<never, never>>,
+  B extends z.ZodType = z.ZodUndefined,
+>(defined: Defined<P, Q, B>): Route {
+  const { params = nothing, query = nothing, body, problems = [] } = defined;
+  return { ...defined, params, query, body, problems } as unknown as Route;
+}
+
+/** The problems that a route can answer: its own, and those that follow from what it takes and who may call it. */
+export function problemsOf({ access, params, query, body, path, problems }: Route): readonly ProblemStatus[] {
+  const takes = Object.keys(params.shape).length + Object.keys(query.shape).length > 0;
+  const every: ProblemStatus[] = [
+    ...(takes || body !== undefined ? ([400] as const) : []),
+    ...(access.kind === "Anyone" ? [] : ([401] as const)),
+    ...(access.kind === "Allowed" ? ([403] as const) : []),
+    ...(body === undefined ? [] : ([413, 415] as const)),
+    // A liveness probe must not be turned away by others' requests.
+    ...(path === "/" ? [] : ([429, 503] as const)),
+    ...problems,
+  ];
+  return [...new Set(every)].sort();
+}

@@ -1,0 +1,25 @@
+/** Every route there is; in the order of the document. */
+import type { Route } from "../route.ts";
+import { accessRoutes } from "./access.ts";
+import { auditRoutes } from "./audit.ts";
+import { certificateRoutes } from "./certificates.ts";
+import { identityRoutes } from "./identities.ts";
+import { issuerRoutes } from "./issuers.ts";
+import { projectRoutes } from "./projects.ts";
+import { secretRoutes } from "./secrets.ts";
+import { sessionRoutes } from "./sessions.ts";
+import { syncRuleRoutes } from "./sync-rules.ts";
+import { systemRoutes } from "./system.ts";
+
+export const routes: readonly Route[] = [
+  ...systemRoutes,
+  ...sessionRoutes,
+  ...identityRoutes,
+  ...projectRoutes,
+  ...secretRoutes,
+  ...certificateRoutes,
+  ...issuerRoutes,
+  ...syncRuleRoutes,
+  ...accessRoutes,
+  ...auditRoutes,
+];

@@ -1,0 +1,59 @@
+import { z } from "zod";
+import type { Project } from "../../../crds/project.ts";
+import { page, pageOf, pageQuery } from "../page.ts";
+import { Problem } from "../problem.ts";
+import { route } from "../route.ts";
+import { name, readiness, readinessOf } from "./names.ts";
+
+const project = z.strictObject({
+  name: z.string(),
+  uid: z.string().meta({ description: "UID of the object: `project_id` of an agent." }),
+  environments: z.array(z.strictObject({ name: z.string() })),
+  ...readiness,
+});
+
+const shown = (found: Project): z.infer<typeof project> => ({
+  name: found.metadata.name,
+  uid: found.metadata.uid,
+  environments: found.spec.environments.map(({ name: environment }) => ({ name: environment })),
+  ...readinessOf(found),
+});
+
+export const projectRoutes = [
+  route({
+    id: "listProjects",
+    method: "get",
+    path: "/api/v1/projects",
+    tag: "Projects",
+    summary: "Projects.",
+    query: z.object(pageQuery),
+    access: { kind: "Filtered", verb: "list" },
+    answers: { 200: { description: "A page of them, by name.", schema: pageOf(project) } },
+    handle: async ({ input, services, may }) => {
+      const visible = [...services.view.projects()].filter(
+        ({ metadata }) => may("list", { kind: "Project", project: metadata.name, name: metadata.name }).allowed,
+      );
+      return { status: 200, body: page(visible, ({ metadata }) => metadata.name, input.query, shown) };
+    },
+  }),
+  route({
+    id: "getProject",
+    method: "get",
+    path: "/api/v1/projects/{name}",
+    tag: "Projects",
+    summary: "One project.",
+    params: z.object({ name }),
+    access: {
+      kind: "Allowed",
+      verb: "list",
+      target: ({ params }) => ({ kind: "Project", project: params.name, name: params.name }),
+    },
+    answers: { 200: { description: "The project.", schema: project } },
+    problems: [404],
+    handle: async ({ input, services }) => {
+      const found = services.view.project(input.params.name);
+      if (found === undefined) throw new Problem(404, "NotFound", `there is no Project ${input.params.name}`);
+      return { status: 200, body: shown(found) };
+    },
+  }),
+];

@@ -1,0 +1,280 @@
+/** The REST surface over HTTPS: what is common to all routes. Each route is data, see `route.ts`. */
+import { randomUUID } from "node:crypto";
+import { createServer, type Server } from "node:https";
+import type { AddressInfo } from "node:net";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import type { SecureContextOptions } from "node:tls";
+import express, { type NextFunction, type Request, type Response } from "express";
+import type { Decision, Target, Verb } from "../../core/access/policy.ts";
+import { type Authenticated, describeSubject } from "../../core/access/subject.ts";
+import type { Actor, AuditSubject } from "../../core/ports/audit-log.ts";
+import type { Logger } from "../../program/logging.ts";
+import type { TlsSettings } from "../../program/tls.ts";
+import type { Authenticator } from "./authenticate.ts";
+import { problemOf } from "./failure.ts";
+import { openApiDocument } from "./openapi.ts";
+import { PROBLEM_TYPE, Problem, retryAfter } from "./problem.ts";
+import type { RateLimits } from "./rate-limits.ts";
+import type { Answer, Call, Input, Route } from "./route.ts";
+import type { Services } from "./services.ts";
+
+import { readInput } from "./validation.ts";
+
+const MAX_BODY = "1mb";
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
+const DRAIN_MS = 5_000;
+const STARTING_MS = 1_000;
+const LIMITS = {
+  maxHeaderSize: 16 * 1024,
+  headersTimeout: 10_000,
+  requestTimeout: 30_000,
+  keepAliveTimeout: 60_000,
+  connectionsCheckingInterval: 2_000,
+};
+
+/** Nothing here is for a browser to keep, frame or guess about (OWASP REST security). */
+const SECURITY_HEADERS = {
+  "cache-control": "no-store",
+  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+  "referrer-policy": "no-referrer",
+  "strict-transport-security": "max-age=31536000; includeSubDomains",
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+};
+
+export interface RestServerParts {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: TlsSettings;
+  readonly maxConnections: number;
+  readonly services: Services;
+  readonly routes: readonly Route[];
+  readonly authenticator: Authenticator;
+  readonly limits: RateLimits;
+  readonly log: Pick<Logger, "debug" | "error" | "warn">;
+  /** Told of each answer, for the metrics: the route's path as it is documented. */
+  readonly onAnswer?: (answer: {
+    readonly method: string;
+    readonly route: string;
+    readonly status: number;
+    readonly seconds: number;
+  }) => void;
+}
+
+export class RestServer {
+  readonly #parts: RestServerParts;
+  readonly #server: Server;
+
+  constructor(parts: RestServerParts) {
+    this.#parts = parts;
+    const tls = { ...parts.tls, requestCert: parts.tls.ca !== undefined, rejectUnauthorized: false };
+    this.#server = createServer({ ...LIMITS, ...tls, minVersion: "TLSv1.2" }, this.#application());
+    this.#server.maxConnections = parts.maxConnections;
+  }
+
+  /** Resolves with the port that is listened on. */
+  async listen(): Promise<number> {
+    const { port, host } = this.#parts;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(port, host, 1_024, resolve);
+    });
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Other certificates from the next connection on. */
+  useTls(context: SecureContextOptions): void {
+    this.#server.setSecureContext(context);
+  }
+
+  /** Takes no more connections, answers what was asked, and resolves when all are closed. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeIdleConnections();
+    const timer = setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS);
+    await closed;
+    clearTimeout(timer);
+  }
+
+  #application(): express.Express {
+    const { routes, services } = this.#parts;
+    const app = express();
+    app.disable("x-powered-by");
+    app.disable("etag");
+    app.set("query parser", "simple");
+    app.set("case sensitive routing", true);
+    app.set("strict routing", true);
+    app.use((request, response, next) => this.#begin(request, response, next));
+
+    const document = openApiDocument(routes, services.version);
+    app.get("/api/v1/openapi.json", (_request, response) => void response.json(document));
+    const methods = new Map<string, string[]>([["/api/v1/openapi.json", ["GET"]]]);
+    const json = express.json({ limit: MAX_BODY, strict: false, type: "application/json" });
+    for (const route of routes) {
+      const path = route.path.replaceAll(/\{(\w+)\}/g, ":$1");
+      methods.set(path, [...(methods.get(path) ?? []), route.method.toUpperCase()]);
+      app[route.method](path, (request, response, next) => {
+        response.locals.route = route.path;
+        void this.#serve(route, json, request, response).catch(next);
+      });
+    }
+    for (const [path, allowed] of methods) {
+      app.all(path, () => {
+        const headers = { allow: allowed.includes("GET") ? [...allowed, "HEAD"].join(", ") : allowed.join(", ") };
+        throw new Problem(405, "MethodNotAllowed", `only ${headers.allow} is answered here`, { headers });
+      });
+    }
+    app.use(() => {
+      throw new Problem(
+        404,
+        "RouteNotFound",
+        "there is nothing of that name; /api/v1/openapi.json lists what there is",
+      );
+    });
+    // Express tells error handlers by their four parameters.
+    app.use((error: unknown, request: Request, response: Response, _next: NextFunction) =>
+      this.#refuse(error, request, response),
+    );
+    return app;
+  }
+
+  #begin(request: Request, response: Response, next: NextFunction): void {
+    const given = request.get("x-request-id");
+    const requestId = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
+    response.locals.requestId = requestId;
+    response.set({ ...SECURITY_HEADERS, "x-request-id": requestId });
+    const started = performance.now();
+    response.once("close", () => {
+      const seconds = (performance.now() - started) / 1000;
+      const route = (response.locals.route as string | undefined) ?? "none";
+      const answer = { method: request.method, route, status: response.statusCode, seconds };
+      this.#parts.onAnswer?.(answer);
+      this.#parts.log.debug({ ...answer, requestId, aborted: !response.writableFinished }, "REST request");
+    });
+    next();
+  }
+
+  async #serve(route: Route, json: express.RequestHandler, request: Request, response: Response): Promise<void> {
+    const { services, authenticator, limits } = this.#parts;
+    const address = request.socket.remoteAddress ?? "";
+    const probe = route.path === "/";
+    if (!probe) await limits.address(address);
+    const { access } = route;
+    const unready = access.kind === "Anyone" ? undefined : services.unready();
+    // What the caches do not hold yet must not look as if it did not exist.
+    if (unready !== undefined) throw new Problem(503, "Starting", unready, { headers: retryAfter(STARTING_MS) });
+    const who = access.kind === "Anyone" ? undefined : await authenticator.authenticate(request);
+    if (who !== undefined) await limits.subject(describeSubject(who.subject));
+    if (route.body !== undefined) await parseBody(json, request, response);
+    const input = readInput(route, { params: request.params, query: request.query, body: request.body as unknown });
+    const requestId = response.locals.requestId as string;
+    const actor = actorOf(who, address);
+    const may = (verb: Verb, target: Target): Decision => {
+      if (who === undefined) throw new TypeError(`${route.id} is for anyone and asks for grants`);
+      return services.policies.decide(who, verb, target);
+    };
+    const grant = await this.#admit(route, input, { actor, requestId }, may);
+    const abort = new AbortController();
+    response.once("close", () => abort.abort());
+    const call: Call<Input> = {
+      input,
+      services,
+      get who() {
+        if (who === undefined) throw new TypeError(`${route.id} is for anyone`);
+        return who;
+      },
+      actor,
+      grant,
+      requestId,
+      address,
+      ifMatch: entityTag(request.get("if-match"), "if-match"),
+      ifNoneMatch: entityTag(request.get("if-none-match"), "if-none-match"),
+      signal: abort.signal,
+      may,
+    };
+    await send(await route.handle(call as Parameters<Route["handle"]>[0]), response, abort.signal);
+  }
+
+  /** The grant that lets the request in. What is refused is on record before the answer says so. */
+  async #admit(
+    { access, id }: Route,
+    input: Input,
+    { actor, requestId }: { readonly actor: Actor; readonly requestId: string },
+    may: (verb: Verb, target: Target) => Decision,
+  ): Promise<string> {
+    if (access.kind !== "Allowed") return access.kind;
+    const { services } = this.#parts;
+    const target = await access.target(input as never, services);
+    const { allowed, reason } = may(access.verb, target);
+    if (allowed) return reason;
+    const subject: AuditSubject = { kind: target.kind, id: "", name: targetName(target) };
+    const details = { route: id, verb: access.verb, reason, requestId };
+    await services.audit.append([{ action: "AccessDenied", actor, subject, outcome: "Denied", details }]);
+    // The reason may name what the caller must not know of; it stands in the record, and `access explain` tells it.
+    throw new Problem(403, "AccessDenied", `no grant of ${access.verb} on ${target.kind} ${subject.name}`.trimEnd());
+  }
+
+  #refuse(error: unknown, request: Request, response: Response): void {
+    const problem = problemOf(error);
+    const requestId = response.locals.requestId as string;
+    if (problem.status >= 500) {
+      const level = problem.status === 500 ? "error" : "warn";
+      this.#parts.log[level](
+        { requestId, method: request.method, route: response.locals.route, error },
+        "REST request failed",
+      );
+    }
+    if (response.headersSent) {
+      // The status has gone out as good: only a broken connection can still tell.
+      response.destroy();
+      return;
+    }
+    response
+      .status(problem.status)
+      .set(problem.headers)
+      .type(PROBLEM_TYPE)
+      .send(JSON.stringify(problem.body(requestId)));
+  }
+}
+
+async function send(
+  { status, body, stream, headers = {} }: Answer,
+  response: Response,
+  signal: AbortSignal,
+): Promise<void> {
+  response.status(status).set(headers);
+  if (stream !== undefined) {
+    response.type(stream.type);
+    await pipeline(Readable.from(stream.pieces), response, { signal });
+  } else if (body === undefined) response.end();
+  else response.json(body);
+}
+
+const parseBody = (json: express.RequestHandler, request: Request, response: Response): Promise<void> =>
+  new Promise((resolve, reject) => {
+    if (request.is("application/json") !== "application/json") {
+      reject(new Problem(415, "UnsupportedMediaType", "the body must be of type application/json"));
+      return;
+    }
+    json(request, response, (error?: unknown) => (error === undefined ? resolve() : reject(error as Error)));
+  });
+
+function entityTag(text: string | undefined, header: string): string | undefined {
+  if (text === undefined || text === "*") return text;
+  const [, tag] = /^(?:W\/)?"([!#-~]*)"$/.exec(text) ?? [];
+  if (tag !== undefined) return tag;
+  const message = 'must be one entity tag in quotes, such as "7", or *';
+  throw new Problem(400, "InvalidRequest", `${header} ${message}`, {
+    errors: [{ field: `header.${header}`, message }],
+  });
+}
+
+function actorOf(who: Authenticated | undefined, address: string): Actor {
+  const subject = who === undefined ? "Anonymous" : describeSubject(who.subject);
+  return { kind: "Subject", subject, via: who?.via ?? "None", session: who?.id ?? "", address };
+}
+
+const targetName = ({ namespace, name, project, environment }: Target): string =>
+  [namespace, name].filter((part) => part !== undefined).join("/") ||
+  [project, environment].filter((part) => part !== undefined).join("/");

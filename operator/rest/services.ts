@@ -1,0 +1,44 @@
+/** What routes work with. */
+import type { Cluster } from "../../controllers/cluster.ts";
+import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
+import type { AccessPolicies } from "../../core/access/policy.ts";
+import type { Identities } from "../../core/identity/identities.ts";
+import type { AuditLog } from "../../core/ports/audit-log.ts";
+import type { PkiStore } from "../../core/ports/pki-store.ts";
+import type { VaultStore } from "../../core/ports/vault-store.ts";
+import type { Vault } from "../../core/vault/vault.ts";
+import type { Certificate } from "../../crds/certificate.ts";
+import type { ClusterIssuer, Issuer } from "../../crds/issuer.ts";
+import type { Secret } from "../../crds/secret.ts";
+import type { SyncRule } from "../../crds/syncrule.ts";
+
+/** The caches, and what they list. */
+export interface View extends Cluster {
+  secrets(): Iterable<Secret>;
+  certificates(): Iterable<Certificate>;
+  issuers(): Iterable<Issuer>;
+  clusterIssuers(): Iterable<ClusterIssuer>;
+  syncRules(): Iterable<SyncRule>;
+}
+
+export interface HealthPart {
+  readonly name: string;
+  /** What is wrong; undefined when nothing is. */
+  readonly problem: string | undefined;
+}
+
+export interface Services {
+  readonly mode: "primary";
+  readonly version: string;
+  readonly view: View;
+  readonly api: KubernetesApi;
+  readonly vault: Vault;
+  readonly vaultStore: Pick<VaultStore, "locate">;
+  readonly pki: Pick<PkiStore, "authority" | "certificatesOf" | "certificateFor" | "listAuthorities" | "crl">;
+  readonly audit: AuditLog;
+  readonly identities: Identities;
+  readonly policies: AccessPolicies;
+  readonly health: () => readonly HealthPart[];
+  /** Why nothing but its health can be told yet; undefined once it can. */
+  readonly unready: () => string | undefined;
+}
