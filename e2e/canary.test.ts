@@ -6,6 +6,8 @@ import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { Sensitive } from "../core/sensitive.ts";
+import { type SealingKey, seal } from "../core/vault/sealing.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
@@ -27,6 +29,7 @@ const REPEATED = 900;
 const handed = {
   first: canary(),
   second: canary(),
+  sealed: canary(),
   large: canary().repeat(REPEATED),
   principal: canary(),
   certificate: canary(),
@@ -94,8 +97,12 @@ async function workWithoutFaults(): Promise<void> {
   await source("handover", { token: handed.first });
   await source("principal", { secret: world.mazevault.servicePrincipal.secret });
   await source("certificate", { pem: certificate() });
+  const { status } = await world.get("project.mazevault.io", NAMESPACE);
+  const place = { project: NAMESPACE, environment: "pro", namespace: NAMESPACE, name: "all", key: "sealed" };
+  const sealed = await seal(status?.sealingKey as SealingKey, place, new Sensitive(handed.sealed));
   const entries = [
     { key: "user", literal: "app" },
+    { key: "sealed", sealed },
     { key: "password", generate: { kind: "Password" } },
     { key: "hex", generate: { kind: "Hex" } },
     { key: "base64", generate: { kind: "Base64" } },
@@ -222,6 +229,7 @@ async function collectCanaries(): Promise<void> {
   add("handed over, first", handed.first);
   add("handed over, second", handed.second);
   // It is one value repeated, and only some of it might show.
+  add("sealed", handed.sealed);
   add("handed over, large", handed.large.slice(0, handed.large.length / REPEATED));
   add("client secret", world.mazevault.servicePrincipal.secret);
   add("wrong client secret", handed.principal);

@@ -70,6 +70,15 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
     expect(await store.readVersion(first.id, 1)).toEqual(first.sealed);
   });
 
+  test("a version may be without any entry", async () => {
+    const seen = await commit(identity("one"));
+    const { sealed, ...next } = nextVersion(identity("one"), seen);
+    await store.commitVersion(writer, { ...next, sealed: { ...sealed, entries: [] } });
+    expect(await find(identity("one"))).toMatchObject({ currentVersion: 2, entries: [] });
+    expect(await store.readVersion(seen.id, 2)).toEqual({ ...sealed, entries: [] });
+    expect((await store.listVersions(seen.id)).map(({ keys }) => keys.length)).toEqual([0, 2]);
+  });
+
   test("another namespace UID is another secret", async () => {
     await commit(identity("one"));
     expect(await store.find({ ...identity("one"), namespaceUid: "of-a-recreated-namespace" })).toBeUndefined();

@@ -33,6 +33,7 @@ const everyRow: readonly (readonly [failpoint: string, effect: Effect])[] = [
   ["leadership.afterEpoch", "change"],
   ["keyring.afterKey", "onboarding"],
   ["keyring.afterKey:2", "onboarding"],
+  ["keyring.afterKey:4", "onboarding"],
   ["project.afterOnboard", "onboarding"],
   ["project.beforeStatus", "onboarding"],
   ["project.afterStatus", "onboarding"],
