@@ -53,7 +53,7 @@ export default {
     only("operator", ["adapters", "controllers", "program", "core", "crds"], "composes everything"),
     only("ocsp", ["adapters", "program", "core", "crds"], "knows nothing of Kubernetes"),
     packagesOf("crds", ["zod", "yaml"], "schemas, and their generation"),
-    packagesOf("core", ["liquidjs"], "no SDK in the core"),
+    packagesOf("core", ["jose", "liquidjs"], "no SDK in the core"),
     packagesOf(
       "controllers",
       ["@kubernetes/client-node", "@dot-i/k8s-operator", "undici", "prom-client"],

@@ -18,9 +18,18 @@ export interface WrappedKey {
 /**
  * Installation: wraps project keys and what belongs to no project. Project: wraps DEKs. Fingerprint: HMAC for change
  * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows. Pki: wraps the data keys of
- * private keys of certificates, for the whole installation.
+ * private keys of certificates, for the whole installation. Identity: HMAC over rows of users, sessions and API keys.
+ * Token: seed of an Ed25519 key (RFC 8032, 5.1.5) that signs tokens.
  */
-export type KeyPurpose = "Installation" | "Project" | "Fingerprint" | "Pointer" | "Audit" | "Pki";
+export type KeyPurpose =
+  | "Installation"
+  | "Project"
+  | "Fingerprint"
+  | "Pointer"
+  | "Audit"
+  | "Pki"
+  | "Identity"
+  | "Token";
 
 export interface KeyStore {
   /** Id of the installation, a UUID made at the first migration and never changed. */

@@ -27,6 +27,15 @@ export interface PkiKeys {
   byId(id: string): KeyObject;
 }
 
+/** A key of the installation that wraps nothing, unwrapped. */
+export interface InstallationKey {
+  readonly id: string;
+  /** From 1. */
+  readonly version: number;
+  readonly createdAt: Date;
+  readonly key: KeyObject;
+}
+
 /** Before anybody led: the installation's own keys are made by whichever replica starts first. */
 const BEFORE_LEADERSHIP: Writer = { epoch: 0n };
 
@@ -107,6 +116,22 @@ export class KeyRing {
       throw error;
     });
     return this.#pki;
+  }
+
+  /** Oldest first; none before `makeIdentityKey` was called. Read from the store each time. */
+  async identityKeys(purpose: "Identity" | "Token"): Promise<readonly InstallationKey[]> {
+    const versions = await this.#store.load(purpose, "");
+    return versions.map((key) => ({
+      id: key.id,
+      version: key.version,
+      createdAt: key.createdAt,
+      key: unwrapKey(this.#installation, this.installationId, key),
+    }));
+  }
+
+  /** Makes this version where it does not exist yet. */
+  async makeIdentityKey(writer: Writer, purpose: "Identity" | "Token", version: number): Promise<void> {
+    await this.#insert(writer, purpose, "", version);
   }
 
   /** The project's keys, made where they do not exist yet. */
@@ -198,10 +223,10 @@ export class KeyRing {
     return { current: new WrappingKey(newest.id, byId(newest.id), this.#store), byId };
   }
 
-  async #insert(writer: Writer, purpose: KeyPurpose, scope: string): Promise<WrappedKey> {
-    const [existing] = await this.#store.load(purpose, scope);
+  async #insert(writer: Writer, purpose: KeyPurpose, scope: string, version = 1): Promise<WrappedKey> {
+    const existing = (await this.#store.load(purpose, scope)).find((key) => key.version === version);
     if (existing !== undefined) return existing;
-    const key = { ...newKey(purpose, scope), wrappedBy: this.#installation.id };
+    const key = { ...newKey(purpose, scope, version), wrappedBy: this.#installation.id };
     const context = keyContext(this.installationId, key);
     const wrapped = await this.#installation.wrap(writer, key.material, context);
     key.material.fill(0);
@@ -219,11 +244,11 @@ interface NewKey {
   readonly material: Buffer;
 }
 
-const newKey = (purpose: KeyPurpose, scope: string): NewKey => ({
+const newKey = (purpose: KeyPurpose, scope: string, version = 1): NewKey => ({
   id: randomUUID(),
   purpose,
   scope,
-  version: 1,
+  version,
   material: randomBytes(KEY_BYTES),
 });
 
