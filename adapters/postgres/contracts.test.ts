@@ -1,5 +1,7 @@
 import { auditLogContract } from "../../core/ports/audit-log.contract.ts";
+import { identityStoreContract } from "../../core/ports/identity-store.contract.ts";
 import { keyStoreContract } from "../../core/ports/key-store.contract.ts";
+import { loginAttemptsContract } from "../../core/ports/login-attempts.contract.ts";
 import { pkiStoreContract } from "../../core/ports/pki-store.contract.ts";
 import { syncStoreContract } from "../../core/ports/sync-store.contract.ts";
 import { vaultStoreContract } from "../../core/ports/vault-store.contract.ts";
@@ -58,3 +60,11 @@ describe("PostgresPkiStore and PostgresOcspStore", () =>
     openOcsp.push(ocsp);
     return { store: stores.pki, ocsp, leadership: stores.leadership, audit: stores.audit };
   }));
+
+describe("PostgresIdentityStore", () =>
+  identityStoreContract(async () => {
+    const { stores } = await start();
+    return { store: stores.identity, audit: stores.audit };
+  }));
+
+describe("PostgresLoginAttempts", () => loginAttemptsContract(async () => (await start()).stores.loginAttempts));

@@ -1,7 +1,9 @@
 import { AuditSigner } from "../../core/audit/signer.ts";
 import type { AuditLog } from "../../core/ports/audit-log.ts";
+import type { IdentityStore } from "../../core/ports/identity-store.ts";
 import type { KeyStore, RootKey } from "../../core/ports/key-store.ts";
 import type { Leadership } from "../../core/ports/leadership.ts";
+import type { LoginAttempts } from "../../core/ports/login-attempts.ts";
 import type { PkiStore } from "../../core/ports/pki-store.ts";
 import type { SyncStore } from "../../core/ports/sync-store.ts";
 import type { VaultStore } from "../../core/ports/vault-store.ts";
@@ -9,8 +11,10 @@ import { KeyRing } from "../../core/vault/keyring.ts";
 import { PostgresAuditLog } from "./audit-log.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { HintListener, type HintListenerOptions } from "./hint-listener.ts";
+import { PostgresIdentityStore } from "./identity-store.ts";
 import { PostgresKeyStore } from "./key-store.ts";
 import { PostgresLeadership } from "./leadership.ts";
+import { PostgresLoginAttempts } from "./login-attempts.ts";
 import { OutboxHint, PKI_CHANNEL } from "./outbox-hint.ts";
 import { OutboxListener, type OutboxListenerOptions } from "./outbox-listener.ts";
 import { PostgresPkiStore } from "./pki-store.ts";
@@ -21,6 +25,8 @@ export interface Stores {
   readonly vault: VaultStore;
   readonly sync: SyncStore;
   readonly pki: PkiStore;
+  readonly identity: IdentityStore;
+  readonly loginAttempts: LoginAttempts;
   readonly audit: AuditLog;
   readonly keyStore: KeyStore;
   readonly keys: KeyRing;
@@ -53,6 +59,8 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
       keyStore,
       sync: new PostgresSyncStore(database, signer),
       pki: new PostgresPkiStore(database, signer, pkiHint),
+      identity: new PostgresIdentityStore(database, signer),
+      loginAttempts: new PostgresLoginAttempts(database),
       audit,
       keys,
       leadership: new PostgresLeadership(database, signer),

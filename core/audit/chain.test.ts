@@ -79,6 +79,8 @@ test("every part of a row is under its MAC", () => {
     { ...entry, outcome: "Failure" },
     { ...entry, actor: { kind: "Controller", name: "c" } },
     { ...entry, actor: { ...entry.actor, kind: "Object", resource: "r", uid: "u", generation: 1 } },
+    { ...entry, actor: { kind: "Subject", subject: "s", via: "v", session: "i" } },
+    { ...entry, actor: { kind: "Subject", subject: "s", via: "v", session: "i", address: "a" } },
     { ...entry, subject: { ...entry.subject, id: "other" } },
     { ...entry, subject: { ...entry.subject, kind: "Key" } },
     { ...entry, subject: { ...entry.subject, name: "other" } },

@@ -38,7 +38,14 @@ export function rowMacHolds(key: KeyObject, row: AuditRow): boolean {
 }
 
 function actorFields(actor: Actor): readonly Field[] {
-  return actor.kind === "Object" ? [actor.kind, actor.resource, actor.uid, actor.generation] : [actor.kind, actor.name];
+  switch (actor.kind) {
+    case "Object":
+      return [actor.kind, actor.resource, actor.uid, actor.generation];
+    case "Controller":
+      return [actor.kind, actor.name];
+    case "Subject":
+      return [actor.kind, actor.subject, actor.via, actor.session, actor.address];
+  }
 }
 
 /** Sorted by name, each value with its type: a store may hand them back in another order. */

@@ -14,6 +14,7 @@ export interface AuditEntry {
 }
 
 export type AuditAction =
+  | "AccessDenied"
   | "SecretVersionCreated"
   | "SecretRead"
   | "SecretDelivered"
@@ -42,20 +43,54 @@ export type AuditAction =
   | "CertificateRevoked"
   | "CertificateReleased"
   | "CertificateHolderRemoved"
-  | "CrlPublished";
+  | "CrlPublished"
+  | "LoginSucceeded"
+  | "LoginFailed"
+  | "LoggedOut"
+  | "SessionRevoked"
+  | "RefreshReplayed"
+  | "UserCreated"
+  | "UserChanged"
+  | "UserRemoved"
+  | "ApiKeyCreated"
+  | "ApiKeyRevoked";
 
 /**
  * A controller sees objects, not people: the actor of a change through Kubernetes is the object's UID and generation;
- * the person stands in the API server's audit log.
+ * the person stands in the API server's audit log. Through REST it is the subject that was authenticated
+ * (`LocalUser alice@example.com`), by what, and the id of its session or key.
  */
 export type Actor =
   | { readonly kind: "Object"; readonly resource: string; readonly uid: string; readonly generation: number }
-  | { readonly kind: "Controller"; readonly name: string };
+  | { readonly kind: "Controller"; readonly name: string }
+  | {
+      readonly kind: "Subject";
+      readonly subject: string;
+      readonly via: string;
+      readonly session: string;
+      readonly address?: string;
+    };
 
 export interface AuditSubject {
-  readonly kind: "Secret" | "Key" | "VaultEntry" | "Workload" | "Installation" | "Authority" | "Certificate";
+  readonly kind:
+    | "Secret"
+    | "Key"
+    | "VaultEntry"
+    | "Workload"
+    | "Installation"
+    | "Authority"
+    | "Certificate"
+    | "User"
+    | "Session"
+    | "ApiKey"
+    // What a refused request was about.
+    | "Audit"
+    | "Identity"
+    | "Issuer"
+    | "Project"
+    | "SyncRule";
   /**
-   * Id of the secret, key or authority row, serial number of a certificate, UID of an object; generation of its pointer
+   * Id of the row of a secret, key, authority, user, session or API key, serial number of a certificate, UID of an object; generation of its pointer
    * after the change, where it has one.
    */
   readonly id: string;

@@ -1,11 +1,15 @@
 import { auditLogContract } from "./audit-log.contract.ts";
 import { FakeAuditLog } from "./fake-audit-log.ts";
 import { FakeDatabase } from "./fake-database.ts";
+import { FakeIdentityStore } from "./fake-identity-store.ts";
 import { FakeKeyStore } from "./fake-key-store.ts";
+import { FakeLoginAttempts } from "./fake-login-attempts.ts";
 import { FakePkiStore } from "./fake-pki-store.ts";
 import { FakeSyncStore } from "./fake-sync-store.ts";
 import { FakeVaultStore } from "./fake-vault-store.ts";
+import { identityStoreContract } from "./identity-store.contract.ts";
 import { keyStoreContract } from "./key-store.contract.ts";
+import { loginAttemptsContract } from "./login-attempts.contract.ts";
 import { pkiStoreContract } from "./pki-store.contract.ts";
 import { syncStoreContract } from "./sync-store.contract.ts";
 import { vaultStoreContract } from "./vault-store.contract.ts";
@@ -41,3 +45,11 @@ describe("FakePkiStore", () =>
     const store = new FakePkiStore(database);
     return { store, ocsp: store, leadership: database, audit: new FakeAuditLog(database) };
   }));
+
+describe("FakeIdentityStore", () =>
+  identityStoreContract(async () => {
+    const database = new FakeDatabase();
+    return { store: new FakeIdentityStore(database), audit: new FakeAuditLog(database) };
+  }));
+
+describe("FakeLoginAttempts", () => loginAttemptsContract(async () => new FakeLoginAttempts()));

@@ -20,7 +20,7 @@ export interface WrappedKey {
  * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows. Pki: wraps the data keys of
  * private keys of certificates, for the whole installation. Sealing: X25519 private key that opens what was sealed for a
  * project, wrapped by the project key; all versions are in use. Signing: Ed25519 private key, for what the installation
- * states to those outside.
+ * states to those outside. Identity: HMAC over rows of users, sessions and API keys. Token: seed of an Ed25519 key (RFC 8032, 5.1.5) that signs tokens.
  */
 export type KeyPurpose =
   | "Installation"
@@ -30,7 +30,9 @@ export type KeyPurpose =
   | "Audit"
   | "Pki"
   | "Sealing"
-  | "Signing";
+  | "Signing"
+  | "Identity"
+  | "Token";
 
 export interface KeyStore {
   /** Id of the installation, a UUID made at the first migration and never changed. */

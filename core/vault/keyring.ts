@@ -35,6 +35,15 @@ export interface SealingKeys {
   byId(id: string): PrivateSealingKey | undefined;
 }
 
+/** A key of the installation that wraps nothing, unwrapped. */
+export interface InstallationKey {
+  readonly id: string;
+  /** From 1. */
+  readonly version: number;
+  readonly createdAt: Date;
+  readonly key: KeyObject;
+}
+
 /** Before anybody led: the installation's own keys are made by whichever replica starts first. */
 const BEFORE_LEADERSHIP: Writer = { epoch: 0n };
 
@@ -123,7 +132,7 @@ export class KeyRing {
    */
   async sealing(writer: Writer, project: string): Promise<SealingKeys> {
     const keys = await this.project(writer, project);
-    await this.#insert(writer, "Sealing", project, keys.current);
+    await this.#insert(writer, "Sealing", project, { wrapping: keys.current });
     const existing = await this.existingSealing(project);
     if (existing === undefined) throw disappeared("Sealing");
     return existing;
@@ -152,6 +161,22 @@ export class KeyRing {
   async existingSigning(): Promise<KeyObject | undefined> {
     const key = (await this.#store.load("Signing", "")).at(-1);
     return key && signingKey(openKey(this.#installation.key, this.installationId, key));
+  }
+
+  /** Oldest first; none before `makeIdentityKey` was called. Read from the store each time. */
+  async identityKeys(purpose: "Identity" | "Token"): Promise<readonly InstallationKey[]> {
+    const versions = await this.#store.load(purpose, "");
+    return versions.map((key) => ({
+      id: key.id,
+      version: key.version,
+      createdAt: key.createdAt,
+      key: unwrapKey(this.#installation, this.installationId, key),
+    }));
+  }
+
+  /** Makes this version where it does not exist yet. */
+  async makeIdentityKey(writer: Writer, purpose: "Identity" | "Token", version: number): Promise<void> {
+    await this.#insert(writer, purpose, "", { version });
   }
 
   /** The project's keys, made where they do not exist yet. */
@@ -247,11 +272,11 @@ export class KeyRing {
     writer: Writer,
     purpose: KeyPurpose,
     scope: string,
-    wrapping: WrappingKey = this.#installation,
+    { version = 1, wrapping = this.#installation }: { readonly version?: number; readonly wrapping?: WrappingKey } = {},
   ): Promise<WrappedKey> {
-    const [existing] = await this.#store.load(purpose, scope);
+    const existing = (await this.#store.load(purpose, scope)).find((key) => key.version === version);
     if (existing !== undefined) return existing;
-    const key = { ...newKey(purpose, scope), wrappedBy: wrapping.id };
+    const key = { ...newKey(purpose, scope, version), wrappedBy: wrapping.id };
     const context = keyContext(this.installationId, key);
     const wrapped = await wrapping.wrap(writer, key.material, context);
     key.material.fill(0);
@@ -269,11 +294,11 @@ interface NewKey {
   readonly material: Buffer;
 }
 
-const newKey = (purpose: KeyPurpose, scope: string): NewKey => ({
+const newKey = (purpose: KeyPurpose, scope: string, version = 1): NewKey => ({
   id: randomUUID(),
   purpose,
   scope,
-  version: 1,
+  version,
   material: randomBytes(KEY_BYTES),
 });
 
