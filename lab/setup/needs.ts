@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { errorMessage } from "../errors.ts";
 import { obtainPackage, testPackages } from "./packages.ts";
-import { obtainPkilint } from "./pkilint.ts";
+import { obtainPythonTool, pkilint, schemathesis } from "./python-tool.ts";
 
 interface Need {
   /** What is tested with it. */
@@ -23,7 +23,12 @@ const needs: readonly Need[] = [
   {
     purpose: "certificates, CRLs and OCSP answers as pkilint sees them",
     fix: "install Python 3.11 or later with venv and pip",
-    obtain: obtainPkilint,
+    obtain: (report) => obtainPythonTool(pkilint, report),
+  },
+  {
+    purpose: "the REST surface as schemathesis sees it",
+    fix: "install Python 3.11 or later with venv and pip",
+    obtain: (report) => obtainPythonTool(schemathesis, report),
   },
   {
     purpose: "keystores as Java reads them",

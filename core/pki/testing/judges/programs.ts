@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import path from "node:path";
 import { findKeytool } from "../../../../lab/setup/needs.ts";
 import { findPackage, type InstalledPackage, libraryPath, testPackages } from "../../../../lab/setup/packages.ts";
-import { findPkilint } from "../../../../lab/setup/pkilint.ts";
+import { findPythonTool, pkilint } from "../../../../lab/setup/python-tool.ts";
 
 /** A program and what it needs in its environment. */
 export interface Program {
@@ -46,6 +46,6 @@ export const nginx = programOf(findPackage(testPackages.nginx), testPackages.ngi
 const keytoolFile = findKeytool();
 export const keytool: Program | undefined = keytoolFile === undefined ? undefined : { file: keytoolFile, env: {} };
 
-const pythonFile = findPkilint();
+const pythonFile = findPythonTool(pkilint);
 /** The Python that has pkilint. */
 export const python: Program | undefined = pythonFile === undefined ? undefined : { file: pythonFile, env: {} };

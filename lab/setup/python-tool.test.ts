@@ -10,7 +10,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { findPkilint, obtainPkilint } from "./pkilint.ts";
+import { findPythonTool, obtainPythonTool, pkilint } from "./python-tool.ts";
 
 const { PATH } = process.env;
 let dir: string;
@@ -39,19 +39,19 @@ function playPython({ pip = "exit 0", imports = "exit 0" } = {}): void {
   process.env.PATH = `${path.join(dir, "bin")}:${PATH}`;
 }
 
-const obtain = () => obtainPkilint((line) => reported.push(line), { cache });
+const obtain = () => obtainPythonTool(pkilint, (line) => reported.push(line), { cache });
 const calls = (): string[] => readFileSync(path.join(dir, "calls"), "utf8").trim().split("\n");
 
 test("it is installed once, from wheels whose hashes are known", async () => {
   playPython();
-  expect(findPkilint({ cache })).toBeUndefined();
+  expect(findPythonTool(pkilint, { cache })).toBeUndefined();
   const python = await obtain();
   expect(existsSync(python)).toBe(true);
   expect(calls()[1]).toMatch(
     /^-m pip install .*--only-binary :all: --require-hashes --requirement .*requirements\.txt$/,
   );
   expect(reported).toEqual([expect.stringContaining("pkilint")]);
-  expect(findPkilint({ cache })).toBe(python);
+  expect(findPythonTool(pkilint, { cache })).toBe(python);
   expect(await obtain()).toBe(python);
   expect(calls().filter((call) => call.includes("pip install"))).toHaveLength(1);
 });
@@ -76,7 +76,7 @@ test.each([
 ])("%s is the reason, and nothing is kept", async (_, python, reason) => {
   playPython(python);
   await expect(obtain()).rejects.toThrow(reason);
-  expect(findPkilint({ cache })).toBeUndefined();
+  expect(findPythonTool(pkilint, { cache })).toBeUndefined();
   expect(readdirSync(cache)).toEqual([]);
 });
 

@@ -1,4 +1,4 @@
-/** pkilint, which tests ask about certificates: from PyPI into a virtual environment in the user's cache, each file by its hash. */
+/** Programs in Python that tests ask: from PyPI into virtual environments in the user's cache, each file by its hash. */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
@@ -8,44 +8,54 @@ import { cacheDir } from "../cache.ts";
 import { errorMessage } from "../errors.ts";
 import { waitForLock } from "../lock.ts";
 
-const REQUIREMENTS = path.join(import.meta.dirname, "pkilint-requirements.txt");
 const DRAFT_PREFIX = ".new-";
 /** All of it has 10 MB. */
 const PATIENCE_MS = 180_000;
 
-export interface PkilintOptions {
-  /** `mazevault/pkilint` in the user's cache. */
+export interface PythonTool {
+  /** Its requirements stand in `NAME-requirements.txt`. */
+  readonly name: string;
+  /** A module that is there when it can run. */
+  readonly module: string;
+}
+
+export interface PythonToolOptions {
+  /** `mazevault/NAME` in the user's cache. */
   readonly cache?: string;
 }
 
+export const pkilint: PythonTool = { name: "pkilint", module: "pkilint.bin.lint_pkix_cert" };
+export const schemathesis: PythonTool = { name: "schemathesis", module: "schemathesis.cli" };
+
 /** The Python that can import it; undefined where it was not obtained. Looks, and neither fetches nor runs anything. */
-export function findPkilint({ cache = cacheDir("pkilint") }: PkilintOptions = {}): string | undefined {
-  const python = pythonOf(path.join(cache, version()));
+export function findPythonTool(tool: PythonTool, options: PythonToolOptions = {}): string | undefined {
+  const python = pythonOf(path.join(options.cache ?? cacheDir(tool.name), version(tool)));
   return existsSync(python) ? python : undefined;
 }
 
 /** Finds it or installs it. @throws with the reason, for a person, when neither is possible */
-export async function obtainPkilint(
+export async function obtainPythonTool(
+  tool: PythonTool,
   report: (line: string) => void = () => {},
-  options: PkilintOptions = {},
+  options: PythonToolOptions = {},
 ): Promise<string> {
-  const { cache = cacheDir("pkilint") } = options;
-  const found = findPkilint(options);
-  if (found !== undefined && (await whyNotRunning(found)) === undefined) return found;
+  const { cache = cacheDir(tool.name) } = options;
+  const found = findPythonTool(tool, options);
+  if (found !== undefined && (await whyNotRunning(tool, found)) === undefined) return found;
   const lock = await waitForLock(path.join(cache, "lock"), ({ pid }) =>
-    report(`waiting for process ${pid}, which is installing pkilint already`),
+    report(`waiting for process ${pid}, which is installing ${tool.name} already`),
   );
   try {
-    const meanwhile = findPkilint(options);
-    if (meanwhile !== undefined && (await whyNotRunning(meanwhile)) === undefined) return meanwhile;
-    report(`installing pkilint into ${cache}`);
-    return await install(cache);
+    const meanwhile = findPythonTool(tool, options);
+    if (meanwhile !== undefined && (await whyNotRunning(tool, meanwhile)) === undefined) return meanwhile;
+    report(`installing ${tool.name} into ${cache}`);
+    return await install(tool, cache);
   } finally {
     lock.release();
   }
 }
 
-async function install(cache: string): Promise<string> {
+async function install(tool: PythonTool, cache: string): Promise<string> {
   // Of a holder of the lock that was killed.
   for (const name of readdirSync(cache).filter((each) => each.startsWith(DRAFT_PREFIX)))
     rmSync(path.join(cache, name), { recursive: true });
@@ -54,10 +64,10 @@ async function install(cache: string): Promise<string> {
     await run("python3", ["-m", "venv", draft]);
     // Wheels only: nothing of theirs runs here before a test asks for it.
     const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
-    await run(pythonOf(draft), [...pip, "--require-hashes", "--requirement", REQUIREMENTS]);
-    const problem = await whyNotRunning(pythonOf(draft));
+    await run(pythonOf(draft), [...pip, "--require-hashes", "--requirement", requirements(tool)]);
+    const problem = await whyNotRunning(tool, pythonOf(draft));
     if (problem !== undefined) throw new Error(`it was installed and does not run: ${problem}`);
-    const target = path.join(cache, version());
+    const target = path.join(cache, version(tool));
     rmSync(target, { recursive: true, force: true });
     // Python finds a virtual environment by where its program lies, so it may move.
     renameSync(draft, target);
@@ -70,11 +80,14 @@ async function install(cache: string): Promise<string> {
 const pythonOf = (environment: string): string => path.join(environment, "bin", "python");
 
 /** Differs where what is installed does. */
-const version = (): string => createHash("sha256").update(readFileSync(REQUIREMENTS)).digest("hex").slice(0, 12);
+const version = (tool: PythonTool): string =>
+  createHash("sha256").update(readFileSync(requirements(tool))).digest("hex").slice(0, 12);
+
+const requirements = ({ name }: PythonTool): string => path.join(import.meta.dirname, `${name}-requirements.txt`);
 
 /** Undefined when it runs. */
-const whyNotRunning = (python: string): Promise<string | undefined> =>
-  run(python, ["-c", "import pkilint.bin.lint_pkix_cert"]).then(() => undefined, errorMessage);
+const whyNotRunning = ({ module }: PythonTool, python: string): Promise<string | undefined> =>
+  run(python, ["-c", `import ${module}`]).then(() => undefined, errorMessage);
 
 async function run(program: string, args: readonly string[]): Promise<void> {
   try {
