@@ -1,8 +1,11 @@
 /** Load on an HTTP server with as little work of its own as possible, since both share the machine. */
 import { connect, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
 
 export interface HttpLoad {
   readonly port: number;
+  /** Of the server's certificate, for TLS; plain when absent. */
+  readonly ca?: Buffer;
   readonly connections: number;
   readonly milliseconds: number;
   /** The next request as it goes over the wire; asked for each. */
@@ -42,19 +45,20 @@ export async function httpLoad(load: HttpLoad): Promise<HttpLoadResult> {
 }
 
 function onConnection(
-  { port, next, isRight }: HttpLoad,
+  { port, ca, next, isRight }: HttpLoad,
   ends: number,
   answered: (ms: number, right: boolean) => void,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    const socket: Socket = connect({ port, host: "127.0.0.1", noDelay: true });
+    const at = { port, host: "127.0.0.1", noDelay: true };
+    const socket: Socket = ca === undefined ? connect(at) : connectTls({ ...at, ca });
     let sentAt = 0;
     let received: Buffer = Buffer.alloc(0);
     const send = () => {
       sentAt = performance.now();
       socket.write(next());
     };
-    socket.once("connect", send);
+    socket.once(ca === undefined ? "connect" : "secureConnect", send);
     socket.once("error", reject);
     socket.once("close", () => reject(new Error("the server ended the connection")));
     socket.on("data", (chunk: Buffer) => {

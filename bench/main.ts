@@ -16,6 +16,7 @@ import { change } from "./measurements/change.ts";
 import { deliver } from "./measurements/deliver.ts";
 import { ocsp } from "./measurements/ocsp.ts";
 import { probe, raw } from "./measurements/raw.ts";
+import { rest } from "./measurements/rest.ts";
 import { restart } from "./measurements/restart.ts";
 import { start } from "./measurements/start.ts";
 import { vaultIdle } from "./measurements/vault-idle.ts";
@@ -31,6 +32,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   deliver,
   change,
   restart,
+  rest,
   ocsp,
   certificates,
 };

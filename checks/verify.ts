@@ -31,6 +31,11 @@ export const checks: readonly Check[] = [
   { name: "format and lint", command: bin("biome"), args: ["ci", "--error-on-warnings", "--colors=off", "."] },
   { name: "import rules", command: bin("depcruise"), args: ["--config", ".dependency-cruiser.mjs", ...rooms] },
   { name: "generated files are current", command: process.execPath, args: ["crds/generate/main.ts", "--check"] },
+  {
+    name: "OpenAPI document is current",
+    command: process.execPath,
+    args: ["operator/rest/write-document.ts", "--check"],
+  },
 ];
 
 export interface Verdict {

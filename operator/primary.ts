@@ -311,7 +311,12 @@ export class Primary extends MazeVaultOperator {
 
   protected override async stoppedLeading(): Promise<void> {
     await this.#pkiHints?.stop();
-    await Promise.all([this.#outbox?.stop(), this.#housekeeping?.stop(), this.#pkiChores?.stop(), this.#identityChores?.stop()]);
+    await Promise.all([
+      this.#outbox?.stop(),
+      this.#housekeeping?.stop(),
+      this.#pkiChores?.stop(),
+      this.#identityChores?.stop(),
+    ]);
     this.#parts.vaults.forgetAll();
   }
 

@@ -81,7 +81,10 @@ const pythonOf = (environment: string): string => path.join(environment, "bin", 
 
 /** Differs where what is installed does. */
 const version = (tool: PythonTool): string =>
-  createHash("sha256").update(readFileSync(requirements(tool))).digest("hex").slice(0, 12);
+  createHash("sha256")
+    .update(readFileSync(requirements(tool)))
+    .digest("hex")
+    .slice(0, 12);
 
 const requirements = ({ name }: PythonTool): string => path.join(import.meta.dirname, `${name}-requirements.txt`);
 
