@@ -64,15 +64,10 @@ const entry = z
       description: "A value taken over from a core Secret of this namespace, and followed when it changes.",
     }),
     // A rule over so long a text costs more than the API server allows; what is damaged is told by a condition.
-    sealed: z
-      .string()
-      .min(1)
-      .max(87_468)
-      .optional()
-      .meta({
-        description:
-          "A value that `mazevault seal` encrypted to the project's sealing key, so that it can stand in Git. It opens only in this project, environment, namespace, Secret and entry.",
-      }),
+    sealed: z.string().min(1).max(87_468).optional().meta({
+      description:
+        "A value that `mazevault seal` encrypted to the project's sealing key, so that it can stand in Git. It opens only in this project, environment, namespace, Secret and entry.",
+    }),
     external: z.object({}).optional().meta({
       description:
         "A value that is written from outside, by `mazevault put NAMESPACE/NAME KEY`, and never made here. Nothing is delivered before every such entry has been written.",

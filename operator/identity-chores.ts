@@ -1,6 +1,6 @@
 /** What the leader does for identities: keys that sign tokens, the first admin's password, what is over. */
 import { setTimeout as delay } from "node:timers/promises";
-import { isAlreadyExists } from "../controllers/runtime/api-error.ts";
+import { isAlreadyExists, isNotFound } from "../controllers/runtime/api-error.ts";
 import { coreSecrets } from "../controllers/runtime/resource-type.ts";
 import type { KubernetesApi } from "../controllers/runtime/transport.ts";
 import { Fenced } from "../core/errors.ts";
@@ -12,7 +12,7 @@ import type { Logger } from "../program/logging.ts";
 export interface IdentityChoresDependencies {
   readonly identities: Pick<Identities, "rotateKeys" | "ensureFirstAdmin" | "forgetExpired">;
   /** Fenced. */
-  readonly api: Pick<KubernetesApi, "create">;
+  readonly api: Pick<KubernetesApi, "create" | "get">;
   /** Of the installation. */
   readonly namespace: string;
   readonly log: Logger;
@@ -44,11 +44,13 @@ export class IdentityChores {
 
   async #work(writer: Writer, signal: AbortSignal): Promise<void> {
     const { identities, log, onFenced } = this.#deps;
+    let handedOver = false;
     while (!signal.aborted) {
       let pauseMs = EVERY_MS;
       try {
         await identities.rotateKeys(writer);
-        await this.#handOverFirstAdmin(signal);
+        if (!handedOver) await this.#handOverFirstAdmin(signal);
+        handedOver = true;
         await identities.forgetExpired();
       } catch (error) {
         if (error instanceof Fenced) onFenced(error);
@@ -59,15 +61,20 @@ export class IdentityChores {
     }
   }
 
-  /** Until the password is changed it can be asked for again; a Secret that is there already is left as it is. */
+  /** Looked for first: a restart must not write, and hashing a password takes a moment and much memory. */
   async #handOverFirstAdmin(signal: AbortSignal): Promise<void> {
     const { identities, api, namespace, log } = this.#deps;
-    const admin = await identities.ensureFirstAdmin();
+    const place = { namespace, name: FIRST_ADMIN_SECRET };
+    const standing = await api.get(coreSecrets, place, { metadataOnly: true, signal }).catch((error: unknown) => {
+      if (isNotFound(error, FIRST_ADMIN_SECRET)) return undefined;
+      throw error;
+    });
+    const admin = standing === undefined ? await identities.ensureFirstAdmin() : undefined;
     if (admin === undefined) return;
     const secret = {
       apiVersion: "v1",
       kind: "Secret",
-      metadata: { namespace, name: FIRST_ADMIN_SECRET },
+      metadata: place,
       type: "kubernetes.io/basic-auth",
       stringData: { username: admin.email, password: admin.password },
     };

@@ -68,15 +68,16 @@ async function run(config: Config): Promise<void> {
       log.debug({ ...call }, "Azure was called");
     },
   });
-  identities = new Identities({
-    store: stores.identity,
-    attempts: stores.loginAttempts,
-    keys: stores.keys,
-    audit: stores.audit,
-    settings: { firstAdmin: config.rest.firstAdmin, audience: config.rest.audience },
-  });
-  operator = new Primary({ config, log, metrics: runtime, stores, vaults, identities });
+  const { rest } = config;
+  const served = rest.certFile !== undefined || rest.keyFile !== undefined;
+  if (served) {
+    const { identity: store, loginAttempts: attempts, keys, audit } = stores;
+    const settings = { firstAdmin: rest.firstAdmin, audience: rest.audience };
+    identities = new Identities({ store, attempts, keys, audit, settings });
+  } else log.info("REST is off: rest.certFile names no certificate");
+  operator = new Primary({ config, log, metrics: runtime, stores, vaults, ...(identities && { identities }) });
   await operator.start();
+  if (identities === undefined) return;
   const { startRest } = await import("./rest/start.ts");
   stopRest = await startRest({
     config,

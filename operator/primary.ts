@@ -47,7 +47,8 @@ export interface PrimaryParts {
   readonly metrics: RuntimeMetrics;
   readonly stores: Stores;
   readonly vaults: TargetVaults;
-  readonly identities: Identities;
+  /** Where REST is served. */
+  readonly identities?: Identities;
 }
 
 export class Primary extends MazeVaultOperator {
@@ -272,13 +273,15 @@ export class Primary extends MazeVaultOperator {
       endCertificate: (key, signal) => certificates.absent(key, signal),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
-    this.#identityChores = new IdentityChores({
-      identities,
-      api: this.fencedApi,
-      namespace: config.kubernetes.namespace,
-      log,
-      onFenced: (error) => this.leadership?.surrender(error.message),
-    });
+    if (identities !== undefined) {
+      this.#identityChores = new IdentityChores({
+        identities,
+        api: this.fencedApi,
+        namespace: config.kubernetes.namespace,
+        log,
+        onFenced: (error) => this.leadership?.surrender(error.message),
+      });
+    }
     this.#pkiChores = new PkiChores({
       crls: new CrlPublication({ store: stores.pki, authorities, ...published }),
       responders: new ResponderCertificates({ store: stores.pki, authorities }),

@@ -27,19 +27,15 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
 }
 
 /**
- * Listens, and resolves with what ends it; undefined when the settings name no certificate: nothing secret is served
- * without TLS.
+ * Listens, and resolves with what ends it.
  *
- * @throws ConfigError
+ * @throws ConfigError also without a certificate: nothing secret is served without TLS
  */
-export async function startRest(parts: RestParts): Promise<(() => Promise<void>) | undefined> {
+export async function startRest(parts: RestParts): Promise<() => Promise<void>> {
   const { config, log, stores, api, identities, view, health, unready, onAnswer } = parts;
   const { rest, mode } = config;
   const tls = readTls("rest", rest);
-  if (tls === undefined) {
-    log.info("REST is off: rest.certFile names no certificate");
-    return undefined;
-  }
+  if (tls === undefined) throw new ConfigError(["rest.certFile: required"]);
   const server = new RestServer({
     host: rest.host,
     port: rest.port,
