@@ -90,7 +90,8 @@ export function* misses(grant: Grant, place: Place): Generator<string> {
   if (!grant.environments.includes(place.environment)) {
     yield `covers environment ${grant.environments.join(", ")}, not ${place.environment}`;
   }
-  if (!coversObject(grant, place)) yield `covers ${describeObjects(grant)}, not ${place.kind} ${place.name ?? "*"}`;
+  if (!coversObject(grant, place))
+    yield `covers ${describeObjects(grant)}, not ${place.name === undefined ? `every ${place.kind}` : `${place.kind} ${place.name}`}`;
   if (!grant.verbs.includes(place.verb)) yield `grants ${grant.verbs.join(", ")}, not ${place.verb}`;
 }
 

@@ -50,6 +50,7 @@ export interface Tenants {
 }
 
 export function whereabouts(tenants: Tenants, verb: Verb, target: Target): Whereabouts {
+  if (!verbsOf[target.kind].includes(verb)) return { places: [], nowhere: notDone(verb, target) };
   switch (target.kind) {
     case "Identity":
       return { places: [], nowhere: "users and keys belong to no project" };
@@ -63,6 +64,9 @@ export function whereabouts(tenants: Tenants, verb: Verb, target: Target): Where
       return findPlaces(tenants, verb, target);
   }
 }
+
+export const notDone = (verb: Verb, { kind }: Target): string =>
+  `${verb} is not something that is done with ${kind}; that is ${verbsOf[kind].join(", ")}`;
 
 function findPlaces(tenants: Tenants, verb: Verb, target: Target): Whereabouts {
   const { kind, project, environment, namespace, name } = target;
