@@ -151,7 +151,7 @@ function considerRole(role: Role, verb: Verb): Consideration {
 function consider(grant: Grant, places: readonly Place[], nowhere: string): Consideration {
   const { id } = grant;
   if (places.length === 0) return { grant: id, counts: false, reason: nowhere };
-  const missed = places.map((place) => ({ place, reasons: [...misses(grant, place)] }));
+  const missed = places.map((place) => ({ place, reasons: misses(grant, place) }));
   const covered = missed.filter(({ reasons }) => reasons.length === 0).map(({ place }) => place);
   if (covered.length > 0) {
     return { grant: id, counts: true, reason: `grants ${grant.verbs.join(", ")} on ${describePlaces(covered)}` };
