@@ -42,13 +42,18 @@ const isLeaving = ({ metadata }: AccessPolicy | Project): boolean => metadata.de
 function policyGrants(policy: AccessPolicy): readonly Grant[] {
   const { namespace = "", name } = policy.metadata;
   if (isLeaving(policy)) return [];
-  return policy.spec.rules.map((rule, index) => ({
-    id: `AccessPolicy ${namespace}/${name} rules[${index}]`,
-    ...named(policy.spec.subjects),
-    projects: rule.projects,
-    namespace,
-    ...given(rule),
-  }));
+  return policy.spec.rules.map((rule, index) => {
+    const { verbs, ...rest } = given(rule);
+    return {
+      id: `AccessPolicy ${namespace}/${name} rules[${index}]`,
+      ...named(policy.spec.subjects),
+      projects: rule.projects,
+      namespace,
+      ...rest,
+      // A project is wider than a namespace.
+      verbs: verbs.filter((verb) => verb !== "administer"),
+    };
+  });
 }
 
 function projectGrants(project: Project): readonly Grant[] {

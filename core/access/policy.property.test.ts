@@ -128,7 +128,8 @@ const holds = (wrong: (cluster: Cluster, answers: readonly Answer[]) => readonly
 
 /** The rules of the house once more, as simply as they can be said. */
 function expected({ projects, policies }: Cluster, { party, verb, target: asked }: Question): boolean {
-  const { kind, namespace, name } = asked;
+  const { kind, name } = asked;
+  const namespace = kind === "Project" ? undefined : asked.namespace;
   if (!verbsOf[kind].includes(verb) || kind === "Identity") return false;
   const keys = subjectKeys(party.subject);
   const patternsFor = ({ secrets, certificates }: { secrets?: unknown; certificates?: unknown }) =>

@@ -188,6 +188,13 @@ describe("denied, because", () => {
       reason: "no grant: ServiceAccount payments/orders has no audit on project payments, environment dev",
     },
     {
+      because: "a policy does not reach the project itself, even where its namespace is named",
+      source: world(readers(reader({ role: "admin", environments: ["dev", "pro"] }))),
+      verb: "administer",
+      target: { kind: "Project", project: "payments", environment: "pro", namespace: "payments" },
+      reason: "no grant: ServiceAccount payments/orders has no administer on project payments, environment pro",
+    },
+    {
       because: "the project does not admit the namespace for that environment",
       source: world(readers(reader({ environments: ["dev"] }))),
       target: { ...ordersDb, environment: "dev" },

@@ -54,6 +54,11 @@ export function whereabouts(tenants: Tenants, verb: Verb, target: Target): Where
   switch (target.kind) {
     case "Identity":
       return { places: [], nowhere: "users and keys belong to no project" };
+    case "Project": {
+      // It is wider than any namespace.
+      const { namespace: _, ...ofCluster } = target;
+      return findPlaces(tenants, verb, ofCluster);
+    }
     case "Certificate":
     case "Issuer": {
       // They belong to their namespace, and so to every project and environment that admits it.
