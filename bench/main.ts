@@ -10,6 +10,7 @@ import { errorMessage } from "../lab/errors.ts";
 import { stopOnSignals } from "../lab/signals.ts";
 import { formatTable } from "../lab/table.ts";
 import { describeMachine, load, type Machine } from "./machine.ts";
+import { access } from "./measurements/access.ts";
 import { apply } from "./measurements/apply.ts";
 import { certificates } from "./measurements/certificates.ts";
 import { change } from "./measurements/change.ts";
@@ -35,6 +36,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   rest,
   ocsp,
   certificates,
+  access,
 };
 
 const results = fileURLToPath(new URL("results", import.meta.url));

@@ -5,7 +5,7 @@ import type { RawRates } from "./stage.ts";
 export interface Figure {
   readonly what: string;
   readonly value: number;
-  readonly unit: "s" | "ms" | "/s" | "MiB" | "calls" | "rows" | "";
+  readonly unit: "s" | "ms" | "µs" | "/s" | "MiB" | "calls" | "rows" | "";
   /** Of docs on what good means, in the same unit; absent where there is none. */
   readonly aim?: { readonly atMost: number } | { readonly atLeast: number };
 }

@@ -68,6 +68,13 @@ test("everything of the pro environment is in the team's Key Vault", async () =>
   });
 });
 
+test("the policy says who may read what", async () => {
+  const policy = await world.waitReady("accesspolicy.mazevault.io", "orders", "payments");
+  expect(conditionOf(policy, "Ready")?.message).toBe(
+    "grants ServiceAccount payments/orders: list, read on secrets orders-*, partner-api of project payments, environment pro",
+  );
+});
+
 test("what stands in PostgreSQL is encrypted", async () => {
   const { password = "" } = decoded(await world.get("secret", "orders-db", "payments"));
   const rows = await world.sql<{ ciphertext: Buffer }>("SELECT ciphertext FROM entries WHERE key = 'password'");
@@ -77,7 +84,7 @@ test("what stands in PostgreSQL is encrypted", async () => {
 
 test("applying the samples again changes no resourceVersion", async () => {
   const kinds =
-    "projects.mazevault.io,secrets.mazevault.io,keyvaults.mazevault.io,syncrules.mazevault.io,secrets,deployments,namespaces";
+    "projects.mazevault.io,secrets.mazevault.io,keyvaults.mazevault.io,syncrules.mazevault.io,accesspolicies.mazevault.io,secrets,deployments,namespaces";
   const versions = async () =>
     (await world.list(kinds)).map(
       ({ kind, metadata }) => `${kind} ${metadata.namespace}/${metadata.name} ${metadata.resourceVersion}`,

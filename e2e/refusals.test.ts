@@ -398,7 +398,51 @@ const rules: readonly Refusal[] = [
   },
 ];
 
-const refusals = [...belonging, ...sources, ...templates, ...deliveries, ...vaults, ...rules];
+const reading = (name: string, projectName: string, environments: readonly string[], namespace = TEAM): Manifest => ({
+  apiVersion: api,
+  kind: "AccessPolicy",
+  metadata: { name, namespace },
+  spec: {
+    subjects: [{ serviceAccount: { namespace, name: "default" } }],
+    rules: [{ projects: [projectName], environments, secrets: ["*"], role: "reader" }],
+  },
+});
+
+const access: readonly Refusal[] = [
+  {
+    title: "a policy for a Project that does not exist",
+    wrong: [reading("of-no-project", "coming", ["pro"])],
+    reason: "ProjectNotFound",
+    says: ["spec.rules[0].projects", "no Project coming", "apply it"],
+    corrected: () => [
+      project("coming", { environments: [{ name: "pro" }], namespaces: [{ name: TEAM, environments: ["pro"] }] }),
+    ],
+  },
+  {
+    title: "a policy where the Project does not admit the namespace",
+    wrong: [
+      project("private", { environments: [{ name: "pro" }] }),
+      reading("uninvited", "private", ["pro"], STRANGERS),
+    ],
+    reason: "NamespaceNotAdmitted",
+    says: ["spec.rules[0].projects", `namespace ${STRANGERS}`, "spec.namespaces"],
+    corrected: () => [
+      project("private", {
+        environments: [{ name: "pro" }],
+        namespaces: [{ name: STRANGERS, environments: ["pro"] }],
+      }),
+    ],
+  },
+  {
+    title: "a policy for an environment that the Project does not have",
+    wrong: [reading("of-no-environment", TEAM, ["pro", "test"])],
+    reason: "EnvironmentNotDeclared",
+    says: ["spec.rules[0].environments", "no environment test"],
+    corrected: () => [reading("of-no-environment", TEAM, ["pro"])],
+  },
+];
+
+const refusals = [...belonging, ...sources, ...templates, ...deliveries, ...vaults, ...rules, ...access];
 
 interface Named {
   readonly kind: string;
@@ -509,6 +553,28 @@ const refusedAtOnce: readonly { title: string; manifest: Manifest; says: readonl
     title: "two ways into a vault",
     manifest: keyVault("two-ways", { ...bySecret("credential"), ...asAccount }),
     says: ["spec.auth", "set exactly one of workloadIdentity, servicePrincipal, managedIdentity"],
+  },
+  {
+    title: "a policy that administers a Project",
+    manifest: {
+      ...reading("too-much", TEAM, ["pro"]),
+      spec: {
+        subjects: [{ serviceAccount: { namespace: TEAM, name: "default" } }],
+        rules: [{ projects: [TEAM], environments: ["pro"], verbs: ["administer"] }],
+      },
+    },
+    says: ["spec.rules[0].verbs", "grant it in the Project's spec.access"],
+  },
+  {
+    title: "a policy for a user by email address",
+    manifest: {
+      ...reading("by-address", TEAM, ["pro"]),
+      spec: {
+        subjects: [{ localUser: { id: "ada@example.com" } }],
+        rules: [{ projects: [TEAM], environments: ["pro"], role: "reader" }],
+      },
+    },
+    says: ["spec.subjects[0].localUser.id", "must be the user's id"],
   },
   {
     title: "a rule that looks too often",

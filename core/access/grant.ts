@@ -42,13 +42,18 @@ const isLeaving = ({ metadata }: AccessPolicy | Project): boolean => metadata.de
 function policyGrants(policy: AccessPolicy): readonly Grant[] {
   const { namespace = "", name } = policy.metadata;
   if (isLeaving(policy)) return [];
-  return policy.spec.rules.map((rule, index) => ({
-    id: `AccessPolicy ${namespace}/${name} rules[${index}]`,
-    ...named(policy.spec.subjects),
-    projects: rule.projects,
-    namespace,
-    ...given(rule),
-  }));
+  return policy.spec.rules.map((rule, index) => {
+    const { verbs, ...rest } = given(rule);
+    return {
+      id: `AccessPolicy ${namespace}/${name} rules[${index}]`,
+      ...named(policy.spec.subjects),
+      projects: rule.projects,
+      namespace,
+      ...rest,
+      // A project is wider than a namespace.
+      verbs: verbs.filter((verb) => verb !== "administer"),
+    };
+  });
 }
 
 function projectGrants(project: Project): readonly Grant[] {
@@ -79,22 +84,41 @@ function given({ environments, role, verbs, secrets, certificates, issuers }: Gi
   };
 }
 
-/** Why the grant does not cover the place; nothing when it does. */
-export function* misses(grant: Grant, place: Place): Generator<string> {
-  if (grant.namespace !== undefined && grant.namespace !== place.namespace) {
-    yield `covers namespace ${grant.namespace}, not ${place.namespace ?? "every one"}`;
-  }
-  if (!grant.projects.includes(place.project)) {
-    yield `covers project ${grant.projects.join(", ")}, not ${place.project}`;
-  }
-  if (!grant.environments.includes(place.environment)) {
-    yield `covers environment ${grant.environments.join(", ")}, not ${place.environment}`;
-  }
-  if (!coversObject(grant, place)) yield `covers ${describeObjects(grant)}, not ${place.kind} ${place.name ?? "*"}`;
-  if (!grant.verbs.includes(place.verb)) yield `grants ${grant.verbs.join(", ")}, not ${place.verb}`;
+interface Check {
+  holds(grant: Grant, place: Place): boolean;
+  miss(grant: Grant, place: Place): string;
 }
 
-export const covers = (grant: Grant, place: Place): boolean => misses(grant, place).next().done === true;
+/** A grant covers a place when all of them hold. */
+const checks: readonly Check[] = [
+  {
+    holds: ({ namespace }, place) => namespace === undefined || namespace === place.namespace,
+    miss: ({ namespace }, place) => `covers namespace ${namespace}, not ${place.namespace ?? "every one"}`,
+  },
+  {
+    holds: ({ projects }, { project }) => projects.includes(project),
+    miss: ({ projects }, { project }) => `covers project ${projects.join(", ")}, not ${project}`,
+  },
+  {
+    holds: ({ environments }, { environment }) => environments.includes(environment),
+    miss: ({ environments }, { environment }) => `covers environment ${environments.join(", ")}, not ${environment}`,
+  },
+  {
+    holds: coversObject,
+    miss: (grant, { kind, name }) =>
+      `covers ${describeObjects(grant)}, not ${name === undefined ? `every ${kind}` : `${kind} ${name}`}`,
+  },
+  {
+    holds: ({ verbs }, { verb }) => verbs.includes(verb),
+    miss: ({ verbs }, { verb }) => `grants ${verbs.join(", ")}, not ${verb}`,
+  },
+];
+
+export const covers = (grant: Grant, place: Place): boolean => checks.every(({ holds }) => holds(grant, place));
+
+/** Why the grant does not cover the place; nothing when it does. */
+export const misses = (grant: Grant, place: Place): readonly string[] =>
+  checks.filter(({ holds }) => !holds(grant, place)).map(({ miss }) => miss(grant, place));
 
 /** Without a name every object of the kind is meant, so only a pattern that matches everything covers it. */
 function coversObject({ objects }: Grant, { kind, name }: Place): boolean {

@@ -15,7 +15,7 @@ import type { AccessPolicy } from "../../crds/accesspolicy.ts";
 import type { Project } from "../../crds/project.ts";
 import { covers, type Grant, grantsOf, misses } from "./grant.ts";
 import { type Authenticated, accessSubjectKey, describeSubject, type Subject, subjectKeys } from "./subject.ts";
-import { type Place, type Target, type Tenants, verbsOf, whereabouts } from "./target.ts";
+import { notDone, type Place, type Target, type Tenants, verbsOf, whereabouts } from "./target.ts";
 
 export type { Verb } from "../../crds/access.ts";
 export type { Grant } from "./grant.ts";
@@ -86,7 +86,11 @@ export class AccessPolicies {
       used.add(grant.id);
     }
     const grant = [...used].join(" and ");
-    return { allowed: true, reason: `${grant} grants ${verb} on ${describePlaces(places)}`, grant };
+    return {
+      allowed: true,
+      reason: `${grant} ${used.size > 1 ? "grant" : "grants"} ${verb} on ${describePlaces(places)}`,
+      grant,
+    };
   }
 
   /** The grants that let somebody do this, each with those of its subjects who can. Roles of the installation come on top. */
@@ -98,11 +102,9 @@ export class AccessPolicies {
       const own = grants.filter(({ keys }) => key !== undefined && keys.has(key));
       return places.every((place) => own.some((grant) => covers(grant, place)));
     };
-    return verbsOf[target.kind].includes(verb)
-      ? grants
-          .map((grant) => ({ ...grant, subjects: grant.subjects.filter(can) }))
-          .filter(({ subjects }) => subjects.length > 0)
-      : [];
+    return grants
+      .map((grant) => ({ ...grant, subjects: grant.subjects.filter(can) }))
+      .filter(({ subjects }) => subjects.length > 0);
   }
 
   /** Every grant of this subject, wherever it stands, and whether it counts here. */
@@ -133,9 +135,6 @@ export class AccessPolicies {
 
 const denied = (reason: string): Decision => ({ allowed: false, reason });
 
-const notDone = (verb: Verb, { kind }: Target): string =>
-  `${verb} is not something that is done with ${kind}; that is ${verbsOf[kind].join(", ")}`;
-
 const installationRole = (subject: Subject): Role | undefined =>
   subject.kind === "LocalUser" ? subject.role : undefined;
 
@@ -152,7 +151,7 @@ function considerRole(role: Role, verb: Verb): Consideration {
 function consider(grant: Grant, places: readonly Place[], nowhere: string): Consideration {
   const { id } = grant;
   if (places.length === 0) return { grant: id, counts: false, reason: nowhere };
-  const missed = places.map((place) => ({ place, reasons: [...misses(grant, place)] }));
+  const missed = places.map((place) => ({ place, reasons: misses(grant, place) }));
   const covered = missed.filter(({ reasons }) => reasons.length === 0).map(({ place }) => place);
   if (covered.length > 0) {
     return { grant: id, counts: true, reason: `grants ${grant.verbs.join(", ")} on ${describePlaces(covered)}` };

@@ -50,9 +50,15 @@ export interface Tenants {
 }
 
 export function whereabouts(tenants: Tenants, verb: Verb, target: Target): Whereabouts {
+  if (!verbsOf[target.kind].includes(verb)) return { places: [], nowhere: notDone(verb, target) };
   switch (target.kind) {
     case "Identity":
       return { places: [], nowhere: "users and keys belong to no project" };
+    case "Project": {
+      // It is wider than any namespace.
+      const { namespace: _, ...ofCluster } = target;
+      return findPlaces(tenants, verb, ofCluster);
+    }
     case "Certificate":
     case "Issuer": {
       // They belong to their namespace, and so to every project and environment that admits it.
@@ -63,6 +69,9 @@ export function whereabouts(tenants: Tenants, verb: Verb, target: Target): Where
       return findPlaces(tenants, verb, target);
   }
 }
+
+export const notDone = (verb: Verb, { kind }: Target): string =>
+  `${verb} is not something that is done with ${kind}; that is ${verbsOf[kind].join(", ")}`;
 
 function findPlaces(tenants: Tenants, verb: Verb, target: Target): Whereabouts {
   const { kind, project, environment, namespace, name } = target;

@@ -30,8 +30,9 @@ export const projectRoutes = [
     access: { kind: "Filtered", verb: "list" },
     answers: { 200: { description: "A page of them, by name.", schema: pageOf(project) } },
     handle: async ({ input, services, may }) => {
-      const visible = [...services.view.projects()].filter(
-        ({ metadata }) => may("list", { kind: "Project", project: metadata.name, name: metadata.name }).allowed,
+      // Whoever may look into one of its environments sees the project.
+      const visible = [...services.view.projects()].filter(({ metadata: { name: project }, spec }) =>
+        spec.environments.some(({ name: environment }) => may("list", { kind: "Project", project, environment }).allowed),
       );
       return { status: 200, body: page(visible, ({ metadata }) => metadata.name, input.query, shown) };
     },

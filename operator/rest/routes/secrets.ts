@@ -494,7 +494,13 @@ export const secretRoutes = [
         const lost = await deletedSecret(params, services);
         return lost === undefined
           ? target({ params }, services)
-          : { kind: "Secret", ...params, project: lost.project, environment: lost.environment };
+          : {
+              kind: "Secret",
+              ...params,
+              namespaceUid: lost.namespaceUid,
+              project: lost.project,
+              environment: lost.environment,
+            };
       },
     },
     answers: { 200: { description: "It is back.", schema: z.strictObject({ version: z.int() }) } },
