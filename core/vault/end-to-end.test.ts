@@ -20,6 +20,11 @@ test.each(["", "4111", "x".repeat(10_000)])("each reader reads what was written,
   );
 });
 
+test("a private key that is none is refused", async () => {
+  const text = await sealFor(readers, place, new Sensitive("value"));
+  await expect(openAs(new Sensitive("AQ"), place, text)).rejects.toMatchObject({ code: "ValueInvalid" });
+});
+
 test.each(Object.keys(place) as (keyof SealedPlace)[])("elsewhere, by its %s, it does not open", async (part) => {
   const text = await sealFor(readers, place, new Sensitive("value"));
   await expect(openAs(alice.privateKey, { ...place, [part]: "other" }, text)).rejects.toEqual(invalid);

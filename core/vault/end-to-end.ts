@@ -7,6 +7,7 @@ import type { ReaderSpec } from "../../crds/secret.ts";
 import { encodeFields } from "../canonical.ts";
 import { Stalled } from "../errors.ts";
 import { Sensitive } from "../sensitive.ts";
+import { KEY_BYTES } from "./envelope.ts";
 import { hpke, importPublicKey, placeFields, privateSealingKey, type SealedPlace } from "./sealing.ts";
 
 /** Layout: format (1 byte), number of readers (1), their ids (16 each), then for each an encapsulated key (32) and a ciphertext. */
@@ -50,10 +51,11 @@ export async function sealFor(readers: readonly ReaderSpec[], place: SealedPlace
 /**
  * What the reader with this private key reads.
  *
- * @throws Stalled SealedValueInvalid
+ * @throws Stalled SealedValueInvalid; ValueInvalid when the key is none
  */
 export async function openAs(privateKey: Sensitive, place: SealedPlace, text: string): Promise<Sensitive> {
   const material = Buffer.from(privateKey.revealText(), "base64url");
+  if (material.length !== KEY_BYTES) throw new Stalled("ValueInvalid", "the private key is not 32 bytes in base64url");
   const { pair, publicKey } = await privateSealingKey("", material);
   const { header, ids, parts } = parse(place.key, text);
   const part = parts[ids.findIndex((id) => id.equals(idOf(publicKey)))];
