@@ -66,6 +66,8 @@ export const reasons = {
   ValueInvalid: "A value does not have the form that its use needs.",
   SealedValueInvalid:
     "A sealed value does not open here: it was sealed for another place or key, or was damaged. Seal it again.",
+  EndToEndProtected:
+    "The values are sealed for their readers, so MazeVault cannot push them; leave the Secret out of the rule.",
   SourceIsOwnTarget: "An entry refers to the core Secret that this object delivers.",
   TargetNotOwned: "Something of that name exists and is not ours; set adopt, or choose another name.",
   TargetDiffers: "It exists with other data; set overwrite with adopt, or choose another name.",

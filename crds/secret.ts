@@ -80,6 +80,17 @@ const entry = z
   .meta(rules(exactlyOneOf("literal", "generate", "secretRef", "sealed", "external", "template")));
 export type SecretEntry = z.infer<typeof entry>;
 
+const reader = z.object({
+  name: labelName.meta({ description: "What the reader is called." }),
+  publicKey: z
+    .string()
+    .min(43)
+    .max(43)
+    .regex(/^[A-Za-z0-9_-]{43}$/, "must be an X25519 public key, 32 bytes in base64url")
+    .meta({ description: "Public key of the reader (X25519), 32 bytes in base64url." }),
+});
+export type ReaderSpec = z.infer<typeof reader>;
+
 /** Types that hand out identities of the cluster, or that a controller of the cluster acts on, are not deliverable. */
 export const DELIVERABLE_TYPES = [
   "Opaque",
@@ -136,6 +147,8 @@ function deliversKeysOfType(type: string, keys: readonly string[]): CelRule {
   };
 }
 
+const END_TO_END = "(has(self.protection) && self.protection == 'EndToEnd')";
+
 export const secretSpec = z
   .object({
     projectRef: localRef("Project that this secret belongs to").meta({
@@ -152,6 +165,20 @@ export const secretSpec = z
         message: "environment is immutable; create a new Secret in the other environment",
       }),
     }),
+    protection: z.enum(["Managed", "EndToEnd"]).optional().meta({
+      description:
+        "Managed when absent: MazeVault opens values in memory, to deliver and to push them. EndToEnd: the writer seals them for the readers, and MazeVault cannot open them; entries are external then, and nothing is delivered or pushed. Immutable.",
+    }),
+    readers: z
+      .array(reader)
+      .min(1)
+      .max(16)
+      .optional()
+      .meta({
+        description:
+          "Who can open the values, with protection EndToEnd. A change counts for what is written from then on.",
+        ...listMap("name"),
+      }),
     entries: z
       .array(entry)
       .min(1)
@@ -189,6 +216,23 @@ export const secretSpec = z
         message: "every deliver.keys[].from must be the key of an entry",
         fieldPath: ".deliver.keys",
       },
+      {
+        rule: `!${END_TO_END} || self.entries.all(e, has(e.external))`,
+        message:
+          "with protection EndToEnd every entry is external: MazeVault can neither make nor render what it cannot open",
+        fieldPath: ".entries",
+      },
+      {
+        rule: `!${END_TO_END} || !has(self.deliver)`,
+        message:
+          "with protection EndToEnd nothing can be delivered: MazeVault cannot open the values; let the readers fetch them",
+        fieldPath: ".deliver",
+      },
+      {
+        rule: `${END_TO_END} == has(self.readers)`,
+        message: "readers is required with protection EndToEnd, and not allowed without",
+        fieldPath: ".readers",
+      },
       ...Object.entries(KEYS_OF_TYPE).map(([type, keys]) => deliversKeysOfType(type, keys)),
     ),
   );
@@ -208,6 +252,8 @@ const deliveredName = (self: string): string =>
 const deliveredType = (self: string): string =>
   `(has(${self}.spec.deliver.type) ? ${self}.spec.deliver.type : 'Opaque')`;
 
+const protection = (self: string): string => `(has(${self}.spec.protection) ? ${self}.spec.protection : 'Managed')`;
+
 export const secretKind: KindDefinition = {
   kind: "Secret",
   plural: "secrets",
@@ -219,6 +265,11 @@ export const secretKind: KindDefinition = {
   spec: secretSpec,
   status: secretStatus,
   rules: [
+    {
+      rule: `${protection("self")} == ${protection("oldSelf")}`,
+      message: "protection is immutable; create a new Secret",
+      fieldPath: ".spec.protection",
+    },
     {
       rule: `!has(self.spec.deliver) || !has(oldSelf.spec.deliver) || ${deliveredName("self")} != ${deliveredName("oldSelf")} || ${deliveredType("self")} == ${deliveredType("oldSelf")}`,
       message: "type cannot change for the same core Secret; deliver to another secretName",

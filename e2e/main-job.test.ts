@@ -4,6 +4,7 @@ import { openStores } from "../adapters/postgres/stores.ts";
 import { openRootKeyFile } from "../adapters/rootkey/file.ts";
 import { UNLED } from "../core/ports/vault-store.ts";
 import { Sensitive } from "../core/sensitive.ts";
+import { newReaderKey, openAs, sealFor } from "../core/vault/end-to-end.ts";
 import {
   readSealingKeyFile,
   type SealingKey,
@@ -12,7 +13,7 @@ import {
   sealingKeyFile,
 } from "../core/vault/sealing.ts";
 import { Vault } from "../core/vault/vault.ts";
-import type { SecretEntry } from "../crds/secret.ts";
+import type { ReaderSpec, SecretEntry } from "../crds/secret.ts";
 import { azure } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import {
@@ -256,9 +257,43 @@ describe("values from outside", () => {
   });
 });
 
+test("what is sealed for its readers is stored and handed out, and nothing else is done with it", async () => {
+  const replica = await openReplica(world);
+  try {
+    const alice = newReaderKey();
+    const readers = [{ name: "alice", publicKey: alice.publicKey }];
+    const entries = [{ key: "pan", external: {} }];
+    await world.apply(secretManifest("outside", "card", { protection: "EndToEnd", readers, entries }));
+    await world.waitFor(secret, "card", "outside", (it) => conditionOf(it, "Stored")?.reason === "ValueMissing");
+    await expect(replica.put("card", entries, { pan: "4111" }, readers)).rejects.toThrow(
+      "for exactly the readers alice",
+    );
+    const place = { project: "outside", environment: "pro", namespace: "outside", name: "card", key: "pan" };
+    await replica.put("card", entries, { pan: await sealFor(readers, place, new Sensitive("4111")) }, readers);
+    await world.waitReady(secret, "card", "outside");
+    const stored = await replica.read("card", "pan");
+    expect((await openAs(alice.privateKey, place, stored)).revealText()).toBe("4111");
+    const rule = await world.waitFor(
+      "syncrule.mazevault.io",
+      "push",
+      "outside",
+      (it) => conditionOf(it, "Synced")?.reason === "EndToEndProtected",
+    );
+    expect(conditionOf(rule, "Synced")?.message).toContain("card/pan: the value is sealed for its readers");
+  } finally {
+    await replica.close();
+  }
+});
+
 /** A process that serves requests beside the operator and does not lead: this one. */
 interface Replica {
-  put(name: string, entries: readonly SecretEntry[], values: Readonly<Record<string, string>>): Promise<void>;
+  put(
+    name: string,
+    entries: readonly SecretEntry[],
+    values: Readonly<Record<string, string>>,
+    readers?: readonly ReaderSpec[],
+  ): Promise<void>;
+  read(name: string, key: string): Promise<string>;
   sealingKey(): Promise<SignedSealingKey>;
   close(): Promise<void>;
 }
@@ -268,17 +303,31 @@ async function openReplica(world: World): Promise<Replica> {
   const stores = await openStores(world.mazevault.database, root);
   const replica = new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit });
   const namespaceUid = (await world.get("namespace", "outside")).metadata.uid;
+  const identity = (name: string) => ({
+    project: "outside",
+    environment: "pro",
+    namespace: "outside",
+    namespaceUid,
+    name,
+  });
+  const actor = { kind: "Controller", name: "replica" } as const;
   return {
-    async put(name, entries, values) {
-      const identity = { project: "outside", environment: "pro", namespace: "outside", namespaceUid, name };
+    async put(name, entries, values, readers) {
       await replica.put(UNLED, {
-        identity,
-        seen: await replica.describe(identity),
+        readers,
+        identity: identity(name),
+        seen: await replica.describe(identity(name)),
         entries,
         values: new Map(Object.entries(values).map(([key, value]) => [key, new Sensitive(value)])),
         lifecycle: { deletionPolicy: "SoftDelete", softDeleteMs: 1, keepVersions: 1 },
-        actor: { kind: "Controller", name: "replica" },
+        actor,
       });
+    },
+    async read(name, key) {
+      const record = await replica.describe(identity(name));
+      if (record === undefined) throw new Error("expected a record");
+      const { values } = await replica.open(record, { actor, purpose: "Test" });
+      return values.get(key)?.revealText() ?? "";
     },
     async sealingKey() {
       const key = await replica.sealingKey("outside");

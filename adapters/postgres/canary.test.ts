@@ -48,7 +48,7 @@ test("nothing in the database shows a value", async () => {
     const sources = new Map([["source", new Sensitive(Buffer.from(source, "utf8"))]]);
     const { record: seen } = await vault.store(writer, { ...request, seen: undefined, sources });
     const given = new Map([["written", new Sensitive(written)]]);
-    const { record } = await vault.put(UNLED, { ...request, seen, values: given });
+    const { record } = await vault.put(UNLED, { ...request, readers: undefined, seen, values: given });
     const { values } = await vault.open(record, { actor, purpose: "Delivery" });
     const dump = await withConnection(database, async (client) => {
       const { rows: tables } = await client.query<{ name: string }>(

@@ -6,6 +6,7 @@ import { type TargetVault, Throttled, type VaultEntryProperties } from "../../co
 import { normalVaultUrl, type Priority, type TargetVaults } from "../../core/ports/target-vaults.ts";
 import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
+import { failure } from "../../core/sync/entries.ts";
 import { checkNames, entryNames } from "../../core/sync/names.ts";
 import type { PlannedPush } from "../../core/sync/plan.ts";
 import { type PushResult, push } from "../../core/sync/push.ts";
@@ -92,7 +93,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       vaultUrl,
       named.map(({ entryName }) => entryName),
     );
-    const { entries, failures } = checkNames(named, holders, rule.metadata.uid);
+    const { entries, failures } = refuseOpaque(secrets, checkNames(named, holders, rule.metadata.uid));
     const stored = new Set(complete.map(({ secretName }) => secretName));
     return {
       ...common,
@@ -258,4 +259,20 @@ function separate(
     .flatMap(({ stored }) => stored.map(({ secretId }) => secretId));
   const ids = new Set(incomplete);
   return { complete: sources.filter(({ secretId }) => !ids.has(secretId)), incomplete: ids };
+}
+
+/** What MazeVault cannot open it cannot push. */
+function refuseOpaque(
+  secrets: readonly Secret[],
+  { entries, failures }: ReturnType<typeof checkNames>,
+): ReturnType<typeof checkNames> {
+  const opaque = new Set(
+    secrets.filter(({ spec }) => spec.protection === "EndToEnd").map(({ metadata }) => metadata.name),
+  );
+  const refused = entries.filter(({ secretName }) => opaque.has(secretName));
+  const message = "the value is sealed for its readers and cannot be pushed; leave the Secret out of spec.secrets";
+  return {
+    entries: entries.filter((entry) => !refused.includes(entry)),
+    failures: [...failures, ...refused.map((entry) => failure(entry, "EndToEndProtected", message))],
+  };
 }

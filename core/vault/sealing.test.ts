@@ -83,6 +83,10 @@ test("no flipped bit and no cut opens", async () => {
   }
 });
 
+test.each(["AQ", "not sealed", " ", "AQ=="])("what was never sealed is told: %p", async (text) => {
+  await expect(unseal(keyOf, place, text)).rejects.toThrow("it is not what `mazevault seal` prints");
+});
+
 test("a key that the project does not have is named", async () => {
   const foreign = await privateSealingKey(randomUUID(), randomBytes(32));
   const sealed = await seal(foreign, place, new Sensitive("v"));

@@ -33,7 +33,8 @@ export interface SealedPlace {
   readonly key: string;
 }
 
-const suite = new CipherSuite({
+/** The suite of everything that is sealed to a public key here. */
+export const hpke = new CipherSuite({
   kem: new DhkemX25519HkdfSha256(),
   kdf: new HkdfSha256(),
   aead: new Aes256Gcm(),
@@ -59,8 +60,8 @@ export async function seal(to: SealingKey, place: SealedPlace, value: Sensitive)
     throw new Stalled("ValueInvalid", `entry ${place.key}: a sealed value has at most ${LARGEST_VALUE} bytes`);
   }
   const header = Buffer.concat([Buffer.from([FORMAT]), idBytes(to.id)]);
-  const recipientPublicKey = await importPublicKey(to);
-  const { enc, ct } = await suite.seal({ recipientPublicKey, info: bound(place) }, value.reveal(), header);
+  const recipientPublicKey = await importPublicKey(to.publicKey);
+  const { enc, ct } = await hpke.seal({ recipientPublicKey, info: bound(place) }, value.reveal(), header);
   return Buffer.concat([header, Buffer.from(enc), Buffer.from(ct)]).toString("base64url");
 }
 
@@ -76,7 +77,8 @@ export async function unseal(
   sealed: string,
 ): Promise<Sensitive> {
   const bytes = Buffer.from(sealed, "base64url");
-  if (bytes[0] !== FORMAT || bytes.length < HEADER_BYTES + ENCAPSULATED_BYTES + TAG_BYTES) {
+  const canonical = bytes.toString("base64url") === sealed;
+  if (!canonical || bytes[0] !== FORMAT || bytes.length < HEADER_BYTES + ENCAPSULATED_BYTES + TAG_BYTES) {
     throw invalid(place, "it is not what `mazevault seal` prints");
   }
   const header = bytes.subarray(0, HEADER_BYTES);
@@ -86,7 +88,7 @@ export async function unseal(
   const enc = bytes.subarray(HEADER_BYTES, HEADER_BYTES + ENCAPSULATED_BYTES);
   const ciphertext = bytes.subarray(HEADER_BYTES + ENCAPSULATED_BYTES);
   try {
-    const value = await suite.open({ recipientKey: key.pair, enc, info: bound(place) }, ciphertext, header);
+    const value = await hpke.open({ recipientKey: key.pair, enc, info: bound(place) }, ciphertext, header);
     return new Sensitive(Buffer.from(value));
   } catch {
     throw invalid(place, "it was sealed for another project, environment, namespace, name or key, or was damaged");
@@ -96,9 +98,9 @@ export async function unseal(
 /** The key pair of 32 random bytes; they are zeroed. */
 export async function privateSealingKey(id: string, material: Buffer): Promise<PrivateSealingKey> {
   const publicKey = publicHalf(privateKeyOf(PKCS8_X25519, material));
-  const privateKey = await suite.kem.importKey("raw", new Uint8Array(material), false);
+  const privateKey = await hpke.kem.importKey("raw", new Uint8Array(material), false);
   material.fill(0);
-  return { id, publicKey, pair: { privateKey, publicKey: await importPublicKey({ id, publicKey }) } };
+  return { id, publicKey, pair: { privateKey, publicKey: await importPublicKey(publicKey) } };
 }
 
 /** A public sealing key that an installation vouches for: what is committed to Git. */
@@ -180,19 +182,27 @@ const signedFields = ({
 }: Omit<SignedSealingKey, "signedBy" | "signature">): Buffer =>
   encodeFields("mazevault sealing key", [installation, project, id, publicKey]);
 
-const bound = ({ project, environment, namespace, name, key }: SealedPlace): Buffer =>
-  encodeFields("mazevault sealed value", [project, environment, namespace, name, key]);
+export const placeFields = ({ project, environment, namespace, name, key }: SealedPlace): readonly string[] => [
+  project,
+  environment,
+  namespace,
+  name,
+  key,
+];
+
+const bound = (place: SealedPlace): Buffer => encodeFields("mazevault sealed value", placeFields(place));
 
 function invalid({ namespace, name, key }: SealedPlace, why: string): Stalled {
   const message = `entry ${key}: the sealed value does not open: ${why}; seal it again with: mazevault seal ${namespace}/${name} ${key}`;
   return new Stalled("SealedValueInvalid", message);
 }
 
-async function importPublicKey({ publicKey }: SealingKey): Promise<CryptoKey> {
+/** Throws Stalled ValueInvalid. */
+export async function importPublicKey(publicKey: string): Promise<CryptoKey> {
   try {
-    return await suite.kem.importKey("raw", new Uint8Array(Buffer.from(publicKey, "base64url")), true);
+    return await hpke.kem.importKey("raw", new Uint8Array(Buffer.from(publicKey, "base64url")), true);
   } catch {
-    throw new Stalled("ValueInvalid", "the public sealing key is not 32 bytes in base64url");
+    throw new Stalled("ValueInvalid", "the public key is not 32 bytes in base64url");
   }
 }
 

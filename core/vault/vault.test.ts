@@ -8,6 +8,7 @@ import type { RootKey } from "../ports/key-store.ts";
 import { actor, identity, lifecycle } from "../ports/samples.ts";
 import { Conflict, type Lifecycle, type SecretRecord, UNLED, type Writer } from "../ports/vault-store.ts";
 import { Sensitive } from "../sensitive.ts";
+import { newReaderKey, sealFor } from "./end-to-end.ts";
 import { open, seal as sealEnvelope } from "./envelope.ts";
 import { KeyRing } from "./keyring.ts";
 import { planVersion } from "./recipe.ts";
@@ -231,6 +232,7 @@ describe("external entries", () => {
   const longer = { ...lifecycle, keepVersions: 4 };
   const put = (seen: SecretRecord | undefined, partner: string, from = external) =>
     vault.put(UNLED, {
+      readers: undefined,
       identity: identity("one"),
       seen,
       entries: from,
@@ -294,14 +296,18 @@ describe("external entries", () => {
     const { record } = await store(undefined);
     const request = { identity: identity("one"), seen: record, entries: external, lifecycle, actor };
     const attempt = (given: readonly (readonly [string, Sensitive])[]) =>
-      vault.put(UNLED, { ...request, values: new Map(given) });
+      vault.put(UNLED, { ...request, readers: undefined, values: new Map(given) });
     await expect(attempt([["user", new Sensitive("x")]])).rejects.toThrow("no entry user with external: {}");
     await expect(attempt([])).rejects.toMatchObject({ code: "ValueInvalid" });
     await expect(attempt([["partner", new Sensitive(Buffer.alloc(1_048_577))]])).rejects.toThrow("1048576 bytes");
     const deleted = await vault.softDelete(UNLED, record, actor);
     await expect(put(deleted, "p1")).rejects.toMatchObject({ code: "SecretNotStored" });
     const elsewhere = { ...request, identity: { ...identity("one"), project: "unknown" }, seen: undefined };
-    const written = vault.put(UNLED, { ...elsewhere, values: new Map([["partner", new Sensitive("p")]]) });
+    const written = vault.put(UNLED, {
+      ...elsewhere,
+      readers: undefined,
+      values: new Map([["partner", new Sensitive("p")]]),
+    });
     await expect(written).rejects.toMatchObject({ code: "KeyUnavailable" });
   });
 
@@ -312,7 +318,15 @@ describe("external entries", () => {
     const puts = keys.map((key) =>
       until((seen) => {
         const given = new Map([[key, new Sensitive(`value of ${key}`)]]);
-        return vault.put(UNLED, { identity: identity("one"), seen, entries: many, values: given, lifecycle, actor });
+        return vault.put(UNLED, {
+          readers: undefined,
+          identity: identity("one"),
+          seen,
+          entries: many,
+          values: given,
+          lifecycle,
+          actor,
+        });
       }),
     );
     const leading = Array.from({ length: 5 }, () => until((seen) => store(seen, many)));
@@ -359,6 +373,27 @@ describe("external entries", () => {
       [2, 4],
     ]);
   });
+});
+
+test("with readers, only what is sealed for them is stored, and it comes back as it was", async () => {
+  await vault.prepareProject(writer, "payments");
+  const { publicKey } = newReaderKey();
+  const readers = [{ name: "alice", publicKey }];
+  const place = { ...identity("one"), key: "pan" };
+  const put = (pan: string) =>
+    vault.put(UNLED, {
+      identity: identity("one"),
+      seen: undefined,
+      readers,
+      entries: [{ key: "pan", external: {} }],
+      values: new Map([["pan", new Sensitive(pan)]]),
+      lifecycle,
+      actor,
+    });
+  await expect(put("4111")).rejects.toMatchObject({ code: "ValueInvalid" });
+  expect(store.records()).toEqual([]);
+  const sealed = await sealFor(readers, place, new Sensitive("4111"));
+  expect(await values((await put(sealed)).record)).toEqual({ pan: sealed });
 });
 
 describe("sealed entries", () => {

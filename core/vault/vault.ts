@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { SecretEntry } from "../../crds/secret.ts";
+import type { ReaderSpec, SecretEntry } from "../../crds/secret.ts";
 import { Fenced, Stalled, Unavailable } from "../errors.ts";
 import type { Actor, AuditAction, AuditEntry, AuditLog } from "../ports/audit-log.ts";
 import {
@@ -15,6 +15,7 @@ import {
   type Writer,
 } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
+import { assertSealedFor } from "./end-to-end.ts";
 import { Digester } from "./fingerprint.ts";
 import type { KeyRing, ProjectKeys } from "./keyring.ts";
 import { type MadeEntry, makeEntries, replaceEntries } from "./material.ts";
@@ -55,6 +56,8 @@ export interface PutRequest {
   readonly seen: SecretRecord | undefined;
   /** All entries of the secret, as the manifest has them. */
   readonly entries: readonly SecretEntry[];
+  /** With protection EndToEnd, as the manifest has them: each value must be sealed for them. */
+  readonly readers: readonly ReaderSpec[] | undefined;
   /** By entry key; each must be external. */
   readonly values: ReadonlyMap<string, Sensitive>;
   /** Of a secret that was never stored; of any other the one that it has stays. */
@@ -204,8 +207,9 @@ export class Vault {
    * @throws Stalled ValueInvalid, TemplateInvalid, TemplateCycle, SecretNotStored when it is not Active
    */
   async put(writer: Writer | Unled, request: PutRequest): Promise<Stored> {
-    const { values, ...change } = request;
+    const { values, readers, ...change } = request;
     assertExternal(change.entries, values);
+    if (readers !== undefined) for (const [key, value] of values) assertSealedFor(readers, key, value);
     const { project } = change.identity;
     const keys =
       change.seen === undefined ? await this.#keys.existingProject(project) : await this.#existingKeys(change.identity);

@@ -3,6 +3,7 @@ import {
   accessPolicy,
   certificateRequest,
   clusterIssuer,
+  endToEndSecret,
   externalIssuer,
   issuer,
   keyVault,
@@ -66,6 +67,33 @@ const secrets: readonly Contradiction[] = [
     manifest: entries({ key: "a", external: {}, literal: "x" }),
     field: "spec.entries[0]",
     says: oneSource,
+  },
+  {
+    title: "what MazeVault cannot open is rendered",
+    manifest: withSpec(endToEndSecret, { entries: [{ key: "a", template: "x" }] }),
+    field: "spec.entries",
+    says: /with protection EndToEnd every entry is external/,
+  },
+  {
+    title: "what MazeVault cannot open is delivered",
+    manifest: withSpec(endToEndSecret, { deliver: {} }),
+    field: "spec.deliver",
+    says: /with protection EndToEnd nothing can be delivered/,
+  },
+  {
+    title: "protection EndToEnd has no readers",
+    manifest: withSpec(endToEndSecret, { readers: undefined }),
+    field: "spec.readers",
+    says: /readers is required with protection EndToEnd/,
+  },
+  {
+    title: "what MazeVault opens has readers",
+    manifest: withSpec(secret, {
+      protection: "Managed",
+      readers: (endToEndSecret.spec as { readers: object }).readers,
+    }),
+    field: "spec.readers",
+    says: /not allowed without/,
   },
   { title: "an entry has no source", manifest: entries({ key: "a" }), field: "spec.entries[0]", says: oneSource },
   {
@@ -625,6 +653,13 @@ const otherProject = { projectRef: { name: "other" } };
 
 export const forbiddenChanges: readonly ForbiddenChange[] = [
   change("a Secret moves to another project", secret, otherProject, "spec.projectRef", /create a new Secret/),
+  change(
+    "a Secret gives up its protection",
+    endToEndSecret,
+    { protection: undefined, readers: undefined },
+    "spec.protection",
+    /protection is immutable; create a new Secret/,
+  ),
   change("a Secret moves to dev", secret, { environment: "dev" }, "spec.environment", /create a new Secret/),
   change(
     "the type of the same core Secret changes",

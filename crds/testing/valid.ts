@@ -114,6 +114,16 @@ const tlsSecret = namespaced("Secret", "orders-tls", {
   },
 });
 
+const publicKey = "CgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMkJSYnKCk";
+
+export const endToEndSecret = namespaced("Secret", "card", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  protection: "EndToEnd",
+  readers: [{ name: "alice", publicKey }],
+  entries: [{ key: "pan", external: {} }],
+});
+
 const smallestSecret = namespaced("Secret", "smallest", {
   projectRef: { name: "payments" },
   environment: "dev",
@@ -419,6 +429,7 @@ export const validManifests: readonly Manifest[] = [
   secret,
   tlsSecret,
   smallestSecret,
+  endToEndSecret,
   keyVault,
   servicePrincipal,
   certificate,
