@@ -21,7 +21,7 @@ export const MADE_BY = "mazevault.io/made-by";
 const FIELD_MANAGER = "mazevault-rest";
 const type = resourceType(secretKind);
 
-const SOURCES = ["literal", "generate", "secretRef", "template", "external"] as const;
+const SOURCES = ["literal", "generate", "secretRef", "sealed", "external", "template"] as const;
 
 const summary = z.strictObject({
   namespace: z.string(),
@@ -32,6 +32,13 @@ const summary = z.strictObject({
   entries: z
     .array(z.strictObject({ key: z.string(), source: z.string() }))
     .meta({ description: "Its entries, and where each value comes from." }),
+  protection: z.enum(["Managed", "EndToEnd"]).meta({
+    description: "EndToEnd: values are sealed by their writer for the readers, and are handed out so.",
+  }),
+  readers: z
+    .array(z.strictObject({ name: z.string(), publicKey: z.string() }))
+    .optional()
+    .meta({ description: "With protection EndToEnd: whom values are sealed for." }),
   ...readiness,
 });
 
@@ -50,6 +57,10 @@ const shown = (secret: Secret): z.infer<typeof summary> => ({
   environment: secret.spec.environment,
   ...(secret.status?.version !== undefined && { version: secret.status.version }),
   entries: secret.spec.entries.map((entry) => ({ key: entry.key, source: sourceOf(entry) })),
+  protection: secret.spec.protection ?? "Managed",
+  ...(secret.spec.readers !== undefined && {
+    readers: secret.spec.readers.map(({ name, publicKey }) => ({ name, publicKey })),
+  }),
   ...readinessOf(secret),
 });
 
@@ -360,7 +371,8 @@ export const secretRoutes = [
         assertUnchanged(before, call);
         const secret = await prepared(params, body, call);
         const identity = identify(secret, services);
-        const request = { identity, entries: secret.spec.entries, values, lifecycle: lifecycleOf(secret), actor };
+        const { entries, readers } = secret.spec;
+        const request = { identity, entries, readers, values, lifecycle: lifecycleOf(secret), actor };
         const { record, changedKeys } = await settling(call, async () => {
           // Who said what they had seen means that one, whatever came since.
           const seen = call.ifMatch === undefined ? await services.vault.describe(identity) : before;
