@@ -76,11 +76,24 @@ const pki = z.strictObject({
     ),
 });
 
+const audit = z.strictObject({
+  checkpointRows: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(10_000)
+    .describe("A checkpoint of the audit chain is signed at the latest after so many rows."),
+  checkpointMs: milliseconds
+    .default(60_000)
+    .describe("A checkpoint is signed at the latest after this time when rows were linked, in milliseconds."),
+});
+
 export const configSchema = z.strictObject({
   mode: z.enum(["primary"]).default("primary").describe("What this program is."),
   kubernetes: kubernetes.prefault({}),
   database: database.prefault({}),
   keys: keys.prefault({}),
+  audit: audit.prefault({}),
   azure: azure.prefault({}),
   http: http.prefault({}),
   controllers: controllers.prefault({}),

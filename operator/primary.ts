@@ -237,6 +237,7 @@ export class Primary extends MazeVaultOperator {
       store: stores.vault,
       pki: stores.pki,
       audit: stores.audit,
+      checkpointDue: { rows: config.audit.checkpointRows, ms: config.audit.checkpointMs },
       cluster: caches,
       log,
       endSecret: (key, signal) => secrets.absent(key, signal),

@@ -45,7 +45,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
   const audit = new PostgresAuditLog(database, signer);
   try {
     const keys = await KeyRing.open(keyStore, root);
-    signer.useKey(keys.auditKey);
+    signer.useKeys(keys.auditKey, keys);
     await audit.append(keys.created);
     const vault = new PostgresVaultStore(database, signer, hint);
     return {

@@ -17,10 +17,10 @@ export interface WrappedKey {
 
 /**
  * Installation: wraps project keys and what belongs to no project. Project: wraps DEKs. Fingerprint: HMAC for change
- * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows. Pki: wraps the data keys of
- * private keys of certificates, for the whole installation.
+ * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows. AuditSigning: Ed25519 private
+ * key that signs checkpoints. Pki: wraps the data keys of private keys of certificates, for the whole installation.
  */
-export type KeyPurpose = "Installation" | "Project" | "Fingerprint" | "Pointer" | "Audit" | "Pki";
+export type KeyPurpose = "Installation" | "Project" | "Fingerprint" | "Pointer" | "Audit" | "AuditSigning" | "Pki";
 
 export interface KeyStore {
   /** Id of the installation, a UUID made at the first migration and never changed. */
