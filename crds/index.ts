@@ -1,4 +1,5 @@
 /** Every kind that the API server is taught. Order is the order of installation. */
+import { auditSinkKind } from "./auditsink.ts";
 import { certificateKind } from "./certificate.ts";
 import { certificateRequestKind } from "./certificaterequest.ts";
 import type { KindDefinition } from "./common.ts";
@@ -17,7 +18,9 @@ export const kinds: readonly KindDefinition[] = [
   issuerKind,
   certificateKind,
   certificateRequestKind,
+  auditSinkKind,
 ];
+export * from "./auditsink.ts";
 export * from "./certificate.ts";
 export * from "./certificaterequest.ts";
 export * from "./common.ts";

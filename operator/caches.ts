@@ -13,6 +13,7 @@ import {
   resourceType,
 } from "../controllers/runtime/resource-type.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
+import { type AuditSink, auditSinkKind } from "../crds/auditsink.ts";
 import { type Certificate, certificateKind } from "../crds/certificate.ts";
 import { type CertificateRequest, certificateRequestKind } from "../crds/certificaterequest.ts";
 import type { ObjectMeta } from "../crds/common.ts";
@@ -64,6 +65,7 @@ export class Caches implements Cluster {
   readonly certificateRequestCache: Informer<CertificateRequest>;
   readonly keyVaultCache: Informer<KeyVault>;
   readonly syncRuleCache: Informer<SyncRule>;
+  readonly auditSinkCache: Informer<AuditSink>;
   readonly bindingCache: Informer<CachedMetadata>;
   readonly coreSecretCache: NamespacedInformers<CachedMetadata>;
 
@@ -121,6 +123,7 @@ export class Caches implements Cluster {
         [BY_KEY_VAULT]: vaultsOf,
       },
     });
+    this.auditSinkCache = make.informer({ ...watched, type: resourceType(auditSinkKind) });
     this.bindingCache = make.informer({
       ...watched,
       type: roleBindings,
@@ -145,6 +148,7 @@ export class Caches implements Cluster {
       this.certificateRequestCache,
       this.keyVaultCache,
       this.syncRuleCache,
+      this.auditSinkCache,
       this.bindingCache,
     ];
   }

@@ -86,6 +86,14 @@ const audit = z.strictObject({
   checkpointMs: milliseconds
     .default(60_000)
     .describe("A checkpoint is signed at the latest after this time when rows were linked, in milliseconds."),
+  fileDirectory: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Where AuditSinks of kind file may write. None: there may be no such sinks."),
+  sinkTimeoutMs: milliseconds
+    .default(10_000)
+    .describe("Longest wait for an answer of an AuditSink's receiver, in milliseconds."),
 });
 
 export const configSchema = z.strictObject({

@@ -14,6 +14,8 @@ export interface HousekeepingDependencies {
   readonly pki: Pick<PkiStore, "listHolders">;
   readonly audit: Pick<AuditLog, "link" | "checkpoint">;
   readonly checkpointDue: CheckpointDue;
+  /** Rows were linked or a checkpoint was signed. */
+  readonly onRecorded: () => void;
   readonly cluster: Pick<Caches, "secret" | "certificate" | "namespace">;
   readonly log: Logger;
   /** Ends what is stored for a Secret, by `namespace/name`, that is gone or belongs to another namespace now. */
@@ -76,11 +78,12 @@ export class Housekeeping {
   }
 
   async #link({ epoch }: Writer): Promise<void> {
-    const { audit, checkpointDue } = this.#deps;
+    const { audit, checkpointDue, onRecorded } = this.#deps;
     let linked: number;
     do {
       linked = await audit.link(epoch, LINK_BATCH);
-      await audit.checkpoint(epoch, checkpointDue);
+      const signed = await audit.checkpoint(epoch, checkpointDue);
+      if (linked > 0 || signed !== undefined) onRecorded();
     } while (linked === LINK_BATCH);
   }
 

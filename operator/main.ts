@@ -3,6 +3,7 @@
  * operator. SIGTERM and SIGINT end it in the opposite order; a second one ends it at once.
  */
 import { readFileSync } from "node:fs";
+import { Sinks } from "../adapters/auditsinks/sinks.ts";
 import { KeyVaults } from "../adapters/keyvault/vaults.ts";
 import { HealthServer } from "../program/health.ts";
 import { createLogger } from "../program/logging.ts";
@@ -15,11 +16,14 @@ import { Primary } from "./primary.ts";
 async function run(config: Config): Promise<void> {
   const log = createLogger({ level: config.log.level });
   let vaults: KeyVaults | undefined;
-  const { registry, runtime } = await programMetrics(() => vaults?.states() ?? []);
+  let operator: Primary | undefined;
+  const { registry, runtime } = await programMetrics({
+    vaults: () => vaults?.states() ?? [],
+    sinks: () => operator?.sinkStates ?? [],
+  });
   const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
     runtime.externalCall(call.target, call.operation, call.code, call.seconds);
   const database = new DatabaseConnection(config, log, onCall);
-  let operator: Primary | undefined;
 
   const health = new HealthServer({
     ...config.http,
@@ -61,7 +65,9 @@ async function run(config: Config): Promise<void> {
       log.debug({ ...call }, "Azure was called");
     },
   });
-  operator = new Primary({ config, log, metrics: runtime, stores, vaults });
+  const { fileDirectory, sinkTimeoutMs: timeoutMs } = config.audit;
+  const sinks = new Sinks({ timeoutMs, onCall, ...(fileDirectory !== undefined && { fileDirectory }) });
+  operator = new Primary({ config, log, metrics: runtime, stores, vaults, sinks });
   await operator.start();
 }
 

@@ -14,7 +14,7 @@ import { type Checkpoint, CheckpointSequence, type WriterCount } from "../../cor
 import { isForked, nextCheckpoint, type Standing } from "../../core/audit/next-checkpoint.ts";
 import { rowHolds } from "../../core/audit/row.ts";
 import type { AuditSigner } from "../../core/audit/signer.ts";
-import { type RecordPages, verifyRecord } from "../../core/audit/verification.ts";
+import { type Anchor, type RecordPages, verifyRecord } from "../../core/audit/verification.ts";
 import { SafeError, Unavailable } from "../../core/errors.ts";
 import type {
   AuditEntry,
@@ -39,6 +39,11 @@ const CHAIN = {
 const CHECKPOINTS = {
   name: "audit_checkpoints",
   text: `SELECT ${CHECKPOINT_COLUMNS} FROM audit_checkpoints WHERE number > $1 ORDER BY number LIMIT $2`,
+};
+const LAST_CHECKPOINT = {
+  name: "audit_last_checkpoint",
+  text: `SELECT ${CHECKPOINT_COLUMNS} FROM audit_checkpoints WHERE position <= $1
+         ORDER BY position DESC, number DESC LIMIT 1`,
 };
 const HEAD = { name: "audit_head", text: "SELECT position, link, mac FROM audit_head" };
 /** Beside the lock of `fence`, which is the number before. */
@@ -157,7 +162,6 @@ export class PostgresAuditLog implements AuditLog {
 
   async verify({ anchors = [], onProgress }: VerifyOptions = {}): Promise<AuditVerdict> {
     const { key, signingKeys } = this.#signer;
-    const external = anchors.map((anchor) => ({ ...anchor, external: true }));
     return this.#snapshot(async (client) => {
       const { rows: heads } = await client.query<HeadRow>(HEAD.text);
       const head = parseHead(heads[0]) ?? this.#emptyHead();
@@ -170,7 +174,9 @@ export class PostgresAuditLog implements AuditLog {
           rowHolds: (row) => rowHolds(key, row),
           headHolds: (each) => headMacHolds(key, each),
           checkpoints: new CheckpointSequence(signingKeys.installationId, publicKeys),
-          anchors: external.sort((a, b) => Number(a.position - b.position)),
+          anchors: [...(await taken(client)), ...anchors.map((anchor) => ({ ...anchor, external: true }))].sort(
+            (a, b) => Number(a.position - b.position),
+          ),
         },
         onProgress && ((rows) => onProgress(rows, Number(head.position))),
       );
@@ -194,6 +200,11 @@ export class PostgresAuditLog implements AuditLog {
   async checkpoints(after: bigint, limit: number): Promise<readonly Checkpoint[]> {
     const rows = await read<CheckpointRow>(this.#database, CHECKPOINTS, [after.toString(), limit]);
     return rows.map(checkpoint);
+  }
+
+  async lastCheckpoint(upTo: bigint): Promise<Checkpoint | undefined> {
+    const [row] = await read<CheckpointRow>(this.#database, LAST_CHECKPOINT, [upTo.toString()]);
+    return row && checkpoint(row);
   }
 
   async #rows(statement: Statement, values: readonly unknown[]): Promise<readonly StoredRow[]> {
@@ -302,6 +313,14 @@ function recordPages(client: pg.ClientBase): Pick<RecordPages, "rows" | "checkpo
     for await (const page of fetched<CheckpointRow>("signed", all)) yield page.map(checkpoint);
   }
   return { rows: rows(), checkpoints: checkpoints() };
+}
+
+/** What the sinks have: an older state that was put back does not reach so far. */
+async function taken(client: pg.ClientBase): Promise<readonly Anchor[]> {
+  const { rows } = await client.query<{ position: string; link: Buffer }>(
+    "SELECT position, link FROM audit_sinks WHERE position > 0",
+  );
+  return rows.map(({ position, link }) => ({ position: BigInt(position), link, external: false }));
 }
 
 async function lastCheckpoint(client: pg.ClientBase): Promise<Checkpoint | undefined> {

@@ -1,5 +1,6 @@
 import { AuditSigner } from "../../core/audit/signer.ts";
 import type { AuditLog } from "../../core/ports/audit-log.ts";
+import type { SinkCursors } from "../../core/ports/audit-sink.ts";
 import type { KeyStore, RootKey } from "../../core/ports/key-store.ts";
 import type { Leadership } from "../../core/ports/leadership.ts";
 import type { PkiStore } from "../../core/ports/pki-store.ts";
@@ -14,6 +15,7 @@ import { PostgresLeadership } from "./leadership.ts";
 import { OutboxHint, PKI_CHANNEL } from "./outbox-hint.ts";
 import { OutboxListener, type OutboxListenerOptions } from "./outbox-listener.ts";
 import { PostgresPkiStore } from "./pki-store.ts";
+import { PostgresSinkCursors } from "./sink-cursors.ts";
 import { PostgresSyncStore } from "./sync-store.ts";
 import { PostgresVaultStore } from "./vault-store.ts";
 
@@ -22,6 +24,7 @@ export interface Stores {
   readonly sync: SyncStore;
   readonly pki: PkiStore;
   readonly audit: AuditLog;
+  readonly sinkCursors: SinkCursors;
   readonly keyStore: KeyStore;
   readonly keys: KeyRing;
   readonly leadership: Leadership;
@@ -54,6 +57,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
       sync: new PostgresSyncStore(database, signer),
       pki: new PostgresPkiStore(database, signer, pkiHint),
       audit,
+      sinkCursors: new PostgresSinkCursors(database),
       keys,
       leadership: new PostgresLeadership(database, signer),
       listen(listening) {

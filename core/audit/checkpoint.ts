@@ -69,8 +69,14 @@ export function signCheckpoint(installationId: string, statement: Statement, key
   return { ...statement, signature: sign(null, encode(installationId, statement), key.privateKey) };
 }
 
-export const checkpointHolds = (installationId: string, checkpoint: Checkpoint, publicKey: KeyObject): boolean =>
-  verify(null, encode(installationId, checkpoint), publicKey, checkpoint.signature);
+export function checkpointHolds(installationId: string, checkpoint: Checkpoint, publicKey: KeyObject): boolean {
+  try {
+    return verify(null, encode(installationId, checkpoint), publicKey, checkpoint.signature);
+  } catch {
+    // What has no encoding was never signed.
+    return false;
+  }
+}
 
 export const checkpointHash = (installationId: string, checkpoint: Checkpoint): Buffer =>
   createHash("sha256").update(encode(installationId, checkpoint)).update(checkpoint.signature).digest();
@@ -100,18 +106,13 @@ export type CheckpointFault = "checkpointForged" | "checkpointMissing";
 /** Walks the checkpoints in the order of their numbers. */
 export class CheckpointSequence {
   readonly #installationId: string;
-  readonly #publicKeys: Map<number, KeyObject>;
-  readonly #handsOver: boolean;
+  readonly #publicKeys: ReadonlyMap<number, KeyObject>;
   #last: Checkpoint | undefined;
 
-  /**
-   * @param publicKeys by version, those that are known beforehand
-   * @param handsOver whether a key that is not known beforehand is believed when a known one hands over to it
-   */
-  constructor(installationId: string, publicKeys: ReadonlyMap<number, KeyObject>, handsOver = false) {
+  /** @param publicKeys by version */
+  constructor(installationId: string, publicKeys: ReadonlyMap<number, KeyObject>) {
     this.#installationId = installationId;
-    this.#publicKeys = new Map(publicKeys);
-    this.#handsOver = handsOver;
+    this.#publicKeys = publicKeys;
   }
 
   get last(): Checkpoint | undefined {
@@ -129,17 +130,16 @@ export class CheckpointSequence {
     if (publicKey === undefined || !checkpointHolds(this.#installationId, checkpoint, publicKey)) {
       return "checkpointForged";
     }
-    if (checkpoint.handover !== undefined && !this.#accepts(checkpoint.handover)) return "checkpointForged";
+    if (checkpoint.handover !== undefined && !this.#knows(checkpoint.handover)) return "checkpointForged";
     this.#last = checkpoint;
     return undefined;
   }
 
-  #accepts({ keyVersion, publicKey }: Handover): boolean {
+  #knows({ keyVersion, publicKey }: Handover): boolean {
     const known = this.#publicKeys.get(keyVersion);
-    if (known !== undefined) return spki(known).equals(publicKey);
-    if (this.#handsOver) this.#publicKeys.set(keyVersion, publicKeyOf(publicKey));
-    return this.#handsOver;
+    return known !== undefined && spki(known).equals(publicKey);
   }
 }
 
+/** Version of the key that signs the next one. */
 export const signerAfter = ({ keyVersion, handover }: Checkpoint): number => handover?.keyVersion ?? keyVersion;

@@ -28,6 +28,8 @@ export interface VerificationParts {
   readonly checkpoints: CheckpointSequence;
   /** In the order of positions. */
   readonly anchors?: readonly Anchor[];
+  /** Where it begins; the beginning of the chain when absent. */
+  readonly start?: ChainPosition;
 }
 
 /** What is found in the record; pages, so that a long one needs no more memory than a short one. */
@@ -46,7 +48,7 @@ export async function verifyRecord(
   parts: VerificationParts,
   onProgress?: (rows: number) => void,
 ): Promise<AuditVerdict> {
-  const walk = new Walk(parts);
+  const walk = new ChainWalk(parts);
   const checkpoints = flatten(record.checkpoints);
   let checkpoint = await checkpoints.next();
   for await (const page of record.rows) {
@@ -74,7 +76,8 @@ async function* flatten<T>(pages: AsyncIterable<readonly T[]>): AsyncGenerator<T
   return undefined;
 }
 
-class Walk {
+/** One walk over rows and checkpoints in their order. */
+export class ChainWalk {
   readonly #parts: VerificationParts;
   readonly #anchors: readonly Anchor[];
   #anchor = 0;
@@ -91,6 +94,11 @@ class Walk {
   constructor(parts: VerificationParts) {
     this.#parts = parts;
     this.#anchors = parts.anchors ?? [];
+    if (parts.start !== undefined) ({ position: this.#position, link: this.#previous } = parts.start);
+  }
+
+  get end(): ChainPosition {
+    return { position: this.#position, link: this.#previous };
   }
 
   get rows(): number {

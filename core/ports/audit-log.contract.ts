@@ -96,6 +96,9 @@ export function auditLogContract(start: () => Promise<{ audit: AuditLog; leaders
       const all = await audit.checkpoints(0n, 100);
       expect(all.at(-1)).toEqual(third);
       expect(await audit.checkpoints(all[0]?.number ?? 0n, 1)).toEqual([all[1]]);
+      expect(await audit.lastCheckpoint((third?.position ?? 0n) + 1n)).toEqual(third);
+      expect(await audit.lastCheckpoint((third?.position ?? 0n) - 1n)).toEqual(timely);
+      expect(await audit.lastCheckpoint(0n)).toBeUndefined();
     });
 
     test("are the leader's", async () => {

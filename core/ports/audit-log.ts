@@ -97,6 +97,8 @@ export interface AuditLog {
   chain(after: bigint, limit: number): Promise<readonly LinkedRow[]>;
   /** Checkpoints behind a number, in their order. */
   checkpoints(after: bigint, limit: number): Promise<readonly Checkpoint[]>;
+  /** The last checkpoint at or below a position. */
+  lastCheckpoint(upTo: bigint): Promise<Checkpoint | undefined>;
 }
 
 /** A checkpoint is signed when so many rows were linked since the last one, or some were and so much time has passed. */

@@ -86,6 +86,10 @@ export class FakeAuditLog implements AuditLog {
     return this.#database.checkpoints.filter(({ number }) => number > after).slice(0, limit);
   }
 
+  async lastCheckpoint(upTo: bigint): Promise<Checkpoint | undefined> {
+    return this.#database.checkpoints.findLast(({ position }) => position <= upTo);
+  }
+
   get #linked(): readonly LinkedRow[] {
     return this.#database.audit.filter(isLinked).sort((a, b) => Number(a.position - b.position));
   }

@@ -1,5 +1,7 @@
 import { auditLogContract } from "./audit-log.contract.ts";
+import { auditSinkContract, sinkCursorsContract } from "./audit-sink.contract.ts";
 import { FakeAuditLog } from "./fake-audit-log.ts";
+import { FakeAuditSink, FakeSinkCursors } from "./fake-audit-sink.ts";
 import { FakeDatabase } from "./fake-database.ts";
 import { FakeKeyStore } from "./fake-key-store.ts";
 import { FakePkiStore } from "./fake-pki-store.ts";
@@ -14,6 +16,21 @@ describe("FakeVaultStore", () =>
   vaultStoreContract(async () => {
     const database = new FakeDatabase();
     return { store: new FakeVaultStore(database), leadership: database, audit: new FakeAuditLog(database) };
+  }));
+
+describe("FakeAuditSink", () =>
+  auditSinkContract(async () => {
+    const sink = new FakeAuditSink();
+    const refuse = async (refusing: boolean) => {
+      sink.refuses = refusing;
+    };
+    return { sink, received: async () => sink.received, refuse };
+  }));
+
+describe("FakeSinkCursors", () =>
+  sinkCursorsContract(async () => {
+    const database = new FakeDatabase();
+    return { cursors: new FakeSinkCursors(database), leadership: database };
   }));
 
 describe("FakeAuditLog", () =>

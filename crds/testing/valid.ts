@@ -369,6 +369,26 @@ const smallestRequest = namespaced("CertificateRequest", "smallest", {
   issuerRef: { name: "root" },
 });
 
+export const webhookSink = clusterWide("AuditSink", "siem", {
+  webhook: {
+    url: "https://siem.example.com/hooks/mazevault?tenant=1",
+    caBundle: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+    clientCertificateRef: { name: "siem-client" },
+    hmacSecretRef: { name: "siem", key: "hmac" },
+  },
+});
+
+const otlpSink = clusterWide("AuditSink", "collector", {
+  otlp: {
+    url: "https://collector.example.com:4318/v1/logs",
+    caBundle: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+    clientCertificateRef: { name: "collector-client" },
+    authorizationSecretRef: { name: "collector", key: "authorization" },
+  },
+});
+
+export const fileSink = clusterWide("AuditSink", "file", { file: { name: "audit.jsonl" } });
+
 export const validManifests: readonly Manifest[] = [
   project,
   secret,
@@ -395,4 +415,7 @@ export const validManifests: readonly Manifest[] = [
   certificateRequest,
   encodedRequest,
   smallestRequest,
+  webhookSink,
+  otlpSink,
+  fileSink,
 ];

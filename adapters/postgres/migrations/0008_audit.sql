@@ -41,3 +41,39 @@ CREATE TRIGGER audit_checkpoints_not_truncated BEFORE TRUNCATE ON audit_checkpoi
 CREATE FUNCTION audit_server() RETURNS text LANGUAGE sql VOLATILE AS $$
   SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()
 $$;
+
+-- How far each sink has come. What it took is also what the chain is compared with.
+CREATE TABLE audit_sinks (
+  uid text PRIMARY KEY,
+  name text NOT NULL,
+  position bigint NOT NULL DEFAULT 0,
+  link bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
+  checkpoint bigint NOT NULL DEFAULT 0,
+  moved_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
+CREATE FUNCTION open_audit_sink(writer_epoch bigint, of_uid text, of_name text) RETURNS SETOF audit_sinks
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  PERFORM fence(writer_epoch);
+  DELETE FROM audit_sinks WHERE name = of_name AND uid <> of_uid;
+  INSERT INTO audit_sinks (uid, name) VALUES (of_uid, of_name) ON CONFLICT DO NOTHING;
+  RETURN QUERY SELECT * FROM audit_sinks WHERE uid = of_uid;
+END $$;
+
+CREATE FUNCTION move_audit_sink(writer_epoch bigint, of_uid text, to_position bigint, to_link bytea, to_checkpoint bigint)
+RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  PERFORM fence(writer_epoch);
+  UPDATE audit_sinks SET position = to_position, link = to_link, checkpoint = to_checkpoint, moved_at = now()
+  WHERE uid = of_uid;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'there is no sink %', of_uid USING ERRCODE = 'MV002';
+  END IF;
+END $$;
+
+CREATE FUNCTION forget_audit_sink(writer_epoch bigint, of_name text) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  PERFORM fence(writer_epoch);
+  DELETE FROM audit_sinks WHERE name = of_name;
+END $$;
