@@ -11,6 +11,7 @@ import { stopOnSignals } from "../lab/signals.ts";
 import { formatTable } from "../lab/table.ts";
 import { describeMachine, load, type Machine } from "./machine.ts";
 import { apply } from "./measurements/apply.ts";
+import { audit } from "./measurements/audit.ts";
 import { certificates } from "./measurements/certificates.ts";
 import { change } from "./measurements/change.ts";
 import { deliver } from "./measurements/deliver.ts";
@@ -33,6 +34,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   restart,
   ocsp,
   certificates,
+  audit,
 };
 
 const results = fileURLToPath(new URL("results", import.meta.url));
