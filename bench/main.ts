@@ -12,6 +12,7 @@ import { formatTable } from "../lab/table.ts";
 import { describeMachine, load, type Machine } from "./machine.ts";
 import { access } from "./measurements/access.ts";
 import { apply } from "./measurements/apply.ts";
+import { audit } from "./measurements/audit.ts";
 import { certificates } from "./measurements/certificates.ts";
 import { change } from "./measurements/change.ts";
 import { deliver } from "./measurements/deliver.ts";
@@ -37,6 +38,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   ocsp,
   certificates,
   access,
+  audit,
 };
 
 const results = fileURLToPath(new URL("results", import.meta.url));

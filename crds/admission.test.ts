@@ -192,12 +192,14 @@ describe("the operator's rights", () => {
     ),
     ["create", "", "serviceaccounts/token", onboarded],
     ["update", "coordination.k8s.io", "leases", SYSTEM_NAMESPACE],
+    // Credentials of what belongs to the cluster.
+    ["get", "", "secrets", SYSTEM_NAMESPACE],
   ];
 
   const beyond: readonly Question[] = [
     ...["get", "list", "create", "patch", "delete"].map((verb): Question => [verb, "", "secrets", NAMESPACE]),
     ["list", "", "secrets"],
-    ["get", "", "secrets", SYSTEM_NAMESPACE],
+    ...["list", "watch", "create", "patch", "delete"].map((verb): Question => [verb, "", "secrets", SYSTEM_NAMESPACE]),
     ["create", "", "serviceaccounts/token", SYSTEM_NAMESPACE],
     ["create", "", "serviceaccounts/token", NAMESPACE],
     ["patch", "apps", "deployments", NAMESPACE],

@@ -12,6 +12,7 @@ export const conditionTypes = {
   Reachable: "The Key Vault answers.",
   Authorized: "The Key Vault lets this identity in.",
   Synced: "Every entry that the rule covers is in the target with its current value.",
+  Delivering: "The receiver of the audit sink takes the record; what is there is handed over at once.",
   Issued: "There is a certificate as the manifest wants it, and it is valid.",
   Approved:
     "A person lets this request be signed, by status True. Set by people, through the status subresource; MazeVault only reads it.",
@@ -53,6 +54,10 @@ export const reasons = {
   VaultUnreachable: "The Key Vault does not answer; it is tried again with growing pauses.",
   VaultThrottled: "The Key Vault asked us to slow down; work resumes when it said so.",
   BudgetExhausted: "The call budget of the vault is used up for now; the rest follows.",
+  SinkUnreachable:
+    "The receiver of the audit record does not answer, or the file cannot be written; it is caught up on by itself afterwards.",
+  SinkRefused:
+    "The receiver of the audit record refuses it; the message tells its answer. Correct URL or credentials; it is tried again with growing pauses.",
   IdentityUnavailable: "No token could be had for the vault; the message tells what Entra ID said.",
   KeyUnavailable: "The root key cannot unwrap the project's key; see the operator's key configuration.",
   // What a person must change
@@ -76,9 +81,10 @@ export const reasons = {
   TargetDisabled: "The current version of the vault entry was disabled by somebody; enable or delete it.",
   TargetNameInvalid: "The name that results for the vault entry is not valid there; add a mapping.",
   TargetNameCollision: "Two entries would get the same name in the vault; add a mapping.",
-  CredentialNotFound: "The core Secret or ServiceAccount with the vault's credentials does not exist or lacks the key.",
+  CredentialNotFound: "The core Secret or ServiceAccount with the credentials does not exist or lacks the key.",
   CredentialInvalid: "The credentials of the vault are not accepted or not well formed.",
   AccessDenied: "The Key Vault refuses this identity; grant it Key Vault Secrets Officer.",
+  SinkNotAllowed: "The installation's configuration does not allow such an audit sink; see audit.fileDirectory.",
   ValueTooLarge: "A value is larger than the target accepts.",
   WorkloadNotFound: "A workload to restart does not exist.",
   WorkloadNotOptedIn: "A workload to restart neither uses the core Secret nor carries mazevault.io/restart: allowed.",

@@ -1,5 +1,6 @@
 /** Every kind that the API server is taught. Order is the order of installation. */
 import { accessPolicyKind } from "./accesspolicy.ts";
+import { auditSinkKind } from "./auditsink.ts";
 import { certificateKind } from "./certificate.ts";
 import { certificateRequestKind } from "./certificaterequest.ts";
 import type { KindDefinition } from "./common.ts";
@@ -19,9 +20,11 @@ export const kinds: readonly KindDefinition[] = [
   certificateKind,
   certificateRequestKind,
   accessPolicyKind,
+  auditSinkKind,
 ];
 export * from "./access.ts";
 export * from "./accesspolicy.ts";
+export * from "./auditsink.ts";
 export * from "./certificate.ts";
 export * from "./certificaterequest.ts";
 export * from "./common.ts";

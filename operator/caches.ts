@@ -15,6 +15,7 @@ import {
 import { admittedEnvironments } from "../core/access/admission.ts";
 import { type AccessSource, policyKeys, projectKeys } from "../core/access/policy.ts";
 import { type AccessPolicy, accessPolicyKind } from "../crds/accesspolicy.ts";
+import { type AuditSink, auditSinkKind } from "../crds/auditsink.ts";
 import { type Certificate, certificateKind } from "../crds/certificate.ts";
 import { type CertificateRequest, certificateRequestKind } from "../crds/certificaterequest.ts";
 import type { ObjectMeta } from "../crds/common.ts";
@@ -70,6 +71,7 @@ export class Caches implements Cluster, AccessSource {
   readonly keyVaultCache: Informer<KeyVault>;
   readonly syncRuleCache: Informer<SyncRule>;
   readonly accessPolicyCache: Informer<AccessPolicy>;
+  readonly auditSinkCache: Informer<AuditSink>;
   readonly bindingCache: Informer<CachedMetadata>;
   readonly coreSecretCache: NamespacedInformers<CachedMetadata>;
 
@@ -140,6 +142,7 @@ export class Caches implements Cluster, AccessSource {
         [BY_ACCESS]: policyKeys,
       },
     });
+    this.auditSinkCache = make.informer({ ...watched, type: resourceType(auditSinkKind) });
     this.bindingCache = make.informer({
       ...watched,
       type: roleBindings,
@@ -165,6 +168,7 @@ export class Caches implements Cluster, AccessSource {
       this.keyVaultCache,
       this.syncRuleCache,
       this.accessPolicyCache,
+      this.auditSinkCache,
       this.bindingCache,
     ];
   }

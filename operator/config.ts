@@ -114,11 +114,32 @@ const rest = z.strictObject({
     .describe("Email of the first admin, whose password is written to core Secret mazevault-first-admin."),
 });
 
+const audit = z.strictObject({
+  checkpointRows: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(10_000)
+    .describe("A checkpoint of the audit chain is signed at the latest after so many rows."),
+  checkpointMs: milliseconds
+    .default(60_000)
+    .describe("A checkpoint is signed at the latest after this time when rows were linked, in milliseconds."),
+  fileDirectory: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Where AuditSinks of kind file may write. None: there may be no such sinks."),
+  sinkTimeoutMs: milliseconds
+    .default(10_000)
+    .describe("Longest wait for an answer of an AuditSink's receiver, in milliseconds."),
+});
+
 export const configSchema = z.strictObject({
   mode: z.enum(["primary"]).default("primary").describe("What this program is."),
   kubernetes: kubernetes.prefault({}),
   database: database.prefault({}),
   keys: keys.prefault({}),
+  audit: audit.prefault({}),
   azure: azure.prefault({}),
   http: http.prefault({}),
   controllers: controllers.prefault({}),

@@ -1,7 +1,7 @@
 /** What the leader does besides reconciling: link the audit chain, end what was soft-deleted, find what disappeared. */
 import { setTimeout as delay } from "node:timers/promises";
 import { Fenced } from "../core/errors.ts";
-import type { AuditLog } from "../core/ports/audit-log.ts";
+import type { AuditLog, CheckpointDue } from "../core/ports/audit-log.ts";
 import type { CertificateHolder, PkiStore } from "../core/ports/pki-store.ts";
 import type { SecretLocation, VaultStore, Writer } from "../core/ports/vault-store.ts";
 import type { Vault } from "../core/vault/vault.ts";
@@ -12,7 +12,10 @@ export interface HousekeepingDependencies {
   readonly vault: Pick<Vault, "purgeExpired">;
   readonly store: Pick<VaultStore, "listLocations">;
   readonly pki: Pick<PkiStore, "listHolders">;
-  readonly audit: Pick<AuditLog, "link">;
+  readonly audit: Pick<AuditLog, "link" | "checkpoint">;
+  readonly checkpointDue: CheckpointDue;
+  /** Rows were linked or a checkpoint was signed. */
+  readonly onRecorded: () => void;
   readonly cluster: Pick<Caches, "secret" | "certificate" | "namespace">;
   readonly log: Logger;
   /** Ends what is stored for a Secret, by `namespace/name`, that is gone or belongs to another namespace now. */
@@ -75,7 +78,13 @@ export class Housekeeping {
   }
 
   async #link({ epoch }: Writer): Promise<void> {
-    while ((await this.#deps.audit.link(epoch, LINK_BATCH)) === LINK_BATCH);
+    const { audit, checkpointDue, onRecorded } = this.#deps;
+    let linked: number;
+    do {
+      linked = await audit.link(epoch, LINK_BATCH);
+      const signed = await audit.checkpoint(epoch, checkpointDue);
+      if (linked > 0 || signed !== undefined) onRecorded();
+    } while (linked === LINK_BATCH);
   }
 
   async #purge(writer: Writer): Promise<void> {

@@ -3,6 +3,7 @@
  * operator. SIGTERM and SIGINT end it in the opposite order; a second one ends it at once.
  */
 import { readFileSync } from "node:fs";
+import { Sinks } from "../adapters/auditsinks/sinks.ts";
 import { KeyVaults } from "../adapters/keyvault/vaults.ts";
 import { Identities } from "../core/identity/identities.ts";
 import { HealthServer } from "../program/health.ts";
@@ -16,14 +17,16 @@ import { Primary } from "./primary.ts";
 async function run(config: Config): Promise<void> {
   const log = createLogger({ level: config.log.level });
   let vaults: KeyVaults | undefined;
-  const { registry, runtime, restAnswered } = await programMetrics(() => vaults?.states() ?? []);
-  const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
-    runtime.externalCall(call.target, call.operation, call.code, call.seconds);
-  const database = new DatabaseConnection(config, log, onCall);
   let operator: Primary | undefined;
   let identities: Identities | undefined;
   let stopRest: (() => Promise<void>) | undefined;
-
+  const { registry, runtime, restAnswered } = await programMetrics({
+    vaults: () => vaults?.states() ?? [],
+    sinks: () => operator?.sinkStates ?? [],
+  });
+  const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
+    runtime.externalCall(call.target, call.operation, call.code, call.seconds);
+  const database = new DatabaseConnection(config, log, onCall);
   const unready = (): string | undefined => {
     if (operator === undefined) return "not started";
     const { incomplete } = operator;
@@ -68,6 +71,8 @@ async function run(config: Config): Promise<void> {
       log.debug({ ...call }, "Azure was called");
     },
   });
+  const { fileDirectory, sinkTimeoutMs: timeoutMs } = config.audit;
+  const sinks = new Sinks({ timeoutMs, onCall, ...(fileDirectory !== undefined && { fileDirectory }) });
   const { rest } = config;
   const served = rest.certFile !== undefined || rest.keyFile !== undefined;
   if (served) {
@@ -75,7 +80,8 @@ async function run(config: Config): Promise<void> {
     const settings = { firstAdmin: rest.firstAdmin, audience: rest.audience };
     identities = new Identities({ store, attempts, keys, audit, settings });
   } else log.info("REST is off: rest.certFile names no certificate");
-  operator = new Primary({ config, log, metrics: runtime, stores, vaults, ...(identities && { identities }) });
+  const parts = { config, log, metrics: runtime, stores, vaults, sinks };
+  operator = new Primary({ ...parts, ...(identities && { identities }) });
   await operator.start();
   if (identities === undefined) return;
   const { startRest } = await import("./rest/start.ts");

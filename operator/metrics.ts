@@ -1,5 +1,6 @@
 /** The program's own registry; prom-client's default one would be shared with whatever else loads the library. */
 import type { Registry } from "prom-client";
+import type { SinkState } from "../controllers/auditsink/index.ts";
 import { prometheusMetrics, type RuntimeMetrics } from "../controllers/runtime/metrics.ts";
 import type { VaultState } from "../core/ports/target-vaults.ts";
 
@@ -22,12 +23,18 @@ const MAX_VAULTS = 200;
 
 const BREAKER_STATES: readonly VaultState["breaker"][] = ["Closed", "HalfOpen", "Open"];
 
-/** `vaults` is asked at each scrape, so that a vault which is gone has vanished from the next one. */
-export async function programMetrics(vaults: () => readonly VaultState[]): Promise<ProgramMetrics> {
+/** Asked at each scrape, so that what is gone has vanished from the next one. */
+interface States {
+  readonly vaults: () => readonly VaultState[];
+  readonly sinks: () => readonly SinkState[];
+}
+
+export async function programMetrics({ vaults, sinks }: States): Promise<ProgramMetrics> {
   const { Registry, collectDefaultMetrics } = (await import("prom-client")).default;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   await vaultMetrics(registry, vaults);
+  await sinkMetrics(registry, sinks);
   return { registry, runtime: await prometheusMetrics(registry), restAnswered: await restMetrics(registry) };
 }
 
@@ -92,6 +99,30 @@ async function vaultMetrics(registry: Registry, vaults: () => readonly VaultStat
       collect() {
         this.reset();
         for (const each of shown()) this.set(labelsOf(each), of(each));
+      },
+    });
+  }
+}
+
+async function sinkMetrics(registry: Registry, sinks: () => readonly SinkState[]): Promise<void> {
+  const { Gauge } = (await import("prom-client")).default;
+  const figures: readonly { name: string; help: string; of: (state: SinkState) => number }[] = [
+    { name: "rows", help: "Audit rows that wait for the sink's receiver.", of: ({ rows }) => rows },
+    {
+      name: "seconds",
+      help: "For how long the sink's receiver has not had every audit row; 0 when it has.",
+      of: ({ seconds }) => seconds,
+    },
+  ];
+  for (const { name, help, of } of figures) {
+    new Gauge({
+      name: `mazevault_audit_sink_lag_${name}`,
+      help,
+      labelNames: ["sink"] as const,
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const each of sinks()) this.set({ sink: each.name }, of(each));
       },
     });
   }

@@ -4,6 +4,7 @@ import type { HintListener } from "../adapters/postgres/hint-listener.ts";
 import type { OutboxListener } from "../adapters/postgres/outbox-listener.ts";
 import type { Stores } from "../adapters/postgres/stores.ts";
 import { AccessPolicyController } from "../controllers/accesspolicy/index.ts";
+import { AuditSinkController, type SinkState } from "../controllers/auditsink/index.ts";
 import { CertificateController } from "../controllers/certificate/index.ts";
 import { CertificateRequestController } from "../controllers/certificaterequest/index.ts";
 import { type Metadata, namespaceFacts } from "../controllers/cluster.ts";
@@ -26,9 +27,11 @@ import { Authorities } from "../core/pki/authority.ts";
 import { CrlPublication } from "../core/pki/crl-publication.ts";
 import { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import { publicationUrls } from "../core/pki/urls.ts";
+import type { AuditSinks } from "../core/ports/audit-sink.ts";
 import type { TargetVaults } from "../core/ports/target-vaults.ts";
 import type { OutboxRow, Writer } from "../core/ports/vault-store.ts";
 import { Vault } from "../core/vault/vault.ts";
+import type { AuditSink } from "../crds/auditsink.ts";
 import type { CertificateRequest } from "../crds/certificaterequest.ts";
 import type { Resource } from "../crds/common.ts";
 import type { AnyIssuer } from "../crds/issuer.ts";
@@ -47,6 +50,7 @@ export interface PrimaryParts {
   readonly metrics: RuntimeMetrics;
   readonly stores: Stores;
   readonly vaults: TargetVaults;
+  readonly sinks: AuditSinks;
   /** Where REST is served. */
   readonly identities?: Identities;
 }
@@ -57,6 +61,7 @@ export class Primary extends MazeVaultOperator {
   readonly #events: EventRecorder;
   #caches: Caches | undefined;
   #housekeeping: Housekeeping | undefined;
+  #auditSinks: AuditSinkController | undefined;
   #pkiChores: PkiChores | undefined;
   #identityChores: IdentityChores | undefined;
   #pkiHints: HintListener | undefined;
@@ -89,6 +94,11 @@ export class Primary extends MazeVaultOperator {
   /** Caches of the cluster that are not complete yet. A namespace that refuses us does not count: others can be served. */
   get incomplete(): readonly string[] {
     return this.#caches?.incomplete ?? ["caches"];
+  }
+
+  /** How the audit sinks stand, while this replica leads. */
+  get sinkStates(): readonly SinkState[] {
+    return this.#auditSinks?.states ?? [];
   }
 
   /** What is known of the cluster, for whoever serves it; there from `start` on. */
@@ -262,11 +272,26 @@ export class Primary extends MazeVaultOperator {
         for (const rule of caches.syncRulesIn(namespace)) rules.enqueue(keyOf(rule), { priority: "high" });
       }
     };
+    const auditSinks = new AuditSinkController({
+      ...shared,
+      audit: stores.audit,
+      cursors: stores.sinkCursors,
+      sinks: this.#parts.sinks,
+      installation,
+      systemNamespace: config.kubernetes.namespace,
+    });
+    this.#auditSinks = auditSinks;
+    const sinkRunner = this.control(auditSinks, { ...running, cache: caches.auditSinkCache });
     this.#housekeeping = new Housekeeping({
       vault: this.#vault,
       store: stores.vault,
       pki: stores.pki,
       audit: stores.audit,
+      checkpointDue: { rows: config.audit.checkpointRows, ms: config.audit.checkpointMs },
+      onRecorded: () => {
+        // One that fails is tried again when its pause is over.
+        for (const sink of caches.auditSinkCache.values()) if (!isFailing(sink)) sinkRunner.enqueue(keyOf(sink));
+      },
       cluster: caches,
       log,
       endSecret: (key, signal) => secrets.absent(key, signal),
@@ -320,6 +345,7 @@ export class Primary extends MazeVaultOperator {
       this.#pkiChores?.stop(),
       this.#identityChores?.stop(),
     ]);
+    await this.#auditSinks?.forgetAll();
     this.#parts.vaults.forgetAll();
   }
 
@@ -366,6 +392,9 @@ function followAdmissions(runner: Follower, caches: Caches, inNamespace: (name: 
 
 const admits = ({ spec }: Project, namespace: Metadata): boolean =>
   admittedEnvironments(spec, namespaceFacts(namespace)).size > 0;
+
+const isFailing = ({ status }: AuditSink): boolean =>
+  status?.conditions?.some(({ type, status: holds }) => type === "Delivering" && holds !== "True") === true;
 
 const targetReachable = ({ status }: SyncRule): string | undefined =>
   status?.conditions?.find(({ type }) => type === "TargetReachable")?.reason;

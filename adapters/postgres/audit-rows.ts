@@ -1,3 +1,4 @@
+import type { RecordedRow } from "../../core/audit/chain.ts";
 import type { AuditRow } from "../../core/audit/row.ts";
 import type { AuditSigner } from "../../core/audit/signer.ts";
 import type { Actor, AuditAction, AuditEntry } from "../../core/ports/audit-log.ts";
@@ -7,7 +8,7 @@ export function auditParameter(signer: AuditSigner, entries: readonly AuditEntry
   return JSON.stringify(entries.map((entry) => rowJson(signer.sign(entry))));
 }
 
-function rowJson({ writerId, counter, at, entry, mac }: AuditRow) {
+function rowJson({ writerId, counter, at, entry, digest, mac }: AuditRow) {
   const { action, actor, subject, outcome, details } = entry;
   return {
     writer_id: writerId,
@@ -21,42 +22,54 @@ function rowJson({ writerId, counter, at, entry, mac }: AuditRow) {
     subject_name: subject.name,
     outcome,
     details,
+    digest: digest?.toString("base64"),
     mac: mac.toString("base64"),
   };
 }
 
-/** A row of the table `audit`, as node-postgres reads it. */
-export interface StoredAuditRow {
-  readonly sequence: string;
-  readonly writer_id: string;
-  readonly counter: string;
-  readonly at: Date;
-  readonly action: AuditAction;
-  readonly actor: Actor;
-  readonly subject_kind: AuditEntry["subject"]["kind"];
-  readonly subject_id: string;
-  readonly subject_generation: string | null;
-  readonly subject_name: string;
-  readonly outcome: AuditEntry["outcome"];
-  readonly details: AuditEntry["details"];
-  readonly mac: Buffer;
-  readonly position: string | null;
-  readonly link: Buffer | null;
-}
+/** Columns of `audit` in the order of `StoredRow`: arrays, and times as numbers, are read twice as fast. */
+export const ROW_COLUMNS = `sequence, writer_id, counter, extract(epoch FROM at) * 1000, action, actor, subject_kind,
+  subject_id, subject_generation, subject_name, outcome, details, digest, mac, position, link`;
 
-export function auditRow(stored: StoredAuditRow): AuditRow {
-  const generation = stored.subject_generation === null ? {} : { generation: BigInt(stored.subject_generation) };
+/** A row of the table `audit`, as node-postgres reads it with `rowMode: "array"`. */
+export type StoredRow = readonly [
+  sequence: string,
+  writerId: string,
+  counter: string,
+  at: string,
+  action: AuditAction,
+  actor: Actor,
+  subjectKind: AuditEntry["subject"]["kind"],
+  subjectId: string,
+  subjectGeneration: string | null,
+  subjectName: string,
+  outcome: AuditEntry["outcome"],
+  details: AuditEntry["details"],
+  digest: Buffer | null,
+  mac: Buffer,
+  position: string | null,
+  link: Buffer | null,
+];
+
+export function recordedRow(stored: StoredRow): RecordedRow {
+  const [sequence, writerId, counter, at, action, actor, kind, id, generation, name, outcome, details, ...proof] =
+    stored;
+  const [digest, mac, position, link] = proof;
   return {
-    writerId: stored.writer_id,
-    counter: BigInt(stored.counter),
-    at: stored.at,
+    sequence: BigInt(sequence),
+    writerId,
+    counter: BigInt(counter),
+    at: new Date(Number(at)),
     entry: {
-      action: stored.action,
-      actor: stored.actor,
-      subject: { kind: stored.subject_kind, id: stored.subject_id, ...generation, name: stored.subject_name },
-      outcome: stored.outcome,
-      details: stored.details,
+      action,
+      actor,
+      subject: { kind, id, ...(generation !== null && { generation: BigInt(generation) }), name },
+      outcome,
+      details,
     },
-    mac: stored.mac,
+    digest: digest ?? undefined,
+    mac,
+    position: position === null ? undefined : BigInt(position),
+    link: link ?? undefined,
   };
 }

@@ -1,4 +1,5 @@
 import { auditLogContract } from "../../core/ports/audit-log.contract.ts";
+import { sinkCursorsContract } from "../../core/ports/audit-sink.contract.ts";
 import { identityStoreContract } from "../../core/ports/identity-store.contract.ts";
 import { keyStoreContract } from "../../core/ports/key-store.contract.ts";
 import { loginAttemptsContract } from "../../core/ports/login-attempts.contract.ts";
@@ -44,6 +45,12 @@ describe("PostgresVaultStore", () =>
   }));
 
 describe("PostgresAuditLog", () => auditLogContract(async () => (await start()).stores));
+
+describe("PostgresSinkCursors", () =>
+  sinkCursorsContract(async () => {
+    const { stores } = await start();
+    return { cursors: stores.sinkCursors, leadership: stores.leadership };
+  }));
 
 describe("PostgresKeyStore", () =>
   keyStoreContract(async () => {

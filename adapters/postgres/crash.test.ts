@@ -1,6 +1,6 @@
 import { Unavailable } from "../../core/errors.ts";
 import { actor, auditEntry, identity, lifecycle, nextVersion } from "../../core/ports/samples.ts";
-import type { Writer } from "../../core/ports/vault-store.ts";
+import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
 import { withConnection } from "./testing/client.ts";
 import { openInstallation, type TestInstallation } from "./testing/installation.ts";
 import { startServer, type TestServer } from "./testing/server.ts";
@@ -125,19 +125,70 @@ test("while PostgreSQL does not answer, everything is unavailable in bounded tim
   await installation.vault.prepareProject(writer, "orders");
 });
 
-test("no value leaves when the audit row of its read cannot be written", async () => {
-  const { vault, database } = installation;
-  const { record } = await vault.store(writer, {
-    identity: identity("one"),
-    seen: undefined,
-    entries: [{ key: "value", literal: "value" }],
-    sources: new Map(),
-    lifecycle,
-    actor,
+describe("no value leaves without its audit row", () => {
+  let record: SecretRecord;
+  const open = () => installation.vault.open(record, { actor, purpose: "Test" });
+  const rowsOfReads = async () =>
+    (await installation.stores.audit.read({ action: "SecretRead" }, undefined, 100)).length;
+
+  beforeEach(async () => {
+    ({ record } = await installation.vault.store(writer, {
+      identity: identity("one"),
+      seen: undefined,
+      entries: [{ key: "value", literal: "value" }],
+      sources: new Map(),
+      lifecycle,
+      actor,
+    }));
   });
-  await withConnection(database, (client) =>
-    client.query(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full'; END $$;
-      CREATE TRIGGER refuse BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION refuse()`),
-  );
-  await expect(vault.open(record, { actor, purpose: "Test" })).rejects.toMatchObject({ code: "Failed" });
+
+  test("when the table refuses it", async () => {
+    await withConnection(installation.database, (client) =>
+      client.query(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION refuse()`),
+    );
+    await expect(open()).rejects.toMatchObject({ code: "Failed", message: expect.stringContaining("SQLSTATE P0001") });
+  });
+
+  test("when PostgreSQL stalls while it is written, in bounded time", async () => {
+    await withConnection(installation.database, async (client) => {
+      await client.query("BEGIN");
+      await client.query("LOCK TABLE audit IN EXCLUSIVE MODE");
+      // As many readers as there are; all of them are told.
+      const readers = await Promise.allSettled(Array.from({ length: 20 }, open));
+      for (const each of readers) {
+        expect(each).toMatchObject({ status: "rejected", reason: { code: "DatabaseUnavailable" } });
+      }
+      await client.query("ROLLBACK");
+    });
+    expect(await rowsOfReads()).toBe(0);
+    expect((await open()).values.size).toBe(1);
+    expect(await rowsOfReads()).toBe(1);
+  });
+
+  test("and each has one while the linker is killed, whose successor links them all", async () => {
+    const { audit } = installation.stores;
+    await audit.link(writer.epoch, 1_000);
+    await withConnection(installation.database, async (client) => {
+      await client.query("BEGIN");
+      await client.query("SELECT FROM audit_head FOR UPDATE");
+      for (let read = 0; read < 3; read += 1) await open();
+      const linking = expect(audit.link(writer.epoch, 1_000)).rejects.toMatchObject({ code: "DatabaseUnavailable" });
+      // It has linked the rows, and waits to move the head.
+      const killed = () =>
+        client.query<{ ended: boolean }>(
+          "SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))",
+        );
+      while ((await killed()).rowCount === 0);
+      await linking;
+      expect((await open()).values.size).toBe(1);
+      await client.query("ROLLBACK");
+    });
+    expect(await audit.verify()).toMatchObject({ ok: true, unlinked: 4 });
+    const epoch = await installation.stores.leadership.acquireEpoch("next");
+    expect(await audit.link(epoch, 1_000)).toBe(5);
+    await audit.checkpoint(epoch, { rows: 1, ms: 0 });
+    expect(await audit.verify()).toMatchObject({ ok: true, checkpoints: 1 });
+    expect(await rowsOfReads()).toBe(4);
+  });
 });

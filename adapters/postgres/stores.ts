@@ -1,5 +1,6 @@
 import { AuditSigner } from "../../core/audit/signer.ts";
 import type { AuditLog } from "../../core/ports/audit-log.ts";
+import type { SinkCursors } from "../../core/ports/audit-sink.ts";
 import type { IdentityStore } from "../../core/ports/identity-store.ts";
 import type { KeyStore, RootKey } from "../../core/ports/key-store.ts";
 import type { Leadership } from "../../core/ports/leadership.ts";
@@ -18,6 +19,7 @@ import { PostgresLoginAttempts } from "./login-attempts.ts";
 import { OutboxHint, PKI_CHANNEL } from "./outbox-hint.ts";
 import { OutboxListener, type OutboxListenerOptions } from "./outbox-listener.ts";
 import { PostgresPkiStore } from "./pki-store.ts";
+import { PostgresSinkCursors } from "./sink-cursors.ts";
 import { PostgresSyncStore } from "./sync-store.ts";
 import { PostgresVaultStore } from "./vault-store.ts";
 
@@ -28,6 +30,7 @@ export interface Stores {
   readonly identity: IdentityStore;
   readonly loginAttempts: LoginAttempts;
   readonly audit: AuditLog;
+  readonly sinkCursors: SinkCursors;
   readonly keyStore: KeyStore;
   readonly keys: KeyRing;
   readonly leadership: Leadership;
@@ -51,7 +54,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
   const audit = new PostgresAuditLog(database, signer);
   try {
     const keys = await KeyRing.open(keyStore, root);
-    signer.useKey(keys.auditKey);
+    signer.useKeys(keys.auditKey, keys);
     await audit.append(keys.created);
     const vault = new PostgresVaultStore(database, signer, hint);
     return {
@@ -62,6 +65,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
       identity: new PostgresIdentityStore(database, signer),
       loginAttempts: new PostgresLoginAttempts(database),
       audit,
+      sinkCursors: new PostgresSinkCursors(database),
       keys,
       leadership: new PostgresLeadership(database, signer),
       listen(listening) {

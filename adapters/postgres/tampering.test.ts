@@ -1,4 +1,4 @@
-import { actor, identity, lifecycle } from "../../core/ports/samples.ts";
+import { actor, auditEntry, identity, lifecycle } from "../../core/ports/samples.ts";
 import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
 import { withConnection } from "./testing/client.ts";
@@ -199,7 +199,7 @@ describe("the audit record", () => {
     await tamper("DELETE FROM audit WHERE position > 5");
     expect(await verdict()).toMatchObject({ ok: false, fault: "rowMissing", row: 6n });
     await sql("UPDATE audit_head SET position = 5, link = (SELECT link FROM audit WHERE position = 5)");
-    expect(await verdict()).toMatchObject({ ok: false, fault: "macDiffers" });
+    expect(await verdict()).toMatchObject({ ok: false, fault: "headForged" });
   });
 
   test("is not continued on a head that is not ours", async () => {
@@ -213,5 +213,123 @@ describe("the audit record", () => {
       details, mac) SELECT writer_id, counter + 1000, at, action, actor, subject_kind, subject_id, subject_name, outcome,
       details, mac FROM audit WHERE position = 4`);
     expect(await verdict()).toMatchObject({ ok: false, fault: "macDiffers" });
+  });
+
+  describe("below checkpoints", () => {
+    /** Positions of four checkpoints; the third stands where `head_before` does. */
+    let signed: bigint[];
+
+    const sign = async () => {
+      const made = await installation.stores.audit.checkpoint(writer.epoch, { rows: 1, ms: 0 });
+      await installation.stores.audit.link(writer.epoch, 1_000);
+      return made?.position ?? 0n;
+    };
+    const change = (statements: string) =>
+      withConnection(installation.database, async (client) => {
+        await client.query("ALTER TABLE audit_checkpoints DISABLE TRIGGER USER");
+        await client.query(statements);
+        await client.query("ALTER TABLE audit_checkpoints ENABLE TRIGGER USER");
+      });
+
+    beforeEach(async () => {
+      // The first one makes the key that signs, which is on record too.
+      signed = [await sign()];
+      for (const name of ["four", "five", "six"]) {
+        await store(name, "value");
+        await installation.stores.audit.link(writer.epoch, 1_000);
+        if (name === "five") await sql("CREATE TABLE head_before AS SELECT * FROM audit_head");
+        signed.push(await sign());
+      }
+      await store("seven", "value");
+      await installation.stores.audit.link(writer.epoch, 1_000);
+      expect(await verdict()).toMatchObject({ ok: true, checkpoints: 4, signedTo: Number(signed[3]) });
+    });
+
+    test("what changes one is refused, and what changed one all the same is told", async () => {
+      for (const statement of [
+        "UPDATE audit_checkpoints SET epoch = 9",
+        "DELETE FROM audit_checkpoints",
+        "TRUNCATE audit_checkpoints",
+      ]) {
+        await expect(sql(statement)).rejects.toMatchObject({ code: "MV003" });
+      }
+      await sql("CREATE TABLE kept AS SELECT * FROM audit_checkpoints");
+      const one = "UPDATE audit_checkpoints SET";
+      const changes = [
+        [`${one} at = at + interval '1 ms' WHERE number = 2`, "checkpointForged", 2n],
+        [`${one} writers = '[]' WHERE number = 2`, "checkpointForged", 2n],
+        [`${one} writers = '{"a": 1}' WHERE number = 2`, "checkpointForged", 2n],
+        [`${one} handover = '{"keyVersion": 2, "publicKey": ""}' WHERE number = 2`, "checkpointForged", 2n],
+        [`${one} link = set_byte(link, 0, get_byte(link, 0) # 1) WHERE number = 4`, "checkpointForged", 4n],
+        [`${one} signature = '' WHERE number = 3`, "checkpointForged", 3n],
+        ["DELETE FROM audit_checkpoints WHERE number = 2", "checkpointMissing", 3n],
+        ["DELETE FROM audit_checkpoints WHERE number = 1", "checkpointMissing", 2n],
+        [`${one} number = 5 WHERE number = 4`, "checkpointMissing", 5n],
+        [
+          `${one} number = 9 WHERE number = 2; ${one} number = 2 WHERE number = 3; ${one} number = 3 WHERE number = 9`,
+          "checkpointMissing",
+          2n,
+        ],
+      ] as const;
+      for (const [statements, fault, checkpoint] of changes) {
+        await change(statements);
+        expect([statements, await verdict()]).toMatchObject([statements, { ok: false, fault, checkpoint }]);
+        await change("DELETE FROM audit_checkpoints; INSERT INTO audit_checkpoints SELECT * FROM kept");
+      }
+      expect(await verdict()).toMatchObject({ ok: true, checkpoints: 4 });
+    });
+
+    test("it is told that the end was cut off and an old head put back, and nothing is built on that", async () => {
+      const { audit } = installation.stores;
+      const [tail] = await audit.chain((await audit.head()).position - 1n, 1);
+      if (tail === undefined) throw new Error("expected rows");
+      const cut = `DELETE FROM audit WHERE position > ${signed[2]}`;
+      await tamper(cut);
+      await sql("UPDATE audit_head SET (position, link, mac) = (SELECT position, link, mac FROM head_before)");
+      expect(await verdict()).toEqual({ ok: false, fault: "rowMissing", row: (signed[2] ?? 0n) + 1n, checkpoint: 4n });
+      // The process that linked what is gone notices, and so does another one by the checkpoint.
+      await audit.append([auditEntry("later")]);
+      await expect(audit.link(writer.epoch, 10)).rejects.toMatchObject(tampered);
+      const restarted = await openInstallation(installation.database, installation.root);
+      await expect(restarted.stores.audit.checkpoint(writer.epoch, { rows: 1, ms: 0 })).rejects.toMatchObject(tampered);
+      await restarted.stores.close();
+      // With the checkpoint gone as well, only who kept something outside of the database can tell.
+      await change("DELETE FROM audit_checkpoints WHERE number > 3");
+      expect(await verdict()).toMatchObject({ ok: true, anchoredTo: 0 });
+      expect(await audit.verify({ anchors: [tail] })).toMatchObject({ ok: false, fault: "anchorMissed" });
+    });
+
+    test("a restored database goes on, and that is on record", async () => {
+      await sql(
+        `CREATE OR REPLACE FUNCTION audit_server() RETURNS text LANGUAGE sql AS $$ SELECT 'another/00000002' $$`,
+      );
+      await tamper(`DELETE FROM audit WHERE position > ${signed[2]}`);
+      await change("DELETE FROM audit_checkpoints WHERE number > 3");
+      await sql(`UPDATE audit_head SET (position, link, mac) = (SELECT position, link, mac FROM head_before)`);
+      await sign();
+      const [fork] = await installation.stores.audit.read({ action: "AuditRecordForked" }, undefined, 10);
+      expect(fork?.entry.details).toMatchObject({
+        checkpoint: 4,
+        position: Number(signed[2]),
+        now: "another/00000002",
+      });
+      await store("eight", "value");
+      expect(await sign()).toBeGreaterThan(signed[2] ?? 0n);
+      expect(await verdict()).toMatchObject({ ok: true, checkpoints: 5 });
+    });
+
+    test("a rotated key signs on, after the one before has handed over", async () => {
+      await installation.stores.keys.rotateAuditSigning(writer);
+      await sign();
+      await store("eight", "value");
+      await installation.stores.audit.link(writer.epoch, 1_000);
+      await sign();
+      const all = await installation.stores.audit.checkpoints(4n, 10);
+      expect(all).toMatchObject([
+        { keyVersion: 1, handover: { keyVersion: 2 } },
+        { keyVersion: 2, number: 6n },
+      ]);
+      expect(await verdict()).toMatchObject({ ok: true, checkpoints: 6 });
+    });
   });
 });

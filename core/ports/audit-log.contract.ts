@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { Fenced } from "../errors.ts";
-import type { AuditLog } from "./audit-log.ts";
+import type { AuditEntry, AuditFilter, AuditLog } from "./audit-log.ts";
 import type { Leadership } from "./leadership.ts";
 import { auditEntry } from "./samples.ts";
 
@@ -64,5 +64,95 @@ export function auditLogContract(start: () => Promise<{ audit: AuditLog; leaders
   test("taking the lead is on record", async () => {
     await leadership.acquireEpoch("another");
     expect(await audit.verify()).toMatchObject({ ok: true, unlinked: 1 });
+  });
+
+  describe("checkpoints", () => {
+    const due = { rows: 3, ms: 3_600_000 };
+    const grow = async (rows: number) => {
+      await audit.append(Array.from({ length: rows }, () => auditEntry(randomUUID())));
+      await audit.link(epoch, 1_000);
+    };
+
+    test("are signed after so many rows, or after some time when there is a new one", async () => {
+      const first = await audit.checkpoint(epoch, due);
+      expect(first).toMatchObject({ number: 1n, position: BigInt(await linked()), epoch, keyVersion: 1 });
+      await audit.link(epoch, 1_000);
+      const after = await audit.checkpoint(epoch, { rows: 1, ms: 0 });
+      const last = after ?? first;
+      expect(await audit.checkpoint(epoch, { rows: 1, ms: 0 })).toBeUndefined();
+      await grow(2);
+      expect(await audit.checkpoint(epoch, due)).toBeUndefined();
+      const timely = await audit.checkpoint(epoch, { ...due, ms: 0 });
+      expect(timely).toMatchObject({ position: (last?.position ?? 0n) + 2n, writers: [{ rows: 2 }] });
+      await grow(3);
+      const third = await audit.checkpoint(epoch, due);
+      expect(third?.number).toBe((timely?.number ?? 0n) + 1n);
+      const verdict = await audit.verify();
+      expect(verdict).toMatchObject({
+        ok: true,
+        checkpoints: Number(third?.number),
+        signedTo: Number(third?.position),
+      });
+      const all = await audit.checkpoints(0n, 100);
+      expect(all.at(-1)).toEqual(third);
+      expect(await audit.checkpoints(all[0]?.number ?? 0n, 1)).toEqual([all[1]]);
+      expect(await audit.lastCheckpoint((third?.position ?? 0n) + 1n)).toEqual(third);
+      expect(await audit.lastCheckpoint((third?.position ?? 0n) - 1n)).toEqual(timely);
+      expect(await audit.lastCheckpoint(0n)).toBeUndefined();
+    });
+
+    test("are the leader's", async () => {
+      await grow(1);
+      await leadership.acquireEpoch("another");
+      await expect(audit.checkpoint(epoch, { rows: 1, ms: 0 })).rejects.toThrow(Fenced);
+    });
+
+    test("and links are what an anchor is compared with", async () => {
+      await grow(5);
+      const rows = await audit.chain(0n, 1_000);
+      expect(rows.map(({ position }) => position)).toEqual(rows.map((_, index) => BigInt(index + 1)));
+      const { position, link } = await audit.head();
+      expect(rows.at(-1)).toMatchObject({ position, link });
+      const third = rows[2];
+      if (third === undefined) throw new Error("expected rows");
+      const progress: [number, number][] = [];
+      const onProgress = (...told: [number, number]) => progress.push(told);
+      const verdict = await audit.verify({ anchors: [third], onProgress });
+      expect(verdict).toMatchObject({ ok: true, anchoredTo: 3 });
+      expect(progress.at(-1)).toEqual([Number(position), Number(position)]);
+      const foreign = { position: third.position, link: Buffer.alloc(32) };
+      expect(await audit.verify({ anchors: [foreign] })).toMatchObject({ ok: false, fault: "anchorMissed" });
+      const beyond = { position: position + 1n, link };
+      expect(await audit.verify({ anchors: [beyond] })).toMatchObject({ ok: false, row: position + 1n });
+    });
+  });
+
+  test("rows are read page by page, from either end, by what they say", async () => {
+    const before = (await audit.read({}, undefined, 100)).length;
+    const person = { kind: "Subject", subject: "LocalUser ada@example.com", via: "Token", session: "t" } as const;
+    const entries: AuditEntry[] = [
+      auditEntry("a"),
+      { ...auditEntry("b", 1n, "SecretPurged"), outcome: "Denied" },
+      { ...auditEntry("c"), actor: person },
+      { ...auditEntry("a"), subject: { kind: "Key", id: "a", name: "Project payments" } },
+    ];
+    for (const entry of entries) await audit.append([entry]);
+    const all = await audit.read({}, undefined, 100);
+    expect(all.slice(before).map(({ entry }) => entry)).toEqual(entries);
+    expect(await audit.read({ order: "NewestFirst" }, undefined, 100)).toEqual(all.toReversed());
+    const [first, second] = all.slice(before);
+    if (first === undefined || second === undefined) throw new Error("expected rows");
+    expect(await audit.read({}, first.sequence, 1)).toEqual([second]);
+    expect(await audit.read({ order: "NewestFirst" }, second.sequence, 1)).toEqual([first]);
+    const found = async (filter: AuditFilter) => (await audit.read(filter, undefined, 100)).map(({ entry }) => entry);
+    const [a, b, c, key] = entries;
+    expect(await found({ action: "SecretPurged" })).toEqual([b]);
+    expect(await found({ outcome: "Denied" })).toEqual([b]);
+    expect(await found({ actor: person.subject })).toEqual([c]);
+    expect(await found({ actor: "uid-of-object", action: "SecretRead" })).toEqual([a, key]);
+    expect(await found({ subject: { id: "a" } })).toEqual([a, key]);
+    expect(await found({ subject: { kind: "Key", name: "Project payments" } })).toEqual([key]);
+    expect(await found({ from: new Date(Date.now() + 60_000) })).toEqual([]);
+    expect(await found({ subject: { id: "a" }, to: new Date(Date.now() + 60_000) })).toEqual([a, key]);
   });
 }

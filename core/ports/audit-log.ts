@@ -1,3 +1,7 @@
+import type { ChainHead, LinkedRow, RecordedRow } from "../audit/chain.ts";
+import type { Checkpoint } from "../audit/checkpoint.ts";
+import type { Anchor } from "../audit/verification.ts";
+
 /**
  * The audit record. Entries are inserted in the transaction of the change they describe; a linker joins them into one
  * hash chain afterwards, so that business transactions do not wait for each other.
@@ -15,6 +19,7 @@ export interface AuditEntry {
 
 export type AuditAction =
   | "AccessDenied"
+  | "AuditRecordForked"
   | "SecretVersionCreated"
   | "SecretRead"
   | "SecretDelivered"
@@ -63,6 +68,7 @@ export type AuditAction =
 export type Actor =
   | { readonly kind: "Object"; readonly resource: string; readonly uid: string; readonly generation: number }
   | { readonly kind: "Controller"; readonly name: string }
+  /** Somebody who came through REST, such as `LocalUser alice@example.com`, and how: by which session, key or token. */
   | {
       readonly kind: "Subject";
       readonly subject: string;
@@ -103,10 +109,86 @@ export interface AuditLog {
   append(entries: readonly AuditEntry[]): Promise<void>;
   /** Joins unlinked rows into the chain, in the order of their sequence; returns how many. Leader only. */
   link(epoch: bigint, limit: number): Promise<number>;
-  /** Recomputes MACs and the chain; the first bad row, or how many rows and the head are good. */
-  verify(): Promise<AuditVerdict>;
+  /**
+   * Signs the head of the chain where that is due, when something was linked; at once when the key that signs was
+   * replaced, or when the database turns out to be a restored one, which is put on record. Leader only. Throws
+   * `Unavailable("TamperDetected")` when the record is not what the last checkpoint says.
+   */
+  checkpoint(epoch: bigint, due: CheckpointDue): Promise<Checkpoint | undefined>;
+  /** Recomputes MACs, chain and signatures; the first fault, or how far the record is good. */
+  verify(options?: VerifyOptions): Promise<AuditVerdict>;
+  /** Rows that match, at most `limit`, whether linked or not; `after` is the sequence number of the last one seen. */
+  read(filter: AuditFilter, after: bigint | undefined, limit: number): Promise<readonly RecordedRow[]>;
+  /** Where the chain ends. */
+  head(): Promise<ChainHead>;
+  /** Linked rows behind a position, in the order of the chain. */
+  chain(after: bigint, limit: number): Promise<readonly LinkedRow[]>;
+  /** Checkpoints behind a number, in their order. */
+  checkpoints(after: bigint, limit: number): Promise<readonly Checkpoint[]>;
+  /** The last checkpoint at or below a position. */
+  lastCheckpoint(upTo: bigint): Promise<Checkpoint | undefined>;
 }
 
+/** A checkpoint is signed when so many rows were linked since the last one, or some were and so much time has passed. */
+export interface CheckpointDue {
+  readonly rows: number;
+  readonly ms: number;
+}
+
+export interface VerifyOptions {
+  /** Places of the chain that were kept outside of the database: what a sink's receiver has, or an export said. */
+  readonly anchors?: readonly Omit<Anchor, "external">[];
+  /** Told now and then how many rows were looked at, and how many are linked. */
+  readonly onProgress?: (rows: number, linked: number) => void;
+}
+
+/** What is absent matches everything. */
+export interface AuditFilter {
+  readonly action?: AuditAction;
+  /** Subject, name or UID of who did it. */
+  readonly actor?: string;
+  readonly subject?: { readonly kind?: AuditSubject["kind"]; readonly id?: string; readonly name?: string };
+  readonly outcome?: AuditEntry["outcome"];
+  /** Not before. */
+  readonly from?: Date;
+  /** Before. */
+  readonly to?: Date;
+  /** `OldestFirst` when absent. */
+  readonly order?: "NewestFirst" | "OldestFirst";
+}
+
+export type AuditFault =
+  | "anchorMissed"
+  | "chainBroken"
+  | "checkpointDiffers"
+  | "checkpointForged"
+  | "checkpointMissing"
+  | "countersDiffer"
+  | "headForged"
+  | "headOlder"
+  | "macDiffers"
+  | "rowMissing";
+
 export type AuditVerdict =
-  | { readonly ok: true; readonly linked: number; readonly unlinked: number; readonly head: string }
-  | { readonly ok: false; readonly row: bigint; readonly fault: "macDiffers" | "chainBroken" | "rowMissing" };
+  | {
+      readonly ok: true;
+      readonly linked: number;
+      readonly unlinked: number;
+      /** Hex. */
+      readonly head: string;
+      readonly checkpoints: number;
+      /** Position of the last checkpoint; 0 when there is none. */
+      readonly signedTo: number;
+      /** Position of the last external anchor; 0 when none was given: later rows may have been cut off unnoticed. */
+      readonly anchoredTo: number;
+      /** Counters of writers that no row has: transactions that were rolled back, or rows deleted before they were linked. */
+      readonly missingNumbers: number;
+    }
+  | {
+      readonly ok: false;
+      /** Sequence number of the first bad row; position where a row is missing, or where the chain differs. */
+      readonly row: bigint;
+      readonly fault: AuditFault;
+      /** The checkpoint that shows it. */
+      readonly checkpoint?: bigint;
+    };

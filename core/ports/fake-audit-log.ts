@@ -1,8 +1,20 @@
-import { ChainVerification } from "../audit/chain.ts";
-import type { AuditEntry, AuditLog, AuditVerdict } from "./audit-log.ts";
+import { type ChainHead, headMacHolds, isLinked, type LinkedRow, type RecordedRow } from "../audit/chain.ts";
+import { type Checkpoint, CheckpointSequence, type WriterCount } from "../audit/checkpoint.ts";
+import { nextCheckpoint } from "../audit/next-checkpoint.ts";
+import { rowHolds } from "../audit/row.ts";
+import { verifyRecord } from "../audit/verification.ts";
+import type {
+  Actor,
+  AuditEntry,
+  AuditFilter,
+  AuditLog,
+  AuditVerdict,
+  CheckpointDue,
+  VerifyOptions,
+} from "./audit-log.ts";
 import type { FakeDatabase } from "./fake-database.ts";
 
-/** The audit record in memory; its rows and links are real ones. */
+/** The audit record in memory; its rows, links and signatures are real ones. */
 export class FakeAuditLog implements AuditLog {
   readonly #database: FakeDatabase;
 
@@ -19,12 +31,99 @@ export class FakeAuditLog implements AuditLog {
     return this.#database.link(limit);
   }
 
-  async verify(): Promise<AuditVerdict> {
-    const verification = new ChainVerification(this.#database.signer.key);
-    for (const { position, link, ...row } of this.#database.audit) {
-      if (position !== undefined && link !== undefined) verification.linked({ ...row, position, link });
-      else verification.unlinked(row);
-    }
-    return verification.finish(this.#database.head);
+  async checkpoint(epoch: bigint, due: CheckpointDue): Promise<Checkpoint | undefined> {
+    this.#database.fence({ epoch });
+    const { checkpoints, head, signer, signingKeys: keys } = this.#database;
+    const last = checkpoints.at(-1);
+    const standing = {
+      installationId: signer.signingKeys.installationId,
+      keys,
+      head,
+      last,
+      linkAtLast: this.#linked.find(({ position }) => position === last?.position)?.link,
+      epoch,
+      at: new Date(),
+      server: "fake",
+    };
+    const made = await nextCheckpoint(standing, due, async () => this.#writersSince(last?.position ?? 0n));
+    if (made !== undefined) checkpoints.push(made);
+    return made;
+  }
+
+  async verify({ anchors = [], onProgress }: VerifyOptions = {}): Promise<AuditVerdict> {
+    const { audit, checkpoints, head, signer, signingKeys } = this.#database;
+    const { installationId } = signer.signingKeys;
+    const publicKeys = new Map(signingKeys.map(({ version, publicKey }) => [version, publicKey]));
+    return verifyRecord(
+      { head, rows: once(audit), checkpoints: once(checkpoints) },
+      {
+        rowHolds: (row) => rowHolds(signer.key, row),
+        headHolds: (each) => headMacHolds(signer.key, each),
+        checkpoints: new CheckpointSequence(installationId, publicKeys),
+        anchors: anchors.map((anchor) => ({ ...anchor, external: true })),
+      },
+      onProgress && ((rows) => onProgress(rows, Number(head.position))),
+    );
+  }
+
+  async read(filter: AuditFilter, after: bigint | undefined, limit: number): Promise<readonly RecordedRow[]> {
+    const newestFirst = filter.order === "NewestFirst";
+    const behind = ({ sequence }: RecordedRow) =>
+      after === undefined || (newestFirst ? sequence < after : sequence > after);
+    const found = this.#database.audit.filter((row) => behind(row) && matches(row, filter));
+    return (newestFirst ? found.toReversed() : found).slice(0, limit);
+  }
+
+  async head(): Promise<ChainHead> {
+    return this.#database.head;
+  }
+
+  async chain(after: bigint, limit: number): Promise<readonly LinkedRow[]> {
+    return this.#linked.filter(({ position }) => position > after).slice(0, limit);
+  }
+
+  async checkpoints(after: bigint, limit: number): Promise<readonly Checkpoint[]> {
+    return this.#database.checkpoints.filter(({ number }) => number > after).slice(0, limit);
+  }
+
+  async lastCheckpoint(upTo: bigint): Promise<Checkpoint | undefined> {
+    return this.#database.checkpoints.findLast(({ position }) => position <= upTo);
+  }
+
+  get #linked(): readonly LinkedRow[] {
+    return this.#database.audit.filter(isLinked).sort((a, b) => Number(a.position - b.position));
+  }
+
+  #writersSince(after: bigint): readonly WriterCount[] {
+    const rows = Map.groupBy(
+      this.#linked.filter(({ position }) => position > after),
+      ({ writerId }) => writerId,
+    );
+    return [...rows]
+      .map(([writerId, of]) => ({ writerId, counter: of.reduce(highest, 0n), rows: of.length }))
+      .sort((a, b) => (a.writerId < b.writerId ? -1 : 1));
   }
 }
+
+const highest = (most: bigint, { counter }: LinkedRow): bigint => (counter > most ? counter : most);
+
+async function* once<T>(all: readonly T[]): AsyncGenerator<readonly T[]> {
+  yield all;
+}
+
+function matches({ entry, at }: RecordedRow, { action, actor, subject = {}, outcome, from, to }: AuditFilter): boolean {
+  const whole = { action: entry.action, outcome: entry.outcome, ...entry.subject } as const;
+  return (
+    (action ?? whole.action) === whole.action &&
+    (outcome ?? whole.outcome) === whole.outcome &&
+    (subject.kind ?? whole.kind) === whole.kind &&
+    (subject.id ?? whole.id) === whole.id &&
+    (subject.name ?? whole.name) === whole.name &&
+    (actor === undefined || namesOf(entry.actor).includes(actor)) &&
+    (from === undefined || at >= from) &&
+    (to === undefined || at < to)
+  );
+}
+
+const namesOf = (actor: Actor): readonly unknown[] =>
+  actor.kind === "Object" ? [actor.uid] : actor.kind === "Controller" ? [actor.name] : [actor.subject];

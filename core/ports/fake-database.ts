@@ -1,5 +1,6 @@
-import { createSecretKey } from "node:crypto";
-import { type ChainHead, GENESIS, headMac, type LinkedRow, linkOf } from "../audit/chain.ts";
+import { createSecretKey, generateKeyPairSync } from "node:crypto";
+import { type ChainHead, GENESIS, headMac, linkOf, type RecordedRow } from "../audit/chain.ts";
+import type { Checkpoint, SigningKey } from "../audit/checkpoint.ts";
 import { AuditSigner } from "../audit/signer.ts";
 import { Fenced } from "../errors.ts";
 import type { AuditEntry } from "./audit-log.ts";
@@ -9,13 +10,18 @@ import type { OutboxRow, Unled, Writer } from "./vault-store.ts";
 /** What the fakes share, as the real stores share one database: the epoch, the audit rows and the outbox. */
 export class FakeDatabase implements Leadership {
   readonly signer = new AuditSigner();
-  readonly audit: (Omit<LinkedRow, "position" | "link"> & Partial<Pick<LinkedRow, "position" | "link">>)[] = [];
+  readonly audit: RecordedRow[] = [];
+  readonly checkpoints: Checkpoint[] = [];
+  readonly signingKeys: SigningKey[] = [{ version: 1, createdAt: new Date(0), ...generateKeyPairSync("ed25519") }];
   readonly outbox: OutboxRow[] = [];
   head: ChainHead;
   #epoch = 0n;
 
   constructor() {
-    this.signer.useKey(createSecretKey(Buffer.alloc(32, 7)));
+    this.signer.useKeys(createSecretKey(Buffer.alloc(32, 7)), {
+      installationId: "fake",
+      auditSigning: async () => this.signingKeys,
+    });
     this.head = { position: 0n, link: GENESIS, mac: headMac(this.signer.key, 0n, GENESIS) };
   }
 
@@ -44,7 +50,8 @@ export class FakeDatabase implements Leadership {
 
   record(entries: readonly AuditEntry[]): void {
     for (const entry of entries) {
-      this.audit.push({ ...this.signer.sign(entry), sequence: BigInt(this.audit.length + 1) });
+      const sequence = BigInt(this.audit.length + 1);
+      this.audit.push({ ...this.signer.sign(entry), sequence, position: undefined, link: undefined });
     }
   }
 
@@ -52,7 +59,7 @@ export class FakeDatabase implements Leadership {
     const rows = this.audit.filter(({ position }) => position === undefined).slice(0, limit);
     for (const row of rows) {
       const position = this.head.position + 1n;
-      const link = linkOf(this.head.link, position, row.mac);
+      const link = linkOf(this.head.link, position, row);
       Object.assign(row, { position, link });
       this.head = { position, link, mac: headMac(this.signer.key, position, link) };
     }

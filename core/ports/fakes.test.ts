@@ -1,5 +1,7 @@
 import { auditLogContract } from "./audit-log.contract.ts";
+import { auditSinkContract, sinkCursorsContract } from "./audit-sink.contract.ts";
 import { FakeAuditLog } from "./fake-audit-log.ts";
+import { FakeAuditSink, FakeSinkCursors } from "./fake-audit-sink.ts";
 import { FakeDatabase } from "./fake-database.ts";
 import { FakeIdentityStore } from "./fake-identity-store.ts";
 import { FakeKeyStore } from "./fake-key-store.ts";
@@ -18,6 +20,21 @@ describe("FakeVaultStore", () =>
   vaultStoreContract(async () => {
     const database = new FakeDatabase();
     return { store: new FakeVaultStore(database), leadership: database, audit: new FakeAuditLog(database) };
+  }));
+
+describe("FakeAuditSink", () =>
+  auditSinkContract(async () => {
+    const sink = new FakeAuditSink();
+    const refuse = async (refusing: boolean) => {
+      sink.refuses = refusing;
+    };
+    return { sink, received: async () => sink.received, refuse };
+  }));
+
+describe("FakeSinkCursors", () =>
+  sinkCursorsContract(async () => {
+    const database = new FakeDatabase();
+    return { cursors: new FakeSinkCursors(database), leadership: database };
   }));
 
 describe("FakeAuditLog", () =>

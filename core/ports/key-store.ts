@@ -17,8 +17,8 @@ export interface WrappedKey {
 
 /**
  * Installation: wraps project keys and what belongs to no project. Project: wraps DEKs. Fingerprint: HMAC for change
- * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows. Pki: wraps the data keys of
- * private keys of certificates, for the whole installation. Sealing: X25519 private key that opens what was sealed for a
+ * detection, one per project. Pointer: HMAC over pointer rows. Audit: HMAC over audit rows. AuditSigning: Ed25519 private
+ * key that signs checkpoints. Pki: wraps the data keys of private keys of certificates, for the whole installation. Sealing: X25519 private key that opens what was sealed for a
  * project, wrapped by the project key; all versions are in use. Signing: Ed25519 private key, for what the installation
  * states to those outside. Identity: HMAC over rows of users, sessions and API keys. Token: seed of an Ed25519 key (RFC 8032, 5.1.5) that signs tokens.
  */
@@ -28,6 +28,7 @@ export type KeyPurpose =
   | "Fingerprint"
   | "Pointer"
   | "Audit"
+  | "AuditSigning"
   | "Pki"
   | "Sealing"
   | "Signing"

@@ -1,4 +1,13 @@
-import { createSecretKey, hkdfSync, type KeyObject, randomBytes, randomUUID } from "node:crypto";
+import {
+  createPrivateKey,
+  createPublicKey,
+  createSecretKey,
+  hkdfSync,
+  type KeyObject,
+  randomBytes,
+  randomUUID,
+} from "node:crypto";
+import type { SigningKey, SigningKeys } from "../audit/checkpoint.ts";
 import { Fenced, Unavailable } from "../errors.ts";
 import { failpoint } from "../failpoints.ts";
 import type { AuditEntry } from "../ports/audit-log.ts";
@@ -51,7 +60,7 @@ const BEFORE_LEADERSHIP: Writer = { epoch: 0n };
  * Root key -> installation key -> project keys -> sealing keys. Each key is made on first use; of replicas that do so at once, the store
  * lets one win and the others use the winner's. Unwrapped keys stay in memory as KeyObjects, which do not print.
  */
-export class KeyRing {
+export class KeyRing implements SigningKeys {
   readonly installationId: string;
   /** Authenticates audit rows. */
   readonly auditKey: KeyObject;
@@ -62,6 +71,8 @@ export class KeyRing {
   readonly #store: KeyStore;
   readonly #installation: WrappingKey;
   readonly #projects = new Map<string, Promise<ProjectKeys | undefined>>();
+  /** Versions of the audit signing key, by id. */
+  readonly #signing = new Map<string, SigningKey>();
   #pki: Promise<PkiKeys> | undefined;
 
   private constructor(
@@ -177,6 +188,29 @@ export class KeyRing {
   /** Makes this version where it does not exist yet. */
   async makeIdentityKey(writer: Writer, purpose: "Identity" | "Token", version: number): Promise<void> {
     await this.#insert(writer, purpose, "", { version });
+  }
+
+  /** Read from the store each time, since another replica may have made one: it is asked for about once a minute. */
+  async auditSigning(writer?: Writer): Promise<readonly SigningKey[]> {
+    if (writer !== undefined) await this.#insert(writer, "AuditSigning", "");
+    return (await this.#store.load("AuditSigning", "")).map((key) => this.#signingKey(key));
+  }
+
+  /** Makes another version of the audit signing key, to which the next checkpoint hands over. */
+  async rotateAuditSigning(writer: Writer): Promise<number> {
+    const version = ((await this.auditSigning(writer)).at(-1)?.version ?? 0) + 1;
+    return (await this.#insert(writer, "AuditSigning", "", { version })).version;
+  }
+
+  #signingKey(key: WrappedKey): SigningKey {
+    const known = this.#signing.get(key.id);
+    if (known !== undefined) return known;
+    const seed = unwrapKey(this.#installation, this.installationId, key);
+    const privateKey = ed25519(seed.export());
+    const { version, createdAt } = key;
+    const signing = { version, createdAt, privateKey, publicKey: createPublicKey(privateKey) };
+    this.#signing.set(key.id, signing);
+    return signing;
   }
 
   /** The project's keys, made where they do not exist yet. */
@@ -359,5 +393,16 @@ const unwrapKey = (wrappedBy: WrappingKey, installationId: string, key: WrappedK
 function importKey(material: Buffer): KeyObject {
   const key = createSecretKey(material);
   material.fill(0);
+  return key;
+}
+
+/** PKCS #8 of an Ed25519 private key up to its 32 octets, which are any random ones (RFC 8410 7, RFC 8032 5.1.5). */
+const ED25519_PKCS8 = Buffer.from("302e020100300506032b657004220420", "hex");
+
+function ed25519(seed: Buffer): KeyObject {
+  const der = Buffer.concat([ED25519_PKCS8, seed]);
+  seed.fill(0);
+  const key = createPrivateKey({ key: der, type: "pkcs8", format: "der" });
+  der.fill(0);
   return key;
 }

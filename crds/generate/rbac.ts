@@ -63,6 +63,9 @@ const inSystemNamespace: readonly PolicyRule[] = [
   { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "patch", "update"] },
 ];
 
+/** Credentials of what belongs to the cluster, such as an AuditSink. */
+const inInstallation: readonly PolicyRule[] = [{ apiGroups: [""], resources: ["secrets"], verbs: ["get"] }];
+
 const operator = { kind: "ServiceAccount", name: OPERATOR_ACCOUNT, namespace: SYSTEM_NAMESPACE };
 
 /** Every object that lets the operator in, in the order of installation. */
@@ -97,6 +100,19 @@ export const accessObjects: readonly object[] = [
     kind: "RoleBinding",
     metadata: { name: "mazevault-system", namespace: SYSTEM_NAMESPACE },
     roleRef: { apiGroup: RBAC, kind: "Role", name: "mazevault-system" },
+    subjects: [operator],
+  },
+  {
+    apiVersion: `${RBAC}/v1`,
+    kind: "Role",
+    metadata: { name: "mazevault-installation", namespace: SYSTEM_NAMESPACE },
+    rules: inInstallation,
+  },
+  {
+    apiVersion: `${RBAC}/v1`,
+    kind: "RoleBinding",
+    metadata: { name: "mazevault-installation", namespace: SYSTEM_NAMESPACE },
+    roleRef: { apiGroup: RBAC, kind: "Role", name: "mazevault-installation" },
     subjects: [operator],
   },
 ];

@@ -424,6 +424,26 @@ const smallestPolicy = namespaced("AccessPolicy", "smallest", {
   rules: [{ projects: ["payments"], environments: ["dev"], role: "reader" }],
 });
 
+export const webhookSink = clusterWide("AuditSink", "siem", {
+  webhook: {
+    url: "https://siem.example.com/hooks/mazevault?tenant=1",
+    caBundle: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+    clientCertificateRef: { name: "siem-client" },
+    hmacSecretRef: { name: "siem", key: "hmac" },
+  },
+});
+
+const otlpSink = clusterWide("AuditSink", "collector", {
+  otlp: {
+    url: "https://collector.example.com:4318/v1/logs",
+    caBundle: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+    clientCertificateRef: { name: "collector-client" },
+    authorizationSecretRef: { name: "collector", key: "authorization" },
+  },
+});
+
+export const fileSink = clusterWide("AuditSink", "file", { file: { name: "audit.jsonl" } });
+
 export const validManifests: readonly Manifest[] = [
   project,
   secret,
@@ -453,4 +473,7 @@ export const validManifests: readonly Manifest[] = [
   smallestRequest,
   accessPolicy,
   smallestPolicy,
+  webhookSink,
+  otlpSink,
+  fileSink,
 ];

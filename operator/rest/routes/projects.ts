@@ -32,7 +32,9 @@ export const projectRoutes = [
     handle: async ({ input, services, may }) => {
       // Whoever may look into one of its environments sees the project.
       const visible = [...services.view.projects()].filter(({ metadata: { name: project }, spec }) =>
-        spec.environments.some(({ name: environment }) => may("list", { kind: "Project", project, environment }).allowed),
+        spec.environments.some(
+          ({ name: environment }) => may("list", { kind: "Project", project, environment }).allowed,
+        ),
       );
       return { status: 200, body: page(visible, ({ metadata }) => metadata.name, input.query, shown) };
     },

@@ -1,0 +1,124 @@
+import { generateKeyPairSync, randomUUID } from "node:crypto";
+import fc from "fast-check";
+import type { AuditEntry } from "../ports/audit-log.ts";
+import { FakeAuditLog } from "../ports/fake-audit-log.ts";
+import { FakeDatabase } from "../ports/fake-database.ts";
+import { auditEntry } from "../ports/samples.ts";
+import { csv, type ExportRange, exportRecords, jsonLines, proveExport } from "./export.ts";
+
+async function record(rows: number, every = 5) {
+  const database = new FakeDatabase();
+  const audit = new FakeAuditLog(database);
+  const epoch = await database.acquireEpoch("test");
+  for (let row = 1; row <= rows; row += 1) {
+    if (row > 1) await audit.append([auditEntry(randomUUID(), BigInt(row))]);
+    await audit.link(epoch, 1);
+    if (row % every === 0) await audit.checkpoint(epoch, { rows: 1, ms: 0 });
+  }
+  return { database, audit, epoch };
+}
+
+async function all(lines: AsyncIterable<string>): Promise<string[]> {
+  const list: string[] = [];
+  for await (const line of lines) list.push(line);
+  return list;
+}
+
+const exported = async ({ database, audit }: Awaited<ReturnType<typeof record>>, range?: ExportRange) =>
+  all(jsonLines(exportRecords(audit, database.signer.signingKeys, range)));
+
+async function* from(lines: readonly string[]): AsyncGenerator<string> {
+  yield* lines;
+}
+const prove = (lines: readonly string[]) => proveExport(from(lines));
+const key = expect.stringMatching(/^[0-9a-f]{64}$/);
+
+test("an export is proved with nothing but what stands in it", async () => {
+  const source = await record(23);
+  const lines = await exported(source);
+  expect(await prove(lines)).toEqual({ ok: true, from: 1, rows: 23, signedTo: 20, keys: [key] });
+  expect(lines.join("")).not.toContain(source.database.signer.key.export().toString("hex"));
+  expect(await prove(await exported(await record(0)))).toMatchObject({ ok: true, rows: 0, signedTo: 0, keys: [] });
+});
+
+test("a stretch begins at the checkpoint before it and ends at the one behind it", async () => {
+  const source = await record(23);
+  const of = async (range: ExportRange) => prove(await exported(source, range));
+  expect(await of({ after: 7n, upTo: 12n })).toEqual({ ok: true, from: 6, rows: 10, signedTo: 15, keys: [key] });
+  expect(await of({ after: 10n, upTo: 15n })).toMatchObject({ ok: true, from: 11, rows: 5, signedTo: 15 });
+  expect(await of({ after: 3n, upTo: 5n })).toMatchObject({ ok: true, from: 1, rows: 5 });
+  expect(await of({ after: 17n })).toMatchObject({ ok: true, from: 16, rows: 8, signedTo: 20 });
+  expect(await of({ upTo: 22n })).toMatchObject({ ok: true, from: 1, rows: 23, signedTo: 20 });
+});
+
+test("an export goes over to a rotated key", async () => {
+  const source = await record(10);
+  const { database, audit, epoch } = source;
+  database.signingKeys.push({ version: 2, createdAt: new Date(0), ...generateKeyPairSync("ed25519") });
+  await audit.checkpoint(epoch, { rows: 1, ms: 0 });
+  await audit.append([auditEntry("later")]);
+  await audit.link(epoch, 10);
+  await audit.checkpoint(epoch, { rows: 1, ms: 0 });
+  expect(await prove(await exported(source))).toMatchObject({ ok: true, signedTo: 11, keys: [key, key] });
+});
+
+test("no line can be left out, doubled, exchanged or changed up to the last signature", async () => {
+  const lines = await exported(await record(15));
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 1, max: lines.length - 1 }), fc.nat(), async (a, seed) => {
+      const b = 1 + (seed % (lines.length - 1));
+      const line = lines[a] ?? "";
+      const failing = [[...lines.slice(0, a), line, ...lines.slice(a)]];
+      // Whoever cuts off the end leaves an export that ends earlier.
+      if (a < lines.length - 1) failing.push(lines.filter((_, index) => index !== a));
+      if (a !== b) failing.push(lines.with(a, lines[b] ?? "").with(b, line));
+      for (const changed of failing) expect((await prove(changed)).ok).toBe(false);
+      // Any digit or letter of a value changes what is meant.
+      const at = [...line.matchAll(/[0-9a-f]/g)].map(({ index }) => index)[seed % 60] ?? 0;
+      const digit = line[at] === "1" ? "2" : "1";
+      const altered = line.slice(0, at) + digit + line.slice(at + 1);
+      const verdict = await prove(lines.with(a, altered));
+      // The number by which the database knows a row proves nothing.
+      const meant = (text: string) => ({ ...JSON.parse(text), sequence: 0 });
+      if (verdict.ok) expect(meant(altered)).toEqual(meant(line));
+    }),
+  );
+  expect(await prove([])).toEqual({ ok: false, line: "header" });
+  expect(await prove(lines.slice(1))).toEqual({ ok: false, line: "header" });
+  expect(await prove(lines.with(3, "{}\n"))).toMatchObject({ ok: false, row: 3n });
+});
+
+test("nothing is read before it is consumed", async () => {
+  const { audit, database } = await record(1);
+  await audit.append(Array.from({ length: 1_500 }, () => auditEntry(randomUUID())));
+  await audit.link(await database.acquireEpoch("again"), 2_000);
+  let pages = 0;
+  const chain = audit.chain.bind(audit);
+  audit.chain = (...page) => {
+    pages += 1;
+    return chain(...page);
+  };
+  let taken = 0;
+  for await (const _ of exportRecords(audit, database.signer.signingKeys)) {
+    taken += 1;
+    if (taken === 700) break;
+  }
+  expect(pages).toBe(2);
+});
+
+test("a spreadsheet shows the rows, and takes none of them for a formula", async () => {
+  const { database, audit, epoch } = await record(1, 100);
+  const entry: AuditEntry = {
+    ...auditEntry("=id"),
+    subject: { kind: "Secret", id: "=cmd()", generation: 3n, name: 'with "quotes", and more' },
+    details: {},
+  };
+  await audit.append([entry]);
+  await audit.link(epoch, 10);
+  await audit.checkpoint(epoch, { rows: 1, ms: 0 });
+  const lines = await all(csv(exportRecords(audit, database.signer.signingKeys)));
+  expect(lines).toHaveLength(5);
+  expect(lines[0]).toMatch(/^type,position,at,action,.*,statement\r\n$/);
+  expect(lines[3]).toContain(`,Secret,'=cmd(),3,"with ""quotes"", and more",{},`);
+  expect(lines[4]).toMatch(/^checkpoint,2,.*"{""type"":""checkpoint"",.*""signature"":/);
+});
