@@ -255,11 +255,8 @@ describe("values from outside", () => {
     const read = readSealingKeyFile(sealingKeyFile(await replica.sealingKey()));
     expect(read).toMatchObject(status?.sealingKey as SealingKey);
   });
-});
 
-test("what is sealed for its readers is stored and handed out, and nothing else is done with it", async () => {
-  const replica = await openReplica(world);
-  try {
+  test("what is sealed for its readers is stored and handed out, and nothing else is done with it", async () => {
     const alice = newReaderKey();
     const readers = [{ name: "alice", publicKey: alice.publicKey }];
     const entries = [{ key: "pan", external: {} }];
@@ -280,9 +277,7 @@ test("what is sealed for its readers is stored and handed out, and nothing else 
       (it) => conditionOf(it, "Synced")?.reason === "EndToEndProtected",
     );
     expect(conditionOf(rule, "Synced")?.message).toContain("card/pan: the value is sealed for its readers");
-  } finally {
-    await replica.close();
-  }
+  });
 });
 
 /** A process that serves requests beside the operator and does not lead: this one. */
