@@ -32,7 +32,7 @@ export class HttpsPost {
     const started = performance.now();
     let code = "error";
     try {
-      const { request } = await import("undici");
+      const { request } = (await import("undici")).default;
       const {
         statusCode,
         headers: answered,
@@ -61,7 +61,7 @@ export class HttpsPost {
   }
 
   async #connection(): Promise<Agent> {
-    const { Agent } = await import("undici");
+    const { Agent } = (await import("undici")).default;
     const { ca, client } = this.#tls;
     this.#agent ??= new Agent({
       connections: 1,
