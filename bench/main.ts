@@ -11,6 +11,7 @@ import { stopOnSignals } from "../lab/signals.ts";
 import { formatTable } from "../lab/table.ts";
 import { describeMachine, load, type Machine } from "./machine.ts";
 import { apply } from "./measurements/apply.ts";
+import { authority } from "./measurements/authority.ts";
 import { certificates } from "./measurements/certificates.ts";
 import { change } from "./measurements/change.ts";
 import { deliver } from "./measurements/deliver.ts";
@@ -31,6 +32,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   deliver,
   change,
   restart,
+  authority,
   ocsp,
   certificates,
 };

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { createPrivateKey, createSecretKey, randomUUID } from "node:crypto";
+import { createSecretKey, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -87,7 +87,7 @@ describe("a process that is killed while it issues", () => {
     expect(rows).toEqual([{ state: "Issued", count: 2 }]);
     const key = await authorities.openKey(writer, record, { actor, purpose: "Test" });
     const certified = parseCertificate(record.certificate ?? Buffer.alloc(0)).spki;
-    expect(spkiOf(createPrivateKey({ key: key.reveal(), format: "der", type: "pkcs8" }))).toEqual(certified);
+    expect(spkiOf(key)).toEqual(certified);
     const { rows: reserved } = await sql("SELECT FROM audit WHERE action = 'CertificateReserved'");
     expect(reserved).toHaveLength(2);
     expect(await audit.verify()).toMatchObject({ ok: true });
@@ -136,7 +136,7 @@ describe("rows that somebody changed", () => {
   ])("a leaf's key does not open with another row's %s", async (_, change, first = "SELECT") => {
     await issue("one");
     await issue("two");
-    expect((await openKey("one")).byteLength).toBeGreaterThan(0);
+    expect((await openKey("one")).type).toBe("private");
     await sql(first);
     const victim = change.startsWith("requester") ? "two" : "one";
     await sql(
@@ -193,7 +193,7 @@ test("no private key stands in the database in the clear", async () => {
   const root = await authorities.ensure(writer, rootSpec("root"));
   const record = await authorities.issue(writer, leafRequest(root, "uid"));
   const key = await authorities.openKey(writer, record, { actor, purpose: "Test" });
-  const { d = "" } = createPrivateKey({ key: key.reveal(), format: "der", type: "pkcs8" }).export({ format: "jwk" });
+  const { d = "" } = key.export({ format: "jwk" });
   const secret = Buffer.from(d, "base64url").toString("hex");
   const { rows } = await sql("SELECT c::text AS row FROM certificates c UNION ALL SELECT a::text FROM audit a");
   const dump = rows.map(({ row }) => row).join("\n");

@@ -114,6 +114,7 @@ const observed = (extra: Partial<Observed> = {}): Observed => ({
   namespace: "payments",
   namespaceUid: "ns-1",
   holder: holder(),
+  hasFormer: false,
   issuer: { kind: "Usable", approval: "Automatic", authority, policy },
   current: undefined,
   revocations: [],

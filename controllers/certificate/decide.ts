@@ -25,7 +25,7 @@ import type { ReferredIssuer } from "../issuer/reference.ts";
 import type { Next, OwnedCondition, Plan } from "../runtime/controller.ts";
 import { bundleEntries, type Chain, certificateDelivery, deliveryDigests } from "./bundle.ts";
 import type { PasswordFingerprints } from "./keystores.ts";
-import { differences, parsedCertificate, renewalOf, type WantedCertificate, wantedCertificate } from "./request.ts";
+import { differences, renewalOf, type WantedCertificate, wantedCertificate } from "./request.ts";
 
 export interface ListedRevocation {
   /** Position in spec.revocations. */
@@ -41,14 +41,21 @@ export type ObservedPasswords =
   /** `waiting`: it can still come by itself. */
   | ({ readonly kind: "Refused"; readonly waiting: boolean } & Refusal);
 
+interface Current {
+  readonly record: CertificateRecord;
+  readonly chain: Chain;
+}
+
 export interface Observed {
   readonly installation: string;
   readonly namespace: string;
   readonly namespaceUid: string;
   readonly holder: CertificateHolder | undefined;
+  /** An object of this name was deleted, and this one applied before anybody saw the name unused. */
+  readonly hasFormer: boolean;
   readonly issuer: ReferredIssuer;
   /** The newest certificate that was issued to this object, whatever became of it. */
-  readonly current: { readonly record: CertificateRecord; readonly chain: Chain } | undefined;
+  readonly current: Current | undefined;
   readonly revocations: readonly ListedRevocation[];
   /** Certificates on hold that the manifest does not list any more. */
   readonly forgottenHolds: readonly CertificateRecord[];
@@ -60,12 +67,14 @@ export interface Observed {
   readonly failure?: Error;
 }
 
+type NewHolder = Omit<CertificateHolder, "delivery">;
+
 interface Subject {
   readonly certificate: Certificate;
 }
 
 export type Action =
-  | (Subject & { readonly kind: "RecordHolder"; readonly holder: Omit<CertificateHolder, "delivery"> })
+  | (Subject & { readonly kind: "RecordHolder"; readonly holder: NewHolder; readonly hasFormer: boolean })
   | (Subject & { readonly kind: "Revoke"; readonly record: CertificateRecord; readonly reason: RevocationReason })
   | (Subject & { readonly kind: "ReleaseHold"; readonly record: CertificateRecord })
   | (Subject & {
@@ -82,7 +91,7 @@ export type Action =
   | (Subject & { readonly kind: "ReportFailure"; readonly failure: Error });
 
 export type Outcome =
-  | { readonly kind: "Holder"; readonly holder: CertificateHolder }
+  | { readonly kind: "Holder"; readonly holder: NewHolder }
   | { readonly kind: "Changed"; readonly record: CertificateRecord }
   | { readonly kind: "Issued"; readonly record: CertificateRecord; readonly chain: Chain }
   | { readonly kind: "NotIssued"; readonly failure: Error }
@@ -111,7 +120,7 @@ export function decide(certificate: Certificate, seen: Observed, now: Date): Pla
   if (need.kind === "Issue" && failure === undefined) {
     const { wanted, authority } = need;
     const revision = (current?.record.revision ?? 0) + 1;
-    const reuse = keptKey(certificate, current?.record, wanted);
+    const reuse = keptKey(certificate, current, wanted);
     const { namespaceUid } = seen;
     const issue = {
       kind: "Issue",
@@ -132,11 +141,13 @@ export function decide(certificate: Certificate, seen: Observed, now: Date): Pla
 }
 
 /** It stands beside the certificates, since an object that disappeared while nobody watched can no longer say it. */
-function holderAction(certificate: Certificate, { holder, namespace, namespaceUid }: Observed): Action[] {
+function holderAction(certificate: Certificate, seen: Observed): Action[] {
+  const { holder, hasFormer, namespace, namespaceUid } = seen;
   const { uid, name } = certificate.metadata;
   const { deletionPolicy = "Retain" } = certificate.spec;
   if (holder?.deletionPolicy === deletionPolicy) return [];
-  return [{ kind: "RecordHolder", certificate, holder: { uid, namespace, namespaceUid, name, deletionPolicy } }];
+  const recorded = { uid, namespace, namespaceUid, name, deletionPolicy };
+  return [{ kind: "RecordHolder", certificate, holder: recorded, hasFormer }];
 }
 
 function revocationActions(certificate: Certificate, { revocations, forgottenHolds }: Observed): Action[] {
@@ -160,8 +171,7 @@ function needOf(certificate: Certificate, { issuer, current, namespace }: Observ
     return { kind: "Refused", waiting: false, reason: "SubjectInvalid", message: `spec.${error.message}` };
   }
   const authorityId = issuer.kind === "Usable" ? issuer.authority.id : issuer.authorityId;
-  if (current !== undefined && isUpToDate(certificate, current.record, wanted, authorityId, now))
-    return { kind: "None" };
+  if (current !== undefined && isUpToDate(certificate, current, wanted, authorityId, now)) return { kind: "None" };
   if (issuer.kind === "Unusable") {
     const { waiting, reason, message } = issuer;
     return { kind: "Refused", waiting, reason, message };
@@ -176,7 +186,7 @@ function needOf(certificate: Certificate, { issuer, current, namespace }: Observ
 
 const isUpToDate = (
   certificate: Certificate,
-  record: CertificateRecord,
+  { record, chain }: Current,
   wanted: WantedCertificate,
   authorityId: string | undefined,
   now: Date,
@@ -185,18 +195,18 @@ const isUpToDate = (
   record.hasKey &&
   now < renewalOf(certificate, record) &&
   record.authorityId === authorityId &&
-  differences(parsedCertificate(record), wanted).length === 0;
+  differences(chain.certificate, wanted).length === 0;
 
 /** A key that may be compromised, or is of another kind, is not kept. */
 function keptKey(
   { spec }: Certificate,
-  record: CertificateRecord | undefined,
+  current: Current | undefined,
   wanted: WantedCertificate,
 ): CertificateRecord | undefined {
-  if (spec.privateKey?.rotationPolicy !== "Never" || record?.hasKey !== true || record.revocation !== undefined) {
-    return undefined;
-  }
-  return differences(parsedCertificate(record), wanted).includes("key") ? undefined : record;
+  if (spec.privateKey?.rotationPolicy !== "Never" || current === undefined) return undefined;
+  const { record, chain } = current;
+  if (!record.hasKey || record.revocation !== undefined) return undefined;
+  return differences(chain.certificate, wanted).includes("key") ? undefined : record;
 }
 
 type DeliveryStep =

@@ -10,7 +10,7 @@ import { DeliveryObserver } from "../delivery/observe.ts";
 import { DeliveryPerformer, type DeliveryPerformerDependencies } from "../delivery/perform.ts";
 import { isNotFound } from "../runtime/api-error.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
-import { resourceType, splitKey } from "../runtime/resource-type.ts";
+import { keyOf, resourceType, splitKey } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
 import { type Action, decide, isFinallyRevoked, type Observed, type Outcome } from "./decide.ts";
 import { PasswordReader } from "./keystores.ts";
@@ -55,14 +55,14 @@ export class CertificateController implements Controller<Certificate, Observed, 
 
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
     // Comes before the first certificate, so that a crash in between is made up for.
-    if (action.kind === "RecordHolder") await this.#endFormer(action.certificate, signal);
+    if (action.kind === "RecordHolder" && action.hasFormer) await this.absent(keyOf(action.certificate), signal);
     return this.#performer.perform(action, signal);
   }
 
   learn(seen: Observed, _action: Action, outcome: Outcome): Observed {
     switch (outcome.kind) {
       case "Holder":
-        return { ...seen, holder: outcome.holder };
+        return { ...seen, holder: { ...seen.holder, ...outcome.holder } };
       case "Changed":
         return withRecord(seen, outcome.record);
       case "Issued":
@@ -99,12 +99,6 @@ export class CertificateController implements Controller<Certificate, Observed, 
       default:
         return "Issued";
     }
-  }
-
-  /** An object of this name was deleted, and this one applied before anybody saw the name unused. */
-  async #endFormer({ metadata: { namespace = "", name, uid } }: Certificate, signal: AbortSignal): Promise<void> {
-    const holders = await this.#deps.store.holdersNamed(namespace, name);
-    if (holders.some((holder) => holder.uid !== uid)) await this.absent(`${namespace}/${name}`, signal);
   }
 
   /** The object is gone, or another one of that name: its certificates go the way its deletion policy says. */

@@ -18,7 +18,7 @@ import { issuedDer } from "./request.ts";
 export interface CertificateObserverDependencies {
   readonly cluster: Cluster;
   readonly authorities: Pick<Authorities, "describe" | "chainOf" | "fingerprint">;
-  readonly store: Pick<PkiStore, "authority" | "certificatesBySerial" | "certificatesOf" | "findHolder">;
+  readonly store: Pick<PkiStore, "authority" | "certificatesBySerial" | "certificatesOf" | "holdersNamed">;
   readonly installation: string;
   readonly delivery: DeliveryObserver;
   readonly passwords: PasswordReader;
@@ -37,14 +37,15 @@ export class CertificateObserver {
   async observe(certificate: Certificate, signal: AbortSignal): Promise<Observed> {
     const { cluster, store, installation, delivery } = this.#deps;
     const namespace = servedNamespace(cluster, certificate);
-    const { uid } = certificate.metadata;
+    const { uid, name } = certificate.metadata;
     const { issuerRef } = certificate.spec;
     const desired = certificateDelivery(certificate, installation);
-    const [holder, recent, authority] = await Promise.all([
-      store.findHolder(uid),
+    const [holders, recent, authority] = await Promise.all([
+      store.holdersNamed(namespace.name, name),
       store.certificatesOf(uid, RECENT),
       this.#deps.authorities.describe(issuerIdentity(issuerRef, namespace)),
     ]);
+    const holder = holders.find((each) => each.uid === uid);
     const [current] = recent;
     const [chain, revocations, core, passwords] = await Promise.all([
       current && this.chainOf(current, authority),
@@ -58,6 +59,7 @@ export class CertificateObserver {
       namespace: namespace.name,
       namespaceUid: namespace.uid,
       holder,
+      hasFormer: holders.some((each) => each.uid !== uid),
       issuer: referredIssuer(cluster, issuerRef, namespace, authority),
       current: current && chain && { record: current, chain },
       revocations,

@@ -54,7 +54,7 @@ export class CertificatePerformer {
   async #recordHolder({ holder }: Of<"RecordHolder">): Promise<Outcome> {
     const { store, writer } = this.#deps;
     await store.recordHolder(writer(), holder);
-    return { kind: "Holder", holder: (await store.findHolder(holder.uid)) ?? holder };
+    return { kind: "Holder", holder };
   }
 
   async #changeRevocation(action: Of<"Revoke"> | Of<"ReleaseHold">): Promise<Outcome> {
@@ -121,15 +121,11 @@ export class CertificatePerformer {
         [...passwords].map(([format, password]) => [format, reader.fingerprintOf(certificate, format, password)]),
       );
       const key = await authorities.openKey(writer(), record, { actor: actorOf(certificate), purpose });
-      try {
-        const values = await bundleValues(certificate, chain, key, passwords);
-        // A password that changed since it was looked at is on record as what it is, and seen in the next pass.
-        const entries = bundleEntries(certificate, chain, fingerprints);
-        const made = madeValues(entries, values, observer.bytesFingerprint(certificate));
-        return { version: record.revision, values, ...(made.length > 0 && { made }) };
-      } finally {
-        key.dispose();
-      }
+      const values = await bundleValues(certificate, chain, key, passwords);
+      // A password that changed since it was looked at is on record as what it is, and seen in the next pass.
+      const entries = bundleEntries(certificate, chain, fingerprints);
+      const made = madeValues(entries, values, observer.bytesFingerprint(certificate));
+      return { version: record.revision, values, ...(made.length > 0 && { made }) };
     } finally {
       for (const password of passwords.values()) password.dispose();
     }

@@ -1,6 +1,6 @@
 /** What a manifest asks an issuer for, and how a certificate that exists compares. Pure. */
 import { durationMs } from "../../core/duration.ts";
-import { type Certificate as ParsedCertificate, parseCertificate } from "../../core/pki/certificate.ts";
+import type { Certificate as ParsedCertificate } from "../../core/pki/certificate.ts";
 import { encodeGeneralName, type GeneralName, subjectAltNames } from "../../core/pki/general-name.ts";
 import { type KeySpec, keySpecOf, readPublicKey } from "../../core/pki/key.ts";
 import { fromSubject, nameToString, parseLiteralSubject, type RdnSequence } from "../../core/pki/name.ts";
@@ -68,8 +68,6 @@ export function issuedDer({ certificate, serialNumber }: CertificateRecord): Buf
   if (certificate === undefined) throw new TypeError(`certificate ${serialNumber} is not issued`);
   return certificate;
 }
-
-export const parsedCertificate = (record: CertificateRecord): ParsedCertificate => parseCertificate(issuedDer(record));
 
 /**
  * Fields in which a certificate is not what is wanted. It compares what certificates say, not how: a release that encodes

@@ -230,7 +230,7 @@ describe("what is signed", () => {
 
   test("a certificate in the database that its CA did not sign is not handed out", async () => {
     const { record, chain } = await sign(issueOf(object()));
-    const certificate = Buffer.from(chain.certificate);
+    const certificate = Buffer.from(chain.certificate.der);
     certificate[certificate.length - 1] = (certificate.at(-1) ?? 0) ^ 1;
     const forged = chainOf(certificate, chain.authorities);
     const plan = decide(object(), { kind: "Issued", record, chain: forged }, T0);

@@ -1,6 +1,6 @@
 /** What the issuer that an object refers to is to that object. */
 import type { NamespaceFacts } from "../../core/access/admission.ts";
-import { parseCertificate } from "../../core/pki/certificate.ts";
+import { parseCaCertificate } from "../../core/pki/certificate.ts";
 import type { NameConstraints } from "../../core/pki/general-name.ts";
 import type { IssuePolicy } from "../../core/pki/profile.ts";
 import type { AuthorityIdentity, AuthorityRecord } from "../../core/ports/pki-store.ts";
@@ -68,7 +68,7 @@ export function referredIssuer(
 function constraintsOf({ generations }: AuthorityRecord): readonly NameConstraints[] {
   const { certificate, chain } = generations.at(-1) ?? { chain: [] };
   const path = certificate === undefined ? [] : [certificate, ...chain];
-  return path.flatMap((der) => parseCertificate(der).nameConstraints ?? []);
+  return path.flatMap((der) => parseCaCertificate(der).nameConstraints ?? []);
 }
 
 const isReady = ({ state, generations }: AuthorityRecord): boolean =>

@@ -183,8 +183,7 @@ export class Authorities {
   }
 
   /**
-   * The private key of a certificate that was made here, PKCS #8 in DER. The read is on record before this resolves; the
-   * caller disposes of it.
+   * The private key of a certificate that was made here. The read is on record before this resolves.
    *
    * @throws Unavailable TamperDetected also when the key is not that of the certificate
    */
@@ -192,15 +191,10 @@ export class Authorities {
     writer: Writer,
     record: CertificateRecord,
     { actor, purpose }: { readonly actor: Actor; readonly purpose: string },
-  ): Promise<Sensitive> {
-    const pkcs8 = await this.#issuance.key(writer, record);
-    try {
-      await this.#audit.append([certificateEntry("CertificateKeyRead", record, actor, { purpose })]);
-      return pkcs8;
-    } catch (error) {
-      pkcs8.dispose();
-      throw error;
-    }
+  ): Promise<KeyObject> {
+    const key = await this.#issuance.key(writer, record);
+    await this.#audit.append([certificateEntry("CertificateKeyRead", record, actor, { purpose })]);
+    return key;
   }
 
   /**

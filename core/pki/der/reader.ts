@@ -2,7 +2,7 @@
  * Reading DER (X.690) that strangers sent. Strict: definite, minimal lengths, canonical values, nothing after the end, and
  * nothing is copied. Every element is visited once by the grammar that asks for it, so the time is linear in the input.
  */
-import { maxOidOctets } from "../oid.ts";
+import { knownOid, maxOidOctets } from "../oid.ts";
 import { contextTag, tags } from "./writer.ts";
 
 /** The input is not the DER that was expected. The message tells what is wrong and never holds bytes of the input. */
@@ -213,6 +213,8 @@ export class DerReader {
     if (content.length === 0 || content.length > maxOidOctets || (content.at(-1) ?? 0) & 0x80) {
       throw new DerError(start, "an OBJECT IDENTIFIER is empty, too long or cut off");
     }
+    const known = knownOid(content);
+    if (known !== undefined) return known;
     const arcs: bigint[] = [];
     let arc = 0n;
     let fresh = true;

@@ -1,4 +1,4 @@
-import { type Certificate, parseCertificate, verifySignedBy } from "../certificate.ts";
+import { type Certificate, parseCaCertificate, parseCertificate, verifySignedBy } from "../certificate.ts";
 import { readTime } from "../crl.ts";
 import { DerError, readDer } from "../der/reader.ts";
 import { contextTag } from "../der/writer.ts";
@@ -21,12 +21,14 @@ export interface CertificateExpectations {
 /**
  * Holds a certificate against RFC 5280 and what MazeVault itself promises. It reads the DER and shares no code with what
  * wrote it but the grammar.
+ *
+ * @param read the DER, or what `parseCertificate` read from it
  */
-export function lintCertificate(der: Buffer, expectations: CertificateExpectations): Finding[] {
+export function lintCertificate(read: Buffer | Certificate, expectations: CertificateExpectations): Finding[] {
   const findings = new Findings();
   try {
-    const certificate = parseCertificate(der);
-    const issuer = parseCertificate(expectations.issuer);
+    const certificate = Buffer.isBuffer(read) ? parseCertificate(read) : read;
+    const issuer = parseCaCertificate(expectations.issuer);
     lintSerialNumber(certificate, findings);
     lintSignature(certificate, issuer, findings);
     lintValidity(certificate, issuer, findings);

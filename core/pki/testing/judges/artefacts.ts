@@ -236,7 +236,7 @@ class Maker {
       return { key, role: "leaf", profile, state, certificate: issued(record), issuer: otherCas[at] as Ca };
     });
     const opened = await this.#pki.authorities.openKey(this.#pki.writer, first.record, { actor, purpose: "judges" });
-    return { cases, cas, leafKey: opened.reveal(), belowRevoked };
+    return { cases, cas, leafKey: opened.export({ format: "der", type: "pkcs8" }), belowRevoked };
   }
 
   #authority(name: string, parent?: AuthorityRecord): Promise<AuthorityRecord> {
