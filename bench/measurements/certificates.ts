@@ -80,7 +80,7 @@ async function builder(): Promise<Figure[]> {
       },
       references,
     );
-    const serialNumber = newSerialNumber();
+    const serialNumber = newSerialNumber(new Date());
     await signCertificate(
       { serialNumber, issuer, subject: encodeName(subject), notBefore, notAfter, spki, extensions },
       ca,
@@ -97,7 +97,7 @@ async function largeCrl(): Promise<Figure[]> {
   const ca = new LocalSigner(await generateKey(P256));
   const at = new Date();
   const entries: RevokedEntry[] = range(REVOKED).map(() => ({
-    serialNumber: newSerialNumber().toString("hex"),
+    serialNumber: newSerialNumber(new Date()).toString("hex"),
     revocation: { at, reason: "superseded" },
   }));
   await turn();
