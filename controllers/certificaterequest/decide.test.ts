@@ -106,6 +106,7 @@ const usable = (extra: Partial<Usable> = {}): Usable => ({
   kind: "Usable",
   authority,
   policy,
+  subordinates: { refusal: "Issuer ca allows no CA below it" },
   approval: "Automatic",
   ...extra,
 });
