@@ -91,6 +91,7 @@ export class CertificateController implements Controller<Certificate, Observed, 
       case "Revoke":
       case "ReleaseHold":
         return "Revoked";
+      case "Adopt":
       case "Deliver":
       case "RecordDelivery":
       case "ReleaseDelivery":
