@@ -28,6 +28,12 @@ test("the text comes back", () => {
   expect(parseSerial(serialToText(serial), "serialNumber")).toEqual(serial);
 });
 
+test("another CA's is written as openssl writes it", () => {
+  expect(serialToText(Buffer.from("00ff0a", "hex"))).toBe("ff:0a");
+  expect(parseSerial("ff:0a", "serialNumber").toString("hex")).toBe("00ff0a");
+  expect(serialToText(Buffer.of(0))).toBe("00");
+});
+
 test.each([
   ["3F:0A", "3f0a"],
   ["3f0a", "3f0a"],

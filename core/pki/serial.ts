@@ -16,10 +16,11 @@ export function newSerialNumber(at: Date): Buffer {
   return Buffer.concat([day, randomBytes(16)]);
 }
 
-/** As openssl prints it and resources have it: `3f:0a:...`. */
+/** As openssl prints it and resources have it: `3f:0a:...`, without the zero octet that keeps an INTEGER positive. */
 export const serialToText = (serial: Uint8Array): string =>
   Buffer.from(serial)
     .toString("hex")
+    .replace(/^(?:00)+(?=.)/, "")
     .replace(/..(?=.)/g, "$&:");
 
 /**
