@@ -84,7 +84,7 @@ const pki = z.strictObject({
     .max(20 * YEAR_MS)
     .default(90 * DAY_MS)
     .describe(
-      "How long certificates stay on record after their end, in milliseconds: 90 days unless said, at least 2. What is in use, and what was revoked by a manifest that is there, stays longer.",
+      "How long certificates stay on record after their end, in milliseconds; 90 days unless said, never less than two. What is in use, and what was revoked by a manifest that is there, stays longer.",
     ),
 });
 
