@@ -229,6 +229,21 @@ describe("what is signed", () => {
     }
   });
 
+  test("it stays so when its record was removed long after its end, and is never signed again", () => {
+    const signed = {
+      certificate: "PEM",
+      ca: "PEM of the root",
+      serialNumber: "3f:0a",
+      notAfter: "2026-01-01T00:00:00Z",
+    };
+    const request = { ...object(), status: { ...signed, conditions: [] } };
+    const plan = decide(request, { kind: "Past" }, T0);
+    expect(plan.actions).toEqual([]);
+    expect(plan.next).toEqual({ kind: "settled" });
+    expect(plan.status.fields).toEqual(signed);
+    expect(plan.status.conditions).toMatchObject([{ type: "Issued", status: "True", reason: "Succeeded" }]);
+  });
+
   test("a certificate in the database that its CA did not sign is not handed out", async () => {
     const { record, chain } = await sign(issueOf(object()));
     const certificate = Buffer.from(chain.certificate);
