@@ -30,6 +30,8 @@ export const reasons = {
   Available: "It can be used.",
   Suspended: "spec.suspend is true; nothing is done until it is removed.",
   NotRequested: "The manifest does not ask for this.",
+  Adopted:
+    "A certificate of another CA was taken over as it stands; the message says whose it is and when the issuer replaces it.",
   // What can still come
   Progressing: "Work is under way.",
   ProjectNotFound: "No Project of that name exists yet; apply it.",
@@ -64,7 +66,8 @@ export const reasons = {
   ValueInvalid: "A value does not have the form that its use needs.",
   SourceIsOwnTarget: "An entry refers to the core Secret that this object delivers.",
   TargetNotOwned: "Something of that name exists and is not ours; set adopt, or choose another name.",
-  TargetDiffers: "It exists with other data; set overwrite with adopt, or choose another name.",
+  TargetDiffers:
+    "It exists with other data, and the message says what of it cannot be taken over; set overwrite with adopt, or choose another name.",
   TargetTypeDiffers:
     "The core Secret exists with another type, which Kubernetes does not let change; deliver to another name.",
   TargetDisabled: "The current version of the vault entry was disabled by somebody; enable or delete it.",

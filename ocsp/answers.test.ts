@@ -1,6 +1,7 @@
 import { Unavailable } from "../core/errors.ts";
 import { parseCertificate } from "../core/pki/certificate.ts";
 import { integer, octetString, oid, sequence } from "../core/pki/der/writer.ts";
+import { ExpiredCertificates, SHORTEST_KEPT_MS } from "../core/pki/expired-certificates.ts";
 import { readPublicKey } from "../core/pki/key.ts";
 import { issuerHashes } from "../core/pki/ocsp/cert-id.ts";
 import { parseOcspRequest } from "../core/pki/ocsp/request.ts";
@@ -115,6 +116,34 @@ test("while the database is away answers go on and end when they said they would
   responder.failure = undefined;
   await responder.caughtUp();
   expect(await verdict()).toBe("good");
+});
+
+test("a certificate that ended is forgotten in time, before and after its row is removed: unknown, never good", async () => {
+  const { store, writer, authorities } = responder.pki;
+  const revoked = await responder.pki.issue(root, "revoked");
+  await authorities.revoke(writer, revoked, { reason: "superseded" }, actor);
+  const prepared = async () => {
+    await responder.caughtUp();
+    await responder.answers.prepare(new AbortController().signal);
+  };
+  const verdicts = async () => [await verdict(), await verdict(revoked.serialNumber)];
+  await prepared();
+  responder.pki.now = new Date(leaf.notAfter.getTime() + 23 * HOUR_MS);
+  await prepared();
+  expect(await verdicts()).toEqual(["good", "superseded"]);
+  responder.pki.passes(2 * HOUR_MS);
+  await prepared();
+  expect(await verdicts()).toEqual(["unknown", "unknown"]);
+  responder.pki.passes(24 * HOUR_MS);
+  await responder.crls.publishDue(writer, 10);
+  const expired = new ExpiredCertificates({ store, keepMs: SHORTEST_KEPT_MS, now: () => responder.pki.now });
+  // Beside these two those of responders that came and went.
+  expect(await expired.purge(writer, 100)).toBeGreaterThanOrEqual(2);
+  for (const { serialNumber } of [leaf, revoked]) {
+    expect(await store.certificate(root.id, serialNumber)).toBeUndefined();
+  }
+  await prepared();
+  expect(await verdicts()).toEqual(["unknown", "unknown"]);
 });
 
 test("a serial number that was not issued is unknown, and only when that is certain", async () => {

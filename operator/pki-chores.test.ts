@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { CrlPublication } from "../core/pki/crl-publication.ts";
 import { createCsr } from "../core/pki/csr.ts";
+import { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
 import { generateKey } from "../core/pki/key.ts";
 import { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import { LocalSigner } from "../core/pki/signer.ts";
@@ -34,6 +35,7 @@ function start(change: Partial<PkiChoresDependencies> = {}, writer = pki.writer)
   chores = new PkiChores({
     crls: new CrlPublication({ store, authorities, now }),
     responders: new ResponderCertificates({ store, authorities, now }),
+    expired: new ExpiredCertificates({ store, keepMs: 90 * 24 * 3_600_000, now }),
     store,
     log: pino({ level: "silent" }),
     retireVanished: async ({ identity }) => void retired.push(identity.name),

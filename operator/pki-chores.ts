@@ -2,6 +2,7 @@
 
 import { Fenced } from "../core/errors.ts";
 import type { CrlPublication } from "../core/pki/crl-publication.ts";
+import type { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
 import type { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import type { AuthorityRecord, PkiStore } from "../core/ports/pki-store.ts";
 import type { Writer } from "../core/ports/vault-store.ts";
@@ -10,6 +11,7 @@ import type { Logger } from "../program/logging.ts";
 export interface PkiChoresDependencies {
   readonly crls: Pick<CrlPublication, "publishDue">;
   readonly responders: Pick<ResponderCertificates, "sign" | "forget">;
+  readonly expired: Pick<ExpiredCertificates, "purge">;
   readonly store: Pick<PkiStore, "listAuthorities">;
   readonly log: Logger;
   /** Retires a CA whose issuer object disappeared while nobody watched. */
@@ -24,6 +26,7 @@ const LOOK_EVERY_MS = 10_000;
 const APART_MS = 200;
 const SWEEP_EVERY_MS = 3_600_000;
 const CRLS_AT_A_TIME = 100;
+const PURGED_AT_A_TIME = 1_000;
 const PAGE = 1_000;
 
 export class PkiChores {
@@ -56,8 +59,9 @@ export class PkiChores {
   }
 
   async #work(writer: Writer, signal: AbortSignal): Promise<void> {
-    const { crls, responders, lookEveryMs = LOOK_EVERY_MS } = this.#deps;
+    const { crls, responders, expired, lookEveryMs = LOOK_EVERY_MS } = this.#deps;
     let sweepAt = performance.now();
+    let purgeAt = sweepAt;
     while (!signal.aborted) {
       this.#hinted = false;
       // A responder without a certificate answers nothing at all, so it goes first.
@@ -69,6 +73,13 @@ export class PkiChores {
         sweepAt = performance.now() + SWEEP_EVERY_MS;
         await this.#attempt("forget responder requests", () => responders.forget(writer));
         await this.#attempt("retire vanished CAs", () => this.#retireVanished(signal));
+      }
+      if (performance.now() >= purgeAt) {
+        purgeAt = performance.now() + SWEEP_EVERY_MS;
+        await this.#attempt("remove expired certificates", async () => {
+          // However many there are, a CRL does not wait for more than these.
+          if ((await expired.purge(writer, PURGED_AT_A_TIME)) === PURGED_AT_A_TIME) purgeAt = 0;
+        });
       }
       await this.#sleep(APART_MS, signal, false);
       if (!this.#hinted) await this.#sleep(lookEveryMs, signal, true);

@@ -21,6 +21,7 @@ import { admittedEnvironments } from "../core/access/admission.ts";
 import { Fenced } from "../core/errors.ts";
 import { Authorities } from "../core/pki/authority.ts";
 import { CrlPublication } from "../core/pki/crl-publication.ts";
+import { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
 import { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import { publicationUrls } from "../core/pki/urls.ts";
 import type { TargetVaults } from "../core/ports/target-vaults.ts";
@@ -246,6 +247,7 @@ export class Primary extends MazeVaultOperator {
     this.#pkiChores = new PkiChores({
       crls: new CrlPublication({ store: stores.pki, authorities, ...published }),
       responders: new ResponderCertificates({ store: stores.pki, authorities }),
+      expired: new ExpiredCertificates({ store: stores.pki, keepMs: config.pki.keepExpiredMs }),
       store: stores.pki,
       log,
       retireVanished: (authority) =>

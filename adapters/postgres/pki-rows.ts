@@ -65,6 +65,7 @@ export interface HolderRow {
   readonly namespace_uid: string;
   readonly name: string;
   readonly deletion_policy: CertificateHolder["deletionPolicy"];
+  readonly revision_history_limit: number | null;
   readonly delivery: DeliveryRecord | null;
 }
 
@@ -116,5 +117,6 @@ export const holderOf = (row: HolderRow): CertificateHolder => ({
   namespaceUid: row.namespace_uid,
   name: row.name,
   deletionPolicy: row.deletion_policy,
+  ...(row.revision_history_limit === null ? {} : { revisionHistoryLimit: row.revision_history_limit }),
   ...(row.delivery === null ? {} : { delivery: row.delivery }),
 });

@@ -11,6 +11,8 @@ import {
   type NewAuthority,
   PkiConflict,
   type PkiStore,
+  type PurgeableCertificate,
+  type PurgeTimes,
   type Reservation,
   type ResponderRequest,
   type Revocation,
@@ -100,12 +102,29 @@ const READ_KEY = statement(
 const REVOKE = statement("revoke_certificate", "SELECT revoke_certificate($1, $2, $3, $4, $5, $6, $7) AS changed");
 const RELEASE = statement("release_certificate", "SELECT release_certificate($1, $2, $3, $4) AS changed");
 
+// Each half by itself in order, so that neither looks at more than it hands out.
+const PURGEABLE = statement(
+  "purgeable_certificates",
+  `(SELECT c.authority_id, c.serial, c.not_after FROM certificates c
+    WHERE c.not_after < $1 AND may_be_purged(c, $3) ORDER BY c.not_after LIMIT $4)
+   UNION
+   (SELECT c.authority_id, c.serial, c.not_after
+    FROM certificate_holders h
+      CROSS JOIN LATERAL (
+        SELECT max(n.revision) AS revision FROM certificates n WHERE n.requester_uid = h.uid AND n.state = 'Issued') newest
+      JOIN certificates c ON c.requester_uid = h.uid AND c.revision <= newest.revision - h.revision_history_limit
+        AND c.state <> 'Abandoned'
+    WHERE h.revision_history_limit IS NOT NULL AND c.not_after < $2 AND may_be_purged(c, $3) LIMIT $4)
+   ORDER BY not_after, authority_id, serial LIMIT $4`,
+);
+const PURGE = statement("purge_certificates", "SELECT purge_certificates($1, $2, $3, $4, $5, $6)");
 const COUNT = statement(
   "count_certificates",
-  "SELECT count(*) AS count FROM certificates WHERE authority_id = $1 AND generation = $2",
+  `SELECT g.purged + (SELECT count(*) FROM certificates WHERE authority_id = $1 AND generation = $2) AS count
+   FROM authority_generations g WHERE g.authority_id = $1 AND g.number = $2`,
 );
 
-const HOLDER_COLUMNS = "uid, namespace, namespace_uid, name, deletion_policy, delivery";
+const HOLDER_COLUMNS = "uid, namespace, namespace_uid, name, deletion_policy, revision_history_limit, delivery";
 const FIND_HOLDER = statement("find_holder", `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid = $1`);
 const HOLDERS_NAMED = statement(
   "holders_named",
@@ -115,7 +134,7 @@ const LIST_HOLDERS = statement(
   "list_holders",
   `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid > $1 ORDER BY uid LIMIT $2`,
 );
-const RECORD_HOLDER = statement("record_holder", "SELECT record_holder($1, $2, $3, $4, $5, $6)");
+const RECORD_HOLDER = statement("record_holder", "SELECT record_holder($1, $2, $3, $4, $5, $6, $7)");
 const DELIVERY = statement("record_certificate_delivery", "SELECT record_certificate_delivery($1, $2, $3, $4)");
 const REMOVE_HOLDER = statement("remove_holder", "SELECT remove_holder($1, $2, $3)");
 
@@ -136,7 +155,7 @@ const CRL_WORK = statement(
 const REVOKED = statement(
   "revoked_certificates",
   `SELECT serial, revoked_at, revocation_reason, invalidity_date FROM certificates
-   WHERE authority_id = $1 AND generation = $2 AND crl_partition = $3 AND revoked_at IS NOT NULL AND not_after > $4
+   WHERE authority_id = $1 AND generation = $2 AND crl_partition = $3 AND revoked_at IS NOT NULL AND not_after >= $4
      AND serial > $5
    ORDER BY serial LIMIT $6`,
 );
@@ -369,6 +388,35 @@ export class PostgresPkiStore implements PkiStore {
     return this.#changed(writer, serialNumber, RELEASE, [authorityId, hex(serialNumber), this.#audit(audit)]);
   }
 
+  async listPurgeable(
+    { now, endedBefore, surplusEndedBefore }: PurgeTimes,
+    limit: number,
+  ): Promise<readonly PurgeableCertificate[]> {
+    const rows = await read<Pick<CertificateRow, "authority_id" | "serial" | "not_after">>(this.#database, PURGEABLE, [
+      endedBefore,
+      surplusEndedBefore,
+      now,
+      limit,
+    ]);
+    return rows.map(({ authority_id: authorityId, serial, not_after: notAfter }) => ({
+      authorityId,
+      serialNumber: serial.toString("hex"),
+      notAfter,
+    }));
+  }
+
+  async purge(writer: Writer, certificates: Parameters<PkiStore["purge"]>[1]): Promise<void> {
+    const { authorityId, serialNumbers, times, audit } = certificates;
+    const { now, surplusEndedBefore } = times;
+    await this.#write(writer, `certificates of authority ${authorityId}`, PURGE, [
+      authorityId,
+      serialNumbers.map(hex),
+      surplusEndedBefore,
+      now,
+      this.#audit(audit),
+    ]);
+  }
+
   async countCertificates(authorityId: string, generation: number): Promise<number> {
     const [row] = await read<{ count: string }>(this.#database, COUNT, [authorityId, generation]);
     return Number(row?.count ?? 0);
@@ -387,8 +435,8 @@ export class PostgresPkiStore implements PkiStore {
   }
 
   async recordHolder(writer: Writer, holder: Omit<CertificateHolder, "delivery">): Promise<void> {
-    const { uid, namespace, namespaceUid, name, deletionPolicy } = holder;
-    const values = [uid, namespace, namespaceUid, name, deletionPolicy];
+    const { uid, namespace, namespaceUid, name, deletionPolicy, revisionHistoryLimit } = holder;
+    const values = [uid, namespace, namespaceUid, name, deletionPolicy, revisionHistoryLimit];
     await this.#write(writer, `holder ${uid}`, RECORD_HOLDER, values);
   }
 

@@ -63,7 +63,7 @@ async function builder(): Promise<Figure[]> {
   for (const index of range(BUILT)) {
     const { subject, ...contents } = wanted(index);
     const extensions = certificateExtensions({ subject, spki, ...contents }, references);
-    const serialNumber = newSerialNumber();
+    const serialNumber = newSerialNumber(notBefore);
     await signCertificate(
       { serialNumber, issuer, subject: encodeName(subject), notBefore, notAfter, spki, extensions },
       ca,
@@ -135,7 +135,7 @@ async function largeCrl(): Promise<Figure[]> {
   const ca = new LocalSigner(await generateKey(P256));
   const at = new Date();
   const entries: RevokedEntry[] = range(REVOKED).map(() => ({
-    serialNumber: newSerialNumber().toString("hex"),
+    serialNumber: newSerialNumber(at).toString("hex"),
     revocation: { at, reason: "superseded" },
   }));
   await turn();

@@ -61,8 +61,10 @@ export class CertificateController implements Controller<Certificate, Observed, 
 
   learn(seen: Observed, _action: Action, outcome: Outcome): Observed {
     switch (outcome.kind) {
-      case "Holder":
-        return { ...seen, holder: { ...seen.holder, ...outcome.holder } };
+      case "Holder": {
+        const { delivery } = seen.holder ?? {};
+        return { ...seen, holder: { ...outcome.holder, ...(delivery && { delivery }) } };
+      }
       case "Changed":
         return withRecord(seen, outcome.record);
       case "Issued":
@@ -91,6 +93,7 @@ export class CertificateController implements Controller<Certificate, Observed, 
       case "Revoke":
       case "ReleaseHold":
         return "Revoked";
+      case "Adopt":
       case "Deliver":
       case "RecordDelivery":
       case "ReleaseDelivery":

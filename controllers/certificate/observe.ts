@@ -1,8 +1,6 @@
 /** Reads what decides about one Certificate. */
 import { Stalled, Waiting } from "../../core/errors.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
-import { MalformedInput } from "../../core/pki/malformed-input.ts";
-import { parseSerial } from "../../core/pki/serial.ts";
 import type { AuthorityRecord, CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
 import type { DeliveryRecord } from "../../core/ports/vault-store.ts";
 import type { Certificate } from "../../crds/certificate.ts";
@@ -13,7 +11,7 @@ import { issuerIdentity, referredIssuer } from "../issuer/reference.ts";
 import { type BytesFingerprint, bundleDigests, type Chain, certificateDelivery, chainOf } from "./bundle.ts";
 import type { ListedRevocation, Observed, ObservedPasswords } from "./decide.ts";
 import type { PasswordReader } from "./keystores.ts";
-import { issuedDer } from "./request.ts";
+import { issuedDer, readSerial } from "./request.ts";
 
 export interface CertificateObserverDependencies {
   readonly cluster: Cluster;
@@ -118,15 +116,5 @@ export class CertificateObserver {
         return { index, reason, records };
       }),
     );
-  }
-}
-
-/** Lower-case hex; empty when it is none, which then was issued to nobody. */
-function readSerial(text: string): string {
-  try {
-    return parseSerial(text, "serialNumber").toString("hex");
-  } catch (error) {
-    if (error instanceof MalformedInput) return "";
-    throw error;
   }
 }

@@ -106,6 +106,7 @@ const usable = (extra: Partial<Usable> = {}): Usable => ({
   kind: "Usable",
   authority,
   policy,
+  subordinates: { refusal: "Issuer ca allows no CA below it" },
   approval: "Automatic",
   ...extra,
 });
@@ -226,6 +227,21 @@ describe("what is signed", () => {
       expect(serialNumber?.replaceAll(":", "")).toBe(leaf.serialNumber.toLowerCase());
       expect(new Date(notAfter ?? "")).toEqual(new Date(leaf.validTo));
     }
+  });
+
+  test("it stays so when its record was removed long after its end, and is never signed again", () => {
+    const signed = {
+      certificate: "PEM",
+      ca: "PEM of the root",
+      serialNumber: "3f:0a",
+      notAfter: "2026-01-01T00:00:00Z",
+    };
+    const request = { ...object(), status: { ...signed, conditions: [] } };
+    const plan = decide(request, { kind: "Past" }, T0);
+    expect(plan.actions).toEqual([]);
+    expect(plan.next).toEqual({ kind: "settled" });
+    expect(plan.status.fields).toEqual(signed);
+    expect(plan.status.conditions).toMatchObject([{ type: "Issued", status: "True", reason: "Succeeded" }]);
   });
 
   test("a certificate in the database that its CA did not sign is not handed out", async () => {

@@ -17,12 +17,15 @@ import type { Reason } from "../../crds/conditions.ts";
 import { type Chain, certificatesPem, rootPem } from "../certificate/bundle.ts";
 import { faultsOf, seconds, serialOf } from "../certificate/decide.ts";
 import type { ReferredIssuer } from "../issuer/reference.ts";
+import { present } from "../issuer/spec.ts";
 import type { Next, OwnedCondition, OwnedStatus, Plan } from "../runtime/controller.ts";
 import { type RequestedCertificate, requestedCertificate } from "./request.ts";
 
 export type Observed =
   /** It is signed, and all else is past. */
   | { readonly kind: "Issued"; readonly record: CertificateRecord; readonly chain: Chain }
+  /** It was signed so long ago that its record was removed; all that is left of it stands in status. */
+  | { readonly kind: "Past" }
   | {
       readonly kind: "Open";
       readonly namespace: string;
@@ -45,6 +48,7 @@ const SHOWN = 10;
 
 export function decide(request: CertificateRequest, seen: Observed, now: Date): Plan<Action> {
   if (seen.kind === "Issued") return issued(seen);
+  if (seen.kind === "Past") return past(request);
 
   const denial = personal(request, "Denied");
   if (denial !== undefined) return refused("RequestDenied", `it was denied: ${quoted(denial.message)}`);
@@ -119,6 +123,18 @@ function issued({ record, chain }: Extract<Observed, { kind: "Issued" }>): Plan<
     serialNumber: serialOf(record),
     notAfter,
   };
+  return { actions: [], status: { conditions: [condition], fields }, next: { kind: "settled" } };
+}
+
+function past({ status = {} }: CertificateRequest): Plan<Action> {
+  const { certificate, ca, serialNumber, notAfter } = status;
+  const condition: OwnedCondition = {
+    type: "Issued",
+    status: "True",
+    reason: "Succeeded",
+    message: `it was signed once, valid until ${notAfter}`,
+  };
+  const fields = present({ certificate, ca, serialNumber, notAfter });
   return { actions: [], status: { conditions: [condition], fields }, next: { kind: "settled" } };
 }
 

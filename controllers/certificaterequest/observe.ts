@@ -25,6 +25,7 @@ export class CertificateRequestObserver {
     const { cluster, store, authorities } = this.#deps;
     const [record] = await store.certificatesOf(request.metadata.uid, 1);
     if (record !== undefined) return this.issued(record);
+    if (request.status?.serialNumber !== undefined) return { kind: "Past" };
     const namespace = servedNamespace(cluster, request);
     const { issuerRef } = request.spec;
     const authority = await authorities.describe(issuerIdentity(issuerRef, namespace));

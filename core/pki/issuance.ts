@@ -150,7 +150,7 @@ export class Issuance {
     templateDigest: string,
   ): Promise<{ readonly record: CertificateRecord; readonly spki: Buffer | undefined }> {
     const { requester, revision, profile, key, actor } = request;
-    const serialNumber = newSerialNumber().toString("hex");
+    const serialNumber = newSerialNumber(this.#now()).toString("hex");
     const place = { authorityId: ca.authorityId, generation: ca.generation, serialNumber };
     const wanted = {
       ...place,
@@ -208,7 +208,7 @@ export class Issuance {
     };
     const certificate = await signCertificate(template, ca.signer);
     const told = references !== undefined && references.ocspUrls.length > 0 && request.profile !== "OCSPResponder";
-    const expected = { extendedKeyUsage: usages.extendedKeyUsage, urls: told };
+    const expected = { extendedKeyUsage: usages.extendedKeyUsage, ca: asCa ?? (false as const), urls: told };
     const issuer = ca.certificate?.der ?? certificate;
     refuseFaults(`certificate ${reserved.serialNumber}`, lintCertificate(certificate, { issuer, ...expected }));
     failpoint("pki.beforeComplete");

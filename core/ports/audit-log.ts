@@ -38,10 +38,12 @@ export type AuditAction =
   | "CertificateIssued"
   | "CertificateKeyRead"
   | "CertificateDelivered"
+  | "CertificateAdopted"
   | "CertificateDeliveryRemoved"
   | "CertificateRevoked"
   | "CertificateReleased"
   | "CertificateHolderRemoved"
+  | "CertificatesPurged"
   | "CrlPublished";
 
 /**

@@ -12,6 +12,8 @@ import {
   type NewAuthority,
   PkiConflict,
   type PkiStore,
+  type PurgeableCertificate,
+  type PurgeTimes,
   type Reservation,
   type ResponderRequest,
   type Revocation,
@@ -45,6 +47,8 @@ export class FakePkiStore implements PkiStore, OcspStore {
   readonly #holders = new Map<string, CertificateHolder>();
   readonly #crls = new Map<string, Partition>();
   readonly #responders = new Map<string, Responder>();
+  /** How many were purged, by authority and generation. */
+  readonly #purged = new Map<string, number>();
   #change = 0n;
 
   constructor(database: FakeDatabase) {
@@ -224,7 +228,36 @@ export class FakePkiStore implements PkiStore, OcspStore {
   }
 
   async countCertificates(authorityId: string, generation: number): Promise<number> {
-    return this.#records().filter((each) => each.authorityId === authorityId && each.generation === generation).length;
+    const standing = this.#records().filter(
+      (each) => each.authorityId === authorityId && each.generation === generation,
+    );
+    return standing.length + (this.#purged.get(`${authorityId} ${generation}`) ?? 0);
+  }
+
+  async listPurgeable(times: PurgeTimes, limit: number): Promise<readonly PurgeableCertificate[]> {
+    return this.#records()
+      .filter((record) => this.#isPurgeable(record, times))
+      .sort((a, b) => a.notAfter.getTime() - b.notAfter.getTime() || (serialText(a) < serialText(b) ? -1 : 1))
+      .slice(0, limit)
+      .map(({ authorityId, serialNumber, notAfter }) => ({ authorityId, serialNumber, notAfter }));
+  }
+
+  async purge(writer: Writer, certificates: Parameters<PkiStore["purge"]>[1]): Promise<void> {
+    this.#database.fence(writer);
+    const { authorityId, serialNumbers, times, audit } = certificates;
+    const records = serialNumbers.map(
+      (serialNumber) => this.#certificates.get(serialText({ authorityId, serialNumber }))?.record,
+    );
+    if (!records.every((record) => record !== undefined && this.#isPurgeable(record, times))) {
+      throw new PkiConflict(`certificates of authority ${authorityId}`);
+    }
+    for (const record of records) {
+      if (record === undefined) continue;
+      this.#certificates.delete(serialText(record));
+      const place = `${authorityId} ${record.generation}`;
+      this.#purged.set(place, (this.#purged.get(place) ?? 0) + 1);
+    }
+    this.#database.record(audit);
   }
 
   async findHolder(uid: string): Promise<CertificateHolder | undefined> {
@@ -243,7 +276,7 @@ export class FakePkiStore implements PkiStore, OcspStore {
   async recordHolder(writer: Writer, holder: Omit<CertificateHolder, "delivery">): Promise<void> {
     this.#database.fence(writer);
     const before = this.#holders.get(holder.uid);
-    this.#holders.set(holder.uid, before === undefined ? holder : { ...before, deletionPolicy: holder.deletionPolicy });
+    this.#holders.set(holder.uid, { ...holder, ...(before?.delivery && { delivery: before.delivery }) });
   }
 
   async recordDelivery(
@@ -292,7 +325,7 @@ export class FakePkiStore implements PkiStore, OcspStore {
     limit: number,
   ): Promise<readonly RevokedEntry[]> {
     const entries = this.#records().flatMap(({ serialNumber, revocation, notAfter, ...of }) => {
-      const listed = crlText({ ...of, partition: of.crlPartition }) === crlText(key) && notAfter > unexpiredAt;
+      const listed = crlText({ ...of, partition: of.crlPartition }) === crlText(key) && notAfter >= unexpiredAt;
       return listed && revocation !== undefined ? [{ serialNumber, revocation }] : [];
     });
     return page(entries, ({ serialNumber }) => serialNumber, after, limit);
@@ -392,6 +425,23 @@ export class FakePkiStore implements PkiStore, OcspStore {
   async responder(id: string): Promise<Buffer | "Pending" | "Gone"> {
     const responder = this.#responders.get(id);
     return responder === undefined ? "Gone" : (responder.answer?.certificate ?? "Pending");
+  }
+
+  #isPurgeable(record: CertificateRecord, { now, endedBefore, surplusEndedBefore }: PurgeTimes): boolean {
+    const { requester, revision, notAfter, revocation, authorityId, generation, crlPartition: partition } = record;
+    const newer = this.#records().filter(
+      (each) => each.requester.uid === requester.uid && each.revision > revision && each.state === "Issued",
+    );
+    const holder = this.#holders.get(requester.uid);
+    const limit = holder?.revisionHistoryLimit;
+    const newest = Math.max(0, ...newer.map((each) => each.revision));
+    const surplus = limit !== undefined && revision <= newest - limit;
+    if (notAfter >= endedBefore && !(surplus && notAfter < surplusEndedBefore)) return false;
+    if (holder !== undefined) return revocation === undefined && newer.length > 0;
+    const { crl } = this.#crls.get(crlText({ authorityId, generation, partition })) ?? {};
+    const ca = this.#authorities.get(authorityId)?.generations.find(({ number }) => number === generation);
+    const told = crl !== undefined && crl.thisUpdate > notAfter;
+    return revocation === undefined || told || (ca?.notAfter !== undefined && ca.notAfter <= now);
   }
 
   #standing(requesterUid: string, revision: number): CertificateRecord | undefined {

@@ -361,6 +361,126 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
     });
   });
 
+  describe("certificates that ended long ago", () => {
+    // Those of the samples end on 1 June.
+    const times = {
+      now: new Date("2026-12-01T00:00:00Z"),
+      endedBefore: new Date("2026-09-02T00:00:00Z"),
+      surplusEndedBefore: new Date("2026-11-29T00:00:00Z"),
+    };
+    const ends = (notAfter: string) => ({ notAfter: new Date(notAfter) });
+    const purgeable = async (at = times): Promise<string[]> =>
+      (await store.listPurgeable(at, 100)).map(({ serialNumber }) => serialNumber);
+    const purge = (authority: AuthorityRecord, serialNumbers: readonly string[]) => {
+      const entry = pkiEntry("CertificatesPurged", authority.id);
+      return store.purge(writer, { authorityId: authority.id, serialNumbers, times, audit: [entry] });
+    };
+
+    test("are told oldest first, in whatever state, and no more than asked", async () => {
+      const authority = await installed();
+      const second = await issue(authority, "second", 1, ends("2026-09-01T00:00:00Z"));
+      const first = await issue(authority, "first");
+      const reserved = await reserve(reservation(authority.id, "reserved", 1, ends("2026-05-01T00:00:00Z")));
+      const abandoned = await reserve(reservation(authority.id, "abandoned", 1, ends("2026-05-02T00:00:00Z")));
+      await store.abandon(writer, authority.id, abandoned.serialNumber, []);
+      await issue(authority, "valid", 1, ends("2026-09-02T00:00:00Z"));
+      const oldest = [reserved, abandoned, first, second];
+      expect(await purgeable()).toEqual(oldest.map(({ serialNumber }) => serialNumber));
+      expect(await store.listPurgeable(times, 1)).toEqual([
+        { authorityId: authority.id, serialNumber: reserved.serialNumber, notAfter: reserved.notAfter },
+      ]);
+    });
+
+    test("are removed with one audit row, are unknown from then on, and still counted", async () => {
+      const authority = await installed();
+      const serials: string[] = [];
+      for (const uid of ["one", "two"]) serials.push((await issue(authority, uid)).serialNumber);
+      const [first = ""] = serials;
+      const before = await auditRows();
+      await purge(authority, serials);
+      expect(await auditRows()).toBe(before + 1);
+      expect(await store.certificate(authority.id, first)).toBeUndefined();
+      expect(await store.readKey(authority.id, first)).toBeUndefined();
+      expect(await store.certificatesOf("one", 10)).toEqual([]);
+      expect((await changes()).certificates).toEqual([]);
+      expect(await store.countCertificates(authority.id, 1)).toBe(2);
+      await expect(purge(authority, serials)).rejects.toThrow(PkiConflict);
+      expect(await auditRows()).toBe(before + 1);
+    });
+
+    test("stay all when one of them must", async () => {
+      const authority = await installed();
+      const { serialNumber } = await issue(authority, "one");
+      const valid = await issue(authority, "valid", 1, ends("2027-01-01T00:00:00Z"));
+      await expect(purge(authority, [serialNumber, valid.serialNumber])).rejects.toThrow(PkiConflict);
+      expect(await store.certificate(authority.id, serialNumber)).toMatchObject({ serialNumber });
+    });
+
+    test("stay as the newest of an object that is there, and as one that its manifest may list as revoked", async () => {
+      const authority = await installed();
+      const old = await issue(authority, "uid", 1);
+      const { serialNumber } = await issue(authority, "uid", 2);
+      const newest = await issue(authority, "uid", 3);
+      await store.recordHolder(writer, holder("uid"));
+      await store.revoke(writer, authority.id, serialNumber, revocation(), []);
+      await store.publishCrl(writer, crl(authority.id, 1n, { thisUpdate: times.now }), []);
+      expect(await purgeable()).toEqual([old.serialNumber]);
+      await expect(purge(authority, [serialNumber])).rejects.toThrow(PkiConflict);
+      await store.removeHolder(writer, "uid", []);
+      const all = [old.serialNumber, serialNumber, newest.serialNumber].sort();
+      expect((await purgeable()).sort()).toEqual(all);
+    });
+
+    test("stay while revoked, until one CRL was made beyond their end, or their CA ended", async () => {
+      const authority = await installed();
+      const { serialNumber, notAfter } = await issue(authority, "uid");
+      await store.revoke(writer, authority.id, serialNumber, revocation(), []);
+      expect(await purgeable()).toEqual([]);
+      await expect(purge(authority, [serialNumber])).rejects.toThrow(PkiConflict);
+      expect(await purgeable({ ...times, now: new Date("2036-01-01T00:00:00Z") })).toEqual([serialNumber]);
+      const key = { authorityId: authority.id, generation: 1, partition: 0 };
+      await store.publishCrl(writer, crl(authority.id, 1n, { thisUpdate: notAfter }), []);
+      expect(await purgeable()).toEqual([]);
+      // One that was made at the very end is not beyond it: the next one lists it again.
+      expect(await store.revoked(key, notAfter, undefined, 10)).toHaveLength(1);
+      const beyond = new Date(notAfter.getTime() + 1_000);
+      await store.publishCrl(writer, crl(authority.id, 2n, { thisUpdate: beyond }), []);
+      expect(await purgeable()).toEqual([serialNumber]);
+      await purge(authority, [serialNumber]);
+      expect(await store.revoked(key, notAfter, undefined, 10)).toEqual([]);
+    });
+
+    test("go earlier where an object limits its revisions, the valid ones and the others' never", async () => {
+      const authority = await installed();
+      const limited = { ...holder("limited"), revisionHistoryLimit: 2 };
+      await store.recordHolder(writer, limited);
+      expect(await store.findHolder("limited")).toEqual(limited);
+      await store.recordHolder(writer, holder("unlimited"));
+      const recent = ends("2026-11-01T00:00:00Z");
+      const valid = ends("2026-11-30T00:00:00Z");
+      for (const uid of ["limited", "unlimited"]) {
+        for (const [revision, change] of [recent, valid, recent, recent, valid].entries()) {
+          await issue(authority, uid, revision + 1, change);
+        }
+      }
+      const told = (await store.listPurgeable(times, 100)).map(({ serialNumber }) => serialNumber);
+      const revisions = (await store.certificatesOf("limited", 10)).filter((each) => told.includes(each.serialNumber));
+      expect([told.length, revisions.map(({ revision }) => revision)]).toEqual([2, [3, 1]]);
+      await purge(authority, told);
+      expect((await store.certificatesOf("limited", 10)).map(({ revision }) => revision)).toEqual([5, 4, 2]);
+      await store.recordHolder(writer, holder("limited"));
+      expect(await store.findHolder("limited")).toEqual(holder("limited"));
+    });
+
+    test("are removed by nobody whose term is over", async () => {
+      const authority = await installed();
+      const { serialNumber } = await issue(authority, "uid");
+      await leadership.acquireEpoch("another");
+      await expect(purge(authority, [serialNumber])).rejects.toThrow(Fenced);
+      expect(await store.certificate(authority.id, serialNumber)).toMatchObject({ serialNumber });
+    });
+  });
+
   describe("CRLs", () => {
     const key = (authority: AuthorityRecord, partition = 0) => ({
       authorityId: authority.id,
@@ -450,7 +570,9 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       expect(first[0]?.revocation).toEqual(revocation());
       const before = new Date(expired.notAfter.getTime() - 1);
       expect(await store.revoked(key(authority), before, undefined, 10)).toHaveLength(4);
-      expect(await store.revoked(key(authority), expired.notAfter, undefined, 10)).toHaveLength(3);
+      expect(await store.revoked(key(authority), expired.notAfter, undefined, 10)).toHaveLength(4);
+      const after = new Date(expired.notAfter.getTime() + 1);
+      expect(await store.revoked(key(authority), after, undefined, 10)).toHaveLength(3);
     });
 
     test("responders see what is in force", async () => {

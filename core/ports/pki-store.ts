@@ -164,6 +164,8 @@ export interface CertificateHolder {
   readonly name: string;
   /** Revoke: its certificates are revoked when the object is gone. */
   readonly deletionPolicy: "Retain" | "Revoke";
+  /** How many of its revisions stay on record after their end; absent: as long as those of everybody. */
+  readonly revisionHistoryLimit?: number;
   /** `version` is the revision that was delivered. */
   readonly delivery?: DeliveryRecord;
 }
@@ -207,6 +209,17 @@ export interface ResponderRequest {
   readonly csr: Buffer;
   readonly requestedAt: Date;
 }
+
+/** When certificates have ended for long enough to be removed. */
+export interface PurgeTimes {
+  readonly now: Date;
+  /** Whose end lies before this is removed ... */
+  readonly endedBefore: Date;
+  /** ... and whose end lies before this if it is a revision beyond its holder's limit; never before `endedBefore`. */
+  readonly surplusEndedBefore: Date;
+}
+
+export type PurgeableCertificate = Pick<CertificateRecord, "authorityId" | "serialNumber" | "notAfter">;
 
 /** What was decided on is not what is stored any more; read again and decide anew. */
 export class PkiConflict extends Error {
@@ -292,7 +305,24 @@ export interface PkiStore {
   /** Ends a hold; returns whether it was on hold. */
   release(writer: Writer, authorityId: string, serialNumber: string, audit: readonly AuditEntry[]): Promise<boolean>;
 
-  /** Certificates that an authority's generation has, in whatever state. */
+  /**
+   * Certificates that ended long ago, in whatever state, oldest end first, at most `limit`. Of a holder's object the newest one
+   * that was issued stays, as the next revision is counted from it, and so do revoked ones, as its manifest may go on listing
+   * them. Any other revoked one stays until a CRL was made beyond its end, or its CA has ended too (RFC 5280, section 3.3).
+   */
+  listPurgeable(times: PurgeTimes, limit: number): Promise<readonly PurgeableCertificate[]>;
+  /** Removes certificates of one authority for good. `PkiConflict` when one of them is gone, or must stay by now. */
+  purge(
+    writer: Writer,
+    certificates: {
+      readonly authorityId: string;
+      readonly serialNumbers: readonly string[];
+      readonly times: PurgeTimes;
+      readonly audit: readonly AuditEntry[];
+    },
+  ): Promise<void>;
+
+  /** Certificates that an authority's generation ever had, in whatever state, also those that were purged. */
   countCertificates(authorityId: string, generation: number): Promise<number>;
 
   findHolder(uid: string): Promise<CertificateHolder | undefined>;
@@ -300,7 +330,7 @@ export interface PkiStore {
   holdersNamed(namespace: string, name: string): Promise<readonly CertificateHolder[]>;
   /** All holders, in pages by uid, at most `limit` each. */
   listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]>;
-  /** Inserts, or replaces the deletion policy; the delivery stays. Not audited: nothing has happened to a certificate. */
+  /** Inserts, or replaces deletion policy and limit; the delivery stays. Not audited: nothing has happened to a certificate. */
   recordHolder(writer: Writer, holder: Omit<CertificateHolder, "delivery">): Promise<void>;
   /** `PkiConflict` when there is no such holder. */
   recordDelivery(
@@ -321,7 +351,7 @@ export interface PkiStore {
   /** As `listDueCrls` tells, whether due or not; undefined when there is no such partition. */
   crlWork(key: CrlKey): Promise<CrlWork | undefined>;
   /**
-   * Revoked and held certificates that this CRL lists, in pages by serial number: those that were not expired when the
+   * Revoked and held certificates that this CRL lists, in pages by serial number: those that had not ended before the
    * last one was made, so that each appears on one CRL beyond its notAfter (RFC 5280, section 3.3).
    */
   revoked(key: CrlKey, unexpiredAt: Date, after: string | undefined, limit: number): Promise<readonly RevokedEntry[]>;

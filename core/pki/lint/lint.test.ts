@@ -21,7 +21,7 @@ import { errorResponse, type OcspResponseTemplate, type SingleResponse, signOcsp
 import { oids } from "../oid.ts";
 import { type Signer, signed } from "../signer.ts";
 import { type Party, type PartyRequest, party } from "../testing/party.ts";
-import { lintCertificate } from "./certificate.ts";
+import { type CertificateExpectations, lintCertificate } from "./certificate.ts";
 import { lintCrl } from "./crl.ts";
 import type { Finding } from "./finding.ts";
 import { lintOcspResponse } from "./ocsp-response.ts";
@@ -181,6 +181,24 @@ describe("certificates", () => {
     const { certificate } = await leafOf();
     const wanted = { issuer: root.certificate, urls: true, extendedKeyUsage: [oids.serverAuth] };
     expect(codes(lintCertificate(certificate, wanted))).toEqual(["crlUrl", "extendedKeyUsage", "issuerUrl", "ocspUrl"]);
+  });
+
+  test("a CA that should be none, is none, or is not limited as it should be", async () => {
+    const example = { permitted: [{ kind: "dns" as const, value: "example.com" }], excluded: [] };
+    const narrow = replaced(nameConstraintsExtension(example));
+    const limited = await party({ name: "CA", ca: 0, issuer: root, extensions: narrow });
+    const lint = ({ certificate }: Party, ca: CertificateExpectations["ca"]) =>
+      codes(lintCertificate(certificate, { issuer: root.certificate, urls: false, ...(ca !== undefined && { ca }) }));
+    expect(lint(limited, undefined)).toEqual([]);
+    expect(lint(limited, { pathLength: 0, nameConstraints: example })).toEqual([]);
+    expect(lint(limited, false)).toEqual(["caUnexpected"]);
+    expect(lint(limited, { pathLength: 1, nameConstraints: example })).toEqual(["pathLengthDiffers"]);
+    expect(lint(limited, { nameConstraints: example })).toEqual(["pathLengthDiffers"]);
+    const wider = { permitted: [...example.permitted, { kind: "dns" as const, value: "example.org" }], excluded: [] };
+    expect(lint(limited, { pathLength: 0, nameConstraints: wider })).toEqual(["nameConstraintsDiffer"]);
+    expect(lint(limited, { pathLength: 0 })).toEqual(["nameConstraintsDiffer"]);
+    expect(lint(leaf, {})).toEqual(["caMissing"]);
+    expect(lint(leaf, false)).toEqual([]);
   });
 
   test("another issuer's signature, an issuer that may not sign, names outside its constraints, too deep", async () => {
