@@ -246,12 +246,24 @@ test("an answer that has faults is not given", async () => {
   if (authority === undefined || current === undefined) throw new Error("nobody signs");
   const { spki, signatureAlgorithm } = current.signer;
   const wrong: Signer = { spki, signatureAlgorithm, sign: () => current.signer.sign(Buffer.from("something else")) };
-  authority.responder = { ...current, signer: wrong };
-  expect(await verdict()).toBe("tryLater");
-  expect(responder.faults).toEqual(["signature"]);
-  authority.responder = current;
-  expect(await verdict()).toBe("good");
-  expect(responder.faults).toEqual(["signature"]);
+  const nonce = Buffer.alloc(32, 1);
+  const certId = certIdOf(root, leaf.serialNumber);
+  const wayOfAsking = [
+    about(leaf.serialNumber),
+    about(leaf.serialNumber, "sha1"),
+    requestFor([certId], nonce),
+    requestFor([certId, certIdOf(root, "01")]),
+    about("7f01"),
+  ];
+  for (const request of wayOfAsking) {
+    responder.faults.length = 0;
+    authority.responder = { ...current, signer: wrong };
+    expect(verdictOf(await ask(request))).toBe("tryLater");
+    expect(responder.faults).toEqual(["signature"]);
+    authority.responder = current;
+    expect(verdictOf(await ask(request))).toMatch(/^(good|good, unknown|unknown)$/);
+    expect(responder.faults).toEqual(["signature"]);
+  }
 });
 
 test("a responder certificate is replaced half-way, and what the old one signed still holds", async () => {

@@ -1,3 +1,4 @@
+import { OcspResponseLint } from "../core/pki/lint/ocsp-response.ts";
 import { type CertId, type CertIdHash, encodeCertId, issuerHashes } from "../core/pki/ocsp/cert-id.ts";
 import type { Signer } from "../core/pki/signer.ts";
 import type { OcspAuthority } from "../core/ports/ocsp-store.ts";
@@ -50,20 +51,36 @@ export interface Entry {
 
 /** One key of a CA, the certificates that it signed, and who answers for it. */
 export class CertificationAuthority {
-  /** Its settings may change, and its certificate may be renewed over the same key. */
-  issuer: OcspAuthority;
   readonly certificates: Map<string, Entry>;
   responder: Responder | undefined;
+  #issuer: OcspAuthority;
+  #lint: OcspResponseLint;
   readonly #hashes: Readonly<Record<CertIdHash, Pick<CertId, "issuerNameHash" | "issuerKeyHash">>>;
   readonly #octets: Readonly<Record<CertIdHash, number>>;
 
   constructor(issuer: OcspAuthority, certificates: Map<string, Entry>) {
-    this.issuer = issuer;
+    this.#issuer = issuer;
+    this.#lint = new OcspResponseLint(issuer.certificate);
     this.certificates = certificates;
     const { subject, spki } = issuer;
     this.#hashes = { sha1: issuerHashes("sha1", subject, spki), sha256: issuerHashes("sha256", subject, spki) };
     const octets = (hash: CertIdHash) => encodeCertId(hash, this.#hashes[hash], "01").length - 1;
     this.#octets = { sha1: octets("sha1"), sha256: octets("sha256") };
+  }
+
+  /** Its settings may change, and its certificate may be renewed over the same key. */
+  get issuer(): OcspAuthority {
+    return this.#issuer;
+  }
+
+  set issuer(issuer: OcspAuthority) {
+    if (!issuer.certificate.equals(this.#issuer.certificate)) this.#lint = new OcspResponseLint(issuer.certificate);
+    this.#issuer = issuer;
+  }
+
+  /** Judges what is answered in its name. */
+  get lint(): OcspResponseLint {
+    return this.#lint;
   }
 
   /** How requests name it. */
