@@ -110,7 +110,7 @@ export class Answers {
       const { responder } = authority;
       const { status } = entry;
       const window = this.#windowOf(authority, status);
-      if (responder === undefined || window === undefined) return undefined;
+      if (responder === undefined || window === undefined || !this.#isProven(authority, entry)) return undefined;
       const certId = authority.certId(hash, entry.serialNumber);
       const der = await this.#sign(responder, [single(certId, status, window)]);
       // Revoked while it was signed: what was signed must not be said any more.
@@ -135,13 +135,19 @@ export class Answers {
     if (responder === undefined) return TRY_LATER;
     const responses: SingleResponse[] = [];
     for (const certId of certIds) {
-      const status = entryOf(certId)?.status ?? "unknown";
+      const entry = entryOf(certId);
+      if (entry !== undefined && !this.#isProven(authority, entry)) return TRY_LATER;
+      const status = entry?.status ?? "unknown";
       const window = this.#windowOf(authority, status);
       if (window === undefined) return TRY_LATER;
       responses.push(single(certId.der, status, window));
     }
     const der = await this.#sign(responder, responses, nonce);
     return this.#isFaultless(authority, der, request) ? { kind: "signed", der } : TRY_LATER;
+  }
+
+  #isProven(authority: CertificationAuthority, entry: Entry): boolean {
+    return authority.isProven(entry, this.#parts.register.syncedAt ?? 0);
   }
 
   /** What was signed is read again before it leaves; what has a fault is not given. */

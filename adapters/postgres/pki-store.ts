@@ -5,6 +5,7 @@ import {
   type AuthorityRecord,
   type CertificateHolder,
   type CertificateRecord,
+  type ChangedStatus,
   type Completion,
   type CrlKey,
   type CrlWork,
@@ -14,8 +15,8 @@ import {
   type Reservation,
   type ResponderRequest,
   type Revocation,
-  type RevokedEntry,
   type SealedKey,
+  type StatusSeal,
   type StoredCrl,
 } from "../../core/ports/pki-store.ts";
 import type { DeliveryRecord, Writer } from "../../core/ports/vault-store.ts";
@@ -32,6 +33,8 @@ import {
   holderOf,
   type RevocationRow,
   revocationOf,
+  type SealRow,
+  sealOf,
 } from "./pki-rows.ts";
 import { hex } from "./rows.ts";
 
@@ -59,10 +62,11 @@ const CREATE_AUTHORITY = statement(
 const INSTALL = statement("install_certificate", "SELECT install_certificate($1, $2, $3, $4, $5, $6, $7, $8)");
 const CHANGE_AUTHORITY = statement("change_authority", "SELECT change_authority($1, $2, $3, $4, $5, $6)");
 
+const SEAL_COLUMNS = "status_generation, status_mac, audited_status(authority_id, serial) AS audited_status";
 const CERTIFICATE_COLUMNS = `
   authority_id, generation, serial, state, requester_kind, namespace, namespace_uid, name, requester_uid, revision,
   profile, template, not_before, not_after, crl_partition, der, sealed_key IS NOT NULL AS has_key, revoked_at,
-  revocation_reason, invalidity_date`;
+  revocation_reason, invalidity_date, ${SEAL_COLUMNS}`;
 const RESERVE = statement(
   "reserve_certificate",
   `SELECT ${CERTIFICATE_COLUMNS} FROM reserve_certificate($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
@@ -97,25 +101,36 @@ const READ_KEY = statement(
   `SELECT wrapped_key, key_id, sealed_key FROM certificates
    WHERE authority_id = $1 AND serial = $2 AND sealed_key IS NOT NULL`,
 );
-const REVOKE = statement("revoke_certificate", "SELECT revoke_certificate($1, $2, $3, $4, $5, $6, $7) AS changed");
-const RELEASE = statement("release_certificate", "SELECT release_certificate($1, $2, $3, $4) AS changed");
+const REVOKE = statement(
+  "revoke_certificate",
+  "SELECT revoke_certificate($1, $2, $3, $4, $5, $6, $7, $8, $9) AS changed",
+);
+const RELEASE = statement("release_certificate", "SELECT release_certificate($1, $2, $3, $4, $5, $6) AS changed");
+const UNSEALED = statement(
+  "unsealed_certificates",
+  `SELECT ${CERTIFICATE_COLUMNS} FROM certificates
+   WHERE (status_generation > 0 OR revoked_at IS NOT NULL) AND status_generation = 0
+     AND EXISTS (SELECT FROM audit a WHERE a.action = 'CertificateRevoked' AND a.subject_id = serial_text(serial))
+   ORDER BY authority_id, serial LIMIT $1`,
+);
+const SEAL = statement("seal_status", "SELECT seal_status($1, $2, $3, $4, $5)");
 
 const COUNT = statement(
   "count_certificates",
   "SELECT count(*) AS count FROM certificates WHERE authority_id = $1 AND generation = $2",
 );
 
-const HOLDER_COLUMNS = "uid, namespace, namespace_uid, name, deletion_policy, delivery";
+const HOLDER_COLUMNS = "kind, uid, namespace, namespace_uid, name, deletion_policy, delivery";
 const FIND_HOLDER = statement("find_holder", `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid = $1`);
 const HOLDERS_NAMED = statement(
   "holders_named",
-  `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE namespace = $1 AND name = $2 ORDER BY uid`,
+  `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE kind = $1 AND namespace = $2 AND name = $3 ORDER BY uid`,
 );
 const LIST_HOLDERS = statement(
   "list_holders",
   `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid > $1 ORDER BY uid LIMIT $2`,
 );
-const RECORD_HOLDER = statement("record_holder", "SELECT record_holder($1, $2, $3, $4, $5, $6)");
+const RECORD_HOLDER = statement("record_holder", "SELECT record_holder($1, $2, $3, $4, $5, $6, $7)");
 const DELIVERY = statement("record_certificate_delivery", "SELECT record_certificate_delivery($1, $2, $3, $4)");
 const REMOVE_HOLDER = statement("remove_holder", "SELECT remove_holder($1, $2, $3)");
 
@@ -133,12 +148,20 @@ const CRL_WORK = statement(
   "crl_work",
   `SELECT ${WORK_COLUMNS} FROM crls c WHERE c.authority_id = $1 AND c.generation = $2 AND c.partition = $3`,
 );
-const REVOKED = statement(
-  "revoked_certificates",
-  `SELECT serial, revoked_at, revocation_reason, invalidity_date FROM certificates
-   WHERE authority_id = $1 AND generation = $2 AND crl_partition = $3 AND revoked_at IS NOT NULL AND not_after > $4
-     AND serial > $5
+const CHANGED_STATUSES = statement(
+  "changed_statuses",
+  `SELECT serial, not_after, revoked_at, revocation_reason, invalidity_date, ${SEAL_COLUMNS} FROM certificates
+   WHERE authority_id = $1 AND generation = $2 AND crl_partition = $3 AND not_after > $4 AND serial > $5
+     AND (status_generation > 0 OR revoked_at IS NOT NULL)
    ORDER BY serial LIMIT $6`,
+);
+const COUNT_STATUSES = statement(
+  "count_statuses",
+  `SELECT
+     (SELECT count(*) FROM certificates
+      WHERE authority_id = $1 AND (status_generation > 0 OR revoked_at IS NOT NULL) AND status_generation > 0) AS sealed,
+     (SELECT count(DISTINCT subject_id) FROM audit
+      WHERE details->>'authority' = $1::text AND subject_kind = 'Certificate' AND subject_generation IS NOT NULL) AS audited`,
 );
 const PUBLISH = statement("publish_crl", "SELECT publish_crl($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
 const READ_CRL = statement(
@@ -348,6 +371,7 @@ export class PostgresPkiStore implements PkiStore {
     authorityId: string,
     serialNumber: string,
     { at, reason, invalidityDate }: Revocation,
+    { generation, mac }: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
     return this.#changed(writer, serialNumber, REVOKE, [
@@ -356,6 +380,8 @@ export class PostgresPkiStore implements PkiStore {
       at,
       reason,
       invalidityDate,
+      generation,
+      mac,
       this.#audit(audit),
     ]);
   }
@@ -364,9 +390,26 @@ export class PostgresPkiStore implements PkiStore {
     writer: Writer,
     authorityId: string,
     serialNumber: string,
+    { generation, mac }: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
-    return this.#changed(writer, serialNumber, RELEASE, [authorityId, hex(serialNumber), this.#audit(audit)]);
+    const values = [authorityId, hex(serialNumber), generation, mac, this.#audit(audit)];
+    return this.#changed(writer, serialNumber, RELEASE, values);
+  }
+
+  unsealed(limit: number): Promise<readonly CertificateRecord[]> {
+    return this.#certificates(UNSEALED, [limit]);
+  }
+
+  async seal(
+    writer: Writer,
+    authorityId: string,
+    serialNumber: string,
+    { mac }: StatusSeal,
+    audit: readonly AuditEntry[],
+  ): Promise<void> {
+    const values = [authorityId, hex(serialNumber), mac, this.#audit(audit)];
+    await this.#write(writer, `certificate ${serialNumber}`, SEAL, values);
   }
 
   async countCertificates(authorityId: string, generation: number): Promise<number> {
@@ -378,8 +421,12 @@ export class PostgresPkiStore implements PkiStore {
     return (await read<HolderRow>(this.#database, FIND_HOLDER, [uid])).map(holderOf)[0];
   }
 
-  async holdersNamed(namespace: string, name: string): Promise<readonly CertificateHolder[]> {
-    return (await read<HolderRow>(this.#database, HOLDERS_NAMED, [namespace, name])).map(holderOf);
+  async holdersNamed(
+    kind: CertificateHolder["kind"],
+    namespace: string,
+    name: string,
+  ): Promise<readonly CertificateHolder[]> {
+    return (await read<HolderRow>(this.#database, HOLDERS_NAMED, [kind, namespace, name])).map(holderOf);
   }
 
   async listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]> {
@@ -387,8 +434,8 @@ export class PostgresPkiStore implements PkiStore {
   }
 
   async recordHolder(writer: Writer, holder: Omit<CertificateHolder, "delivery">): Promise<void> {
-    const { uid, namespace, namespaceUid, name, deletionPolicy } = holder;
-    const values = [uid, namespace, namespaceUid, name, deletionPolicy];
+    const { kind, uid, namespace, namespaceUid, name, deletionPolicy } = holder;
+    const values = [kind, uid, namespace, namespaceUid, name, deletionPolicy];
     await this.#write(writer, `holder ${uid}`, RECORD_HOLDER, values);
   }
 
@@ -414,18 +461,31 @@ export class PostgresPkiStore implements PkiStore {
     return (await read<WorkRow>(this.#database, CRL_WORK, [authorityId, generation, partition])).map(workOf)[0];
   }
 
-  async revoked(
+  async changedStatuses(
     { authorityId, generation, partition }: CrlKey,
     unexpiredAt: Date,
     after: string | undefined,
     limit: number,
-  ): Promise<readonly RevokedEntry[]> {
+  ): Promise<readonly ChangedStatus[]> {
     const values = [authorityId, generation, partition, unexpiredAt, hex(after ?? ""), limit];
-    const rows = await read<RevocationRow & { serial: Buffer }>(this.#database, REVOKED, values);
-    return rows.flatMap((row) => {
+    type Row = RevocationRow & SealRow & { readonly serial: Buffer; readonly not_after: Date };
+    return (await read<Row>(this.#database, CHANGED_STATUSES, values)).map((row) => {
       const revocation = revocationOf(row);
-      return revocation === undefined ? [] : [{ serialNumber: row.serial.toString("hex"), revocation }];
+      return {
+        authorityId,
+        generation,
+        crlPartition: partition,
+        serialNumber: row.serial.toString("hex"),
+        notAfter: row.not_after,
+        ...(revocation === undefined ? {} : { revocation }),
+        ...sealOf(row),
+      };
     });
+  }
+
+  async countStatuses(authorityId: string): Promise<{ readonly sealed: number; readonly audited: number }> {
+    const [row] = await read<{ sealed: string; audited: string }>(this.#database, COUNT_STATUSES, [authorityId]);
+    return { sealed: Number(row?.sealed ?? 0), audited: Number(row?.audited ?? 0) };
   }
 
   async publishCrl(writer: Writer, crl: StoredCrl, audit: readonly AuditEntry[]): Promise<void> {

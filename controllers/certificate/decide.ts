@@ -136,7 +136,8 @@ function holderAction(certificate: Certificate, { holder, namespace, namespaceUi
   const { uid, name } = certificate.metadata;
   const { deletionPolicy = "Retain" } = certificate.spec;
   if (holder?.deletionPolicy === deletionPolicy) return [];
-  return [{ kind: "RecordHolder", certificate, holder: { uid, namespace, namespaceUid, name, deletionPolicy } }];
+  const wanted = { kind: "Certificate", uid, namespace, namespaceUid, name, deletionPolicy } as const;
+  return [{ kind: "RecordHolder", certificate, holder: wanted }];
 }
 
 function revocationActions(certificate: Certificate, { revocations, forgottenHolds }: Observed): Action[] {

@@ -17,7 +17,7 @@ import { issuedDer } from "./request.ts";
 
 export interface CertificateObserverDependencies {
   readonly cluster: Cluster;
-  readonly authorities: Pick<Authorities, "describe" | "chainOf" | "fingerprint">;
+  readonly authorities: Pick<Authorities, "describe" | "chainOf" | "fingerprint" | "judgeStatus">;
   readonly store: Pick<PkiStore, "authority" | "certificatesBySerial" | "certificatesOf" | "findHolder">;
   readonly installation: string;
   readonly delivery: DeliveryObserver;
@@ -45,6 +45,8 @@ export class CertificateObserver {
       store.certificatesOf(uid, RECENT),
       this.#deps.authorities.describe(issuerIdentity(issuerRef, namespace)),
     ]);
+    // What cannot be trusted decides nothing.
+    for (const record of recent) this.#deps.authorities.judgeStatus(record);
     const [current] = recent;
     const [chain, revocations, core, passwords] = await Promise.all([
       current && this.chainOf(current, authority),

@@ -6,6 +6,7 @@ import {
   type AuthorityRecord,
   type CertificateHolder,
   type CertificateRecord,
+  type ChangedStatus,
   type Completion,
   type CrlKey,
   type CrlWork,
@@ -15,8 +16,8 @@ import {
   type Reservation,
   type ResponderRequest,
   type Revocation,
-  type RevokedEntry,
   type SealedKey,
+  type StatusSeal,
   type StoredCrl,
 } from "./pki-store.ts";
 import type { DeliveryRecord, Writer } from "./vault-store.ts";
@@ -166,7 +167,7 @@ export class FakePkiStore implements PkiStore, OcspStore {
   }
 
   async certificate(authorityId: string, serialNumber: string): Promise<CertificateRecord | undefined> {
-    return this.#certificates.get(serialText({ authorityId, serialNumber }))?.record;
+    return this.#records().find((each) => each.authorityId === authorityId && each.serialNumber === serialNumber);
   }
 
   async certificateFor(requesterUid: string, revision: number): Promise<CertificateRecord | undefined> {
@@ -195,6 +196,7 @@ export class FakePkiStore implements PkiStore, OcspStore {
     authorityId: string,
     serialNumber: string,
     revocation: Revocation,
+    seal: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
     this.#database.fence(writer);
@@ -203,7 +205,8 @@ export class FakePkiStore implements PkiStore, OcspStore {
     const before = held.record.revocation;
     const onHold = before?.reason === "certificateHold" && revocation.reason !== "certificateHold";
     if (before !== undefined && !onHold) return false;
-    held.record = { ...held.record, revocation: { ...revocation, at: before?.at ?? revocation.at } };
+    this.#judgeGeneration(held, seal);
+    held.record = { ...held.record, seal, revocation: { ...revocation, at: before?.at ?? revocation.at } };
     this.#revocationChanged(held, audit);
     return true;
   }
@@ -212,15 +215,41 @@ export class FakePkiStore implements PkiStore, OcspStore {
     writer: Writer,
     authorityId: string,
     serialNumber: string,
+    seal: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
     this.#database.fence(writer);
     const held = this.#certificates.get(serialText({ authorityId, serialNumber }));
     if (held?.record.revocation?.reason !== "certificateHold") return false;
+    this.#judgeGeneration(held, seal);
     const { revocation: _, ...record } = held.record;
-    held.record = record;
+    held.record = { ...record, seal };
     this.#revocationChanged(held, audit);
     return true;
+  }
+
+  async unsealed(limit: number): Promise<readonly CertificateRecord[]> {
+    const audited = (serialNumber: string) =>
+      this.#database.audit.some(
+        ({ entry: { action, subject } }) => action === "CertificateRevoked" && subject.id === auditedId(serialNumber),
+      );
+    return this.#records()
+      .filter(({ revocation, seal, serialNumber }) => revocation && seal === undefined && audited(serialNumber))
+      .slice(0, limit);
+  }
+
+  async seal(
+    writer: Writer,
+    authorityId: string,
+    serialNumber: string,
+    seal: StatusSeal,
+    audit: readonly AuditEntry[],
+  ): Promise<void> {
+    this.#database.fence(writer);
+    const held = this.#certificates.get(serialText({ authorityId, serialNumber }));
+    if (held?.record.revocation === undefined || held.record.seal !== undefined) return;
+    held.record = { ...held.record, seal };
+    this.#database.record(audit);
   }
 
   async countCertificates(authorityId: string, generation: number): Promise<number> {
@@ -231,9 +260,13 @@ export class FakePkiStore implements PkiStore, OcspStore {
     return this.#holders.get(uid);
   }
 
-  async holdersNamed(namespace: string, name: string): Promise<readonly CertificateHolder[]> {
+  async holdersNamed(
+    kind: CertificateHolder["kind"],
+    namespace: string,
+    name: string,
+  ): Promise<readonly CertificateHolder[]> {
     const all = await this.listHolders(undefined, Number.POSITIVE_INFINITY);
-    return all.filter((each) => each.namespace === namespace && each.name === name);
+    return all.filter((each) => each.kind === kind && each.namespace === namespace && each.name === name);
   }
 
   async listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]> {
@@ -285,17 +318,34 @@ export class FakePkiStore implements PkiStore, OcspStore {
     return partition && workOf(partition);
   }
 
-  async revoked(
+  async changedStatuses(
     key: CrlKey,
     unexpiredAt: Date,
     after: string | undefined,
     limit: number,
-  ): Promise<readonly RevokedEntry[]> {
-    const entries = this.#records().flatMap(({ serialNumber, revocation, notAfter, ...of }) => {
-      const listed = crlText({ ...of, partition: of.crlPartition }) === crlText(key) && notAfter > unexpiredAt;
-      return listed && revocation !== undefined ? [{ serialNumber, revocation }] : [];
+  ): Promise<readonly ChangedStatus[]> {
+    const entries = this.#records().flatMap((record) => {
+      const { authorityId, generation, crlPartition, serialNumber, notAfter, revocation, seal, auditedStatus } = record;
+      const scope = crlText({ authorityId, generation, partition: crlPartition });
+      if (scope !== crlText(key) || notAfter <= unexpiredAt || !(revocation || seal)) return [];
+      const status = {
+        ...(revocation && { revocation }),
+        ...(seal && { seal }),
+        ...(auditedStatus && { auditedStatus }),
+      };
+      return [{ authorityId, generation, crlPartition, serialNumber, notAfter, ...status }];
     });
     return page(entries, ({ serialNumber }) => serialNumber, after, limit);
+  }
+
+  async countStatuses(authorityId: string): Promise<{ readonly sealed: number; readonly audited: number }> {
+    const sealed = this.#records().filter((each) => each.authorityId === authorityId && each.seal !== undefined);
+    const audited = this.#database.audit.flatMap(({ entry: { subject, details } }) =>
+      subject.kind === "Certificate" && subject.generation !== undefined && details.authority === authorityId
+        ? [subject.id]
+        : [],
+    );
+    return { sealed: sealed.length, audited: new Set(audited).size };
   }
 
   async publishCrl(writer: Writer, crl: StoredCrl, audit: readonly AuditEntry[]): Promise<void> {
@@ -375,13 +425,16 @@ export class FakePkiStore implements PkiStore, OcspStore {
       .slice(0, limit);
     const last = found.at(-1);
     const more = found.length === limit;
-    const certificates = found.map(({ record: { authorityId, generation, serialNumber, notAfter, revocation } }) => ({
-      authorityId,
-      generation,
-      serialNumber,
-      notAfter,
-      ...(revocation === undefined ? {} : { revocation }),
-    }));
+    const certificates = found.map(
+      ({ record: { authorityId, generation, serialNumber, notAfter, crlPartition, revocation } }) => ({
+        authorityId,
+        generation,
+        serialNumber,
+        notAfter,
+        partition: crlPartition,
+        ...(revocation === undefined ? {} : { revocation }),
+      }),
+    );
     return { certificates, next: { from: last?.changed ?? from }, more };
   }
 
@@ -395,13 +448,22 @@ export class FakePkiStore implements PkiStore, OcspStore {
   }
 
   #standing(requesterUid: string, revision: number): CertificateRecord | undefined {
-    return this.#records().find(
+    const held = [...this.#certificates.values()].map(({ record }) => record);
+    return held.find(
       (each) => each.requester.uid === requesterUid && each.revision === revision && each.state !== "Abandoned",
     );
   }
 
   #records(): readonly CertificateRecord[] {
-    return [...this.#certificates.values()].map(({ record }) => record);
+    return [...this.#certificates.values()].map(({ record }) => {
+      const auditedStatus = this.#database.auditedGeneration(auditedId(record.serialNumber));
+      return auditedStatus === 0n ? record : { ...record, auditedStatus };
+    });
+  }
+
+  #judgeGeneration({ record }: Held, { generation }: StatusSeal): void {
+    if ((record.seal?.generation ?? 0n) + 1n !== generation)
+      throw new PkiConflict(`certificate ${record.serialNumber}`);
   }
 
   #next(): bigint {
@@ -432,6 +494,9 @@ export class FakePkiStore implements PkiStore, OcspStore {
     this.#database.record(audit);
   }
 }
+
+/** As the audit record names a certificate. */
+const auditedId = (serialNumber: string): string => serialNumber.replace(/..(?=.)/g, "$&:");
 
 const identityText = ({ kind, namespace, namespaceUid, name }: AuthorityIdentity): string =>
   JSON.stringify([kind, namespace, namespaceUid, name]);
