@@ -267,6 +267,7 @@ export class Primary extends MazeVaultOperator {
       log,
       endSecret: (key, signal) => secrets.absent(key, signal),
       endCertificate: (key, signal) => certificates.absent(key, signal),
+      endCertificateRequest: (key, signal) => requests.absent(key, signal),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
     this.#pkiChores = new PkiChores({
