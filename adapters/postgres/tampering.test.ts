@@ -151,6 +151,7 @@ test("a wrong root key is told apart from tampering", async () => {
 describe("whether a certificate is revoked", () => {
   let authorities: Authorities;
   let crls: CrlPublication;
+  let told: string[];
   let root: AuthorityRecord;
   let revoked: CertificateRecord;
   let held: CertificateRecord;
@@ -158,7 +159,8 @@ describe("whether a certificate is revoked", () => {
   beforeEach(async () => {
     const { pki, keys, audit } = installation.stores;
     authorities = new Authorities({ store: pki, keys, audit });
-    crls = new CrlPublication({ store: pki, authorities });
+    told = [];
+    crls = new CrlPublication({ store: pki, authorities, onProblem: ({ id }) => told.push(id) });
     root = await authorities.ensure(writer, rootSpec("root"));
     revoked = await authorities.issue(writer, leafRequest(root, "revoked"));
     held = await authorities.issue(writer, leafRequest(root, "held"));
@@ -257,6 +259,7 @@ describe("whether a certificate is revoked", () => {
                WHERE c.serial = k.serial`);
     await crls.judge();
     expect(crls.problemOf(root.id)).toBeUndefined();
+    expect(told).toEqual([root.id, root.id]);
   });
 
   test("from before there were MACs is sealed once, as far as the audit record knows of it", async () => {
