@@ -40,7 +40,7 @@ export const CERTIFICATE_USAGES = [
 const CA_USAGES = ["cert sign", "crl sign"] as const;
 
 /** RFC 5280 5.3.1, as far as they can be said of a certificate. */
-const REVOCATION_REASONS = [
+export const REVOCATION_REASONS = [
   "unspecified",
   "keyCompromise",
   "cACompromise",

@@ -19,7 +19,7 @@ export const conditionTypes = {
     "A person refuses this request, by status True, which counts more than Approved. Set by people; MazeVault only reads it.",
   Published: "Certificates of this issuer say where their revocation can be checked.",
   Linted: "MazeVault's own check of the certificate, made before it left, found no fault.",
-  Revoked: "The certificates that the manifest lists are revoked.",
+  Revoked: "What the manifest wants revoked is revoked, or on hold.",
   TargetReachable: "The target of the rule answers and lets us in.",
 } as const;
 export type ConditionType = keyof typeof conditionTypes;
@@ -93,6 +93,8 @@ export const reasons = {
   SubjectInvalid: "A subject or name cannot be encoded in a certificate; the message names the field.",
   RequestInvalid:
     "The signing request itself cannot be signed; the message says what is wrong with it. Create a new CertificateRequest.",
+  RequestWithdrawn:
+    "spec.revocation was set before the request was signed, so it is not; take it out to have it signed.",
   RequestDenied: "A person denied this request; create a new CertificateRequest if that is to be decided again.",
   SerialNumberUnknown: "A serial number to revoke was not issued to this object.",
   LintFailed: "The certificate that was made has a fault and was not handed out; this is a defect, please report it.",

@@ -4,7 +4,7 @@
  */
 
 import { randomInt } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { Pool } from "undici";
 import type { KeySpec } from "../core/pki/key.ts";
@@ -17,11 +17,11 @@ import { keyName, keySpecs } from "../core/pki/testing/judges/artefacts.ts";
 import { ocspStatus } from "../core/pki/testing/judges/gnutls.ts";
 import { ask as askProgram, curl, ocsptool } from "../core/pki/testing/judges/programs.ts";
 import type { CertificateSpec } from "../crds/certificate.ts";
-import type { OcspResponder } from "../lab/mazevault.ts";
+import type { OcspResponder, Operator } from "../lab/mazevault.ts";
 import { LabPki } from "../lab/pki.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
-import { decoded, type KubernetesObject, scrape, startWorld, total, type World } from "./harness.ts";
+import { conditionOf, decoded, type KubernetesObject, scrape, startWorld, total, type World } from "./harness.ts";
 
 const NAMESPACE = "shop";
 const KIND = "certificate.mazevault.io";
@@ -29,13 +29,14 @@ const soon = { timeoutMs: 30_000, intervalMs: 20 };
 
 let world: World;
 let judge: Judge;
+let operator: Operator;
 let responder: OcspResponder;
 
 beforeAll(async () => {
   judge = new Judge();
   world = await startWorld();
   const { mazevault } = world;
-  await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
+  operator = await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
   await world.tenant(NAMESPACE);
   responder = await mazevault.startOcsp();
   await world.apply(rootManifest("root"));
@@ -273,6 +274,53 @@ test("replicas answer with keys of their own, and all of them learn of a revocat
   expect(second.process.lastEnd).toBe("exited with 0");
 });
 
+test("what somebody takes back in the database stays revoked, and is told", async () => {
+  const [file, other] = [await issue("edited"), await issue("meanwhile")];
+  await revoke("edited", "keyCompromise");
+  const isListed = async () => {
+    writeFileSync(judge.path("edited.crl"), await (await fetch(url)).bytes());
+    const text = judge.run("openssl", "crl", "-inform", "DER", "-in", "edited.crl", "-noout", "-text");
+    return text.includes(
+      serialOf(await world.get(KIND, "edited", NAMESPACE))
+        .replaceAll(":", "")
+        .toUpperCase(),
+    );
+  };
+  const [, url = ""] = /URI:(\S+\.crl)/.exec(judge.run("openssl", "x509", "-in", file, "-noout", "-text")) ?? [];
+  const serial = judge.run("openssl", "x509", "-in", file, "-noout", "-serial").trim().split("=").at(-1) ?? "";
+  await until("the CRL lists it", isListed, soon);
+  const edit = (change: string) =>
+    world.sql(
+      `UPDATE certificates SET ${change}, changed_transaction = pg_current_xact_id() WHERE encode(serial, 'hex') = $1`,
+      [serial.toLowerCase().replace(/^(?=[89a-f])/, "00")],
+    );
+  const issuerSays = (status: string, reason: string) =>
+    world.waitFor("clusterissuer.mazevault.io", "root", undefined, (object) => {
+      const condition = conditionOf(object, "Published");
+      return condition?.status === status && condition.reason === reason;
+    });
+  const [row] = await world.sql<{ at: string }>(
+    "SELECT revoked_at::text AS at FROM certificates WHERE encode(serial, 'hex') LIKE '%' || $1",
+    [serial.toLowerCase()],
+  );
+  await edit("revoked_at = NULL, revocation_reason = NULL");
+  const contradicted = async () => total(await scrape(responder), "mazevault_ocsp_tampered") === 1;
+  await until("the responder has noticed", contradicted, soon);
+  for (const args of [[], ["-no_nonce"]]) expect(ask(file, ...args)).toContain("Reason: keyCompromise");
+  await responder.process.kill();
+  await responder.process.ready();
+  for (const args of [[], ["-no_nonce"]]) expect(ask(file, ...args)).toContain("Reason: keyCompromise");
+
+  // The leader does not sign what it cannot trust; what is revoked meanwhile is answered all the same.
+  await revoke("meanwhile", "keyCompromise");
+  await until("it is revoked", async () => ask(other).includes("Reason: keyCompromise"), soon);
+  await issuerSays("False", "TamperDetected");
+  expect(total(await scrape(operator), "mazevault_pki_tampered_authorities")).toBe(1);
+  await edit(`revoked_at = '${row?.at}', revocation_reason = 'keyCompromise'`);
+  await issuerSays("True", "Available");
+  await until("the responder has noticed", async () => !(await contradicted()), soon);
+});
+
 test("its role reads what is published and nothing else, and changes nothing but its own requests", async () => {
   const allowed = await withClient({ ...responder.database }, async (client) => {
     const { rows } = await client.query<{ name: string; privilege: string }>(
@@ -308,7 +356,7 @@ test("its role reads what is published and nothing else, and changes nothing but
       "SELECT * FROM audit",
       "UPDATE ocsp_responders SET certificate = ''",
       "INSERT INTO ocsp_responders (id, authority_id, generation, csr, certificate) SELECT gen_random_uuid(), authority_id, generation, '', certificate FROM ocsp_authorities",
-      "SELECT revoke_certificate(1, gen_random_uuid(), '', now(), 'keyCompromise', NULL, '[]')",
+      "SELECT revoke_certificate(1, gen_random_uuid(), '', now(), 'keyCompromise', NULL, 1, '', '[]')",
       "SELECT take_leadership('ocsp')",
     ]) {
       await expect(client.query(refused)).rejects.toMatchObject({ code: "42501" });

@@ -28,7 +28,7 @@ export async function startResponder(config: Config, log: Logger): Promise<() =>
   const register = new Register();
   const documents = new Documents();
   const traffic = newTraffic();
-  const metrics = await responderMetrics({ register, traffic, now });
+  const metrics = await responderMetrics({ register, traffic, tampered: () => synchronisation.tampered, now });
   const connection = {
     ...databaseOptions(config.database),
     applicationName: "mazevault-ocsp",

@@ -15,11 +15,14 @@ import { Primary } from "./primary.ts";
 async function run(config: Config): Promise<void> {
   const log = createLogger({ level: config.log.level });
   let vaults: KeyVaults | undefined;
-  const { registry, runtime } = await programMetrics(() => vaults?.states() ?? []);
+  let operator: Primary | undefined;
+  const { registry, runtime } = await programMetrics({
+    vaults: () => vaults?.states() ?? [],
+    tamperedAuthorities: () => operator?.tamperedAuthorities ?? 0,
+  });
   const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
     runtime.externalCall(call.target, call.operation, call.code, call.seconds);
   const database = new DatabaseConnection(config, log, onCall);
-  let operator: Primary | undefined;
 
   const health = new HealthServer({
     ...config.http,

@@ -13,12 +13,26 @@ const MAX_VAULTS = 200;
 
 const BREAKER_STATES: readonly VaultState["breaker"][] = ["Closed", "HalfOpen", "Open"];
 
-/** `vaults` is asked at each scrape, so that a vault which is gone has vanished from the next one. */
-export async function programMetrics(vaults: () => readonly VaultState[]): Promise<ProgramMetrics> {
-  const { Registry, collectDefaultMetrics } = (await import("prom-client")).default;
+export interface MetricsSources {
+  /** Asked at each scrape, so that a vault which is gone has vanished from the next one. */
+  readonly vaults: () => readonly VaultState[];
+  /** CAs whose CRLs are not made, because rows that they are made from were tampered with. */
+  readonly tamperedAuthorities: () => number;
+}
+
+export async function programMetrics({ vaults, tamperedAuthorities }: MetricsSources): Promise<ProgramMetrics> {
+  const { Gauge, Registry, collectDefaultMetrics } = (await import("prom-client")).default;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   await vaultMetrics(registry, vaults);
+  new Gauge({
+    name: "mazevault_pki_tampered_authorities",
+    help: "CAs whose CRLs are not made any more, because the status of a certificate was tampered with.",
+    registers: [registry],
+    collect() {
+      this.set(tamperedAuthorities());
+    },
+  });
   return { registry, runtime: await prometheusMetrics(registry) };
 }
 

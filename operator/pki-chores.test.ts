@@ -35,7 +35,8 @@ function start(change: Partial<PkiChoresDependencies> = {}, writer = pki.writer)
   chores = new PkiChores({
     crls: new CrlPublication({ store, authorities, now }),
     responders: new ResponderCertificates({ store, authorities, now }),
-    expired: new ExpiredCertificates({ store, keepMs: 90 * 24 * 3_600_000, now }),
+    expired: new ExpiredCertificates({ store, authorities, keepMs: 90 * 24 * 3_600_000, now }),
+    authorities,
     store,
     log: pino({ level: "silent" }),
     retireVanished: async ({ identity }) => void retired.push(identity.name),
@@ -73,6 +74,7 @@ test("what fails does not keep the rest from being done", async () => {
     publishDue: async () => {
       throw new Error("no CRL today");
     },
+    judge: async () => {},
   };
   const signer = new LocalSigner(await generateKey({ algorithm: "ECDSA", size: 256 }));
   const request = { id: "6f2b6b7e-5a53-4e0f-8a0e-1f1d0c9f3b55", authorityId: root.id, generation: 1 };

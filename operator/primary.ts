@@ -53,6 +53,7 @@ export class Primary extends MazeVaultOperator {
   #caches: Caches | undefined;
   #housekeeping: Housekeeping | undefined;
   #pkiChores: PkiChores | undefined;
+  #crls: CrlPublication | undefined;
   #pkiHints: HintListener | undefined;
   #outbox: OutboxListener | undefined;
   #enqueueRules: (rows: readonly OutboxRow[]) => void = () => {};
@@ -83,6 +84,11 @@ export class Primary extends MazeVaultOperator {
   /** Caches of the cluster that are not complete yet. A namespace that refuses us does not count: others can be served. */
   get incomplete(): readonly string[] {
     return this.#caches?.incomplete ?? ["caches"];
+  }
+
+  /** CAs whose CRLs are not made, because rows that they are made from were tampered with. */
+  get tamperedAuthorities(): number {
+    return this.#crls?.tampered ?? 0;
   }
 
   protected override async init(): Promise<void> {
@@ -135,21 +141,41 @@ export class Primary extends MazeVaultOperator {
     const { baseUrl } = config.pki;
     const published = { ...(baseUrl !== undefined && { urls: publicationUrls(baseUrl) }) };
     const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit, ...published });
-    const issuing = { ...shared, authorities, store: stores.pki, publishedAt: baseUrl };
+    const crls = new CrlPublication({
+      store: stores.pki,
+      authorities,
+      ...published,
+      onProblem: ({ identity: { kind, namespace, name } }) =>
+        kind === "Issuer"
+          ? issuerRunner.enqueue(`${namespace}/${name}`, { priority: "high" })
+          : clusterIssuerRunner.enqueue(name, { priority: "high" }),
+    });
+    this.#crls = crls;
+    const issuing = {
+      ...shared,
+      authorities,
+      store: stores.pki,
+      crlProblem: (authorityId: string) => crls.problemOf(authorityId),
+      publishedAt: baseUrl,
+    };
     const issuers = new IssuerController(issuing);
     const clusterIssuers = new ClusterIssuerController(issuing);
-    this.control(issuers, { ...running, cache: caches.issuerCache }, (runner) => {
+    const issuerRunner = this.control(issuers, { ...running, cache: caches.issuerCache }, (runner) => {
       const below = (issuer: AnyIssuer) => caches.issuerCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf);
       const inNamespace = (name: string) => caches.issuerCache.byIndex(BY_NAMESPACE, name).map(keyOf);
       runner.follow(caches.issuerCache, (issuer, old) => (sameCa(issuer, old) ? [] : below(issuer)));
       runner.follow(caches.clusterIssuerCache, (issuer, old) => (sameCa(issuer, old) ? [] : below(issuer)));
       followAdmissions(runner, caches, inNamespace);
     });
-    this.control(clusterIssuers, { ...running, cache: caches.clusterIssuerCache }, (runner) => {
-      runner.follow(caches.clusterIssuerCache, (issuer, old) =>
-        sameCa(issuer, old) ? [] : caches.clusterIssuerCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf),
-      );
-    });
+    const clusterIssuerRunner = this.control(
+      clusterIssuers,
+      { ...running, cache: caches.clusterIssuerCache },
+      (runner) => {
+        runner.follow(caches.clusterIssuerCache, (issuer, old) =>
+          sameCa(issuer, old) ? [] : caches.clusterIssuerCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf),
+        );
+      },
+    );
 
     const certificates = new CertificateController({
       ...shared,
@@ -242,12 +268,14 @@ export class Primary extends MazeVaultOperator {
       log,
       endSecret: (key, signal) => secrets.absent(key, signal),
       endCertificate: (key, signal) => certificates.absent(key, signal),
+      endCertificateRequest: (key, signal) => requests.absent(key, signal),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
     this.#pkiChores = new PkiChores({
-      crls: new CrlPublication({ store: stores.pki, authorities, ...published }),
+      crls,
+      authorities,
       responders: new ResponderCertificates({ store: stores.pki, authorities }),
-      expired: new ExpiredCertificates({ store: stores.pki, keepMs: config.pki.keepExpiredMs }),
+      expired: new ExpiredCertificates({ store: stores.pki, authorities, keepMs: config.pki.keepExpiredMs }),
       store: stores.pki,
       log,
       retireVanished: (authority) =>

@@ -109,6 +109,7 @@ beforeAll(async () => {
 });
 
 const holder = (delivery?: DeliveryRecord): CertificateHolder => ({
+  kind: "Certificate",
   uid: "uid-1",
   namespace: "payments",
   namespaceUid: "ns-1",

@@ -164,7 +164,7 @@ function holderAction(certificate: Certificate, seen: Observed): Action[] {
   const { deletionPolicy = "Retain", revisionHistoryLimit } = certificate.spec;
   if (holder?.deletionPolicy === deletionPolicy && holder.revisionHistoryLimit === revisionHistoryLimit) return [];
   const limit = revisionHistoryLimit !== undefined && { revisionHistoryLimit };
-  const wanted = { uid, namespace, namespaceUid, name, deletionPolicy, ...limit };
+  const wanted = { kind: "Certificate", uid, namespace, namespaceUid, name, deletionPolicy, ...limit } as const;
   return [{ kind: "RecordHolder", certificate, holder: wanted, hasFormer }];
 }
 

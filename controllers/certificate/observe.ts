@@ -15,7 +15,7 @@ import { issuedDer, readSerial } from "./request.ts";
 
 export interface CertificateObserverDependencies {
   readonly cluster: Cluster;
-  readonly authorities: Pick<Authorities, "describe" | "chainOf" | "fingerprint">;
+  readonly authorities: Pick<Authorities, "describe" | "chainOf" | "fingerprint" | "judgeStatus">;
   readonly store: Pick<PkiStore, "authority" | "certificatesBySerial" | "certificatesOf" | "holdersNamed">;
   readonly installation: string;
   readonly delivery: DeliveryObserver;
@@ -39,11 +39,13 @@ export class CertificateObserver {
     const { issuerRef } = certificate.spec;
     const desired = certificateDelivery(certificate, installation);
     const [holders, recent, authority] = await Promise.all([
-      store.holdersNamed(namespace.name, name),
+      store.holdersNamed("Certificate", namespace.name, name),
       store.certificatesOf(uid, RECENT),
       this.#deps.authorities.describe(issuerIdentity(issuerRef, namespace)),
     ]);
     const holder = holders.find((each) => each.uid === uid);
+    // What cannot be trusted decides nothing.
+    for (const record of recent) this.#deps.authorities.judgeStatus(record);
     const [current] = recent;
     const [chain, revocations, core, passwords] = await Promise.all([
       current && this.chainOf(current, authority),

@@ -48,6 +48,7 @@ const observed = (change: Partial<Observed> = {}): Observed => ({
   parent: undefined,
   request: undefined,
   publishedAt: "http://pki.example.com",
+  unpublished: undefined,
   ...change,
 });
 const inShop = (change: Partial<Observed> = {}): Observed =>
@@ -104,6 +105,8 @@ describe("a root", () => {
     const authority = await performed(root, seen);
     const unpublished = { ...seen, authority, publishedAt: undefined };
     expect(conditions(root, unpublished)).toContain("Published False NotRequested");
+    const tampered = { ...seen, authority, unpublished: "the status of certificate 41 does not match its MAC" };
+    expect(conditions(root, tampered)).toContain("Published False TamperDetected");
   });
 
   test("follows changed settings, and is taken up again when it was retired", async () => {

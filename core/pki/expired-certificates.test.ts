@@ -16,8 +16,8 @@ beforeEach(async () => {
 });
 
 const purge = (limit = 100, keepMs = KEPT): Promise<number> => {
-  const { store, writer } = pki;
-  return new ExpiredCertificates({ store, keepMs, now: () => pki.now }).purge(writer, limit);
+  const { store, authorities, writer } = pki;
+  return new ExpiredCertificates({ store, authorities, keepMs, now: () => pki.now }).purge(writer, limit);
 };
 const publish = async (): Promise<void> => {
   const { store, authorities, urls, writer } = pki;

@@ -42,7 +42,9 @@ export type AuditAction =
   | "CertificateDeliveryRemoved"
   | "CertificateRevoked"
   | "CertificateReleased"
+  | "CertificateStatusSealed"
   | "CertificateHolderRemoved"
+  | "CertificatePurged"
   | "CertificatesPurged"
   | "CrlPublished";
 
@@ -58,7 +60,7 @@ export interface AuditSubject {
   readonly kind: "Secret" | "Key" | "VaultEntry" | "Workload" | "Installation" | "Authority" | "Certificate";
   /**
    * Id of the secret, key or authority row, serial number of a certificate, UID of an object; generation of its pointer
-   * after the change, where it has one.
+   * or status after the change, where it has one.
    */
   readonly id: string;
   readonly generation?: bigint;

@@ -660,5 +660,19 @@ export const forbiddenChanges: readonly ForbiddenChange[] = [
       /create a new CertificateRequest/,
     ),
   ),
+  change(
+    "a revocation is taken back",
+    withSpec(certificateRequest, { revocation: { reason: "keyCompromise" } }),
+    { revocation: undefined },
+    "spec.revocation",
+    /is final; only certificateHold can be taken out, or made another reason/,
+  ),
+  change(
+    "a revocation becomes a hold",
+    withSpec(certificateRequest, { revocation: { reason: "keyCompromise" } }),
+    { revocation: { reason: "certificateHold" } },
+    "spec.revocation",
+    /is final; only certificateHold can be taken out, or made another reason/,
+  ),
   change("a SyncRule moves to dev", syncRule, { environment: "dev" }, "spec.environment", /create a new SyncRule/),
 ];

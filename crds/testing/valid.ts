@@ -388,6 +388,8 @@ const encodedRequest = namespaced("CertificateRequest", "orders-client", {
   request: Buffer.from(request).toString("base64"),
   issuerRef: { name: "orders-ca" },
   profile: "Client",
+  revocation: { reason: "certificateHold" },
+  deletionPolicy: "Revoke",
 });
 
 const smallestRequest = namespaced("CertificateRequest", "smallest", {
