@@ -21,7 +21,7 @@ export async function costOf(operator: Operator): Promise<Cost> {
   const samples = await scrape(operator);
   return {
     cpuSeconds: total(samples, "process_cpu_seconds_total"),
-    rssMiB: mebibytes(total(samples, "process_resident_memory_bytes")),
+    rssMiB: residentMiB(samples),
     peakRssMiB: peakRssMiB(operator.process.pid),
     heapUsedMiB: mebibytes(total(samples, "nodejs_heap_size_used_bytes")),
     kubernetesCalls: callsTo(samples, "kubernetes"),
@@ -29,6 +29,9 @@ export async function costOf(operator: Operator): Promise<Cost> {
     reconciles: total(samples, "mazevault_reconcile_duration_seconds_count", { controller: "secret" }),
   };
 }
+
+export const residentMiB = (samples: readonly Sample[]): number =>
+  mebibytes(total(samples, "process_resident_memory_bytes"));
 
 /** Calls by operation. A watch counts when it ends. */
 function callsTo(samples: readonly Sample[], target: string): Record<string, number> {

@@ -13,6 +13,7 @@ import { describeMachine, load, type Machine } from "./machine.ts";
 import { access } from "./measurements/access.ts";
 import { apply } from "./measurements/apply.ts";
 import { audit } from "./measurements/audit.ts";
+import { authority } from "./measurements/authority.ts";
 import { certificates } from "./measurements/certificates.ts";
 import { change } from "./measurements/change.ts";
 import { deliver } from "./measurements/deliver.ts";
@@ -35,6 +36,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   change,
   restart,
   rest,
+  authority,
   ocsp,
   certificates,
   access,

@@ -56,11 +56,15 @@ export class ChangeWatch<T extends KubernetesObject> {
   }
 
   async #follow(api: KubernetesApi, type: ResourceType, options: Parameters<KubernetesApi["watch"]>[1]): Promise<void> {
+    let { resourceVersion } = options;
     try {
-      for await (const event of api.watch<T>(type, options)) {
-        if (event.type === "ADDED" || event.type === "MODIFIED") this.#seen(event.object, performance.now());
+      // The API server ends the watch of whoever reads too slowly, as on a busy machine everybody may.
+      for (;;) {
+        for await (const event of api.watch<T>(type, { ...options, resourceVersion })) {
+          resourceVersion = event.object.metadata.resourceVersion;
+          if (event.type === "ADDED" || event.type === "MODIFIED") this.#seen(event.object, performance.now());
+        }
       }
-      throw new Error("the API server ended the watch");
     } catch (error) {
       for (const { reject } of [...this.#waiting.values()].flat()) reject(error);
     }

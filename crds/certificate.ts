@@ -17,6 +17,7 @@ import { deliveredMetadata, deliveryBehaviour, overwriteNeedsAdopt } from "./del
 import {
   CERTIFICATE_PROFILES,
   commonName,
+  criticalNameConstraints,
   dnsName,
   emailAddress,
   ISSUER_KINDS,
@@ -35,19 +36,20 @@ export const CERTIFICATE_USAGES = [
   "server auth",
   "client auth",
 ] as const;
-export type CertificateUsage = (typeof CERTIFICATE_USAGES)[number];
+/** Of a CA's key. */
+const CA_USAGES = ["cert sign", "crl sign"] as const;
 
-/** RFC 5280 5.3.1, as far as they can be said of a certificate that is not a CA's. */
+/** RFC 5280 5.3.1, as far as they can be said of a certificate. */
 export const REVOCATION_REASONS = [
   "unspecified",
   "keyCompromise",
+  "cACompromise",
   "affiliationChanged",
   "superseded",
   "cessationOfOperation",
   "certificateHold",
   "privilegeWithdrawn",
 ] as const;
-export type RevocationReason = (typeof REVOCATION_REASONS)[number];
 
 const revocation = z.object({
   serialNumber: z
@@ -61,7 +63,7 @@ const revocation = z.object({
     .meta({ description: "Serial number of a certificate that was issued to this object; see status.serialNumber." }),
   reason: z.enum(REVOCATION_REASONS).meta({
     description:
-      "Why it is revoked (RFC 5280, section 5.3.1). certificateHold lasts until this entry is taken out; every other one is final.",
+      "Why it is revoked (RFC 5280, section 5.3.1). certificateHold lasts until this entry is taken out; every other one is final. cACompromise is for a CA's certificate.",
   }),
 });
 
@@ -95,6 +97,8 @@ const keystore = {
     description: "Where the password stands; the files are written again when it changes.",
   }),
 };
+
+const IS_CA = "has(self.isCA) && self.isCA";
 
 /** The password would be lost with the next delivery. */
 const passwordElsewhere = (format: "pkcs12" | "jks") => ({
@@ -158,11 +162,23 @@ export const certificateSpec = z
       description: "The same in percent of the validity: 25 renews when a quarter of it is left.",
     }),
     usages: z
-      .array(z.enum(CERTIFICATE_USAGES))
+      .array(z.enum([...CERTIFICATE_USAGES, ...CA_USAGES]))
       .min(1)
-      .max(CERTIFICATE_USAGES.length)
+      .max(CERTIFICATE_USAGES.length + CA_USAGES.length)
       .optional()
-      .meta({ description: "Key usages and extended key usages, instead of a profile.", ...listSet }),
+      .meta({
+        description:
+          "Key usages and extended key usages, instead of a profile. cert sign and crl sign are a CA's, which has both in any case.",
+        ...listSet,
+      }),
+    isCA: z.boolean().optional().meta({
+      description:
+        "Whether it is the certificate of a CA, with whose key another program signs. The issuer's policy.allowSubordinates must admit it, and says how many CAs may stand below and for which names; when that changes, another certificate is issued.",
+    }),
+    nameConstraints: criticalNameConstraints.optional().meta({
+      description:
+        "Names that this CA may sign for; must lie within the issuer's policy.allowSubordinates.nameConstraints, which stand in the certificate in any case.",
+    }),
     profile: z.enum(CERTIFICATE_PROFILES).optional().meta({
       description:
         "What the certificate is for. When absent it is Client if usages has client auth and not server auth, otherwise Server.",
@@ -238,11 +254,19 @@ export const certificateSpec = z
           "Certificates to revoke; unless the current one is only on hold, another one with a new key takes its place at once.",
         ...listMap("serialNumber"),
       }),
+    revisionHistoryLimit: z.int().min(1).max(1000).optional().meta({
+      description:
+        "How many revisions stay on record, the current one included: older ones are removed from two days after their end instead of after the installation's pki.keepExpiredMs. What is still valid always stays, since CRL and OCSP tell about it, and so does what was revoked.",
+    }),
     deletionPolicy: z.enum(["Retain", "Revoke"]).optional().meta({
       description:
         "What deleting this object does: Retain (the certificates stay valid, and the core Secret stays) when absent; Revoke (every one is revoked, and the core Secret goes).",
     }),
     ...deliveryBehaviour,
+    adopt: z.boolean().optional().meta({
+      description:
+        "Take over a core Secret of that name that exists already and is not ours, if it holds a valid certificate of another CA with the names and the kind of key that are asked for here. No byte of its data changes and nothing restarts; the issuer takes over when that certificate is to be renewed.",
+    }),
   })
   .meta(
     rules(
@@ -273,6 +297,31 @@ export const certificateSpec = z
         message: "set usages or profile, not both",
         fieldPath: ".usages",
       },
+      {
+        rule: `${IS_CA} || !has(self.usages) || !self.usages.exists(usage, usage in [${CA_USAGES.map((usage) => `'${usage}'`).join(", ")}])`,
+        message: `${CA_USAGES.join(" and ")} are for a CA; set isCA, or leave them out`,
+        fieldPath: ".usages",
+      },
+      {
+        rule: `!(${IS_CA}) || !has(self.profile)`,
+        message: "profiles are for certificates that are not a CA's; leave profile or isCA out",
+        fieldPath: ".profile",
+      },
+      {
+        rule: `!(${IS_CA}) || has(self.commonName) || has(self.subject) || has(self.literalSubject)`,
+        message: "a CA needs a subject; set commonName, subject or literalSubject",
+        fieldPath: ".isCA",
+      },
+      {
+        rule: `${IS_CA} || !has(self.nameConstraints)`,
+        message: "name constraints are for a CA; set isCA, or leave them out",
+        fieldPath: ".nameConstraints",
+      },
+      {
+        rule: `${IS_CA} || !has(self.revocations) || self.revocations.all(each, each.reason != 'cACompromise')`,
+        message: "cACompromise is for a CA; set isCA, or give keyCompromise as the reason",
+        fieldPath: ".revocations",
+      },
       passwordElsewhere("pkcs12"),
       passwordElsewhere("jks"),
     ),
@@ -281,7 +330,9 @@ export type CertificateSpec = z.infer<typeof certificateSpec>;
 
 export const certificateStatus = z.object({
   observedGeneration,
-  revision: z.int().min(1).optional().meta({ description: "Number of the current certificate, from 1." }),
+  revision: z.int().min(1).optional().meta({
+    description: "Number of the current certificate, from 1; absent while that of another CA is in use.",
+  }),
   serialNumber: z
     .string()
     .max(64)

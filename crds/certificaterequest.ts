@@ -1,6 +1,6 @@
 /** `CertificateRequest`: one signature under a PKCS #10 request, whose private key only the requester has. */
 import { z } from "zod";
-import { CERTIFICATE_USAGES, issuerRef } from "./certificate.ts";
+import { CERTIFICATE_USAGES, issuerRef, REVOCATION_REASONS } from "./certificate.ts";
 import {
   conditions,
   duration,
@@ -12,6 +12,15 @@ import {
   rules,
 } from "./common.ts";
 import { CERTIFICATE_PROFILES } from "./names.ts";
+
+/** A transition rule: these fields are as they were, and absent where they were. */
+const unchanged = (...fields: readonly string[]): string =>
+  fields
+    .map(
+      (field) =>
+        `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || self.${field} == oldSelf.${field})`,
+    )
+    .join(" && ");
 
 export const certificateRequestSpec = z
   .object({
@@ -46,12 +55,34 @@ export const certificateRequestSpec = z
       description:
         "What the certificate is for. When absent it is Client if client auth is asked for and server auth is not, otherwise Server; usages that the request names then come from it.",
     }),
+    revocation: z
+      .object({
+        reason: z.enum(REVOCATION_REASONS).meta({
+          description:
+            "Why it is revoked (RFC 5280, section 5.3.1). certificateHold lasts until revocation is taken out; every other one is final.",
+        }),
+      })
+      .optional()
+      .meta({
+        description:
+          "Revokes the certificate that was signed; a request that is not signed yet is not signed while it is set.",
+      }),
+    deletionPolicy: z.enum(["Retain", "Revoke"]).optional().meta({
+      description:
+        "What deleting this object does: Retain (the certificate stays valid) when absent; Revoke (it is revoked).",
+    }),
   })
   .meta(
     rules(
       {
-        rule: "self == oldSelf",
-        message: "a request is judged and signed as it was made; create a new CertificateRequest under another name",
+        rule: unchanged("request", "issuerRef", "duration", "usages", "profile"),
+        message:
+          "a request is judged and signed as it was made, only revocation and deletionPolicy can change; create a new CertificateRequest under another name",
+      },
+      {
+        rule: "!has(oldSelf.revocation) || oldSelf.revocation.reason == 'certificateHold' || (has(self.revocation) && self.revocation.reason == oldSelf.revocation.reason)",
+        message: "is final; only certificateHold can be taken out, or made another reason",
+        fieldPath: ".revocation",
       },
       {
         rule: "!(has(self.profile) && has(self.usages))",
@@ -89,7 +120,7 @@ export const certificateRequestKind: KindDefinition = {
   shortNames: ["mvcr"],
   scope: "Namespaced",
   description:
-    "A signing request (PKCS #10) that is signed once, into its status. Deleting it leaves the certificate valid; one of the same name that is created later is another request. Who may patch certificaterequests/status can approve and deny, by the conditions Approved and Denied with status True.",
+    "A signing request (PKCS #10) that is signed once, into its status. Deleting it leaves the certificate valid unless deletionPolicy says otherwise; one of the same name that is created later is another request. Who may patch certificaterequests/status can approve and deny, by the conditions Approved and Denied with status True.",
   spec: certificateRequestSpec,
   status: certificateRequestStatus,
   columns: printerColumns(

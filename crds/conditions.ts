@@ -20,7 +20,7 @@ export const conditionTypes = {
     "A person refuses this request, by status True, which counts more than Approved. Set by people; MazeVault only reads it.",
   Published: "Certificates of this issuer say where their revocation can be checked.",
   Linted: "MazeVault's own check of the certificate, made before it left, found no fault.",
-  Revoked: "The certificates that the manifest lists are revoked.",
+  Revoked: "What the manifest wants revoked is revoked, or on hold.",
   Effective: "Every rule of the policy counts.",
   TargetReachable: "The target of the rule answers and lets us in.",
 } as const;
@@ -32,6 +32,8 @@ export const reasons = {
   Available: "It can be used.",
   Suspended: "spec.suspend is true; nothing is done until it is removed.",
   NotRequested: "The manifest does not ask for this.",
+  Adopted:
+    "A certificate of another CA was taken over as it stands; the message says whose it is and when the issuer replaces it.",
   // What can still come
   Progressing: "Work is under way.",
   ProjectNotFound: "No Project of that name exists yet; apply it.",
@@ -75,7 +77,8 @@ export const reasons = {
     "The values are sealed for their readers, so MazeVault cannot push them; leave the Secret out of the rule.",
   SourceIsOwnTarget: "An entry refers to the core Secret that this object delivers.",
   TargetNotOwned: "Something of that name exists and is not ours; set adopt, or choose another name.",
-  TargetDiffers: "It exists with other data; set overwrite with adopt, or choose another name.",
+  TargetDiffers:
+    "It exists with other data, and the message says what of it cannot be taken over; set overwrite with adopt, or choose another name.",
   TargetTypeDiffers:
     "The core Secret exists with another type, which Kubernetes does not let change; deliver to another name.",
   TargetDisabled: "The current version of the vault entry was disabled by somebody; enable or delete it.",
@@ -102,6 +105,8 @@ export const reasons = {
   SubjectInvalid: "A subject or name cannot be encoded in a certificate; the message names the field.",
   RequestInvalid:
     "The signing request itself cannot be signed; the message says what is wrong with it. Create a new CertificateRequest.",
+  RequestWithdrawn:
+    "spec.revocation was set before the request was signed, so it is not; take it out to have it signed.",
   RequestDenied: "A person denied this request; create a new CertificateRequest if that is to be decided again.",
   SerialNumberUnknown: "A serial number to revoke was not issued to this object.",
   LintFailed: "The certificate that was made has a fault and was not handed out; this is a defect, please report it.",

@@ -103,7 +103,7 @@ const ca = caFields.meta(
 export type CaSpec = z.infer<typeof ca>;
 
 const ALLOW_SUBORDINATES =
-  "Which CAs may stand below this one; absent: none. Each needs this beside its own parentRef, and gets no more than this.";
+  "Which CAs may stand below this one, of issuers by parentRef and of Certificates with isCA; absent: none. Each gets no more than this.";
 
 const subordinates = z.object({
   pathLength: z.int().min(0).max(8).optional().meta({
@@ -180,7 +180,8 @@ export const clusterIssuerSpec = spec
         allowSubordinates: subordinates
           .extend({
             namespaces: namespaceList.optional().meta({
-              description: "Namespaces whose Issuers may stand below; absent: ClusterIssuers only.",
+              description:
+                "Namespaces whose Issuers, and Certificates with isCA, may stand below; absent: ClusterIssuers only.",
             }),
             nameConstraints: nameConstraintsByNamespace.optional().meta({
               description:

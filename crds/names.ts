@@ -265,9 +265,10 @@ const subtrees = (domain: z.ZodString, note: string) =>
       }),
     );
 
-const constraints = (domain: z.ZodString, note = "") =>
+const constraints = <More extends z.ZodRawShape>(domain: z.ZodString, note: string, more: More) =>
   z
     .object({
+      ...more,
       permitted: subtrees(domain, note)
         .optional()
         .meta({ description: "Names of these kinds must lie in one of these; other kinds are not limited by this." }),
@@ -281,7 +282,20 @@ const constraints = (domain: z.ZodString, note = "") =>
     );
 
 /** RFC 5280 4.2.1.10. */
-export const nameConstraints = constraints(DOMAIN);
+export const nameConstraints = constraints(DOMAIN, "", {});
 /** The same for CAs of several namespaces. */
-export const nameConstraintsByNamespace = constraints(NAMESPACE_DOMAIN, ` ${PLACEHOLDER}`);
+export const nameConstraintsByNamespace = constraints(NAMESPACE_DOMAIN, ` ${PLACEHOLDER}`, {});
+/** The same with a field that cert-manager has, for what cannot be otherwise. */
+export const criticalNameConstraints = constraints(DOMAIN, "", {
+  critical: z
+    .boolean()
+    .meta(
+      rules({
+        rule: "self",
+        message: "name constraints are always critical (RFC 5280, section 4.2.1.10); set true, or leave it out",
+      }),
+    )
+    .optional()
+    .meta({ description: "Whether relying parties must understand them; true, also when absent." }),
+});
 export type NameConstraintsSpec = z.infer<typeof nameConstraints>;

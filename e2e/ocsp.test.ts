@@ -3,16 +3,25 @@
  * responder that dies, and a database role that may read no key.
  */
 
-import { readFileSync } from "node:fs";
+import { randomInt } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
+import { Pool } from "undici";
+import type { KeySpec } from "../core/pki/key.ts";
 import { parseOcspResponse } from "../core/pki/ocsp/response.ts";
+import { parsePem } from "../core/pki/pem.ts";
+import { mutate, pick, randomOf } from "../core/pki/testing/fuzz/mutation.ts";
+import { ocspSamples, outcomeOf } from "../core/pki/testing/fuzz/ocsp.ts";
 import { Judge } from "../core/pki/testing/judge.ts";
+import { keyName, keySpecs } from "../core/pki/testing/judges/artefacts.ts";
+import { ocspStatus } from "../core/pki/testing/judges/gnutls.ts";
+import { ask as askProgram, curl, ocsptool } from "../core/pki/testing/judges/programs.ts";
 import type { CertificateSpec } from "../crds/certificate.ts";
-import type { OcspResponder } from "../lab/mazevault.ts";
+import type { OcspResponder, Operator } from "../lab/mazevault.ts";
 import { LabPki } from "../lab/pki.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
-import { decoded, type KubernetesObject, scrape, startWorld, total, type World } from "./harness.ts";
+import { conditionOf, decoded, type KubernetesObject, scrape, startWorld, total, type World } from "./harness.ts";
 
 const NAMESPACE = "shop";
 const KIND = "certificate.mazevault.io";
@@ -20,25 +29,17 @@ const soon = { timeoutMs: 30_000, intervalMs: 20 };
 
 let world: World;
 let judge: Judge;
+let operator: Operator;
 let responder: OcspResponder;
 
 beforeAll(async () => {
   judge = new Judge();
   world = await startWorld();
   const { mazevault } = world;
-  await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
+  operator = await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
   await world.tenant(NAMESPACE);
   responder = await mazevault.startOcsp();
-  await world.apply({
-    apiVersion: "mazevault.io/v1",
-    kind: "ClusterIssuer",
-    metadata: { name: "root" },
-    spec: {
-      ca: { subject: { commonName: "Root" } },
-      policy: { profiles: ["Server"], dnsNames: ["*.{namespace}.svc"] },
-      namespaces: { names: [NAMESPACE] },
-    },
-  });
+  await world.apply(rootManifest("root"));
   const issuer = await world.waitReady("clusterissuer.mazevault.io", "root");
   judge.write("root.pem", String(issuer.status?.caBundle));
   const answered = async () => openssl("-serial", "0x7f", "-url", responder.url).includes("0x7f: unknown");
@@ -48,6 +49,17 @@ beforeAll(async () => {
 afterAll(async () => {
   judge?.dispose();
   await world?.stop();
+});
+
+const rootManifest = (name: string, key: KeySpec = { algorithm: "ECDSA", size: 256 }): object => ({
+  apiVersion: "mazevault.io/v1",
+  kind: "ClusterIssuer",
+  metadata: { name },
+  spec: {
+    ca: { subject: { commonName: name }, key },
+    policy: { profiles: ["Server"], dnsNames: ["*.{namespace}.svc"] },
+    namespaces: { names: [NAMESPACE] },
+  },
 });
 
 const manifest = (name: string, spec: Partial<CertificateSpec> = {}): object => ({
@@ -63,8 +75,8 @@ const manifest = (name: string, spec: Partial<CertificateSpec> = {}): object => 
 });
 
 /** Its file, as it was delivered. */
-async function issue(name: string): Promise<string> {
-  await world.apply(manifest(name));
+async function issue(name: string, spec: Partial<CertificateSpec> = {}): Promise<string> {
+  await world.apply(manifest(name, spec));
   await world.waitReady(KIND, name, NAMESPACE);
   const certificate = decoded(await world.get("secret", `${name}-tls`, NAMESPACE))["tls.crt"] ?? "";
   return judge.write(`${name}.pem`, certificate);
@@ -72,16 +84,19 @@ async function issue(name: string): Promise<string> {
 
 const serialOf = ({ status }: KubernetesObject): string => String(status?.serialNumber);
 
-async function revoke(name: string, reason: "keyCompromise" | "certificateHold"): Promise<void> {
+async function revoke(
+  name: string,
+  reason: "keyCompromise" | "certificateHold",
+  spec: Partial<CertificateSpec> = {},
+): Promise<void> {
   const serialNumber = serialOf(await world.get(KIND, name, NAMESPACE));
-  await world.apply(manifest(name, { revocations: [{ serialNumber, reason }] }));
+  await world.apply(manifest(name, { ...spec, revocations: [{ serialNumber, reason }] }));
 }
 
 /** `openssl ocsp`, which sends a nonce and checks that it comes back unless it is told otherwise. */
 const openssl = (...args: string[]): string =>
   judge.ask("openssl", "ocsp", "-issuer", "root.pem", "-CAfile", "root.pem", ...args).output;
 const ask = (file: string, ...args: string[]): string => openssl(...args, "-cert", file, "-url", responder.url);
-const curl = (...args: string[]): string => judge.run("curl", "--silent", "--show-error", "--fail", ...args);
 
 /** The SHA-1 of the key that answers now. */
 async function signerOf({ url }: OcspResponder, file: string): Promise<string | undefined> {
@@ -104,38 +119,91 @@ test("a certificate says where it is answered for, and OpenSSL is satisfied with
   expect(judge.ask("openssl", "verify", "-x509_strict", "-CAfile", "root.pem", file).output).toContain("OK");
 });
 
-test("a GET by curl brings an answer that OpenSSL accepts, and that caches may keep", async () => {
-  const file = await issue("get");
-  openssl("-cert", file, "-no_nonce", "-reqout", "get.der");
-  const path = encodeURIComponent(readFileSync(judge.path("get.der")).toString("base64"));
-  const headers = curl("--output", judge.path("answer.der"), "--dump-header", "-", `${responder.url}/ocsp/${path}`);
-  expect(headers).toMatch(/^content-type: application\/ocsp-response\r?$/im);
-  expect(headers).toMatch(/^cache-control: max-age=\d+, public, no-transform, must-revalidate\r?$/im);
-  expect(openssl("-cert", file, "-respin", "answer.der")).toContain(`${file}: good`);
-  const [, tag = ""] = /^etag: (\S+)\r?$/im.exec(headers) ?? [];
-  const status = curl("--write-out", "%{http_code}", "--header", `If-None-Match: ${tag}`, `${responder.url}/${path}`);
-  expect(status).toBe("304");
-});
-
-test("what is revoked is revoked at once, in answers and on the CRL that the certificate names", async () => {
+test("what is revoked is revoked at once", async () => {
   const file = await issue("leaked");
   expect(ask(file)).toContain(`${file}: good`);
   await revoke("leaked", "keyCompromise");
   await until("it is revoked", async () => /: revoked[\s\S]*Reason: keyCompromise/.test(ask(file)), soon);
   expect(ask(file, "-no_nonce", "-sha256")).toContain(`${file}: revoked`);
-
-  const [, url = ""] = /URI:(\S+\.crl)/.exec(judge.run("openssl", "x509", "-in", file, "-noout", "-text")) ?? [];
-  const verify = () => {
-    curl("--output", judge.path("root.crl"), url);
-    judge.run("openssl", "crl", "-inform", "DER", "-in", "root.crl", "-out", "crl.pem", "-CAfile", "root.pem");
-    return judge.ask("openssl", "verify", "-crl_check", "-CRLfile", "crl.pem", "-CAfile", "root.pem", file).output;
-  };
-  await until("the CRL lists it", async () => verify().includes("certificate revoked"), soon);
-  const [, ca = ""] = /CA Issuers - URI:(\S+)/.exec(judge.run("openssl", "x509", "-in", file, "-noout", "-text")) ?? [];
-  curl("--output", judge.path("ca.cer"), ca);
-  const fetched = judge.run("openssl", "x509", "-inform", "DER", "-in", "ca.cer");
-  expect(judge.run("openssl", "x509", "-in", "root.pem")).toBe(fetched);
 });
+
+if (curl !== undefined) {
+  const able = curl;
+  describe("by curl", () => {
+    /** What it printed; throws unless the server was content. */
+    const fetched = async (...args: string[]): Promise<string> => {
+      const { ok, output } = await askProgram(able, ["--silent", "--show-error", "--fail", ...args]);
+      if (!ok) throw new Error(`curl ${args.join(" ")}: ${output}`);
+      return output;
+    };
+    /** A GET with the request in the path, as RFC 6960 A.1 has it; the answer's head. */
+    const get = async (request: string, answer: string): Promise<string> => {
+      const path = encodeURIComponent(readFileSync(judge.path(request)).toString("base64"));
+      return fetched("--output", judge.path(answer), "--dump-header", "-", `${responder.url}/ocsp/${path}`);
+    };
+
+    test("a GET brings an answer that OpenSSL accepts, and that caches may keep", async () => {
+      const file = await issue("get");
+      openssl("-cert", file, "-no_nonce", "-reqout", "get.der");
+      const headers = await get("get.der", "answer.der");
+      expect(headers).toMatch(/^content-type: application\/ocsp-response\r?$/im);
+      expect(headers).toMatch(/^cache-control: max-age=\d+, public, no-transform, must-revalidate\r?$/im);
+      expect(openssl("-cert", file, "-respin", "answer.der")).toContain(`${file}: good`);
+      const [, tag = ""] = /^etag: (\S+)\r?$/im.exec(headers) ?? [];
+      const path = encodeURIComponent(readFileSync(judge.path("get.der")).toString("base64"));
+      const conditional = ["--write-out", "%{http_code}", "--header", `If-None-Match: ${tag}`];
+      expect(await fetched(...conditional, `${responder.url}/${path}`)).toBe("304");
+    });
+
+    test("the CRL and the CA that a certificate names are there, and OpenSSL reads them", async () => {
+      const text = judge.run("openssl", "x509", "-in", "leaked.pem", "-noout", "-text");
+      const [, crl = ""] = /URI:(\S+\.crl)/.exec(text) ?? [];
+      const verify = async () => {
+        await fetched("--output", judge.path("root.crl"), crl);
+        const read = ["-inform", "DER", "-in", "root.crl", "-out", "crl.pem", "-CAfile", "root.pem"];
+        expect(judge.run("openssl", "crl", ...read)).toContain("verify OK");
+        const args = ["-crl_check", "-CRLfile", "crl.pem", "-CAfile", "root.pem", "leaked.pem"];
+        return judge.ask("openssl", "verify", ...args).output;
+      };
+      await until("the CRL lists it", async () => (await verify()).includes("certificate revoked"), soon);
+      const [, ca = ""] = /CA Issuers - URI:(\S+)/.exec(text) ?? [];
+      await fetched("--output", judge.path("ca.cer"), ca);
+      const given = judge.run("openssl", "x509", "-inform", "DER", "-in", "ca.cer");
+      expect(judge.run("openssl", "x509", "-in", "root.pem")).toBe(given);
+    });
+
+    const rows = keySpecs.map((key) => [keyName(key), key] as const);
+    test.each(rows)("good, revoked and on hold, signed with %s: by GET and POST", async (name, key) => {
+      const issuer = name.toLowerCase();
+      const ca = `${issuer}.pem`;
+      await world.apply(rootManifest(issuer, key));
+      judge.write(ca, String((await world.waitReady("clusterissuer.mazevault.io", issuer)).status?.caBundle));
+      const issuerRef = { kind: "ClusterIssuer", name: issuer } as const;
+      const cases = [
+        { name: `${issuer}-good`, says: "good" },
+        { name: `${issuer}-revoked`, reason: "keyCompromise", says: "revoked" },
+        { name: `${issuer}-held`, reason: "certificateHold", says: "revoked" },
+      ] as const;
+      const files = await Promise.all(cases.map((each) => issue(each.name, { issuerRef })));
+      for (const each of cases) if ("reason" in each) await revoke(each.name, each.reason, { issuerRef });
+      for (const [index, { name, says, ...rest }] of cases.entries()) {
+        const about = ["-issuer", ca, "-CAfile", ca, "-cert", files[index] ?? ""];
+        const verdict = [`${files[index]}: ${says}`, ...("reason" in rest ? [`Reason: ${rest.reason}`] : [])];
+        const isRight = ({ output }: { readonly output: string }) =>
+          ["Response verify OK", ...verdict].every((text) => output.includes(text)) && !output.includes("WARNING");
+        const posted = () => judge.ask("openssl", "ocsp", ...about, "-url", responder.url);
+        await until(`${name} by POST`, async () => isRight(posted()), soon);
+        judge.run("openssl", "ocsp", ...about, "-no_nonce", "-reqout", `${name}.req`);
+        await get(`${name}.req`, `${name}.resp`);
+        const read = judge.ask("openssl", "ocsp", ...about, "-no_nonce", "-respin", `${name}.resp`);
+        expect({ ...read, right: isRight(read) }).toMatchObject({ ok: true, right: true });
+        if (ocsptool === undefined) continue;
+        const gnutls = await ocspStatus(ocsptool, ["--load-trust", judge.path(ca)], judge.path(`${name}.resp`));
+        expect(gnutls).toBe(says);
+      }
+    });
+  });
+}
 
 test("a serial number that was not issued is unknown; a certificate of another CA is none of its business", async () => {
   expect(openssl("-serial", "0x7f010203", "-url", responder.url)).toContain("0x7f010203: unknown");
@@ -179,7 +247,8 @@ test("one that is killed comes back with a new key and knows everything", async 
   const before = await signerOf(responder, file);
   await responder.process.kill();
   await responder.process.ready();
-  const after = await signerOf(responder, file);
+  // It is ready with the first of the CAs that have certified its key.
+  const after = await until("the root has certified its key", () => signerOf(responder, file), soon);
   expect([before, after]).toEqual([expect.any(String), expect.any(String)]);
   expect(after).not.toBe(before);
   expect(ask(file)).toContain(`${file}: good`);
@@ -203,6 +272,53 @@ test("replicas answer with keys of their own, and all of them learn of a revocat
   }
   await second.process.stop();
   expect(second.process.lastEnd).toBe("exited with 0");
+});
+
+test("what somebody takes back in the database stays revoked, and is told", async () => {
+  const [file, other] = [await issue("edited"), await issue("meanwhile")];
+  await revoke("edited", "keyCompromise");
+  const isListed = async () => {
+    writeFileSync(judge.path("edited.crl"), await (await fetch(url)).bytes());
+    const text = judge.run("openssl", "crl", "-inform", "DER", "-in", "edited.crl", "-noout", "-text");
+    return text.includes(
+      serialOf(await world.get(KIND, "edited", NAMESPACE))
+        .replaceAll(":", "")
+        .toUpperCase(),
+    );
+  };
+  const [, url = ""] = /URI:(\S+\.crl)/.exec(judge.run("openssl", "x509", "-in", file, "-noout", "-text")) ?? [];
+  const serial = judge.run("openssl", "x509", "-in", file, "-noout", "-serial").trim().split("=").at(-1) ?? "";
+  await until("the CRL lists it", isListed, soon);
+  const edit = (change: string) =>
+    world.sql(
+      `UPDATE certificates SET ${change}, changed_transaction = pg_current_xact_id() WHERE encode(serial, 'hex') = $1`,
+      [serial.toLowerCase().replace(/^(?=[89a-f])/, "00")],
+    );
+  const issuerSays = (status: string, reason: string) =>
+    world.waitFor("clusterissuer.mazevault.io", "root", undefined, (object) => {
+      const condition = conditionOf(object, "Published");
+      return condition?.status === status && condition.reason === reason;
+    });
+  const [row] = await world.sql<{ at: string }>(
+    "SELECT revoked_at::text AS at FROM certificates WHERE encode(serial, 'hex') LIKE '%' || $1",
+    [serial.toLowerCase()],
+  );
+  await edit("revoked_at = NULL, revocation_reason = NULL");
+  const contradicted = async () => total(await scrape(responder), "mazevault_ocsp_tampered") === 1;
+  await until("the responder has noticed", contradicted, soon);
+  for (const args of [[], ["-no_nonce"]]) expect(ask(file, ...args)).toContain("Reason: keyCompromise");
+  await responder.process.kill();
+  await responder.process.ready();
+  for (const args of [[], ["-no_nonce"]]) expect(ask(file, ...args)).toContain("Reason: keyCompromise");
+
+  // The leader does not sign what it cannot trust; what is revoked meanwhile is answered all the same.
+  await revoke("meanwhile", "keyCompromise");
+  await until("it is revoked", async () => ask(other).includes("Reason: keyCompromise"), soon);
+  await issuerSays("False", "TamperDetected");
+  expect(total(await scrape(operator), "mazevault_pki_tampered_authorities")).toBe(1);
+  await edit(`revoked_at = '${row?.at}', revocation_reason = 'keyCompromise'`);
+  await issuerSays("True", "Available");
+  await until("the responder has noticed", async () => !(await contradicted()), soon);
 });
 
 test("its role reads what is published and nothing else, and changes nothing but its own requests", async () => {
@@ -240,7 +356,7 @@ test("its role reads what is published and nothing else, and changes nothing but
       "SELECT * FROM audit",
       "UPDATE ocsp_responders SET certificate = ''",
       "INSERT INTO ocsp_responders (id, authority_id, generation, csr, certificate) SELECT gen_random_uuid(), authority_id, generation, '', certificate FROM ocsp_authorities",
-      "SELECT revoke_certificate(1, gen_random_uuid(), '', now(), 'keyCompromise', NULL, '[]')",
+      "SELECT revoke_certificate(1, gen_random_uuid(), '', now(), 'keyCompromise', NULL, 1, '', '[]')",
       "SELECT take_leadership('ocsp')",
     ]) {
       await expect(client.query(refused)).rejects.toMatchObject({ code: "42501" });
@@ -270,4 +386,49 @@ test("garbage ends at its own connection", async () => {
     expect(parseOcspResponse(Buffer.from(await response.arrayBuffer())).status).toBe("malformedRequest");
   }
   expect(ask("orders.pem")).toContain("orders.pem: good");
+});
+
+describe("mutated requests", () => {
+  const { FUZZ_OCSP_REQUESTS = 3_000, FUZZ_SEED } = process.env;
+  const count = Number(FUZZ_OCSP_REQUESTS);
+  const seed = Number(FUZZ_SEED ?? randomInt(2 ** 31));
+  const CONNECTIONS = 16;
+
+  test(`${count} of them, seed ${seed}, are answered rightly, and the responder lives on`, async () => {
+    const [root] = parsePem(readFileSync(judge.path("root.pem"), "utf8"), "root");
+    const samples = ocspSamples(root?.der ?? Buffer.alloc(0));
+    const random = randomOf(seed);
+    const pool = new Pool(responder.url, { connections: CONNECTIONS });
+    const { pid } = responder.process;
+    let left = count;
+    const lane = async (): Promise<void> => {
+      for (; left > 0; left -= 1) {
+        const body = mutate(pick(samples, random), random);
+        const headers = { "content-type": "application/ocsp-request" };
+        const answer = await pool.request({ method: "POST", path: "/", body, headers });
+        const verdict = verdictOf(Buffer.from(await answer.body.arrayBuffer()));
+        if (answer.statusCode !== 200 || !right[outcomeOf(body)].has(verdict))
+          throw new Error(`${answer.statusCode}, ${verdict}: ${body.toString("hex")}`);
+      }
+    };
+    try {
+      await Promise.all(Array.from({ length: CONNECTIONS }, lane));
+    } finally {
+      await pool.close();
+    }
+    expect(responder.process.pid).toBe(pid);
+    expect(ask("orders.pem")).toContain("orders.pem: good");
+  });
+
+  /** None of the serial numbers was issued, so there is nothing good to say of any. */
+  const right: Readonly<Record<ReturnType<typeof outcomeOf>, ReadonlySet<string>>> = {
+    read: new Set(["unknown", "unauthorized"]),
+    malformedRequest: new Set(["malformedRequest"]),
+    unauthorized: new Set(["unauthorized"]),
+  };
+
+  function verdictOf(response: Buffer): string {
+    const { status, basic } = parseOcspResponse(response);
+    return basic === undefined ? status : [...new Set(basic.responses.map((each) => String(each.status)))].join();
+  }
 });

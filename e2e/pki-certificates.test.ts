@@ -13,6 +13,7 @@ import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { findKeytool } from "../lab/setup/needs.ts";
 import { ApiClient } from "./chaos/api.ts";
+import { FOREIGN_CA, foreignBundle } from "./foreign-bundle.ts";
 import {
   conditionOf,
   decoded,
@@ -129,6 +130,14 @@ async function openssl(args: readonly string[], files: Readonly<Record<string, s
   const folder = await mkdtemp(path.join(dir, "openssl-"));
   for (const [name, content] of Object.entries(files)) await writeFile(path.join(folder, name), content);
   const { stdout, stderr } = await run("openssl", [...args], { cwd: folder });
+  return `${stdout}${stderr}`;
+}
+
+/** The same for several commands. */
+async function shell(script: string, files: Readonly<Record<string, string>>): Promise<string> {
+  const folder = await mkdtemp(path.join(dir, "shell-"));
+  for (const [name, content] of Object.entries(files)) await writeFile(path.join(folder, name), content);
+  const { stdout, stderr } = await run("sh", ["-c", script], { cwd: folder });
   return `${stdout}${stderr}`;
 }
 
@@ -427,6 +436,221 @@ test("somebody else's core Secret is only taken over where adopt and overwrite a
   expect(await rowsOf("taken")).toHaveLength(1);
 });
 
+describe("a certificate of another CA", () => {
+  const generation = async (name: string) => (await world.get("deployment", name, NAMESPACE)).metadata.generation;
+  const foreign = async (name: string, data: Readonly<Record<string, string>>): Promise<KubernetesObject> => {
+    const metadata = { name: `${name}-tls`, namespace: NAMESPACE, annotations: { maker: "elsewhere" } };
+    await world.apply(
+      { apiVersion: "v1", kind: "Secret", metadata, type: "kubernetes.io/tls", stringData: data },
+      deployment(name, `${name}-tls`),
+    );
+    return world.get("secret", `${name}-tls`, NAMESPACE);
+  };
+  const adopting = (name: string, spec: Partial<CertificateSpec> = {}) =>
+    certificate(name, { commonName: undefined, adopt: true, restartConsumers: true, ...spec });
+  const adopted = async (name: string) =>
+    world.sql("SELECT FROM audit WHERE action = 'CertificateAdopted' AND subject_name = $1", [`${NAMESPACE}/${name}`]);
+
+  test("is taken over byte for byte, restarts nothing, and is replaced when the manifest asks for another", async () => {
+    const before = await foreign("migrated", { ...(await foreignBundle(["migrated.shop.svc"])), more: "x" });
+    await world.apply(adopting("migrated"));
+    const { status } = await world.waitReady(KIND, "migrated", NAMESPACE);
+    const after = await world.get("secret", "migrated-tls", NAMESPACE);
+    expect(after.data).toEqual(before.data);
+    expect(after.metadata.uid).toBe(before.metadata.uid);
+    expect(after.metadata.annotations).toMatchObject({
+      maker: "elsewhere",
+      "mazevault.io/delivered-from": "Certificate/migrated",
+    });
+    expect(await generation("migrated")).toBe(1);
+    expect(await rowsOf("migrated")).toEqual([]);
+    expect(await adopted("migrated")).toHaveLength(1);
+    const { serialNumber, renewalTime, notAfter } = status as Record<string, string>;
+    const leaf = new X509Certificate(decoded(after)["tls.crt"] ?? "");
+    expect(plain(String(serialNumber))).toBe(leaf.serialNumber.toLowerCase());
+    expect(new Date(String(notAfter))).toEqual(new Date(leaf.validTo));
+    const object = await world.get(KIND, "migrated", NAMESPACE);
+    expect(conditionOf(object, "Issued")).toMatchObject({
+      reason: "Adopted",
+      message: `certificate ${serialNumber} of CN=${FOREIGN_CA} is used as it was found, until ${renewalTime}; then the issuer replaces it`,
+    });
+
+    const revocations = [{ serialNumber: String(serialNumber), reason: "keyCompromise" as const }];
+    await world.apply(adopting("migrated", { revocations }));
+    const refused = await world.waitFor(KIND, "migrated", NAMESPACE, messageOf("SerialNumberUnknown"));
+    expect(conditionOf(refused, "Ready")?.message).toContain(`only that CA can revoke it; revoke it there`);
+
+    const dnsNames = ["migrated.shop.svc", "also.shop.svc"];
+    await world.apply(adopting("migrated", { dnsNames }));
+    await world.waitReady(KIND, "migrated", NAMESPACE);
+    const ours = await bundle("migrated-tls");
+    await assertGood(ours);
+    expect(ours.leaf.issuer).toBe("O=Example\nCN=Services");
+    expect(await generation("migrated")).toBe(2);
+    expect((await statusOf("migrated")).revision).toBe(1);
+  });
+
+  test("that is due already is taken over, and then replaced, which restarts who uses it once", async () => {
+    await foreign("late", await foreignBundle(["late.shop.svc"], [80, 10]));
+    await world.apply(adopting("late"));
+    await world.waitFor(KIND, "late", NAMESPACE, ({ status }) => status?.revision === 1);
+    await world.waitReady(KIND, "late", NAMESPACE);
+    await assertGood(await bundle("late-tls"));
+    expect(await adopted("late")).toHaveLength(1);
+    await until("who uses it restarted", async () => (await generation("late")) === 2, { timeoutMs: 20_000 });
+  });
+
+  test("that does not fit is left alone, the difference is told, and the corrected manifest takes it over", async () => {
+    const before = await foreign("other", await foreignBundle(["another.shop.svc"]));
+    await world.apply(adopting("other"));
+    const differs = await world.waitFor(KIND, "other", NAMESPACE, messageOf("TargetDiffers"));
+    expect(conditionOf(differs, "Ready")?.message).toContain(
+      'its alternative names are "DNS:another.shop.svc", not "DNS:other.shop.svc"',
+    );
+    expect(await world.get("secret", "other-tls", NAMESPACE)).toEqual(before);
+    expect(await rowsOf("other")).toEqual([]);
+    await world.apply(adopting("other", { dnsNames: ["another.shop.svc"] }));
+    await world.waitReady(KIND, "other", NAMESPACE);
+    expect((await world.get("secret", "other-tls", NAMESPACE)).data).toEqual(before.data);
+    expect(await rowsOf("other")).toEqual([]);
+  });
+
+  test("that is taken away is replaced by one of the issuer", async () => {
+    await world.kubectl("-n", NAMESPACE, "delete", "secret", "other-tls");
+    await world.waitFor(KIND, "other", NAMESPACE, ({ status }) => status?.revision === 1);
+    await world.waitReady(KIND, "other", NAMESPACE);
+    await assertGood(await bundle("other-tls"));
+  });
+});
+
+describe("a CA for another program", () => {
+  const allowing = (dnsDomains: readonly string[]): object =>
+    clusterIssuer("mesh-root", {
+      policy: {
+        allowSubordinates: { namespaces: { names: [NAMESPACE] }, nameConstraints: { permitted: { dnsDomains } } },
+      },
+      namespaces: { names: [NAMESPACE] },
+    });
+  const spec: Partial<CertificateSpec> = {
+    issuerRef: ref("mesh-root"),
+    commonName: "Mesh CA",
+    dnsNames: undefined,
+    isCA: true,
+    nameConstraints: { critical: true, excluded: { dnsDomains: ["admin.shop.mesh"] } },
+    duration: "8760h",
+  };
+  /** Signs with the CA as the program would that has it, and asks openssl whether that is accepted. */
+  async function signs(ca: Bundle, leaf: string, by: "tls" | "sub" = "tls"): Promise<string> {
+    const files = { "tls.key": ca["tls.key"], "tls.crt": ca["tls.crt"], "ca.crt": ca["ca.crt"], leaf, sub: anotherCa };
+    const sign = (name: string, issuer: string): string => `
+      openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ${name}.key -subj /CN=${name} -out csr
+      openssl x509 -req -in csr -CA ${issuer}.crt -CAkey ${issuer}.key -CAcreateserial -days 30 -extfile ${name} -out ${name}.crt`;
+    const script = `set -e
+      ${by === "sub" ? sign("sub", "tls") : ":"}
+      ${sign("leaf", by)}
+      cat *.crt > all.pem
+      openssl verify -x509_strict -CAfile ca.crt -untrusted all.pem leaf.crt`;
+    return shell(script, files).catch((error: unknown) => String((error as { stderr?: string }).stderr));
+  }
+  /** Extensions of a CA below the one that may have none. */
+  const anotherCa =
+    "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash";
+  const usual = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid";
+  const serving = (names: string): string => `basicConstraints=critical,CA:FALSE\n${usual}\nsubjectAltName=${names}`;
+
+  test("signs what its limits allow, and openssl refuses the rest", async () => {
+    await world.apply(allowing(["{namespace}.mesh"]));
+    await world.waitReady("clusterissuer.mazevault.io", "mesh-root");
+    const ca = await issue("mesh", spec);
+    const text = await openssl(["x509", "-in", "tls.crt", "-noout", "-text"], { "tls.crt": ca["tls.crt"] });
+    expect(text).toMatch(/Basic Constraints: critical\n +CA:TRUE, pathlen:0/);
+    expect(text).toMatch(/Name Constraints: critical\n +Permitted:\n +DNS:shop\.mesh/);
+    expect(await signs(ca, serving("DNS:orders.shop.mesh"))).toContain("leaf.crt: OK");
+    for (const names of [
+      "DNS:orders.other.mesh",
+      "IP:10.0.0.1",
+      "email:a@shop.mesh",
+      "URI:spiffe://shop.mesh/orders",
+      "DNS:orders.shop.mesh,DNS:orders.example.com",
+    ]) {
+      expect([names, await signs(ca, serving(names))]).toEqual([names, expect.stringContaining("subtree violation")]);
+    }
+    expect(await signs(ca, serving("DNS:x.admin.shop.mesh"))).toContain("excluded subtree violation");
+    expect(await signs(ca, serving("DNS:orders.shop.mesh"), "sub")).toContain("path length constraint exceeded");
+    expect((await rowsOf("mesh")).map(({ state }) => state)).toEqual(["Issued"]);
+  });
+
+  test("is issued anew when its issuer allows it less, and refused once that allows nothing", async () => {
+    const before = await bundle("mesh-tls");
+    await world.apply(allowing(["a.{namespace}.mesh"]));
+    await world.waitFor(KIND, "mesh", NAMESPACE, ({ status }) => status?.revision === 2);
+    await world.waitReady(KIND, "mesh", NAMESPACE);
+    const after = await bundle("mesh-tls");
+    expect(serialOf(after)).not.toBe(serialOf(before));
+    expect(await signs(after, serving("DNS:orders.shop.mesh"))).toContain("permitted subtree violation");
+    expect(await signs(after, serving("DNS:a.shop.mesh"))).toContain("leaf.crt: OK");
+    const namespaces = { names: [NAMESPACE] };
+    await world.apply(clusterIssuer("mesh-root", { policy: { profiles: ["Server"] }, namespaces }));
+    const refused = await world.waitFor(KIND, "mesh", NAMESPACE, messageOf("SubordinateNotAllowed"));
+    expect(conditionOf(refused, "Issued")?.message).toBe(
+      "spec.isCA: ClusterIssuer mesh-root allows no CA below it; its owner can set policy.allowSubordinates; " +
+        `certificate ${serialOf(after)} stays in use, until ${(await statusOf("mesh")).notAfter}`,
+    );
+    expect(conditionOf(refused, "Delivered")?.status).toBe("True");
+    await world.apply(allowing(["a.{namespace}.mesh"]));
+    await world.waitReady(KIND, "mesh", NAMESPACE);
+    expect(await rowsOf("mesh")).toHaveLength(2);
+  });
+
+  test("is revoked as a compromised CA, and replaced", async () => {
+    const before = await bundle("mesh-tls");
+    await issue("mesh", { ...spec, revocations: [{ serialNumber: serialOf(before), reason: "cACompromise" }] });
+    expect((await rowsOf("mesh")).map(({ reason }) => reason)).toEqual([null, "cACompromise", null]);
+  });
+
+  test.each<{ because: string; field: string; reason: string; wrong: Partial<CertificateSpec> }>([
+    {
+      because: "namespace",
+      field: "isCA: ClusterIssuer elsewhere-root allows no CA in namespace shop",
+      reason: "SubordinateNotAllowed",
+      wrong: { issuerRef: ref("elsewhere-root") },
+    },
+    {
+      because: "path",
+      field: "isCA: the certificate of ClusterIssuer last has path length 0: it may sign no CA",
+      reason: "SubordinateNotAllowed",
+      wrong: { issuerRef: ref("last") },
+    },
+    {
+      because: "wider",
+      field: 'nameConstraints.permitted: "shop.mesh" is wider than the issuer allows',
+      reason: "PolicyViolated",
+      wrong: { nameConstraints: { permitted: { dnsDomains: ["shop.mesh"] } } },
+    },
+    {
+      because: "name",
+      field: "subject: is that of the issuer itself; use another",
+      reason: "PolicyViolated",
+      wrong: { commonName: "mesh-root" },
+    },
+  ])("beyond what its issuer allows is refused by its field: $because", async ({ because, field, reason, wrong }) => {
+    const namespaces = { names: [NAMESPACE] };
+    const elsewhere = { policy: { allowSubordinates: { namespaces: { names: ["elsewhere"] } } }, namespaces };
+    const last = { policy: { allowSubordinates: { namespaces } }, namespaces };
+    await world.apply(
+      clusterIssuer("elsewhere-root", elsewhere),
+      clusterIssuer("last", { ca: { subject: { commonName: "last" }, parentRef: ref("root") }, ...last }),
+    );
+    for (const issuer of ["elsewhere-root", "last"]) await world.waitReady("clusterissuer.mazevault.io", issuer);
+    const name = `mesh-${because}`;
+    await world.apply(certificate(name, { ...spec, ...wrong }));
+    const refused = await world.waitFor(KIND, name, NAMESPACE, messageOf(reason));
+    expect(conditionOf(refused, "Stalled")?.message).toContain(`spec.${field}`);
+    expect(await rowsOf(name)).toEqual([]);
+    await issue(name, spec);
+  });
+});
+
 test("two Certificates do not fight over one core Secret", async () => {
   const files = await issue("first", { secretName: "shared-tls" });
   await world.apply(certificate("second", { secretName: "shared-tls", adopt: true, overwrite: true }));
@@ -666,6 +890,25 @@ describe("what is deleted", () => {
         (await world.kubectl("-n", NAMESPACE, "get", "secret", name, "--ignore-not-found", "-o", "name")) === "",
       { timeoutMs: 30_000 },
     );
+});
+
+test("revisions that ended long ago are removed, the one in use and what was revoked are not", async () => {
+  await issue("aged", { revisionHistoryLimit: 2 });
+  const second = await issue("aged", { revisionHistoryLimit: 2, dnsNames: ["aged.shop.svc", "b.shop.svc"] });
+  const revocations = [{ serialNumber: serialOf(second), reason: "superseded" as const }];
+  const wanted = { revisionHistoryLimit: 2, dnsNames: ["aged.shop.svc", "b.shop.svc"], revocations };
+  await issue("aged", wanted);
+  await issue("aged", { ...wanted, dnsNames: ["aged.shop.svc", "c.shop.svc"] });
+  await issue("aged", { ...wanted, dnsNames: ["aged.shop.svc", "d.shop.svc"] });
+  // Three days ago: longer than its own limit asks for, less than the installation's 90 days.
+  await world.sql("UPDATE certificates SET not_after = now() - interval '3 days' WHERE name = 'aged' AND revision < 5");
+  await operator.process.restart();
+  const revisions = async () => (await rowsOf("aged")).map(({ revision }) => revision);
+  await until("the surplus one is gone", async () => (await revisions()).length === 3, { timeoutMs: 40_000 });
+  expect(await revisions()).toEqual([2, 4, 5]);
+  await world.waitReady(KIND, "aged", NAMESPACE);
+  const told = await world.sql<{ details: object }>("SELECT details FROM audit WHERE action = 'CertificatesPurged'");
+  expect(told).toMatchObject([{ details: { certificates: 2 } }]);
 });
 
 test("an operator that starts again writes nothing", async () => {

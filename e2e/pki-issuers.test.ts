@@ -245,7 +245,7 @@ test.each(["SIGTERM", "kill -9"])("a restart by %s changes nothing", async (name
   expect(await everything()).toEqual(before);
 });
 
-type Effect = "cluster" | "namespace" | "external" | "responder";
+type Effect = "cluster" | "namespace" | "external" | "responder" | "purge";
 const deaths: readonly (readonly [failpoint: string, effect: Effect])[] = [
   ["pki.afterAuthority", "cluster"],
   ["pki.afterRequest", "external"],
@@ -261,7 +261,17 @@ const deaths: readonly (readonly [failpoint: string, effect: Effect])[] = [
   ["pki.beforeCrl", "cluster"],
   ["pki.afterCrl", "cluster"],
   ["pki.beforeResponder", "responder"],
+  ["pki.beforePurge", "purge"],
+  ["pki.afterPurge", "purge"],
 ];
+
+/** Reserved a year ago, and given up. */
+const ENDED_LONG_AGO = `
+  INSERT INTO certificates (authority_id, generation, serial, state, requester_kind, namespace, namespace_uid, name,
+                            requester_uid, revision, profile, template, not_before, not_after, crl_partition)
+  SELECT id, 1, decode(replace(gen_random_uuid()::text, '-', ''), 'hex'), 'Abandoned', 'Responder', '', '', 'root', $1, 1,
+         'OCSPResponder', '', now() - interval '366 days', now() - interval '365 days', 0
+  FROM authorities WHERE name = 'root'`;
 
 describe("death between two effects", () => {
   const nameOf = (failpoint: string) => failpoint.toLowerCase().replaceAll(/[^a-z]/g, "-");
@@ -270,7 +280,8 @@ describe("death between two effects", () => {
     if (effect === "cluster") await world.apply(rootManifest(name));
     else if (effect === "external") {
       await world.apply(rootManifest(name, { ca: { subject: { commonName: `${name} CA` }, external: {} } }));
-    } else if (effect === "namespace") await world.apply(issuerManifest("shop", name, { duration: "8760h" }));
+    } else if (effect === "purge") await world.sql(ENDED_LONG_AGO, [name]);
+    else if (effect === "namespace") await world.apply(issuerManifest("shop", name, { duration: "8760h" }));
     else {
       const signer = new LocalSigner(await generateKey({ algorithm: "ECDSA", size: 256 }));
       await world.sql(
@@ -291,14 +302,21 @@ describe("death between two effects", () => {
     armed.process.autoRestart = false;
     const before = (await world.sql("SELECT FROM certificates WHERE requester_kind = 'Responder'")).length;
     try {
+      // Who leads now has looked for these already; who comes looks at once.
+      if (effect === "purge") await provoke(effect, name);
       await operator.process.stop();
-      await provoke(effect, name);
+      if (effect !== "purge") await provoke(effect, name);
       await until(`death at ${failpoint}`, () => armed.process.pid === undefined, { timeoutMs: DEATH_MS });
       expect(armed.process.lastEnd).toBe("died of SIGKILL");
     } finally {
       await armed.process.stop();
       await world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator");
       await operator.process.start();
+    }
+    if (effect === "purge") {
+      const ended = () => world.sql("SELECT FROM certificates WHERE requester_uid = $1", [name]);
+      await until("what ended long ago is gone", async () => (await ended()).length === 0, soon);
+      return;
     }
     if (effect === "responder") {
       const pending = () => world.sql("SELECT FROM ocsp_responders WHERE certificate IS NULL");
@@ -327,6 +345,11 @@ describe("death between two effects", () => {
       world.sql<{ number: string }>("SELECT number FROM ocsp_crls WHERE authority_id = $1", [authority?.id]);
     await until("the CRL is there", async () => (await crls()).length === 1, soon);
     expect(await crls()).toEqual([{ number: "1" }]);
+  });
+
+  test("tells of each purge once", async () => {
+    const rows = () => world.sql("SELECT FROM audit WHERE action = 'CertificatesPurged'");
+    expect(await rows()).toHaveLength(deaths.filter(([, effect]) => effect === "purge").length);
   });
 
   test("is tried at every failpoint of issuers", () => {

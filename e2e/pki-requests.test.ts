@@ -27,7 +27,8 @@ let dir: string;
 beforeAll(async () => {
   dir = await mkdtemp(path.join(tmpdir(), "mazevault-requests-"));
   world = await startWorld();
-  operator = await world.mazevault.startOperator({ config });
+  const { mazevault } = world;
+  operator = await mazevault.startOperator({ config: { ...config, pki: { baseUrl: mazevault.pkiUrl } } });
   await world.tenant(NAMESPACE);
   const policy = { profiles: ["Server", "Client"], maxDuration: "2160h", dnsNames: ["*.{namespace}.svc"] };
   const root = { kind: "ClusterIssuer", name: "root" };
@@ -302,6 +303,118 @@ test("deleted and applied again it is another request; the former certificate st
   expect(rows).toEqual([{ revocation_reason: null }, { revocation_reason: null }]);
 });
 
+describe("what was signed", () => {
+  const soon = { timeoutMs: 30_000, intervalMs: 50 };
+  let url: string;
+  beforeAll(async () => {
+    ({ url } = await world.mazevault.startOcsp());
+  });
+
+  /** Signed, with its own certificate and its CA's in files. */
+  async function sign(name: string, spec: Partial<CertificateRequestSpec> = {}): Promise<string> {
+    const request = await csr(name);
+    await world.apply(manifest(name, request, spec));
+    const { status } = await world.waitReady(KIND, name, NAMESPACE);
+    const [leaf = "", ca = ""] =
+      String(status?.certificate).match(/-----BEGIN[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
+    await writeFile(path.join(dir, `${name}.crt`), `${leaf}\n`);
+    await writeFile(path.join(dir, "services.crt"), `${ca}\n`);
+    return request;
+  }
+  /** What openssl says, also where it is not content with the answer. */
+  const ask = (name: string): Promise<string> =>
+    openssl(
+      ...["ocsp", "-issuer", "services.crt", "-CAfile", "services.crt", "-partial_chain"],
+      ...["-cert", `${name}.crt`, "-url", url],
+    ).catch(({ stdout, stderr }: { stdout: string; stderr: string }) => `${stdout}${stderr}`);
+  const answered = (name: string, what: RegExp) =>
+    until(`the answer about ${name} is ${what}`, async () => what.test(await ask(name)), soon);
+  const reasonOf = async (name: string): Promise<string | null | undefined> => {
+    const [row] = await world.sql<{ revocation_reason: string | null }>(
+      "SELECT revocation_reason FROM certificates WHERE name = $1 AND state = 'Issued'",
+      [name],
+    );
+    return row?.revocation_reason;
+  };
+  const gone = (name: string) =>
+    until(`${name} is revoked`, async () => (await reasonOf(name)) === "cessationOfOperation", soon);
+
+  test("is put on hold, released and revoked by its manifest; OCSP and the CRL say so", async () => {
+    const request = await sign("revocable");
+    const apply = (reason?: "certificateHold" | "keyCompromise") =>
+      world.apply(manifest("revocable", request, reason && { revocation: { reason } }));
+    const revoked = (status: string) =>
+      world.waitFor(KIND, "revocable", NAMESPACE, (object) => conditionOf(object, "Revoked")?.status === status);
+    await answered("revocable", /Response verify OK[\s\S]*revocable\.crt: good/);
+    await apply("certificateHold");
+    await answered("revocable", /revoked[\s\S]*Reason: certificateHold/);
+    expect(conditionOf(await revoked("True"), "Issued")?.message).toContain("on hold");
+    await apply();
+    await answered("revocable", /revocable\.crt: good/);
+    await revoked("False");
+    await apply("keyCompromise");
+    await answered("revocable", /revoked[\s\S]*Reason: keyCompromise/);
+    const object = await revoked("True");
+    expect(conditionOf(object, "Ready")?.status).toBe("True");
+
+    const [, crlUrl = ""] =
+      /URI:(\S+\.crl)/.exec(await openssl("x509", "-in", "revocable.crt", "-noout", "-text")) ?? [];
+    const serial = String(object.status?.serialNumber).replaceAll(":", "").toUpperCase();
+    const listed = async (): Promise<boolean> => {
+      const response = await fetch(crlUrl);
+      await writeFile(path.join(dir, "services.crl"), Buffer.from(await response.arrayBuffer()));
+      const text = await openssl(
+        "crl",
+        "-inform",
+        "DER",
+        "-in",
+        "services.crl",
+        "-noout",
+        "-text",
+        "-CAfile",
+        "services.crt",
+      );
+      return new RegExp(`Serial Number: ${serial}[\\s\\S]*Key Compromise`).test(text);
+    };
+    await until("the CRL lists it", listed, soon);
+    expect(await world.applyRefused(manifest("revocable", request))).toContain("is final");
+    const rows = await world.sql<{ action: string }>(
+      "SELECT action FROM audit WHERE subject_id = $1 AND subject_generation IS NOT NULL ORDER BY sequence",
+      [object.status?.serialNumber],
+    );
+    expect(rows.map(({ action }) => action)).toEqual([
+      "CertificateRevoked",
+      "CertificateReleased",
+      "CertificateRevoked",
+    ]);
+  });
+
+  test("is revoked with its object where that says so, also when nobody watched it go", async () => {
+    await sign("short", { deletionPolicy: "Revoke" });
+    await sign("unwatched", { deletionPolicy: "Revoke" });
+    await sign("lasting");
+    await world.kubectl("-n", NAMESPACE, "delete", KIND, "short", "lasting");
+    await gone("short");
+    await answered("short", /revoked[\s\S]*Reason: cessationOfOperation/);
+    await operator.process.stop();
+    await world.kubectl("-n", NAMESPACE, "delete", KIND, "unwatched");
+    await operator.process.start();
+    await gone("unwatched");
+    expect(await reasonOf("lasting")).toBeNull();
+    const kept = () => world.sql("SELECT uid FROM certificate_holders WHERE kind = 'CertificateRequest'");
+    await until("nothing is kept of them", async () => (await kept()).length === 0, soon);
+  });
+
+  test("cannot be what was withdrawn before", async () => {
+    const request = await csr("withdrawn");
+    await world.apply(manifest("withdrawn", request, { revocation: { reason: "certificateHold" } }));
+    await waitFor("withdrawn", "RequestWithdrawn");
+    expect(await rowsOf("withdrawn")).toEqual([]);
+    await world.apply(manifest("withdrawn", request));
+    await assertGood("withdrawn", await world.waitReady(KIND, "withdrawn", NAMESPACE));
+  });
+});
+
 test("applied again, and by an operator that starts again, nothing is written", async () => {
   const request = manifest("orders", await readFile(path.join(dir, "orders.csr"), "utf8"), { duration: "720h" });
   const before = await everything();
@@ -329,7 +442,11 @@ test.each(["pki.afterReserve", "pki.beforeComplete", "certificaterequest.beforeS
   async (failpoint) => {
     const name = failpoint.toLowerCase().replaceAll(".", "-");
     const request = manifest(name, await csr(name));
-    const armed = await world.mazevault.startOperator({ name, env: { MAZEVAULT_FAILPOINT: failpoint }, config });
+    const armed = await world.mazevault.startOperator({
+      name,
+      env: { MAZEVAULT_FAILPOINT: failpoint },
+      config: { ...config, pki: { baseUrl: world.mazevault.pkiUrl } },
+    });
     armed.process.autoRestart = false;
     let reserved: Row[];
     try {

@@ -1,13 +1,14 @@
 import { Unavailable } from "../core/errors.ts";
 import { parseCertificate } from "../core/pki/certificate.ts";
 import { integer, octetString, oid, sequence } from "../core/pki/der/writer.ts";
+import { ExpiredCertificates, SHORTEST_KEPT_MS } from "../core/pki/expired-certificates.ts";
 import { readPublicKey } from "../core/pki/key.ts";
 import { issuerHashes } from "../core/pki/ocsp/cert-id.ts";
 import { parseOcspRequest } from "../core/pki/ocsp/request.ts";
 import { type BasicOcspResponse, errorResponse, parseOcspResponse } from "../core/pki/ocsp/response.ts";
 import { oids } from "../core/pki/oid.ts";
 import { type Signer, verifySignature } from "../core/pki/signer.ts";
-import type { AuthorityRecord, CertificateRecord } from "../core/ports/pki-store.ts";
+import type { AuthorityRecord, CertificateRecord, Revocation } from "../core/ports/pki-store.ts";
 import { actor } from "../core/ports/samples.ts";
 import { derOf } from "./answers.ts";
 import { readiness } from "./readiness.ts";
@@ -115,6 +116,39 @@ test("while the database is away answers go on and end when they said they would
   responder.failure = undefined;
   await responder.caughtUp();
   expect(await verdict()).toBe("good");
+});
+
+test("a certificate that ended is forgotten in time, before and after its row is removed: unknown, never good", async () => {
+  const { store, writer, authorities } = responder.pki;
+  const revoked = await responder.pki.issue(root, "revoked");
+  await authorities.revoke(writer, revoked, { reason: "superseded" }, actor);
+  const prepared = async () => {
+    await responder.caughtUp();
+    await responder.answers.prepare(new AbortController().signal);
+  };
+  const verdicts = async () => [await verdict(), await verdict(revoked.serialNumber)];
+  await prepared();
+  responder.pki.now = new Date(leaf.notAfter.getTime() + 23 * HOUR_MS);
+  await prepared();
+  expect(await verdicts()).toEqual(["good", "superseded"]);
+  responder.pki.passes(2 * HOUR_MS);
+  await prepared();
+  expect(await verdicts()).toEqual(["unknown", "unknown"]);
+  responder.pki.passes(24 * HOUR_MS);
+  await responder.crls.publishDue(writer, 10);
+  const expired = new ExpiredCertificates({
+    store,
+    authorities: responder.pki.authorities,
+    keepMs: SHORTEST_KEPT_MS,
+    now: () => responder.pki.now,
+  });
+  // Beside these two those of responders that came and went.
+  expect(await expired.purge(writer, 100)).toBeGreaterThanOrEqual(2);
+  for (const { serialNumber } of [leaf, revoked]) {
+    expect(await store.certificate(root.id, serialNumber)).toBeUndefined();
+  }
+  await prepared();
+  expect(await verdicts()).toEqual(["unknown", "unknown"]);
 });
 
 test("a serial number that was not issued is unknown, and only when that is certain", async () => {
@@ -229,12 +263,96 @@ test("what was revoked while its answer was signed is not called good", async ()
   expect(signed).toBe(2);
 });
 
+describe("somebody who may write to the database", () => {
+  const row = (revocation?: Revocation) => {
+    const { authorityId, generation, serialNumber, notAfter } = leaf;
+    const status = { authorityId, generation, serialNumber, notAfter, partition: 0, ...(revocation && { revocation }) };
+    responder.register.apply([status], responder.pki.now.getTime());
+  };
+  const nonce = Buffer.alloc(32, 1);
+  const verdicts = async () => [
+    await verdict(),
+    verdictOf(await ask(about(leaf.serialNumber, "sha1"))),
+    verdictOf(await ask(requestFor([certIdOf(root, leaf.serialNumber)], nonce))),
+  ];
+
+  test("cannot take a revocation back, nor make it milder or later, once a CRL lists it", async () => {
+    await responder.caughtUp();
+    await revoke("keyCompromise");
+    await responder.caughtUp();
+    expect(responder.synchronisation.tampered).toBe(0);
+    const at = responder.pki.now;
+    for (const revocation of [
+      undefined,
+      { at, reason: "certificateHold" },
+      { at, reason: "superseded" },
+      { at: new Date(at.getTime() + 60_000), reason: "keyCompromise" },
+    ] as const) {
+      row(revocation);
+      await responder.synchronisation.caughtUp();
+      await responder.synchronisation.caughtUp();
+      expect(await verdicts()).toEqual(["keyCompromise", "keyCompromise", "keyCompromise"]);
+      expect(responder.synchronisation.tampered).toBe(1);
+    }
+    row({ at, reason: "keyCompromise" });
+    await responder.synchronisation.caughtUp();
+    await responder.synchronisation.caughtUp();
+    expect(responder.synchronisation.tampered).toBe(0);
+  });
+
+  test("cannot release: a hold goes on until a CRL without it is there", async () => {
+    await revoke("certificateHold");
+    await responder.caughtUp();
+    row();
+    expect(await verdicts()).toEqual(["certificateHold", "certificateHold", "certificateHold"]);
+    await responder.pki.authorities.release(responder.pki.writer, leaf, actor);
+    await responder.caughtUp();
+    expect(await verdicts()).toEqual(["good", "good", "good"]);
+  });
+
+  test("gets no good answer without the CRL that would list it, or with one that is over", async () => {
+    await responder.responders.sign(responder.pki.writer);
+    for (let round = 0; round < 3; round += 1) {
+      await responder.synchronisation.caughtUp();
+      await responder.responders.sign(responder.pki.writer);
+    }
+    await responder.synchronisation.caughtUp();
+    expect(await verdicts()).toEqual(["tryLater", "tryLater", "tryLater"]);
+    await responder.caughtUp();
+    expect(await verdicts()).toEqual(["good", "good", "good"]);
+    // The leader makes none any more.
+    responder.pki.passes(36 * HOUR_MS);
+    await responder.synchronisation.caughtUp();
+    expect(await verdicts()).toEqual(["tryLater", "tryLater", "tryLater"]);
+  });
+
+  test("cannot bring another CRL, or an older one", async () => {
+    await responder.caughtUp();
+    const key = { authorityId: root.id, generation: 1, partition: 0 };
+    const { store } = responder.pki;
+    const before = await store.crl(key);
+    await revoke("keyCompromise");
+    await responder.caughtUp();
+    const current = await store.crl(key);
+    if (before === undefined || current === undefined) throw new Error("no CRL");
+    const [authority] = responder.register.authorities;
+    const flipped = Buffer.from(current.der);
+    flipped[flipped.length - 1] = (flipped.at(-1) ?? 0) ^ 1;
+    expect(await authority?.takeCrl({ ...current, der: flipped })).toBe("it is not signed by the CA");
+    expect(await authority?.takeCrl({ ...current, der: before.der })).toBe("it is another one");
+    expect(await authority?.takeCrl(before)).toBe("it is older than the one before");
+    expect(await authority?.takeCrl({ ...current, der: Buffer.of(0x30, 0) })).toBe("it cannot be read");
+    row();
+    expect(await verdict()).toBe("keyCompromise");
+  });
+});
+
 test("what was revoked by a clock that is ahead is revoked now", async () => {
   await responder.caughtUp();
   responder.pki.passes(60_000);
   await revoke("keyCompromise");
   responder.pki.passes(-60_000);
-  await responder.caughtUp();
+  await responder.synchronisation.caughtUp();
   const { producedAt, responses } = await basicOf(about(leaf.serialNumber));
   expect(responses).toMatchObject([{ status: { reason: "keyCompromise", at: producedAt } }]);
 });
@@ -246,12 +364,24 @@ test("an answer that has faults is not given", async () => {
   if (authority === undefined || current === undefined) throw new Error("nobody signs");
   const { spki, signatureAlgorithm } = current.signer;
   const wrong: Signer = { spki, signatureAlgorithm, sign: () => current.signer.sign(Buffer.from("something else")) };
-  authority.responder = { ...current, signer: wrong };
-  expect(await verdict()).toBe("tryLater");
-  expect(responder.faults).toEqual(["signature"]);
-  authority.responder = current;
-  expect(await verdict()).toBe("good");
-  expect(responder.faults).toEqual(["signature"]);
+  const nonce = Buffer.alloc(32, 1);
+  const certId = certIdOf(root, leaf.serialNumber);
+  const wayOfAsking = [
+    about(leaf.serialNumber),
+    about(leaf.serialNumber, "sha1"),
+    requestFor([certId], nonce),
+    requestFor([certId, certIdOf(root, "01")]),
+    about("7f01"),
+  ];
+  for (const request of wayOfAsking) {
+    responder.faults.length = 0;
+    authority.responder = { ...current, signer: wrong };
+    expect(verdictOf(await ask(request))).toBe("tryLater");
+    expect(responder.faults).toEqual(["signature"]);
+    authority.responder = current;
+    expect(verdictOf(await ask(request))).toMatch(/^(good|good, unknown|unknown)$/);
+    expect(responder.faults).toEqual(["signature"]);
+  }
 });
 
 test("a responder certificate is replaced half-way, and what the old one signed still holds", async () => {
@@ -276,6 +406,8 @@ test("an answer never outlives the certificate of who signed it", async () => {
   // The leader signs nothing: the old key goes on to its end.
   for (let hours = 0; hours < 46; hours += 4.6) {
     responder.pki.passes(4.6 * HOUR_MS);
+    await responder.crls.publishDue(responder.pki.writer, 10);
+    await responder.synchronisation.caughtUp();
     await responder.synchronisation.caughtUp();
     await responder.answers.prepare(signal);
     const { certificates, responses } = await basicOf(about(leaf.serialNumber));
@@ -335,6 +467,7 @@ test("signing in advance lets requests through in between", async () => {
       generation,
       serialNumber: `40${n.toString(16).padStart(4, "0")}`,
       notAfter: leaf.notAfter,
+      partition: 0,
     })),
     responder.pki.now.getTime(),
   );

@@ -1,6 +1,5 @@
 import { setImmediate as yieldToRequests } from "node:timers/promises";
 import type { Finding } from "../core/pki/lint/finding.ts";
-import { lintOcspResponse } from "../core/pki/lint/ocsp-response.ts";
 import type { CertId, CertIdHash } from "../core/pki/ocsp/cert-id.ts";
 import type { OcspRequest } from "../core/pki/ocsp/request.ts";
 import { type SingleResponse, signOcspResponse } from "../core/pki/ocsp/response.ts";
@@ -105,26 +104,18 @@ export class Answers {
     return answer === undefined ? TRY_LATER : { kind: "kept", answer };
   }
 
-  /**
-   * Signs an answer and keeps it, unless reading it again finds fault with it; undefined when there is none to give. Answers
-   * for one request are not read again, as that takes ten times as long as signing: they are built and signed in the same way.
-   */
+  /** Signs an answer and keeps it; undefined when there is none to give. */
   async #keep(authority: CertificationAuthority, entry: Entry, hash: CertIdHash): Promise<Answer | undefined> {
     for (;;) {
       const { responder } = authority;
       const { status } = entry;
       const window = this.#windowOf(authority, status);
-      if (responder === undefined || window === undefined) return undefined;
+      if (responder === undefined || window === undefined || !this.#isProven(authority, entry)) return undefined;
       const certId = authority.certId(hash, entry.serialNumber);
       const der = await this.#sign(responder, [single(certId, status, window)]);
       // Revoked while it was signed: what was signed must not be said any more.
       if (entry.status !== status) continue;
-      const at = new Date(this.#parts.now());
-      const faults = lintOcspResponse(der, { issuer: authority.issuer.certificate, at });
-      if (faults.some(({ severity }) => severity === "Error")) {
-        this.#parts.onFaulty(faults);
-        return undefined;
-      }
+      if (!this.#isFaultless(authority, der)) return undefined;
       const head = der.toString("latin1", 0, der.length - responder.ending.length);
       const answer = { head, responder, window, entityTag: undefined };
       entry[hash] = answer;
@@ -132,7 +123,8 @@ export class Answers {
     }
   }
 
-  async #replyTo(authority: CertificationAuthority, { certIds, nonce }: OcspRequest): Promise<Reply> {
+  async #replyTo(authority: CertificationAuthority, request: OcspRequest): Promise<Reply> {
+    const { certIds, nonce } = request;
     const { register, caughtUp } = this.#parts;
     // One signature cannot speak for several CAs.
     if (certIds.some((certId) => register.issuerOf(certId) !== authority)) return UNAUTHORIZED;
@@ -143,12 +135,27 @@ export class Answers {
     if (responder === undefined) return TRY_LATER;
     const responses: SingleResponse[] = [];
     for (const certId of certIds) {
-      const status = entryOf(certId)?.status ?? "unknown";
+      const entry = entryOf(certId);
+      if (entry !== undefined && !this.#isProven(authority, entry)) return TRY_LATER;
+      const status = entry?.status ?? "unknown";
       const window = this.#windowOf(authority, status);
       if (window === undefined) return TRY_LATER;
       responses.push(single(certId.der, status, window));
     }
-    return { kind: "signed", der: await this.#sign(responder, responses, nonce) };
+    const der = await this.#sign(responder, responses, nonce);
+    return this.#isFaultless(authority, der, request) ? { kind: "signed", der } : TRY_LATER;
+  }
+
+  #isProven(authority: CertificationAuthority, entry: Entry): boolean {
+    return authority.isProven(entry, this.#parts.register.syncedAt ?? 0);
+  }
+
+  /** What was signed is read again before it leaves; what has a fault is not given. */
+  #isFaultless({ lint }: CertificationAuthority, der: Buffer, request?: OcspRequest): boolean {
+    const findings = lint.lint(der, { at: new Date(this.#parts.now()), ...(request && { request }) });
+    const faulty = findings.some(({ severity }) => severity === "Error");
+    if (faulty) this.#parts.onFaulty(findings);
+    return !faulty;
   }
 
   async #sign(responder: Responder, responses: readonly SingleResponse[], nonce?: Buffer): Promise<Buffer> {

@@ -1,7 +1,9 @@
+import { OcspResponseLint } from "../core/pki/lint/ocsp-response.ts";
 import { type CertId, type CertIdHash, encodeCertId, issuerHashes } from "../core/pki/ocsp/cert-id.ts";
 import type { Signer } from "../core/pki/signer.ts";
 import type { OcspAuthority } from "../core/ports/ocsp-store.ts";
-import type { Revocation } from "../core/ports/pki-store.ts";
+import type { Revocation, StoredCrl } from "../core/ports/pki-store.ts";
+import { type ListedRevocations, readListed, toldStatus } from "./listed-revocations.ts";
 
 /** A key to which a CA has delegated the signing of its answers (RFC 6960 4.2.2.2). */
 export interface Responder {
@@ -43,6 +45,11 @@ export interface Answer {
 export interface Entry {
   readonly serialNumber: string;
   readonly notAfter: number;
+  /** Which CRL tells about it. */
+  readonly partition: number;
+  /** As the database has it. */
+  row: "good" | Revocation;
+  /** As it is answered. */
   status: "good" | Revocation;
   sha1: Answer | undefined;
   sha256: Answer | undefined;
@@ -50,20 +57,75 @@ export interface Entry {
 
 /** One key of a CA, the certificates that it signed, and who answers for it. */
 export class CertificationAuthority {
-  /** Its settings may change, and its certificate may be renewed over the same key. */
-  issuer: OcspAuthority;
   readonly certificates: Map<string, Entry>;
   responder: Responder | undefined;
+  /** Certificates that the database calls otherwise than the CRL in force, in a way that nobody here does. */
+  readonly tampered = new Set<string>();
+  /** By partition. */
+  readonly #listed = new Map<number, ListedRevocations>();
+  #issuer: OcspAuthority;
+  #lint: OcspResponseLint;
   readonly #hashes: Readonly<Record<CertIdHash, Pick<CertId, "issuerNameHash" | "issuerKeyHash">>>;
   readonly #octets: Readonly<Record<CertIdHash, number>>;
 
   constructor(issuer: OcspAuthority, certificates: Map<string, Entry>) {
-    this.issuer = issuer;
+    this.#issuer = issuer;
+    this.#lint = new OcspResponseLint(issuer.certificate);
     this.certificates = certificates;
     const { subject, spki } = issuer;
     this.#hashes = { sha1: issuerHashes("sha1", subject, spki), sha256: issuerHashes("sha256", subject, spki) };
     const octets = (hash: CertIdHash) => encodeCertId(hash, this.#hashes[hash], "01").length - 1;
     this.#octets = { sha1: octets("sha1"), sha256: octets("sha256") };
+  }
+
+  /** Its settings may change, and its certificate may be renewed over the same key. */
+  get issuer(): OcspAuthority {
+    return this.#issuer;
+  }
+
+  set issuer(issuer: OcspAuthority) {
+    if (!issuer.certificate.equals(this.#issuer.certificate)) this.#lint = new OcspResponseLint(issuer.certificate);
+    this.#issuer = issuer;
+  }
+
+  /** Judges what is answered in its name. */
+  get lint(): OcspResponseLint {
+    return this.#lint;
+  }
+
+  /**
+   * A CRL of this CA, when it is one and not older than the one before; a text says why not. Answers that say otherwise are
+   * gone when this resolves.
+   */
+  async takeCrl(crl: Pick<StoredCrl, "partition" | "der" | "number" | "nextUpdate">): Promise<string | undefined> {
+    const before = this.#listed.get(crl.partition);
+    const listed = await readListed(this.#issuer, crl, before);
+    if (typeof listed === "string") return listed;
+    this.#listed.set(crl.partition, listed);
+    for (const serialNumber of new Set([...(before?.bySerial.keys() ?? []), ...listed.bySerial.keys()])) {
+      const entry = this.certificates.get(serialNumber);
+      if (entry !== undefined) this.tell(entry);
+    }
+    return undefined;
+  }
+
+  /** Decides anew what is answered about a certificate. */
+  tell(entry: Entry): void {
+    const listed = [...this.#listed.values()].flatMap(({ bySerial }) => bySerial.get(entry.serialNumber) ?? []);
+    const { status, tampered } = toldStatus(entry.row, listed[0]);
+    this.tampered[tampered ? "add" : "delete"](entry.serialNumber);
+    if (sameStatus(entry.status, status)) return;
+    entry.status = status;
+    entry.sha1 = undefined;
+    entry.sha256 = undefined;
+  }
+
+  /**
+   * Whether what is answered about a certificate is proven. That it is revoked needs no proof; that it is not needs the
+   * CRL that would list it, in force when the database was last read.
+   */
+  isProven({ status, partition }: Pick<Entry, "status" | "partition">, syncedAt: number): boolean {
+    return status !== "good" || (this.#listed.get(partition)?.nextUpdate ?? 0) > syncedAt;
   }
 
   /** How requests name it. */
@@ -81,6 +143,10 @@ export class CertificationAuthority {
     return der.length === this.#octets[hash] + serialNumber.length;
   }
 }
+
+/** As far as an answer tells it. */
+const sameStatus = (a: Entry["status"], b: Entry["status"]): boolean =>
+  a === b || (a !== "good" && b !== "good" && a.at.getTime() === b.at.getTime() && a.reason === b.reason);
 
 /** Both hashes in one text. A name's length tells which hash they are of. */
 export const issuerName = ({ issuerNameHash, issuerKeyHash }: Pick<CertId, "issuerNameHash" | "issuerKeyHash">) =>

@@ -5,6 +5,8 @@ import type { Traffic } from "./traffic.ts";
 export interface MetricsSources {
   readonly register: Register;
   readonly traffic: Traffic;
+  /** What the database says and the CAs' signatures contradict. */
+  readonly tampered: () => number;
   readonly now: () => number;
 }
 
@@ -14,7 +16,12 @@ export interface ResponderMetrics {
 }
 
 /** Gathered when somebody looks, so that answering costs no more than an addition. */
-export async function responderMetrics({ register, traffic, now }: MetricsSources): Promise<ResponderMetrics> {
+export async function responderMetrics({
+  register,
+  traffic,
+  tampered,
+  now,
+}: MetricsSources): Promise<ResponderMetrics> {
   const { collectDefaultMetrics, Counter, Gauge, Registry } = (await import("prom-client")).default;
   const registry = new Registry();
   const registers = [registry];
@@ -47,6 +54,14 @@ export async function responderMetrics({ register, traffic, now }: MetricsSource
     collect() {
       this.reset();
       this.inc(traffic.faulty);
+    },
+  });
+  new Gauge({
+    name: "mazevault_ocsp_tampered",
+    help: "Certificates and CRLs of which the database says what the CA's signature contradicts; the signature is believed.",
+    registers,
+    collect() {
+      this.set(tampered());
     },
   });
   new Gauge({

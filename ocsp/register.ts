@@ -46,25 +46,29 @@ export class Register {
 
   /** Certificates as they are now. An answer that says otherwise is gone with this call. */
   apply(certificates: readonly OcspCertificate[], now: number): void {
-    for (const { serialNumber, notAfter, revocation, ...key } of certificates) {
+    for (const { serialNumber, notAfter, partition, revocation, ...key } of certificates) {
       if (notAfter.getTime() + KEPT_AFTER_END_MS < now) continue;
       const entries = this.#certificatesOf(keyOf(key));
-      const entry = entries.get(serialNumber);
-      const status = revocation ?? "good";
-      if (entry === undefined) {
-        entries.set(serialNumber, {
-          serialNumber,
-          notAfter: notAfter.getTime(),
-          status,
-          sha1: undefined,
-          sha256: undefined,
-        });
-      } else if (!sameStatus(entry.status, status)) {
-        entry.status = status;
-        entry.sha1 = undefined;
-        entry.sha256 = undefined;
-      }
+      const row = revocation ?? "good";
+      const entry = entries.get(serialNumber) ?? {
+        serialNumber,
+        notAfter: notAfter.getTime(),
+        partition,
+        row,
+        status: row,
+        sha1: undefined,
+        sha256: undefined,
+      };
+      entries.set(serialNumber, entry);
+      entry.row = row;
+      const authority = this.#authorities.get(keyOf(key));
+      if (authority === undefined) entry.status = row;
+      else authority.tell(entry);
     }
+  }
+
+  authority(key: Key): CertificationAuthority | undefined {
+    return this.#authorities.get(keyOf(key));
   }
 
   #certificatesOf(key: string): Map<string, Entry> {
@@ -73,7 +77,3 @@ export class Register {
     return found;
   }
 }
-
-/** As far as an answer tells it. */
-const sameStatus = (a: Entry["status"], b: Entry["status"]): boolean =>
-  a === b || (a !== "good" && b !== "good" && a.at.getTime() === b.at.getTime() && a.reason === b.reason);

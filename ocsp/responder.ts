@@ -28,7 +28,7 @@ export async function startResponder(config: Config, log: Logger): Promise<() =>
   const register = new Register();
   const documents = new Documents();
   const traffic = newTraffic();
-  const metrics = await responderMetrics({ register, traffic, now });
+  const metrics = await responderMetrics({ register, traffic, tampered: () => synchronisation.tampered, now });
   const connection = {
     ...databaseOptions(config.database),
     applicationName: "mazevault-ocsp",
@@ -80,7 +80,8 @@ export async function startResponder(config: Config, log: Logger): Promise<() =>
   const healthPort = await health.listen();
   const port = await server.listen();
   log.info({ port, healthPort, pid: process.pid, tls: tls !== undefined }, "Starting the OCSP responder of MazeVault");
-  const stopTls = tls === undefined ? undefined : followTls("http", config.http, log, (context) => server.useTls(context));
+  const stopTls =
+    tls === undefined ? undefined : followTls("http", config.http, log, (context) => server.useTls(context));
   synchronisation.start();
   hints.start();
   const stopped = new AbortController();

@@ -125,7 +125,7 @@ describe("requests in a path", () => {
     const [authority] = responder.register.authorities;
     if (authority === undefined) throw new Error("no authority");
     const { authorityId, generation } = authority.issuer;
-    const certificate = { authorityId, generation, serialNumber, notAfter: leaf.notAfter };
+    const certificate = { authorityId, generation, serialNumber, notAfter: leaf.notAfter, partition: 0 };
     responder.register.apply([certificate], responder.pki.now.getTime());
   });
 

@@ -1,6 +1,6 @@
 import type { OcspPosition, OcspStore } from "../core/ports/ocsp-store.ts";
 import type { Logger } from "../program/logging.ts";
-import type { Documents } from "./documents.ts";
+import type { Documents, RefusedCrl } from "./documents.ts";
 import type { Register } from "./register.ts";
 import type { ResponderKeys } from "./responder-keys.ts";
 
@@ -35,6 +35,7 @@ export class Synchronisation {
   #problem: string | undefined = "nothing was read yet";
   #running: Promise<void> | undefined;
   #due = false;
+  #complaints: ReadonlySet<string> = new Set();
   #wake: () => void = () => {};
   /** Those who wait for a round that has not begun yet. */
   #waiting: ((caughtUp: boolean) => void)[] = [];
@@ -100,7 +101,7 @@ export class Synchronisation {
       register.syncedAt = knownAt;
       known = true;
       this.#tell(true, waiting);
-      await documents.fetchCrls(store);
+      this.#complain(await documents.fetchCrls(store, register));
       for (const authority of register.authorities) await keys.tend(authority);
       if (this.#problem !== undefined) log.info("knows what PostgreSQL knows");
       this.#problem = undefined;
@@ -111,6 +112,34 @@ export class Synchronisation {
     } finally {
       if (!known) this.#tell(false, waiting);
     }
+  }
+
+  /** About what somebody who may write to the database wants to have believed; each once. */
+  #complain(refused: readonly RefusedCrl[]): void {
+    const { register, log } = this.#parts;
+    const complaints = new Map<string, object>();
+    for (const { path, number, problem } of refused)
+      complaints.set(`${path} ${number}`, { crl: path, number, problem });
+    for (const { issuer, tampered } of register.authorities) {
+      for (const serialNumber of tampered) {
+        const problem = "the CRL in force lists it, the database says otherwise";
+        complaints.set(`${issuer.authorityId} ${serialNumber}`, {
+          authority: issuer.authorityId,
+          serialNumber,
+          problem,
+        });
+      }
+    }
+    for (const [key, complaint] of complaints) {
+      if (!this.#complaints.has(key))
+        log.error({ code: "TamperDetected", ...complaint }, "the database was tampered with");
+    }
+    this.#complaints = new Set(complaints.keys());
+  }
+
+  /** How much of what the database says is contradicted by what the CAs have signed. */
+  get tampered(): number {
+    return this.#complaints.size;
   }
 
   /** Returns since when there may be others. */

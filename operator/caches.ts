@@ -259,6 +259,10 @@ export class Caches implements Cluster, AccessSource {
     return this.certificateCache.get(`${namespace}/${name}`);
   }
 
+  certificateRequest(namespace: string, name: string): CertificateRequest | undefined {
+    return this.certificateRequestCache.get(`${namespace}/${name}`);
+  }
+
   issuer(namespace: string, name: string): Issuer | undefined {
     return this.issuerCache.get(`${namespace}/${name}`);
   }

@@ -1,5 +1,6 @@
 /** The settings of the operator. */
 import { z } from "zod";
+import { SHORTEST_KEPT_MS } from "../core/pki/expired-certificates.ts";
 import { database, log, milliseconds, port } from "../program/common-settings.ts";
 
 const keys = z.strictObject({
@@ -67,12 +68,23 @@ const controllers = z.strictObject({
     .describe("Grant the operator access to a namespace (RoleBinding mazevault) when a Project admits it."),
 });
 
+const DAY_MS = 86_400_000;
+const YEAR_MS = 366 * DAY_MS;
+
 const pki = z.strictObject({
   baseUrl: z
     .url({ protocol: /^https?$/ })
     .optional()
     .describe(
       "Where relying parties reach CRLs, OCSP and CA certificates, such as http://pki.example.com; written into certificates. None: certificates do not say.",
+    ),
+  keepExpiredMs: z
+    .int()
+    .min(SHORTEST_KEPT_MS)
+    .max(20 * YEAR_MS)
+    .default(90 * DAY_MS)
+    .describe(
+      "How long certificates stay on record after their end, in milliseconds; 90 days unless said, never less than two. What is in use, and what was revoked by a manifest that is there, stays longer.",
     ),
 });
 

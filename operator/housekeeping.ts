@@ -16,12 +16,14 @@ export interface HousekeepingDependencies {
   readonly checkpointDue: CheckpointDue;
   /** Rows were linked or a checkpoint was signed. */
   readonly onRecorded: () => void;
-  readonly cluster: Pick<Caches, "secret" | "certificate" | "namespace">;
+  readonly cluster: Pick<Caches, "secret" | "certificate" | "certificateRequest" | "namespace">;
   readonly log: Logger;
   /** Ends what is stored for a Secret, by `namespace/name`, that is gone or belongs to another namespace now. */
   readonly endSecret: (key: string, signal: AbortSignal) => Promise<void>;
   /** Ends what is kept for Certificates of that name, by `namespace/name`, that are gone. */
   readonly endCertificate: (key: string, signal: AbortSignal) => Promise<void>;
+  /** The same for CertificateRequests. */
+  readonly endCertificateRequest: (key: string, signal: AbortSignal) => Promise<void>;
   readonly onFenced: (error: Fenced) => void;
 }
 
@@ -54,6 +56,7 @@ export class Housekeeping {
       { name: "purge expired secrets", everyMs: SWEEP_EVERY_MS, run: () => this.#purge(writer) },
       { name: "end vanished secrets", everyMs: SWEEP_EVERY_MS, run: () => this.#endSecrets(abort.signal) },
       { name: "end vanished certificates", everyMs: SWEEP_EVERY_MS, run: () => this.#endCertificates(abort.signal) },
+      { name: "end vanished requests", everyMs: SWEEP_EVERY_MS, run: () => this.#endRequests(abort.signal) },
     ];
     this.#running = Promise.all(chores.map((chore) => this.#repeat(chore, abort.signal)));
   }
@@ -113,15 +116,37 @@ export class Housekeeping {
     );
   }
 
-  async #endCertificates(signal: AbortSignal): Promise<void> {
-    const { pki, cluster, endCertificate } = this.#deps;
-    const vanished = ({ uid, namespace, name }: CertificateHolder): string | undefined =>
-      cluster.certificate(namespace, name)?.metadata.uid === uid ? undefined : `${namespace}/${name}`;
-    await sweep(
-      (after) => pki.listHolders(after, PAGE),
+  #endCertificates(signal: AbortSignal): Promise<void> {
+    const { cluster, endCertificate } = this.#deps;
+    return this.#endHolders(
+      "Certificate",
+      (namespace, name) => cluster.certificate(namespace, name),
+      endCertificate,
+      signal,
+    );
+  }
+
+  #endRequests(signal: AbortSignal): Promise<void> {
+    const { cluster, endCertificateRequest } = this.#deps;
+    const find = (namespace: string, name: string) => cluster.certificateRequest(namespace, name);
+    return this.#endHolders("CertificateRequest", find, endCertificateRequest, signal);
+  }
+
+  #endHolders(
+    kind: CertificateHolder["kind"],
+    find: (namespace: string, name: string) => { readonly metadata: { readonly uid: string } } | undefined,
+    end: (key: string, signal: AbortSignal) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const vanished = (holder: CertificateHolder): string | undefined => {
+      const { uid, namespace, name } = holder;
+      return holder.kind !== kind || find(namespace, name)?.metadata.uid === uid ? undefined : `${namespace}/${name}`;
+    };
+    return sweep(
+      (after) => this.#deps.pki.listHolders(after, PAGE),
       ({ uid }) => uid,
       vanished,
-      endCertificate,
+      end,
       signal,
     );
   }

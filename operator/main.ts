@@ -23,6 +23,7 @@ async function run(config: Config): Promise<void> {
   const { registry, runtime, restAnswered } = await programMetrics({
     vaults: () => vaults?.states() ?? [],
     sinks: () => operator?.sinkStates ?? [],
+    tamperedAuthorities: () => operator?.tamperedAuthorities ?? 0,
   });
   const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
     runtime.externalCall(call.target, call.operation, call.code, call.seconds);

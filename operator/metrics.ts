@@ -27,14 +27,24 @@ const BREAKER_STATES: readonly VaultState["breaker"][] = ["Closed", "HalfOpen", 
 interface States {
   readonly vaults: () => readonly VaultState[];
   readonly sinks: () => readonly SinkState[];
+  /** CAs whose CRLs are not made, because rows that they are made from were tampered with. */
+  readonly tamperedAuthorities: () => number;
 }
 
-export async function programMetrics({ vaults, sinks }: States): Promise<ProgramMetrics> {
-  const { Registry, collectDefaultMetrics } = (await import("prom-client")).default;
+export async function programMetrics({ vaults, sinks, tamperedAuthorities }: States): Promise<ProgramMetrics> {
+  const { Gauge, Registry, collectDefaultMetrics } = (await import("prom-client")).default;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   await vaultMetrics(registry, vaults);
   await sinkMetrics(registry, sinks);
+  new Gauge({
+    name: "mazevault_pki_tampered_authorities",
+    help: "CAs whose CRLs are not made any more, because the status of a certificate was tampered with.",
+    registers: [registry],
+    collect() {
+      this.set(tamperedAuthorities());
+    },
+  });
   return { registry, runtime: await prometheusMetrics(registry), restAnswered: await restMetrics(registry) };
 }
 

@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { CrlPublication } from "../core/pki/crl-publication.ts";
 import { createCsr } from "../core/pki/csr.ts";
+import { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
 import { generateKey } from "../core/pki/key.ts";
 import { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import { LocalSigner } from "../core/pki/signer.ts";
@@ -34,6 +35,8 @@ function start(change: Partial<PkiChoresDependencies> = {}, writer = pki.writer)
   chores = new PkiChores({
     crls: new CrlPublication({ store, authorities, now }),
     responders: new ResponderCertificates({ store, authorities, now }),
+    expired: new ExpiredCertificates({ store, authorities, keepMs: 90 * 24 * 3_600_000, now }),
+    authorities,
     store,
     log: pino({ level: "silent" }),
     retireVanished: async ({ identity }) => void retired.push(identity.name),
@@ -71,6 +74,7 @@ test("what fails does not keep the rest from being done", async () => {
     publishDue: async () => {
       throw new Error("no CRL today");
     },
+    judge: async () => {},
   };
   const signer = new LocalSigner(await generateKey({ algorithm: "ECDSA", size: 256 }));
   const request = { id: "6f2b6b7e-5a53-4e0f-8a0e-1f1d0c9f3b55", authorityId: root.id, generation: 1 };

@@ -1,15 +1,19 @@
 /** What the leader does for the PKI besides reconciling: CRLs, and certificates for the responders. */
 
-import { Fenced } from "../core/errors.ts";
+import { Fenced, Unavailable } from "../core/errors.ts";
+import type { Authorities } from "../core/pki/authority.ts";
 import type { CrlPublication } from "../core/pki/crl-publication.ts";
+import type { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
 import type { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import type { AuthorityRecord, PkiStore } from "../core/ports/pki-store.ts";
 import type { Writer } from "../core/ports/vault-store.ts";
 import type { Logger } from "../program/logging.ts";
 
 export interface PkiChoresDependencies {
-  readonly crls: Pick<CrlPublication, "publishDue">;
+  readonly crls: Pick<CrlPublication, "publishDue" | "judge">;
+  readonly authorities: Pick<Authorities, "sealFormer">;
   readonly responders: Pick<ResponderCertificates, "sign" | "forget">;
+  readonly expired: Pick<ExpiredCertificates, "purge">;
   readonly store: Pick<PkiStore, "listAuthorities">;
   readonly log: Logger;
   /** Retires a CA whose issuer object disappeared while nobody watched. */
@@ -23,7 +27,10 @@ const LOOK_EVERY_MS = 10_000;
 /** Hints come in bursts while many certificates are issued. */
 const APART_MS = 200;
 const SWEEP_EVERY_MS = 3_600_000;
+/** Nobody hints at rows that were edited by hand. */
+const JUDGE_EVERY_MS = 60_000;
 const CRLS_AT_A_TIME = 100;
+const PURGED_AT_A_TIME = 1_000;
 const PAGE = 1_000;
 
 export class PkiChores {
@@ -56,8 +63,11 @@ export class PkiChores {
   }
 
   async #work(writer: Writer, signal: AbortSignal): Promise<void> {
-    const { crls, responders, lookEveryMs = LOOK_EVERY_MS } = this.#deps;
+    const { crls, responders, authorities, expired, lookEveryMs = LOOK_EVERY_MS } = this.#deps;
+    await this.#attempt("authenticate what was revoked before", () => authorities.sealFormer(writer));
     let sweepAt = performance.now();
+    let judgeAt = sweepAt;
+    let purgeAt = sweepAt;
     while (!signal.aborted) {
       this.#hinted = false;
       // A responder without a certificate answers nothing at all, so it goes first.
@@ -65,10 +75,21 @@ export class PkiChores {
       await this.#attempt("publish CRLs", async () => {
         while ((await crls.publishDue(writer, CRLS_AT_A_TIME)) === CRLS_AT_A_TIME && !signal.aborted);
       });
+      if (performance.now() >= judgeAt) {
+        await this.#attempt("judge the statuses of certificates", () => crls.judge());
+        judgeAt = performance.now() + JUDGE_EVERY_MS;
+      }
       if (performance.now() >= sweepAt) {
         sweepAt = performance.now() + SWEEP_EVERY_MS;
         await this.#attempt("forget responder requests", () => responders.forget(writer));
         await this.#attempt("retire vanished CAs", () => this.#retireVanished(signal));
+      }
+      if (performance.now() >= purgeAt) {
+        purgeAt = performance.now() + SWEEP_EVERY_MS;
+        await this.#attempt("remove expired certificates", async () => {
+          // However many there are, a CRL does not wait for more than these.
+          if ((await expired.purge(writer, PURGED_AT_A_TIME)) === PURGED_AT_A_TIME) purgeAt = 0;
+        });
       }
       await this.#sleep(APART_MS, signal, false);
       if (!this.#hinted) await this.#sleep(lookEveryMs, signal, true);
@@ -80,7 +101,8 @@ export class PkiChores {
       await run();
     } catch (error) {
       if (error instanceof Fenced) this.#deps.onFenced(error);
-      this.#deps.log.warn({ chore, error }, "housekeeping failed");
+      const tampered = error instanceof Unavailable && error.code === "TamperDetected";
+      this.#deps.log[tampered ? "error" : "warn"]({ chore, error }, "housekeeping failed");
     }
   }
 

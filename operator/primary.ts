@@ -25,6 +25,7 @@ import { Fenced } from "../core/errors.ts";
 import type { Identities } from "../core/identity/identities.ts";
 import { Authorities } from "../core/pki/authority.ts";
 import { CrlPublication } from "../core/pki/crl-publication.ts";
+import { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
 import { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import { publicationUrls } from "../core/pki/urls.ts";
 import type { AuditSinks } from "../core/ports/audit-sink.ts";
@@ -64,6 +65,7 @@ export class Primary extends MazeVaultOperator {
   #auditSinks: AuditSinkController | undefined;
   #pkiChores: PkiChores | undefined;
   #identityChores: IdentityChores | undefined;
+  #crls: CrlPublication | undefined;
   #pkiHints: HintListener | undefined;
   #outbox: OutboxListener | undefined;
   #follow: (rows: readonly OutboxRow[]) => void = () => {};
@@ -99,6 +101,11 @@ export class Primary extends MazeVaultOperator {
   /** How the audit sinks stand, while this replica leads. */
   get sinkStates(): readonly SinkState[] {
     return this.#auditSinks?.states ?? [];
+  }
+
+  /** CAs whose CRLs are not made, because rows that they are made from were tampered with. */
+  get tamperedAuthorities(): number {
+    return this.#crls?.tampered ?? 0;
   }
 
   /** What is known of the cluster, for whoever serves it; there from `start` on. */
@@ -162,21 +169,41 @@ export class Primary extends MazeVaultOperator {
     const { baseUrl } = config.pki;
     const published = { ...(baseUrl !== undefined && { urls: publicationUrls(baseUrl) }) };
     const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit, ...published });
-    const issuing = { ...shared, authorities, store: stores.pki, publishedAt: baseUrl };
+    const crls = new CrlPublication({
+      store: stores.pki,
+      authorities,
+      ...published,
+      onProblem: ({ identity: { kind, namespace, name } }) =>
+        kind === "Issuer"
+          ? issuerRunner.enqueue(`${namespace}/${name}`, { priority: "high" })
+          : clusterIssuerRunner.enqueue(name, { priority: "high" }),
+    });
+    this.#crls = crls;
+    const issuing = {
+      ...shared,
+      authorities,
+      store: stores.pki,
+      crlProblem: (authorityId: string) => crls.problemOf(authorityId),
+      publishedAt: baseUrl,
+    };
     const issuers = new IssuerController(issuing);
     const clusterIssuers = new ClusterIssuerController(issuing);
-    this.control(issuers, { ...running, cache: caches.issuerCache }, (runner) => {
+    const issuerRunner = this.control(issuers, { ...running, cache: caches.issuerCache }, (runner) => {
       const below = (issuer: AnyIssuer) => caches.issuerCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf);
       const inNamespace = (name: string) => caches.issuerCache.byIndex(BY_NAMESPACE, name).map(keyOf);
       runner.follow(caches.issuerCache, (issuer, old) => (sameCa(issuer, old) ? [] : below(issuer)));
       runner.follow(caches.clusterIssuerCache, (issuer, old) => (sameCa(issuer, old) ? [] : below(issuer)));
       followAdmissions(runner, caches, inNamespace);
     });
-    this.control(clusterIssuers, { ...running, cache: caches.clusterIssuerCache }, (runner) => {
-      runner.follow(caches.clusterIssuerCache, (issuer, old) =>
-        sameCa(issuer, old) ? [] : caches.clusterIssuerCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf),
-      );
-    });
+    const clusterIssuerRunner = this.control(
+      clusterIssuers,
+      { ...running, cache: caches.clusterIssuerCache },
+      (runner) => {
+        runner.follow(caches.clusterIssuerCache, (issuer, old) =>
+          sameCa(issuer, old) ? [] : caches.clusterIssuerCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf),
+        );
+      },
+    );
 
     const certificates = new CertificateController({
       ...shared,
@@ -296,6 +323,7 @@ export class Primary extends MazeVaultOperator {
       log,
       endSecret: (key, signal) => secrets.absent(key, signal),
       endCertificate: (key, signal) => certificates.absent(key, signal),
+      endCertificateRequest: (key, signal) => requests.absent(key, signal),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
     if (identities !== undefined) {
@@ -308,8 +336,10 @@ export class Primary extends MazeVaultOperator {
       });
     }
     this.#pkiChores = new PkiChores({
-      crls: new CrlPublication({ store: stores.pki, authorities, ...published }),
+      crls,
+      authorities,
       responders: new ResponderCertificates({ store: stores.pki, authorities }),
+      expired: new ExpiredCertificates({ store: stores.pki, authorities, keepMs: config.pki.keepExpiredMs }),
       store: stores.pki,
       log,
       retireVanished: (authority) =>

@@ -52,6 +52,7 @@ type ChangeRow = { readonly xmin: string; readonly xmax: string } & (
       readonly generation: number;
       readonly serial: Buffer;
       readonly not_after: Date;
+      readonly crl_partition: number;
       readonly changed_transaction: string;
     })
   | { readonly authority_id: null }
@@ -126,6 +127,7 @@ export class PostgresOcspStore implements OcspStore {
         generation: row.generation,
         serialNumber: row.serial.toString("hex"),
         notAfter: row.not_after,
+        partition: row.crl_partition,
         ...(revocation === undefined ? {} : { revocation }),
       };
     });

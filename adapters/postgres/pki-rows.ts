@@ -5,6 +5,7 @@ import type {
   CertificateHolder,
   CertificateRecord,
   CertificateState,
+  CertificateStatus,
   Requester,
   Revocation,
   RevocationReason,
@@ -39,7 +40,14 @@ export interface RevocationRow {
   readonly invalidity_date: Date | null;
 }
 
-export interface CertificateRow extends RevocationRow {
+/** What a status is judged by; node-postgres reads bigint as text. */
+export interface SealRow {
+  readonly status_generation: string;
+  readonly status_mac: Buffer | null;
+  readonly audited_status: string | null;
+}
+
+export interface CertificateRow extends RevocationRow, SealRow {
   readonly authority_id: string;
   readonly generation: number;
   readonly serial: Buffer;
@@ -59,12 +67,19 @@ export interface CertificateRow extends RevocationRow {
   readonly has_key: boolean;
 }
 
+export type StatusRow = Pick<
+  CertificateRow,
+  "authority_id" | "generation" | "crl_partition" | "serial" | "not_after" | keyof RevocationRow | keyof SealRow
+>;
+
 export interface HolderRow {
+  readonly kind: CertificateHolder["kind"];
   readonly uid: string;
   readonly namespace: string;
   readonly namespace_uid: string;
   readonly name: string;
   readonly deletion_policy: CertificateHolder["deletionPolicy"];
+  readonly revision_history_limit: number | null;
   readonly delivery: DeliveryRecord | null;
 }
 
@@ -83,6 +98,24 @@ export const revocationOf = ({ revoked_at: at, revocation_reason: reason, invali
   at === null || reason === null
     ? undefined
     : ({ at, reason, ...(invalidity_date === null ? {} : { invalidityDate: invalidity_date }) } satisfies Revocation);
+
+export const sealOf = ({ status_generation: generation, status_mac: mac, audited_status: audited }: SealRow) => ({
+  ...(mac === null ? {} : { seal: { generation: BigInt(generation), mac } }),
+  ...(audited === null ? {} : { auditedStatus: BigInt(audited) }),
+});
+
+export function statusOf(row: StatusRow): CertificateStatus {
+  const revocation = revocationOf(row);
+  return {
+    authorityId: row.authority_id,
+    generation: row.generation,
+    crlPartition: row.crl_partition,
+    serialNumber: row.serial.toString("hex"),
+    notAfter: row.not_after,
+    ...(revocation === undefined ? {} : { revocation }),
+    ...sealOf(row),
+  };
+}
 
 export function certificateOf(row: CertificateRow): CertificateRecord {
   const revocation = revocationOf(row);
@@ -107,14 +140,17 @@ export function certificateOf(row: CertificateRow): CertificateRecord {
     ...(row.der === null ? {} : { certificate: row.der }),
     hasKey: row.has_key,
     ...(revocation === undefined ? {} : { revocation }),
+    ...sealOf(row),
   };
 }
 
 export const holderOf = (row: HolderRow): CertificateHolder => ({
+  kind: row.kind,
   uid: row.uid,
   namespace: row.namespace,
   namespaceUid: row.namespace_uid,
   name: row.name,
   deletionPolicy: row.deletion_policy,
+  ...(row.revision_history_limit === null ? {} : { revisionHistoryLimit: row.revision_history_limit }),
   ...(row.delivery === null ? {} : { delivery: row.delivery }),
 });

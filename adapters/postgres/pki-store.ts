@@ -5,17 +5,19 @@ import {
   type AuthorityRecord,
   type CertificateHolder,
   type CertificateRecord,
+  type CertificateStatus,
   type Completion,
   type CrlKey,
   type CrlWork,
   type NewAuthority,
   PkiConflict,
   type PkiStore,
+  type PurgeTimes,
   type Reservation,
   type ResponderRequest,
   type Revocation,
-  type RevokedEntry,
   type SealedKey,
+  type StatusSeal,
   type StoredCrl,
 } from "../../core/ports/pki-store.ts";
 import type { DeliveryRecord, Writer } from "../../core/ports/vault-store.ts";
@@ -30,8 +32,8 @@ import {
   generationOf,
   type HolderRow,
   holderOf,
-  type RevocationRow,
-  revocationOf,
+  type StatusRow,
+  statusOf,
 } from "./pki-rows.ts";
 import { hex } from "./rows.ts";
 
@@ -59,10 +61,13 @@ const CREATE_AUTHORITY = statement(
 const INSTALL = statement("install_certificate", "SELECT install_certificate($1, $2, $3, $4, $5, $6, $7, $8)");
 const CHANGE_AUTHORITY = statement("change_authority", "SELECT change_authority($1, $2, $3, $4, $5, $6)");
 
+const SEAL_COLUMNS = "status_generation, status_mac, audited_status(authority_id, serial) AS audited_status";
 const CERTIFICATE_COLUMNS = `
   authority_id, generation, serial, state, requester_kind, namespace, namespace_uid, name, requester_uid, revision,
   profile, template, not_before, not_after, crl_partition, der, sealed_key IS NOT NULL AS has_key, revoked_at,
-  revocation_reason, invalidity_date`;
+  revocation_reason, invalidity_date, ${SEAL_COLUMNS}`;
+const STATUS_COLUMNS = `
+  authority_id, generation, crl_partition, serial, not_after, revoked_at, revocation_reason, invalidity_date, ${SEAL_COLUMNS}`;
 const RESERVE = statement(
   "reserve_certificate",
   `SELECT ${CERTIFICATE_COLUMNS} FROM reserve_certificate($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
@@ -97,25 +102,55 @@ const READ_KEY = statement(
   `SELECT wrapped_key, key_id, sealed_key FROM certificates
    WHERE authority_id = $1 AND serial = $2 AND sealed_key IS NOT NULL`,
 );
-const REVOKE = statement("revoke_certificate", "SELECT revoke_certificate($1, $2, $3, $4, $5, $6, $7) AS changed");
-const RELEASE = statement("release_certificate", "SELECT release_certificate($1, $2, $3, $4) AS changed");
+const REVOKE = statement(
+  "revoke_certificate",
+  "SELECT revoke_certificate($1, $2, $3, $4, $5, $6, $7, $8, $9) AS changed",
+);
+const RELEASE = statement("release_certificate", "SELECT release_certificate($1, $2, $3, $4, $5, $6) AS changed");
+const UNSEALED = statement(
+  "unsealed_certificates",
+  `SELECT ${CERTIFICATE_COLUMNS} FROM certificates
+   WHERE (status_generation > 0 OR revoked_at IS NOT NULL) AND status_generation = 0
+     AND EXISTS (SELECT FROM audit a WHERE a.action = 'CertificateRevoked' AND a.subject_id = serial_text(serial))
+   ORDER BY authority_id, serial LIMIT $1`,
+);
+const SEAL = statement("seal_status", "SELECT seal_status($1, $2, $3, $4, $5)");
 
+// Each half by itself in order, so that neither looks at more than it hands out.
+const PURGEABLE = statement(
+  "purgeable_certificates",
+  `WITH found AS (
+   (SELECT c.authority_id, c.serial FROM certificates c
+    WHERE c.not_after < $1 AND may_be_purged(c, $3) ORDER BY c.not_after LIMIT $4)
+   UNION
+   (SELECT c.authority_id, c.serial
+    FROM certificate_holders h
+      CROSS JOIN LATERAL (
+        SELECT max(n.revision) AS revision FROM certificates n WHERE n.requester_uid = h.uid AND n.state = 'Issued') newest
+      JOIN certificates c ON c.requester_uid = h.uid AND c.revision <= newest.revision - h.revision_history_limit
+        AND c.state <> 'Abandoned'
+    WHERE h.revision_history_limit IS NOT NULL AND c.not_after < $2 AND may_be_purged(c, $3) LIMIT $4))
+   SELECT ${STATUS_COLUMNS} FROM found JOIN certificates USING (authority_id, serial)
+   ORDER BY not_after, authority_id, serial LIMIT $4`,
+);
+const PURGE = statement("purge_certificates", "SELECT purge_certificates($1, $2, $3, $4, $5, $6, $7)");
 const COUNT = statement(
   "count_certificates",
-  "SELECT count(*) AS count FROM certificates WHERE authority_id = $1 AND generation = $2",
+  `SELECT g.purged + (SELECT count(*) FROM certificates WHERE authority_id = $1 AND generation = $2) AS count
+   FROM authority_generations g WHERE g.authority_id = $1 AND g.number = $2`,
 );
 
-const HOLDER_COLUMNS = "uid, namespace, namespace_uid, name, deletion_policy, delivery";
+const HOLDER_COLUMNS = "kind, uid, namespace, namespace_uid, name, deletion_policy, revision_history_limit, delivery";
 const FIND_HOLDER = statement("find_holder", `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid = $1`);
 const HOLDERS_NAMED = statement(
   "holders_named",
-  `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE namespace = $1 AND name = $2 ORDER BY uid`,
+  `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE kind = $1 AND namespace = $2 AND name = $3 ORDER BY uid`,
 );
 const LIST_HOLDERS = statement(
   "list_holders",
   `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid > $1 ORDER BY uid LIMIT $2`,
 );
-const RECORD_HOLDER = statement("record_holder", "SELECT record_holder($1, $2, $3, $4, $5, $6)");
+const RECORD_HOLDER = statement("record_holder", "SELECT record_holder($1, $2, $3, $4, $5, $6, $7, $8)");
 const DELIVERY = statement("record_certificate_delivery", "SELECT record_certificate_delivery($1, $2, $3, $4)");
 const REMOVE_HOLDER = statement("remove_holder", "SELECT remove_holder($1, $2, $3)");
 
@@ -133,12 +168,26 @@ const CRL_WORK = statement(
   "crl_work",
   `SELECT ${WORK_COLUMNS} FROM crls c WHERE c.authority_id = $1 AND c.generation = $2 AND c.partition = $3`,
 );
-const REVOKED = statement(
-  "revoked_certificates",
-  `SELECT serial, revoked_at, revocation_reason, invalidity_date FROM certificates
-   WHERE authority_id = $1 AND generation = $2 AND crl_partition = $3 AND revoked_at IS NOT NULL AND not_after > $4
-     AND serial > $5
+const CHANGED_STATUSES = statement(
+  "changed_statuses",
+  `SELECT ${STATUS_COLUMNS} FROM certificates
+   WHERE authority_id = $1 AND generation = $2 AND crl_partition = $3 AND not_after >= $4 AND serial > $5
+     AND (status_generation > 0 OR revoked_at IS NOT NULL)
    ORDER BY serial LIMIT $6`,
+);
+const COUNT_STATUSES = statement(
+  "count_statuses",
+  `SELECT
+     (SELECT count(*) FROM certificates
+      WHERE authority_id = $1 AND (status_generation > 0 OR revoked_at IS NOT NULL) AND status_generation > 0) AS sealed,
+     (SELECT count(DISTINCT subject_id) - count(*) FILTER (WHERE action = 'CertificatePurged') FROM audit
+      WHERE details->>'authority' = $1::text AND subject_kind = 'Certificate' AND subject_generation IS NOT NULL) AS audited`,
+);
+const PURGED = statement(
+  "purged_certificate",
+  `SELECT FROM audit
+   WHERE details->>'authority' = $1::text AND subject_id = serial_text($2) AND action = 'CertificatePurged'
+     AND subject_kind = 'Certificate' AND subject_generation IS NOT NULL`,
 );
 const PUBLISH = statement("publish_crl", "SELECT publish_crl($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
 const READ_CRL = statement(
@@ -348,6 +397,7 @@ export class PostgresPkiStore implements PkiStore {
     authorityId: string,
     serialNumber: string,
     { at, reason, invalidityDate }: Revocation,
+    { generation, mac }: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
     return this.#changed(writer, serialNumber, REVOKE, [
@@ -356,6 +406,8 @@ export class PostgresPkiStore implements PkiStore {
       at,
       reason,
       invalidityDate,
+      generation,
+      mac,
       this.#audit(audit),
     ]);
   }
@@ -364,9 +416,47 @@ export class PostgresPkiStore implements PkiStore {
     writer: Writer,
     authorityId: string,
     serialNumber: string,
+    { generation, mac }: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
-    return this.#changed(writer, serialNumber, RELEASE, [authorityId, hex(serialNumber), this.#audit(audit)]);
+    const values = [authorityId, hex(serialNumber), generation, mac, this.#audit(audit)];
+    return this.#changed(writer, serialNumber, RELEASE, values);
+  }
+
+  unsealed(limit: number): Promise<readonly CertificateRecord[]> {
+    return this.#certificates(UNSEALED, [limit]);
+  }
+
+  async seal(
+    writer: Writer,
+    authorityId: string,
+    serialNumber: string,
+    { mac }: StatusSeal,
+    audit: readonly AuditEntry[],
+  ): Promise<void> {
+    const values = [authorityId, hex(serialNumber), mac, this.#audit(audit)];
+    await this.#write(writer, `certificate ${serialNumber}`, SEAL, values);
+  }
+
+  async listPurgeable(
+    { now, endedBefore, surplusEndedBefore }: PurgeTimes,
+    limit: number,
+  ): Promise<readonly CertificateStatus[]> {
+    const values = [endedBefore, surplusEndedBefore, now, limit];
+    return (await read<StatusRow>(this.#database, PURGEABLE, values)).map(statusOf);
+  }
+
+  async purge(writer: Writer, certificates: Parameters<PkiStore["purge"]>[1]): Promise<void> {
+    const { authorityId, statuses, times, audit } = certificates;
+    const { now, surplusEndedBefore } = times;
+    await this.#write(writer, `certificates of authority ${authorityId}`, PURGE, [
+      authorityId,
+      statuses.map(({ serialNumber }) => hex(serialNumber)),
+      statuses.map(({ seal }) => seal?.generation ?? 0n),
+      surplusEndedBefore,
+      now,
+      this.#audit(audit),
+    ]);
   }
 
   async countCertificates(authorityId: string, generation: number): Promise<number> {
@@ -378,8 +468,12 @@ export class PostgresPkiStore implements PkiStore {
     return (await read<HolderRow>(this.#database, FIND_HOLDER, [uid])).map(holderOf)[0];
   }
 
-  async holdersNamed(namespace: string, name: string): Promise<readonly CertificateHolder[]> {
-    return (await read<HolderRow>(this.#database, HOLDERS_NAMED, [namespace, name])).map(holderOf);
+  async holdersNamed(
+    kind: CertificateHolder["kind"],
+    namespace: string,
+    name: string,
+  ): Promise<readonly CertificateHolder[]> {
+    return (await read<HolderRow>(this.#database, HOLDERS_NAMED, [kind, namespace, name])).map(holderOf);
   }
 
   async listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]> {
@@ -387,8 +481,8 @@ export class PostgresPkiStore implements PkiStore {
   }
 
   async recordHolder(writer: Writer, holder: Omit<CertificateHolder, "delivery">): Promise<void> {
-    const { uid, namespace, namespaceUid, name, deletionPolicy } = holder;
-    const values = [uid, namespace, namespaceUid, name, deletionPolicy];
+    const { kind, uid, namespace, namespaceUid, name, deletionPolicy, revisionHistoryLimit } = holder;
+    const values = [uid, namespace, namespaceUid, name, deletionPolicy, revisionHistoryLimit, kind];
     await this.#write(writer, `holder ${uid}`, RECORD_HOLDER, values);
   }
 
@@ -414,18 +508,23 @@ export class PostgresPkiStore implements PkiStore {
     return (await read<WorkRow>(this.#database, CRL_WORK, [authorityId, generation, partition])).map(workOf)[0];
   }
 
-  async revoked(
+  async changedStatuses(
     { authorityId, generation, partition }: CrlKey,
     unexpiredAt: Date,
     after: string | undefined,
     limit: number,
-  ): Promise<readonly RevokedEntry[]> {
+  ): Promise<readonly CertificateStatus[]> {
     const values = [authorityId, generation, partition, unexpiredAt, hex(after ?? ""), limit];
-    const rows = await read<RevocationRow & { serial: Buffer }>(this.#database, REVOKED, values);
-    return rows.flatMap((row) => {
-      const revocation = revocationOf(row);
-      return revocation === undefined ? [] : [{ serialNumber: row.serial.toString("hex"), revocation }];
-    });
+    return (await read<StatusRow>(this.#database, CHANGED_STATUSES, values)).map(statusOf);
+  }
+
+  async wasPurged(authorityId: string, serialNumber: string): Promise<boolean> {
+    return (await read(this.#database, PURGED, [authorityId, hex(serialNumber)])).length > 0;
+  }
+
+  async countStatuses(authorityId: string): Promise<{ readonly sealed: number; readonly audited: number }> {
+    const [row] = await read<{ sealed: string; audited: string }>(this.#database, COUNT_STATUSES, [authorityId]);
+    return { sealed: Number(row?.sealed ?? 0), audited: Number(row?.audited ?? 0) };
   }
 
   async publishCrl(writer: Writer, crl: StoredCrl, audit: readonly AuditEntry[]): Promise<void> {

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { createPrivateKey, createSecretKey, randomUUID } from "node:crypto";
+import { createSecretKey, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,7 +13,7 @@ import { ResponderCertificates } from "../../core/pki/responder-certificates.ts"
 import { LocalSigner } from "../../core/pki/signer.ts";
 import { leafRequest, rootSpec } from "../../core/pki/testing/installation.ts";
 import type { OcspPosition } from "../../core/ports/ocsp-store.ts";
-import { completion, issuer, newAuthority, reservation, revocation } from "../../core/ports/pki-samples.ts";
+import { completion, issuer, newAuthority, reservation, revocation, statusSeal } from "../../core/ports/pki-samples.ts";
 import type { AuthorityRecord } from "../../core/ports/pki-store.ts";
 import { actor } from "../../core/ports/samples.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
@@ -87,7 +87,7 @@ describe("a process that is killed while it issues", () => {
     expect(rows).toEqual([{ state: "Issued", count: 2 }]);
     const key = await authorities.openKey(writer, record, { actor, purpose: "Test" });
     const certified = parseCertificate(record.certificate ?? Buffer.alloc(0)).spki;
-    expect(spkiOf(createPrivateKey({ key: key.reveal(), format: "der", type: "pkcs8" }))).toEqual(certified);
+    expect(spkiOf(key)).toEqual(certified);
     const { rows: reserved } = await sql("SELECT FROM audit WHERE action = 'CertificateReserved'");
     expect(reserved).toHaveLength(2);
     expect(await audit.verify()).toMatchObject({ ok: true });
@@ -136,7 +136,7 @@ describe("rows that somebody changed", () => {
   ])("a leaf's key does not open with another row's %s", async (_, change, first = "SELECT") => {
     await issue("one");
     await issue("two");
-    expect((await openKey("one")).byteLength).toBeGreaterThan(0);
+    expect((await openKey("one")).type).toBe("private");
     await sql(first);
     const victim = change.startsWith("requester") ? "two" : "one";
     await sql(
@@ -193,7 +193,7 @@ test("no private key stands in the database in the clear", async () => {
   const root = await authorities.ensure(writer, rootSpec("root"));
   const record = await authorities.issue(writer, leafRequest(root, "uid"));
   const key = await authorities.openKey(writer, record, { actor, purpose: "Test" });
-  const { d = "" } = createPrivateKey({ key: key.reveal(), format: "der", type: "pkcs8" }).export({ format: "jwk" });
+  const { d = "" } = key.export({ format: "jwk" });
   const secret = Buffer.from(d, "base64url").toString("hex");
   const { rows } = await sql("SELECT c::text AS row FROM certificates c UNION ALL SELECT a::text FROM audit a");
   const dump = rows.map(({ row }) => row).join("\n");
@@ -242,7 +242,7 @@ describe("the feed of the responders", () => {
     const [slow, fast] = [await issue("slow"), await issue("fast")];
     const reader = new Reader();
     await reader.follow();
-    const revoke = "SELECT revoke_certificate($1, $2, decode($3, 'hex'), now(), 'superseded', NULL, '[]')";
+    const revoke = "SELECT revoke_certificate($1, $2, decode($3, 'hex'), now(), 'superseded', NULL, 1, '\\x00', '[]')";
     await withConnection(installation.database, async (client) => {
       await client.query("BEGIN");
       await client.query(revoke, [writer.epoch, authority.id, slow]);
@@ -268,8 +268,8 @@ describe("the feed of the responders", () => {
       for (let number = 0; number < 25; number += 1) {
         const serialNumber = await issue(`${n}.${number}`);
         const hold = revocation({ reason: "certificateHold" });
-        if (number % 3 > 0) await store.revoke(writer, authority.id, serialNumber, hold, []);
-        if (number % 3 === 2) await store.release(writer, authority.id, serialNumber, []);
+        if (number % 3 > 0) await store.revoke(writer, authority.id, serialNumber, hold, statusSeal(1n), []);
+        if (number % 3 === 2) await store.release(writer, authority.id, serialNumber, statusSeal(2n), []);
         expected.set(serialNumber, number % 3 === 1 ? "certificateHold" : "good");
       }
     };
@@ -340,7 +340,7 @@ describe("the role of the responders", () => {
     "SELECT * FROM keys",
     "SELECT * FROM secrets",
     "SELECT * FROM audit",
-    "SELECT revoke_certificate(1, gen_random_uuid(), '', now(), 'superseded', NULL, '[]')",
+    "SELECT revoke_certificate(1, gen_random_uuid(), '', now(), 'superseded', NULL, 1, '', '[]')",
     "SELECT insert_audit('[]')",
     "INSERT INTO ocsp_responders (id, authority_id, generation, csr, certificate) VALUES (gen_random_uuid(), gen_random_uuid(), 1, '', '')",
     "INSERT INTO ocsp_responders (id, authority_id, generation, csr, requested_at) VALUES (gen_random_uuid(), gen_random_uuid(), 1, '', now())",

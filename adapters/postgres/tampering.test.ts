@@ -1,3 +1,7 @@
+import { Authorities } from "../../core/pki/authority.ts";
+import { CrlPublication } from "../../core/pki/crl-publication.ts";
+import { leafRequest, rootSpec } from "../../core/pki/testing/installation.ts";
+import type { AuthorityRecord, CertificateRecord } from "../../core/ports/pki-store.ts";
 import { actor, auditEntry, identity, lifecycle } from "../../core/ports/samples.ts";
 import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
@@ -142,6 +146,140 @@ test("keys that are exchanged between projects are noticed", async () => {
 
 test("a wrong root key is told apart from tampering", async () => {
   await expect(openInstallation(installation.database)).rejects.toMatchObject({ code: "KeyUnavailable" });
+});
+
+describe("whether a certificate is revoked", () => {
+  let authorities: Authorities;
+  let crls: CrlPublication;
+  let told: string[];
+  let root: AuthorityRecord;
+  let revoked: CertificateRecord;
+  let held: CertificateRecord;
+
+  beforeEach(async () => {
+    const { pki, keys, audit } = installation.stores;
+    authorities = new Authorities({ store: pki, keys, audit });
+    told = [];
+    crls = new CrlPublication({ store: pki, authorities, onProblem: ({ id }) => told.push(id) });
+    root = await authorities.ensure(writer, rootSpec("root"));
+    revoked = await authorities.issue(writer, leafRequest(root, "revoked"));
+    held = await authorities.issue(writer, leafRequest(root, "held"));
+    await authorities.issue(writer, leafRequest(root, "good"));
+    await authorities.revoke(writer, revoked, { reason: "keyCompromise" }, actor);
+    await authorities.revoke(writer, held, { reason: "certificateHold" }, actor);
+    await crls.judge();
+    expect(await crls.publishDue(writer, 10)).toBe(1);
+  });
+
+  const UNREVOKED = "revoked_at = NULL, revocation_reason = NULL, invalidity_date = NULL";
+  /** Noticed at the next look, and before the next CRL is signed; nothing is published. */
+  async function noticed(): Promise<void> {
+    await expect(crls.judge()).rejects.toMatchObject(tampered);
+    await sql("UPDATE crls SET changes = changes + 1");
+    await expect(crls.publishDue(writer, 10)).rejects.toMatchObject(tampered);
+    expect(crls.problemOf(root.id)).toMatchObject(tampered);
+    expect(crls.tampered).toBe(1);
+    expect((await installation.stores.pki.crl({ authorityId: root.id, generation: 1, partition: 0 }))?.number).toBe(1n);
+  }
+
+  test.each([
+    ["taken back", `${UNREVOKED} WHERE requester_uid = 'revoked'`],
+    [
+      "taken back without a trace",
+      `${UNREVOKED}, status_generation = 0, status_mac = NULL WHERE requester_uid = 'revoked'`,
+    ],
+    ["made a hold", "revocation_reason = 'certificateHold' WHERE requester_uid = 'revoked'"],
+    ["made later", "revoked_at = revoked_at + interval '1 day' WHERE requester_uid = 'revoked'"],
+    ["given an invalidity date", "invalidity_date = now() WHERE requester_uid = 'revoked'"],
+    ["released", `${UNREVOKED} WHERE requester_uid = 'held'`],
+    ["made up", "revoked_at = now(), revocation_reason = 'superseded' WHERE requester_uid = 'good'"],
+    ["given another generation", "status_generation = 2 WHERE requester_uid = 'held'"],
+    ["given no MAC", "status_mac = '' WHERE requester_uid = 'held'"],
+    [
+      "exchanged with another one",
+      `revocation_reason = o.revocation_reason, revoked_at = o.revoked_at, status_mac = o.status_mac FROM certificates o
+       WHERE certificates.requester_uid = 'revoked' AND o.requester_uid = 'held'`,
+    ],
+  ])("is noticed when a revocation is %s", async (_, change) => {
+    await sql(`UPDATE certificates SET ${change}`);
+    await noticed();
+  });
+
+  test.each([
+    ["has ended", "not_after = now() - interval '1 day' WHERE requester_uid = 'revoked'"],
+    ["is in another CRL", "crl_partition = 1 WHERE requester_uid = 'revoked'"],
+    ["is in the CRL of another key", "generation = 2 WHERE requester_uid = 'revoked'"],
+  ])("is noticed when a certificate is said to be one that %s", async (_, change) => {
+    await sql(`UPDATE certificates SET ${change}`);
+    await sql("UPDATE crls SET changes = changes + 1");
+    await expect(crls.publishDue(writer, 10)).rejects.toMatchObject(tampered);
+  });
+
+  test.each([
+    ["another one", "der = set_byte(der, 60, get_byte(der, 60) # 1)"],
+    ["none", "der = '\\x3000'"],
+  ])("is noticed when the CRL in force is %s", async (_, change) => {
+    await sql(`UPDATE crls SET ${change}, changes = changes + 1`);
+    await expect(crls.publishDue(writer, 10)).rejects.toMatchObject(tampered);
+  });
+
+  test("is noticed when the row is gone", async () => {
+    await sql("DELETE FROM certificates WHERE requester_uid = 'revoked'");
+    await noticed();
+  });
+
+  test("is noticed when an old row is put back, although its MAC is valid", async () => {
+    await authorities.release(writer, held, actor);
+    expect(await crls.publishDue(writer, 10)).toBe(1);
+    await sql("CREATE TABLE kept AS SELECT * FROM certificates WHERE requester_uid = 'held'");
+    await authorities.revoke(writer, held, { reason: "keyCompromise" }, actor);
+    await crls.judge();
+    await sql("DELETE FROM certificates WHERE requester_uid = 'held'");
+    await sql("INSERT INTO certificates SELECT * FROM kept");
+    await expect(crls.publishDue(writer, 10)).rejects.toMatchObject({
+      ...tampered,
+      message: expect.stringContaining("has generation 2, the audit record says 3"),
+    });
+  });
+
+  test("is noticed before it is changed again", async () => {
+    await sql(`UPDATE certificates SET ${UNREVOKED} WHERE requester_uid = 'held'`);
+    await expect(authorities.revoke(writer, held, { reason: "superseded" }, actor)).rejects.toMatchObject(tampered);
+    await expect(authorities.release(writer, held, actor)).rejects.toMatchObject(tampered);
+  });
+
+  test("does not keep other CAs from publishing, and is over when the row is as it was", async () => {
+    const other = await authorities.ensure(writer, rootSpec("other"));
+    await sql("CREATE TABLE kept AS SELECT * FROM certificates WHERE requester_uid = 'revoked'");
+    await sql(`UPDATE certificates SET ${UNREVOKED} WHERE requester_uid = 'revoked'`);
+    await expect(crls.judge()).rejects.toMatchObject(tampered);
+    expect(await crls.publishDue(writer, 10)).toBe(1);
+    expect(crls.problemOf(other.id)).toBeUndefined();
+    await sql(`UPDATE certificates c SET revoked_at = k.revoked_at, revocation_reason = k.revocation_reason FROM kept k
+               WHERE c.serial = k.serial`);
+    await crls.judge();
+    expect(crls.problemOf(root.id)).toBeUndefined();
+    expect(told).toEqual([root.id, root.id]);
+  });
+
+  test("from before there were MACs is sealed once, as far as the audit record knows of it", async () => {
+    const former = "status_generation = 0, status_mac = NULL";
+    await sql("ALTER TABLE audit DISABLE TRIGGER USER");
+    await sql("UPDATE audit SET subject_generation = NULL");
+    await sql("ALTER TABLE audit ENABLE TRIGGER USER");
+    await sql(`UPDATE certificates SET ${former}`);
+    await sql(
+      "UPDATE certificates SET revoked_at = now(), revocation_reason = 'superseded' WHERE requester_uid = 'good'",
+    );
+    await expect(crls.judge()).rejects.toMatchObject(tampered);
+    expect(await authorities.sealFormer(writer)).toBe(2);
+    expect(await authorities.sealFormer(writer)).toBe(0);
+    // Nobody here revoked that one.
+    await expect(crls.judge()).rejects.toMatchObject({ ...tampered, message: expect.stringContaining("has no MAC") });
+    await sql(`UPDATE certificates SET ${UNREVOKED} WHERE requester_uid = 'good'`);
+    await crls.judge();
+    expect(await authorities.release(writer, held, actor)).toBe(true);
+  });
 });
 
 describe("the audit record", () => {

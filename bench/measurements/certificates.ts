@@ -1,17 +1,9 @@
-/** What the CA can do by itself, and very many Certificates on default settings. */
-import { setImmediate as turn } from "node:timers/promises";
-import { signCertificate } from "../../core/pki/certificate.ts";
-import { signCrl } from "../../core/pki/crl.ts";
-import { generateKey, keyIdentifier } from "../../core/pki/key.ts";
-import { encodeName, fromSubject } from "../../core/pki/name.ts";
-import { certificateExtensions, profileUsages } from "../../core/pki/profile.ts";
-import { newSerialNumber } from "../../core/pki/serial.ts";
-import { LocalSigner } from "../../core/pki/signer.ts";
-import type { RevokedEntry } from "../../core/ports/pki-store.ts";
+/** Very many Certificates on default settings: how fast they are issued and delivered, and what they take in memory. */
 import type { Certificate } from "../../crds/certificate.ts";
-import { pause } from "../../lab/poll.ts";
+import { scrape, total } from "../../e2e/harness.ts";
+import { pause, until } from "../../lab/poll.ts";
 import { applyCertificates, leafName, makeIssuer, certificates as type } from "../certificates.ts";
-import { costOf } from "../cost.ts";
+import { costOf, residentMiB } from "../cost.ts";
 import { range, seconds } from "../in-flight.ts";
 import { labCpu, labCpuFigures } from "../lab-cpu.ts";
 import type { Figure, Result } from "../result.ts";
@@ -19,16 +11,14 @@ import { isReady, type Stage, TENANT } from "../stage.ts";
 import { ChangeWatch } from "../watch.ts";
 
 const PURPOSE = "many";
-const BUILT = 20_000;
-const REVOKED = 100_000;
 const SETTLE_MS = 20_000;
-const P256 = { algorithm: "ECDSA", size: 256 } as const;
-const DAY_MS = 86_400_000;
+const LONGEST_MS = 900_000;
+/** For each certificate the responder keeps one answer by SHA-1 and one by SHA-256. */
+const ANSWERS = 2;
 
 export async function certificates(stage: Stage): Promise<Result> {
   const { many } = stage.sizes;
-  const alone = [...(await builder()), ...(await largeCrl())];
-  const delivered = await stage.withOperator({}, async (operator): Promise<Figure[]> => {
+  const figures = await stage.withOperator({}, async (operator): Promise<Figure[]> => {
     await makeIssuer(stage);
     const before = await costOf(operator);
     const watch = await ChangeWatch.open<Certificate>(stage.api, type, TENANT);
@@ -37,84 +27,45 @@ export async function certificates(stage: Stage): Promise<Result> {
     const started = performance.now();
     await applyCertificates(stage, PURPOSE, many);
     const applied = performance.now();
-    const ready = await delivered;
+    const lastReady = Math.max(...(await delivered));
     watch.close();
-    const lastReady = Math.max(...ready);
-    const cpuSeconds = (await costOf(operator)).cpuSeconds - before.cpuSeconds;
+    const after = await costOf(operator);
+    const cpuSeconds = after.cpuSeconds - before.cpuSeconds;
     const servers = labCpuFigures(cpuBefore, labCpu(stage), cpuSeconds);
     await pause(SETTLE_MS);
-    const { rssMiB } = await costOf(operator);
+    const { rssMiB, heapUsedMiB } = await costOf(operator);
     return [
       { what: "applying all of them", value: seconds(started, applied), unit: "s" },
       { what: "last apply acknowledged until last Ready", value: seconds(applied, lastReady), unit: "s" },
+      { what: "first apply sent until last Ready", value: seconds(started, lastReady), unit: "s" },
       {
         what: "issued and delivered, serial numbers and keys durable first",
         value: many / seconds(started, lastReady),
         unit: "/s",
       },
-      { what: "CPU of the operator", value: cpuSeconds, unit: "s" },
+      { what: "CPU of the operator for each", value: (cpuSeconds * 1_000) / many, unit: "ms" },
       ...servers,
-      { what: "RSS when idle afterwards", value: rssMiB, unit: "MiB", aim: { atMost: 400 } },
+      { what: "peak RSS of the operator", value: after.peakRssMiB ?? Number.NaN, unit: "MiB" },
+      { what: "its RSS when idle afterwards", value: rssMiB, unit: "MiB", aim: { atMost: 400 } },
+      { what: "its heap in use then", value: heapUsedMiB, unit: "MiB" },
+      { what: "RSS of a responder that answers for all of them", value: await responderMiB(stage), unit: "MiB" },
     ];
   });
-  return { name: `certificates-${many}`, figures: [...alone, ...delivered] };
+  return { name: `certificates-${many}`, figures };
 }
 
-/** Leaf certificates of a P-256 key, signed with one, as they leave `Authorities`; keys are made before. */
-async function builder(): Promise<Figure[]> {
-  const ca = new LocalSigner(await generateKey(P256));
-  const { spki } = new LocalSigner(await generateKey(P256));
-  const issuer = encodeName(fromSubject({ commonName: "Bench CA" }));
-  const references = { keyIdentifier: keyIdentifier(ca.spki), crlUrls: [], ocspUrls: [], caIssuersUrls: [] };
-  const notBefore = new Date();
-  const notAfter = new Date(notBefore.getTime() + DAY_MS);
-  const before = process.cpuUsage();
-  for (const index of range(BUILT)) {
-    const subject = fromSubject({ commonName: `orders-${index}` });
-    const extensions = certificateExtensions(
-      {
-        subject,
-        spki,
-        subjectAltNames: [{ kind: "dns", value: `orders-${index}.payments.svc` }],
-        usages: profileUsages("Server", P256),
-      },
-      references,
+/** Resident memory of a responder once it has an answer to every question. */
+async function responderMiB(stage: Stage): Promise<number> {
+  const responder = await stage.world.mazevault.startOcsp();
+  try {
+    await until(
+      "all answers are kept",
+      async () => total(await scrape(responder), "mazevault_ocsp_signatures_total") >= ANSWERS * stage.sizes.many,
+      { timeoutMs: LONGEST_MS, intervalMs: 1_000 },
     );
-    const serialNumber = newSerialNumber();
-    await signCertificate(
-      { serialNumber, issuer, subject: encodeName(subject), notBefore, notAfter, spki, extensions },
-      ca,
-    );
+    await pause(SETTLE_MS);
+    return residentMiB(await scrape(responder));
+  } finally {
+    await responder.process.stop();
   }
-  const { user, system } = process.cpuUsage(before);
-  const perCpuSecond = BUILT / ((user + system) / 1e6);
-  return [
-    { what: "builder: P-256 leaves for each second of CPU", value: perCpuSecond, unit: "/s", aim: { atLeast: 2_000 } },
-  ];
-}
-
-async function largeCrl(): Promise<Figure[]> {
-  const ca = new LocalSigner(await generateKey(P256));
-  const at = new Date();
-  const entries: RevokedEntry[] = range(REVOKED).map(() => ({
-    serialNumber: newSerialNumber().toString("hex"),
-    revocation: { at, reason: "superseded" },
-  }));
-  await turn();
-  const started = performance.now();
-  const crl = await signCrl(
-    {
-      issuer: encodeName(fromSubject({ commonName: "Bench CA" })),
-      authorityKeyIdentifier: keyIdentifier(ca.spki),
-      number: 1n,
-      thisUpdate: at,
-      nextUpdate: new Date(at.getTime() + DAY_MS),
-      entries,
-    },
-    ca,
-  );
-  return [
-    { what: `CRL of ${REVOKED}, built and signed`, value: seconds(started), unit: "s", aim: { atMost: 2 } },
-    { what: "its size", value: crl.length / 2 ** 20, unit: "MiB" },
-  ];
 }

@@ -1,5 +1,4 @@
 /** OCSP: answers that are kept, answers that are signed for one request, and how soon a revocation is answered. */
-import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { encodeCertId, issuerHashes } from "../../core/pki/ocsp/cert-id.ts";
 import type { Certificate } from "../../crds/certificate.ts";
@@ -8,8 +7,10 @@ import type { OcspResponder } from "../../lab/mazevault.ts";
 import { until } from "../../lab/poll.ts";
 import { requestFor, verdictOf } from "../../ocsp/testing/asking.ts";
 import { applyCertificates, certificates, leafName, makeIssuer } from "../certificates.ts";
+import { residentMiB } from "../cost.ts";
 import { type HttpLoadResult, httpLoad } from "../http-load.ts";
 import { percentile, range } from "../in-flight.ts";
+import { opensslSpeed } from "../openssl.ts";
 import type { Figure, Result } from "../result.ts";
 import { type Stage, TENANT } from "../stage.ts";
 
@@ -29,7 +30,7 @@ interface Issued {
 
 export async function ocsp(stage: Stage): Promise<Result> {
   const { world } = stage;
-  const { some, changes } = stage.sizes;
+  const { some } = stage.sizes;
   const operator = await stage.startOperator({ config: { pki: { baseUrl: world.mazevault.pkiUrl } } });
   const responder = await world.mazevault.startOcsp();
   try {
@@ -46,8 +47,8 @@ export async function ocsp(stage: Stage): Promise<Result> {
     const turn = inTurn(certIds);
     const signed = await measured(responder, () => post(requestFor([turn()], randomBytes(32))));
     stage.report("revoking");
-    const revoked = await revocations(stage, responder, changes);
-    const memory = total(await scrape(responder), "process_resident_memory_bytes") / 2 ** 20;
+    const revoked = await revocations(stage, responder, some);
+    const memory = residentMiB(await scrape(responder));
     return {
       name: `ocsp-${some}`,
       figures: [
@@ -57,7 +58,7 @@ export async function ocsp(stage: Stage): Promise<Result> {
         ...opensslSpeed(),
         { what: "revocation acknowledged until answered, p50", value: percentile(revoked, 0.5), unit: "ms" },
         {
-          what: `revocation acknowledged until answered, p99 of ${changes}`,
+          what: `revocation acknowledged until answered, p99 of ${some}`,
           value: percentile(revoked, 0.99),
           unit: "ms",
           aim: { atMost: 1_000 },
@@ -193,20 +194,4 @@ async function serialOf(stage: Stage, key: { readonly namespace: string; readonl
     { timeoutMs: LONGEST_MS, intervalMs: 100 },
   );
   return String(serialNumber).replaceAll(":", "").toLowerCase();
-}
-
-/** What signatures alone cost here; nothing where OpenSSL is not installed. */
-function opensslSpeed(): Figure[] {
-  try {
-    const output = execFileSync("openssl", ["speed", "-seconds", "2", "ecdsap256"], {
-      encoding: "utf8",
-      stdio: "pipe",
-    });
-    const [, perSecond] = /nistp256\)\s+\S+s\s+\S+s\s+(\S+)\s+\S+/.exec(output) ?? [];
-    return perSecond === undefined
-      ? []
-      : [{ what: "openssl speed: P-256 signatures on one core", value: Number(perSecond), unit: "/s" }];
-  } catch {
-    return [];
-  }
 }

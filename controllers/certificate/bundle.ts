@@ -1,7 +1,7 @@
 /** What stands in the core Secret of a certificate: `tls.key`, `tls.crt`, `ca.crt`, and the forms of them that are asked for. */
 import { createHash, createPrivateKey, type KeyObject } from "node:crypto";
 import { encodeFields } from "../../core/canonical.ts";
-import { parseCertificate } from "../../core/pki/certificate.ts";
+import { type Certificate as ParsedCertificate, parseCertificate } from "../../core/pki/certificate.ts";
 import { spkiOf } from "../../core/pki/key.ts";
 import { lintCertificate } from "../../core/pki/lint/certificate.ts";
 import type { Finding } from "../../core/pki/lint/finding.ts";
@@ -56,27 +56,28 @@ export function certificateDelivery(certificate: Certificate, installation: stri
 
 /** The public part of a bundle. */
 export interface Chain {
-  /** DER of the certificate. */
-  readonly certificate: Buffer;
+  readonly certificate: ParsedCertificate;
   /** DER of the CAs above it, the root last. */
   readonly authorities: readonly Buffer[];
-  /** DER of its SubjectPublicKeyInfo. */
-  readonly spki: Buffer;
   /** What our own reading of it finds. */
   readonly findings: readonly Finding[];
 }
 
-/** @param authorities as in `Chain` */
-export function chainOf(certificate: Buffer, authorities: readonly Buffer[]): Chain {
-  const { spki, crlUrls, authorityInfoAccess } = parseCertificate(certificate);
+/**
+ * @param der of the certificate
+ * @param authorities as in `Chain`
+ */
+export function chainOf(der: Buffer, authorities: readonly Buffer[]): Chain {
+  const certificate = parseCertificate(der);
+  const { crlUrls, authorityInfoAccess } = certificate;
   // The installation may have got its URLs, or lost them, since it was issued: it must have all of them or none.
   const urls = crlUrls.length > 0 || authorityInfoAccess !== undefined;
-  const [issuer = certificate] = authorities;
-  return { certificate, authorities, spki, findings: lintCertificate(certificate, { issuer, urls }) };
+  const [issuer = der] = authorities;
+  return { certificate, authorities, findings: lintCertificate(certificate, { issuer, urls }) };
 }
 
 /** Servers send the chain without the root, which clients must know anyway (RFC 8446 4.4.2). */
-const sentChain = ({ certificate, authorities }: Chain): Buffer[] => [certificate, ...authorities.slice(0, -1)];
+const sentChain = ({ certificate, authorities }: Chain): Buffer[] => [certificate.der, ...authorities.slice(0, -1)];
 
 export const certificatesPem = (chain: Chain): string =>
   sentChain(chain)
@@ -87,17 +88,13 @@ const rootOf = ({ authorities }: Chain): Buffer => authorities.at(-1) ?? Buffer.
 
 export const rootPem = (chain: Chain): string => pem("CERTIFICATE", rootOf(chain));
 
-/**
- * @param pkcs8 DER of the private key
- * @param passwords of each keystore that the manifest asks for
- */
+/** @param passwords of each keystore that the manifest asks for */
 export async function bundleValues(
   certificate: Certificate,
   chain: Chain,
-  pkcs8: Sensitive,
+  privateKey: KeyObject,
   passwords: Passwords = new Map(),
 ): Promise<Map<string, Sensitive>> {
-  const privateKey = createPrivateKey({ key: pkcs8.reveal(), format: "der", type: "pkcs8" });
   const keyText = keyPem(privateKey, encodingOf(certificate));
   const formats = {
     DER: () => keyDer(privateKey, encodingOf(certificate)),
@@ -109,8 +106,8 @@ export async function bundleValues(
     ["ca.crt", new Sensitive(rootPem(chain))],
     ...outputFormats(certificate).map((format) => [FORMAT_FILES[format], new Sensitive(formats[format]())] as const),
   ]);
-  const { notBefore } = parseCertificate(chain.certificate);
-  const contents = { privateKey, chain: sentChain(chain), root: rootOf(chain), createdAt: notBefore };
+  const { notBefore: createdAt } = chain.certificate;
+  const contents = { privateKey, chain: sentChain(chain), root: rootOf(chain), createdAt };
   for (const wanted of wantedKeystores(certificate)) {
     const password = passwords.get(wanted.format);
     if (password === undefined) throw new TypeError(`the password of the keystore ${wanted.format} was not read`);
@@ -138,11 +135,12 @@ export function bundleEntries(
   passwords: PasswordFingerprints = new Map(),
 ): Delivered {
   const encoding = encodingOf(certificate);
-  const key = keyFingerprint(chain.spki, encoding);
+  const { spki } = chain.certificate;
+  const key = keyFingerprint(spki, encoding);
   const certificates = hash("tls.crt", [Buffer.from(certificatesPem(chain))]);
   const root = hash("ca.crt", [Buffer.from(rootPem(chain))]);
   const formats: Record<OutputFormat, string> = {
-    DER: derFingerprint(chain.spki, encoding),
+    DER: derFingerprint(spki, encoding),
     CombinedPEM: combinedFingerprint(key, certificates),
   };
   return [
@@ -154,7 +152,7 @@ export function bundleEntries(
       const files = KEYSTORE_FILES[format];
       const password = passwords.get(format) ?? "";
       return [
-        { key: files.key, fingerprint: hash(files.key, [alias, chain.spki, certificates, password]) },
+        { key: files.key, fingerprint: hash(files.key, [alias, spki, certificates, password]) },
         { key: files.trust, fingerprint: hash(files.trust, [root, password]) },
       ];
     }),

@@ -1,5 +1,7 @@
 import { createHash } from "node:crypto";
 import { Waiting } from "../../core/errors.ts";
+import { parseCertificate } from "../../core/pki/certificate.ts";
+import { nameConstraints } from "../../core/pki/general-name.ts";
 import type { IssuePolicy } from "../../core/pki/profile.ts";
 import { rootSpec, TestPki } from "../../core/pki/testing/installation.ts";
 import type { AuthorityRecord, CertificateHolder, CertificateRecord, Revocation } from "../../core/ports/pki-store.ts";
@@ -8,19 +10,19 @@ import type { DeliveryRecord, MadeValue } from "../../core/ports/vault-store.ts"
 import { Sensitive } from "../../core/sensitive.ts";
 import type { Certificate, CertificateSpec } from "../../crds/certificate.ts";
 import { CONSUMERS, deliveryFingerprint, type LiveCoreSecret } from "../delivery/desired.ts";
+import { tlsBundle } from "../delivery/tls-bundle.ts";
 import {
   bundleDigests,
   bundleEntries,
   bundleValues,
-  type Chain,
   certificateDelivery,
   chainOf,
   deliveryDigests,
   madeValues,
 } from "./bundle.ts";
-import { type Action, decide, type Observed } from "./decide.ts";
+import { type Action, decide, type Issued, type Observed, serialOf } from "./decide.ts";
 import { type KeystoreFormat, passwordFault } from "./keystores.ts";
-import { issuedDer, renewalOf, wantedCertificate } from "./request.ts";
+import { issuedDer, renewalOf, renewalOfAdopted, type WantedCertificate, wantedCertificate } from "./request.ts";
 
 const T0 = new Date("2026-03-01T00:00:00Z");
 const DAY = 86_400_000;
@@ -31,6 +33,8 @@ const policy: IssuePolicy = {
   otherNames: ["1.3.6.1.4.1.311.20.2.3"],
   subject: { organizations: ["Example"] },
 };
+
+const noneBelow = { refusal: "Issuer ca allows no CA below it" };
 
 const base: CertificateSpec = {
   secretName: "orders-tls",
@@ -50,15 +54,19 @@ const passwordSecretRef = { name: "keystore-password", key: "password" };
 const keystores = { pkcs12: { create: true, passwordSecretRef }, jks: { create: true, passwordSecretRef } };
 const files = ["keystore.p12", "truststore.p12", "keystore.jks", "truststore.jks"];
 
-interface Issued {
-  readonly record: CertificateRecord;
-  readonly chain: Chain;
-}
+type UsableIssuer = Extract<Observed["issuer"], { kind: "Usable" }>;
+const excluding = () => {
+  const limits = nameConstraints({
+    permitted: { dnsDomains: ["payments.svc"] },
+    excluded: { dnsDomains: ["a.payments.svc"] },
+  });
+  return limits === undefined ? {} : { nameConstraints: limits };
+};
 
 /** What is decided about are certificates of the product's own CA. */
 let authority: AuthorityRecord;
 let other: AuthorityRecord;
-let issued: (subject?: Certificate, by?: AuthorityRecord) => Promise<Issued>;
+let issued: (subject?: Certificate, by?: AuthorityRecord, as?: WantedCertificate) => Promise<Issued>;
 let dataOf: (issued: Issued, subject?: Certificate) => Promise<ReadonlyMap<string, Sensitive>>;
 
 const password = new Sensitive("correct horse");
@@ -80,8 +88,8 @@ beforeAll(async () => {
   authority = await authorities.ensure(writer, rootSpec("ca"));
   other = await authorities.ensure(writer, rootSpec("other"));
   let revision = 0;
-  issued = async (subject = certificate(), by = authority) => {
-    const { key, ...contents } = wantedCertificate(subject.spec);
+  issued = async (subject = certificate(), by = authority, as = wantedCertificate(subject.spec)) => {
+    const { key, ...contents } = as;
     revision += 1;
     const record = await authorities.issue(writer, {
       ...contents,
@@ -101,6 +109,7 @@ beforeAll(async () => {
 });
 
 const holder = (delivery?: DeliveryRecord): CertificateHolder => ({
+  kind: "Certificate",
   uid: "uid-1",
   namespace: "payments",
   namespaceUid: "ns-1",
@@ -114,7 +123,8 @@ const observed = (extra: Partial<Observed> = {}): Observed => ({
   namespace: "payments",
   namespaceUid: "ns-1",
   holder: holder(),
-  issuer: { kind: "Usable", approval: "Automatic", authority, policy },
+  hasFormer: false,
+  issuer: { kind: "Usable", approval: "Automatic", authority, policy, subordinates: noneBelow },
   current: undefined,
   revocations: [],
   forgottenHolds: [],
@@ -199,6 +209,15 @@ describe("decide", () => {
 
   test("a changed deletion policy is recorded", async () => {
     check(certificate({ deletionPolicy: "Revoke" }), settled(await issued()), T0, { actions: ["RecordHolder"] });
+  });
+
+  test("a changed limit of its history is recorded", async () => {
+    const limited = certificate({ revisionHistoryLimit: 3 });
+    const seen = settled(await issued());
+    check(limited, seen, T0, { actions: ["RecordHolder"] });
+    check(limited, { ...seen, holder: { ...holder(delivery(seen.current as Issued)), revisionHistoryLimit: 3 } }, T0, {
+      actions: [],
+    });
   });
 
   test("the first certificate is issued", () => {
@@ -434,6 +453,282 @@ describe("decide", () => {
     expect(restarts(observed({ current: after, holder: holder(pending), core: { kind: "Untouched" } }))).toBe(
       "RestartWorkloads",
     );
+  });
+
+  describe("a CA", () => {
+    const subject = certificate({
+      commonName: "Mesh CA",
+      dnsNames: undefined,
+      isCA: true,
+      nameConstraints: { permitted: { dnsDomains: ["mesh.payments.svc"] } },
+    });
+    const within = (dnsDomains: readonly string[], pathLength = 0) => {
+      const limits = nameConstraints({ permitted: { dnsDomains } });
+      return { pathLength, ...(limits && { nameConstraints: limits }) };
+    };
+    const below = (subordinates: UsableIssuer["subordinates"]): Partial<Observed> => ({
+      issuer: { kind: "Usable", approval: "Automatic", authority, policy, subordinates },
+    });
+    const allowed = (): Partial<Observed> => below(within(["payments.svc"]));
+    /** As it is issued: with the limits of its issuer. */
+    const made = async (seen = allowed()): Promise<Issued> => {
+      const [action] = decide(subject, observed(seen), T0).actions;
+      if (action?.kind !== "Issue") throw new Error("expected that a CA is issued");
+      return issued(subject, authority, action.wanted);
+    };
+
+    test("has the path length and the names that its issuer allows, and no other kinds", async () => {
+      const certified = parseCertificate(issuedDer((await made()).record));
+      expect(certified.basicConstraints).toEqual({ ca: true, pathLength: 0 });
+      expect([...(certified.keyUsage ?? [])].sort()).toEqual(["cRLSign", "keyCertSign"]);
+      expect(certified.extendedKeyUsage).toBeUndefined();
+      const { permitted, excluded } = certified.nameConstraints ?? { permitted: [], excluded: [] };
+      expect(permitted).toContainEqual({ kind: "dns", value: "mesh.payments.svc" });
+      expect(permitted).toContainEqual({ kind: "uri", value: "invalid" });
+      expect(excluded).toContainEqual({ kind: "ip", value: "0.0.0.0/0" });
+    });
+
+    test("is left alone while nothing changes", async () => {
+      const of = await made();
+      check(subject, settled(of, allowed()), T0, { actions: [], issued: "Succeeded" });
+    });
+
+    test.each<{ because: string; subordinates: UsableIssuer["subordinates"] }>([
+      { because: "a longer path", subordinates: within(["payments.svc"], 1) },
+      { because: "names of more kinds", subordinates: { pathLength: 0 } },
+      { because: "names that are excluded now", subordinates: { ...within(["payments.svc"]), ...excluding() } },
+    ])("is issued anew when its issuer allows something else: $because", async ({ subordinates }) => {
+      const of = await made();
+      check(subject, settled(of, below(subordinates)), T0, { actions: ["Issue"] });
+      check(subject, settled(await made(below(subordinates)), below(subordinates)), T0, { actions: [] });
+    });
+
+    test.each<{ because: string; spec: Partial<CertificateSpec> }>([
+      { because: "other names", spec: { nameConstraints: { permitted: { dnsDomains: ["payments.svc"] } } } },
+      { because: "no wish about names", spec: { nameConstraints: undefined } },
+      { because: "another use of the key", spec: { usages: ["digital signature"] } },
+      { because: "no CA any more", spec: { isCA: false, nameConstraints: undefined, ...base } },
+    ])("is issued anew when the manifest changes: $because", async ({ spec }) => {
+      check(certificate({ ...subject.spec, ...spec }), settled(await made(), allowed()), T0, { actions: ["Issue"] });
+    });
+
+    test("is refused at once, and by field, where its issuer does not allow it", async () => {
+      const of = await made();
+      for (const current of [undefined, of]) {
+        const seen = current === undefined ? observed() : settled(current);
+        const { actions, next, status } = decide(subject, seen, T0);
+        expect(actions).toEqual([]);
+        expect(next).toMatchObject({ kind: "stalled", reason: "SubordinateNotAllowed" });
+        expect(next).toMatchObject({ message: expect.stringMatching(/^spec\.isCA: Issuer ca allows no CA below it/) });
+        if (current) expect(status.conditions[0]?.message).toMatch(/; certificate [0-9a-f:]+ stays in use, until /);
+      }
+      const wider = decide(subject, observed(below(within(["shop.svc"]))), T0);
+      expect(wider.actions).toEqual([]);
+      expect(wider.next).toMatchObject({
+        reason: "PolicyViolated",
+        message: expect.stringMatching(/^spec\.nameConstraints\.permitted: "mesh\.payments\.svc" is wider/),
+      });
+      const named = decide(certificate({ ...subject.spec, dnsNames: ["mesh.elsewhere.svc"] }), observed(allowed()), T0);
+      expect(named.next).toMatchObject({ message: expect.stringMatching(/^spec\.dnsNames: /) });
+    });
+
+    test("does not miss its issuer while that cannot be asked", async () => {
+      const of = await made();
+      check(subject, settled(of, { issuer: { ...missing, authorityId: authority.id } }), T0, { actions: [] });
+    });
+
+    test("a leaf is no CA", async () => {
+      const of = await issued();
+      const now = certificate({ isCA: true, commonName: "orders.payments.svc" });
+      check(now, settled(of, allowed()), T0, { actions: ["Issue"] });
+    });
+  });
+
+  describe("a certificate of another CA", () => {
+    const subject = certificate({ adopt: true, restartConsumers: true });
+    const frameOf = (of: Certificate) => {
+      const { annotations, labels } = certificateDelivery(of, INSTALLATION);
+      return { annotations, labels };
+    };
+    const pems = (data: ReadonlyMap<string, Sensitive>) =>
+      Object.fromEntries([...data].map(([key, value]) => [key, value.reveal().toString("base64")]));
+    /** A core Secret as somebody else made it. */
+    const found = async (
+      of: Issued,
+      change: (data: Record<string, string>) => Record<string, string> = (data) => data,
+      extra: Partial<LiveCoreSecret> = {},
+    ): Promise<Partial<Observed>> => {
+      const data = await dataOf(of);
+      return { core: { kind: "Live", live: live(data, { bundle: tlsBundle(change(pems(data))), ...extra }) } };
+    };
+    const taken = (seen: Observed, now = T0, as = subject): DeliveryRecord => {
+      const [action] = decide(as, seen, now).actions;
+      if (action?.kind !== "Adopt" && action?.kind !== "RecordDelivery") throw new Error(`planned ${action?.kind}`);
+      return action.delivery;
+    };
+    const inUse = (record: DeliveryRecord, extra: Partial<Observed> = {}): Observed =>
+      observed({ holder: holder(record), core: { kind: "Untouched" }, ...extra });
+
+    test("that fits is taken over as it stands; nothing is issued, nothing restarts", async () => {
+      const foreign = await issued(certificate(), other);
+      const seen = observed(await found(foreign));
+      check(subject, seen, T0, { actions: ["Adopt"] });
+      const record = taken(seen);
+      expect(record).toMatchObject({ version: 0, uid: "core-9", resourceVersion: "7", pendingRestarts: [] });
+      const plan = decide(subject, inUse(record), T0);
+      expect(plan.actions).toEqual([]);
+      const serial = serialOf(foreign.record);
+      expect(plan.status.conditions).toMatchObject([
+        { type: "Issued", status: "True", reason: "Adopted" },
+        { type: "Linted", reason: "NotRequested" },
+        { type: "Delivered", status: "True", reason: "Adopted" },
+        { type: "Revoked", reason: "NotRequested" },
+      ]);
+      expect(plan.status.conditions[0]?.message).toContain(`certificate ${serial} of CN=other CA is used`);
+      expect(plan.status.fields).toMatchObject({ serialNumber: serial });
+      expect(plan.status.fields).not.toHaveProperty("revision");
+      expect(plan.next).toEqual({ kind: "recheckAt", at: renewalOfAdopted(subject, foreign.record) });
+    });
+
+    test("has the subject that is asked for also in another order", async () => {
+      const organizations = ["Example"];
+      const foreign = await issued(
+        certificate({ commonName: undefined, literalSubject: "O=Example,CN=orders.payments.svc" }),
+        other,
+      );
+      const wanted = certificate({ ...subject.spec, subject: { organizations } });
+      check(wanted, observed(await found(foreign)), T0, { actions: ["Adopt"] });
+    });
+
+    test("is left alone without adopt, and where it is delivered by somebody", async () => {
+      const seen = await found(await issued(certificate(), other));
+      check(certificate(), observed(seen), T0, { actions: ["Issue"] });
+      const current = await issued();
+      check(certificate(), observed({ ...seen, current }), T0, { actions: [], delivered: "TargetNotOwned" });
+      const rival = await found(await issued(certificate(), other), undefined, { rival: "Certificate b" });
+      check(subject, observed({ ...rival, current }), T0, { actions: [], delivered: "TargetNotOwned" });
+    });
+
+    test("is taken over also by one who has a certificate already, and never delivered it", async () => {
+      const current = await issued();
+      const seen = observed({ ...(await found(await issued(certificate(), other))), current });
+      check(subject, seen, T0, { actions: ["Adopt"] });
+      check(subject, inUse(taken(seen), { current }), T0, { actions: [], issued: "Adopted", delivered: "Adopted" });
+    });
+
+    test("is replaced when it is due, as its own validity says, and restarts who uses it", async () => {
+      const foreign = await issued(certificate({ duration: "240h" }), other);
+      const record = taken(observed(await found(foreign)));
+      const due = renewalOfAdopted(subject, foreign.record);
+      expect((due.getTime() - T0.getTime()) / DAY).toBeLessThan(7);
+      check(subject, inUse(record), new Date(due.getTime() - 1), { actions: [] });
+      check(subject, inUse(record), due, { actions: ["Issue"], issued: "Progressing", delivered: "Adopted" });
+      const [action] = decide(subject, inUse(record, { current: await issued() }), due).actions;
+      expect(action).toMatchObject({ kind: "Deliver", delivery: { pendingRestarts: [CONSUMERS] } });
+      // Without an issuer it goes on being used.
+      const waiting = decide(subject, inUse(record, { issuer: missing }), due);
+      expect(waiting.status.conditions[0]?.message).toMatch(/; certificate .+ of CN=other CA stays in use, until /);
+      expect(waiting.status.conditions[2]).toMatchObject({ type: "Delivered", status: "True" });
+    });
+
+    test("that is due already is ours first, so that nobody is asked to overwrite it", async () => {
+      const foreign = await issued(certificate({ duration: "240h" }), other);
+      const late = new Date(T0.getTime() + 9 * DAY);
+      const seen = observed(await found(foreign));
+      check(subject, seen, late, { actions: ["Adopt"] });
+      check(subject, inUse(taken(seen, late)), late, { actions: ["Issue"] });
+    });
+
+    test("is replaced when the manifest asks for something else; another label only changes that", async () => {
+      const record = taken(observed(await found(await issued(certificate(), other))));
+      const asked = (spec: Partial<CertificateSpec>) => certificate({ ...subject.spec, ...spec });
+      check(asked({ dnsNames: ["orders.payments.svc", "b.payments.svc"] }), inUse(record), T0, { actions: ["Issue"] });
+      check(asked({ privateKey: { size: 384 } }), inUse(record), T0, { actions: ["Issue"] });
+      check(asked({ secretTemplate: { labels: { team: "a" } } }), inUse(record), T0, { actions: ["Adopt"] });
+      check(asked({ adopt: false }), inUse(record), T0, { actions: [], issued: "Adopted" });
+      check(asked({ usages: ["client auth"] }), inUse(record), T0, { actions: [] });
+      check(asked({ secretName: "b" }), inUse(record, { core: { kind: "Absent" } }), T0, { actions: ["Issue"] });
+    });
+
+    test("is looked at again when somebody touched it", async () => {
+      const foreign = await issued(certificate(), other);
+      const record = taken(observed(await found(foreign)));
+      const ours = { uid: "core-9", resourceVersion: "8", ...frameOf(subject) };
+      const again = async (of: Issued, change?: Parameters<typeof found>[1]) =>
+        inUse(record, await found(of, change, ours));
+      check(subject, await again(foreign), T0, { actions: ["RecordDelivery"] });
+      check(subject, inUse(record, await found(foreign, undefined, { ...ours, labels: {} })), T0, {
+        actions: ["Adopt"],
+      });
+      // As the other CA renews it while both look after it.
+      check(subject, await again(await issued(certificate(), other)), T0, { actions: ["RecordDelivery"] });
+      const emptied = await again(foreign, (data) => ({ ...data, "tls.key": "" }));
+      check(subject, emptied, T0, { actions: ["Issue"] });
+      check(subject, inUse(record, { core: { kind: "Absent" } }), T0, { actions: ["Issue"] });
+      // Death between its two effects: it is marked as ours, and not on record.
+      check(subject, observed(await found(foreign, undefined, ours)), T0, { actions: ["RecordDelivery"] });
+    });
+
+    test.each<{
+      because: string;
+      spec?: Partial<CertificateSpec>;
+      change?: (data: Record<string, string>) => Record<string, string>;
+      now?: Date;
+    }>([
+      {
+        because: 'its alternative names are "DNS:orders.payments.svc", not',
+        spec: { dnsNames: ["orders.payments.svc", "b.payments.svc"] },
+      },
+      { because: 'its subject is "CN=orders.payments.svc", not ""', spec: { commonName: undefined } },
+      { because: "its key is ECDSA 256, not RSA 2048", spec: { privateKey: { algorithm: "RSA", size: 2048 } } },
+      { because: "it is no CA's", spec: { isCA: true } },
+      { because: "its certificate ended at 2026-0", now: new Date("2027-01-01T00:00:00Z") },
+      { because: "its certificate begins at 2026-0", now: new Date("2026-01-01T00:00:00Z") },
+      {
+        because: "tls.key is not the key of tls.crt",
+        change: (data) => ({ ...data, "tls.key": data["tls.crt"] ?? "" }),
+      },
+      { because: "it holds no certificate with its key (tls.crt", change: () => ({ "tls.crt": "", "tls.key": "" }) },
+      { because: "begins with a PEM block", change: (data) => ({ ...data, "tls.crt": data["tls.key"] ?? "" }) },
+      { because: "it lacks keystore.p12", spec: { keystores: { pkcs12: keystores.pkcs12 } } },
+    ])("that does not fit is refused with the difference, and costs no certificate: $because", async (each) => {
+      const standing = await found(await issued(certificate(), other), each.change);
+      const issuer: UsableIssuer = {
+        kind: "Usable",
+        approval: "Automatic",
+        authority,
+        policy,
+        subordinates: { pathLength: 0 },
+      };
+      const seen = observed({ ...standing, issuer });
+      const wanted = certificate({ ...subject.spec, ...each.spec });
+      const { actions, next, status } = decide(wanted, seen, each.now ?? T0);
+      expect(actions).toEqual([]);
+      expect(next).toMatchObject({ kind: "stalled", reason: "TargetDiffers" });
+      expect(next).toMatchObject({ message: expect.stringContaining(each.because) });
+      expect(next).toMatchObject({ message: expect.stringContaining("set spec.overwrite to lose that data") });
+      expect(status.conditions.find(({ type }) => type === "Delivered")).toMatchObject({ reason: "TargetDiffers" });
+      const overwriting = certificate({ ...wanted.spec, overwrite: true });
+      check(overwriting, seen, each.now ?? T0, { actions: ["Issue"] });
+    });
+
+    test("cannot be revoked here, and the status says where", async () => {
+      const foreign = await issued(certificate(), other);
+      const record = taken(observed(await found(foreign)));
+      const listing = certificate({
+        ...subject.spec,
+        revocations: [{ serialNumber: serialOf(foreign.record), reason: "keyCompromise" }],
+      });
+      const revocations = [{ index: 0, reason: "keyCompromise" as const, records: [] }];
+      const { actions, next } = decide(listing, inUse(record, { revocations }), T0);
+      expect(actions).toEqual([]);
+      expect(next).toMatchObject({
+        reason: "SerialNumberUnknown",
+        message: expect.stringMatching(
+          /^spec\.revocations\[0\]\.serialNumber: it was taken over from CN=other CA, and only/,
+        ),
+      });
+    });
   });
 
   describe("keystores", () => {

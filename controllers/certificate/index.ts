@@ -1,18 +1,16 @@
 /** The controller of `Certificate`: has it issued, delivers it, renews and revokes it, and notices when it is gone. */
-import { failpoint } from "../../core/failpoints.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
-import type { Actor } from "../../core/ports/audit-log.ts";
-import type { CertificateHolder, CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
+import type { CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
 import { type Certificate, certificateKind } from "../../crds/certificate.ts";
 import type { Cluster } from "../cluster.ts";
 import { DeliveryObserver } from "../delivery/observe.ts";
 import { DeliveryPerformer, type DeliveryPerformerDependencies } from "../delivery/perform.ts";
-import { isNotFound } from "../runtime/api-error.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
-import { resourceType, splitKey } from "../runtime/resource-type.ts";
+import { keyOf, resourceType } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
-import { type Action, decide, isFinallyRevoked, type Observed, type Outcome } from "./decide.ts";
+import { type Action, decide, type Observed, type Outcome } from "./decide.ts";
+import { FormerHolders } from "./former-holders.ts";
 import { PasswordReader } from "./keystores.ts";
 import { CertificateObserver } from "./observe.ts";
 import { CertificatePerformer } from "./perform.ts";
@@ -27,19 +25,16 @@ export interface CertificateControllerDependencies extends Pick<DeliveryPerforme
   readonly writer: () => Writer;
 }
 
-const ACTOR: Actor = { kind: "Controller", name: "certificate" };
-const PAGE = 100;
-
 export class CertificateController implements Controller<Certificate, Observed, Action, Outcome> {
   readonly name = "certificate";
   readonly fieldManager = "mazevault-certificate";
   readonly resource = resourceType(certificateKind);
-  readonly #deps: CertificateControllerDependencies;
+  readonly #former: FormerHolders;
   readonly #observer: CertificateObserver;
   readonly #performer: CertificatePerformer;
 
   constructor(deps: CertificateControllerDependencies) {
-    this.#deps = deps;
+    this.#former = new FormerHolders("Certificate", this.resource, deps);
     const observer = new DeliveryObserver(deps);
     const delivery = new DeliveryPerformer({ ...deps, observer });
     const passwords = new PasswordReader(deps);
@@ -55,14 +50,16 @@ export class CertificateController implements Controller<Certificate, Observed, 
 
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
     // Comes before the first certificate, so that a crash in between is made up for.
-    if (action.kind === "RecordHolder") await this.#endFormer(action.certificate, signal);
+    if (action.kind === "RecordHolder" && action.hasFormer) await this.absent(keyOf(action.certificate), signal);
     return this.#performer.perform(action, signal);
   }
 
   learn(seen: Observed, _action: Action, outcome: Outcome): Observed {
     switch (outcome.kind) {
-      case "Holder":
-        return { ...seen, holder: outcome.holder };
+      case "Holder": {
+        const { delivery } = seen.holder ?? {};
+        return { ...seen, holder: { ...outcome.holder, ...(delivery && { delivery }) } };
+      }
       case "Changed":
         return withRecord(seen, outcome.record);
       case "Issued":
@@ -91,6 +88,7 @@ export class CertificateController implements Controller<Certificate, Observed, 
       case "Revoke":
       case "ReleaseHold":
         return "Revoked";
+      case "Adopt":
       case "Deliver":
       case "RecordDelivery":
       case "ReleaseDelivery":
@@ -101,56 +99,8 @@ export class CertificateController implements Controller<Certificate, Observed, 
     }
   }
 
-  /** An object of this name was deleted, and this one applied before anybody saw the name unused. */
-  async #endFormer({ metadata: { namespace = "", name, uid } }: Certificate, signal: AbortSignal): Promise<void> {
-    const holders = await this.#deps.store.holdersNamed(namespace, name);
-    if (holders.some((holder) => holder.uid !== uid)) await this.absent(`${namespace}/${name}`, signal);
-  }
-
-  /** The object is gone, or another one of that name: its certificates go the way its deletion policy says. */
-  async absent(key: string, signal: AbortSignal): Promise<void> {
-    const { api, store } = this.#deps;
-    const { namespace = "", name } = splitKey(key);
-    // Deletion is not decided by a cache: the API server itself must say that there is no such object.
-    const present = await api
-      .get<Certificate>(this.resource, { namespace, name }, { signal })
-      .catch((error: unknown) => {
-        if (isNotFound(error, name)) return undefined;
-        throw error;
-      });
-    for (const holder of await store.holdersNamed(namespace, name)) {
-      if (holder.uid !== present?.metadata.uid) await this.#end(holder);
-    }
-  }
-
-  async #end(holder: CertificateHolder): Promise<void> {
-    const { store, authorities, writer } = this.#deps;
-    failpoint("certificate.beforeRemoval");
-    const revoking = holder.deletionPolicy === "Revoke";
-    if (revoking) {
-      for (const record of await this.#valid(holder.uid)) {
-        await authorities.revoke(writer(), record, { reason: "cessationOfOperation" }, ACTOR);
-      }
-    }
-    const { uid, namespace, name, deletionPolicy } = holder;
-    await store.removeHolder(writer(), uid, [
-      {
-        action: "CertificateHolderRemoved",
-        actor: ACTOR,
-        subject: { kind: "Certificate", id: uid, name: `${namespace}/${name}` },
-        outcome: "Success",
-        details: { deletionPolicy },
-      },
-    ]);
-  }
-
-  /** Certificates that somebody could still rely on. */
-  async #valid(uid: string): Promise<CertificateRecord[]> {
-    const now = new Date();
-    const { store } = this.#deps;
-    let all = await store.certificatesOf(uid, PAGE);
-    for (let limit = PAGE; all.length === limit; limit *= 10) all = await store.certificatesOf(uid, limit * 10);
-    return all.filter((record) => record.notAfter > now && !isFinallyRevoked(record));
+  absent(key: string, signal: AbortSignal): Promise<void> {
+    return this.#former.absent(key, signal);
   }
 }
 

@@ -1,8 +1,6 @@
 /** Reads what decides about one Certificate. */
 import { Stalled, Waiting } from "../../core/errors.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
-import { MalformedInput } from "../../core/pki/malformed-input.ts";
-import { parseSerial } from "../../core/pki/serial.ts";
 import type { AuthorityRecord, CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
 import type { DeliveryRecord } from "../../core/ports/vault-store.ts";
 import type { Certificate } from "../../crds/certificate.ts";
@@ -13,12 +11,12 @@ import { issuerIdentity, referredIssuer } from "../issuer/reference.ts";
 import { type BytesFingerprint, bundleDigests, type Chain, certificateDelivery, chainOf } from "./bundle.ts";
 import type { ListedRevocation, Observed, ObservedPasswords } from "./decide.ts";
 import type { PasswordReader } from "./keystores.ts";
-import { issuedDer } from "./request.ts";
+import { issuedDer, readSerial } from "./request.ts";
 
 export interface CertificateObserverDependencies {
   readonly cluster: Cluster;
-  readonly authorities: Pick<Authorities, "describe" | "chainOf" | "fingerprint">;
-  readonly store: Pick<PkiStore, "authority" | "certificatesBySerial" | "certificatesOf" | "findHolder">;
+  readonly authorities: Pick<Authorities, "describe" | "chainOf" | "fingerprint" | "judgeStatus">;
+  readonly store: Pick<PkiStore, "authority" | "certificatesBySerial" | "certificatesOf" | "holdersNamed">;
   readonly installation: string;
   readonly delivery: DeliveryObserver;
   readonly passwords: PasswordReader;
@@ -37,14 +35,17 @@ export class CertificateObserver {
   async observe(certificate: Certificate, signal: AbortSignal): Promise<Observed> {
     const { cluster, store, installation, delivery } = this.#deps;
     const namespace = servedNamespace(cluster, certificate);
-    const { uid } = certificate.metadata;
+    const { uid, name } = certificate.metadata;
     const { issuerRef } = certificate.spec;
     const desired = certificateDelivery(certificate, installation);
-    const [holder, recent, authority] = await Promise.all([
-      store.findHolder(uid),
+    const [holders, recent, authority] = await Promise.all([
+      store.holdersNamed("Certificate", namespace.name, name),
       store.certificatesOf(uid, RECENT),
       this.#deps.authorities.describe(issuerIdentity(issuerRef, namespace)),
     ]);
+    const holder = holders.find((each) => each.uid === uid);
+    // What cannot be trusted decides nothing.
+    for (const record of recent) this.#deps.authorities.judgeStatus(record);
     const [current] = recent;
     const [chain, revocations, core, passwords] = await Promise.all([
       current && this.chainOf(current, authority),
@@ -58,6 +59,7 @@ export class CertificateObserver {
       namespace: namespace.name,
       namespaceUid: namespace.uid,
       holder,
+      hasFormer: holders.some((each) => each.uid !== uid),
       issuer: referredIssuer(cluster, issuerRef, namespace, authority),
       current: current && chain && { record: current, chain },
       revocations,
@@ -116,15 +118,5 @@ export class CertificateObserver {
         return { index, reason, records };
       }),
     );
-  }
-}
-
-/** Lower-case hex; empty when it is none, which then was issued to nobody. */
-function readSerial(text: string): string {
-  try {
-    return parseSerial(text, "serialNumber").toString("hex");
-  } catch (error) {
-    if (error instanceof MalformedInput) return "";
-    throw error;
   }
 }

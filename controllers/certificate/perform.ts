@@ -2,15 +2,20 @@
 import { Fenced } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoints.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
+import { parseCertificate } from "../../core/pki/certificate.ts";
+import { nameToString } from "../../core/pki/name.ts";
+import { serialToText } from "../../core/pki/serial.ts";
 import type { Actor, AuditEntry } from "../../core/ports/audit-log.ts";
 import { type CertificateRecord, PkiConflict, type PkiStore } from "../../core/ports/pki-store.ts";
 import type { DeliveryRecord, Writer } from "../../core/ports/vault-store.ts";
 import { type Certificate, certificateKind } from "../../crds/certificate.ts";
 import { objectActor } from "../actor.ts";
 import type { DeliveryContext, DeliveryPerformer, OpenedValues } from "../delivery/perform.ts";
+import type { DeliveryAction } from "../delivery/plan.ts";
 import { resourceType } from "../runtime/resource-type.ts";
-import { bundleEntries, bundleValues, type Chain, madeValues } from "./bundle.ts";
-import { type Action, type Outcome, serialOf } from "./decide.ts";
+import { adoptedCertificate } from "./adoption.ts";
+import { bundleEntries, bundleValues, madeValues } from "./bundle.ts";
+import { type Action, type Issued, type Outcome, serialOf } from "./decide.ts";
 import { type PasswordReader, wantedKeystores } from "./keystores.ts";
 import type { CertificateObserver } from "./observe.ts";
 
@@ -25,6 +30,7 @@ export interface CertificatePerformerDependencies {
 }
 
 type Of<K extends Action["kind"]> = Extract<Action, { kind: K }>;
+type DeliveryOf<A> = A extends DeliveryAction ? A : never;
 
 const actorOf = (certificate: Certificate): Actor => objectActor(resourceType(certificateKind), certificate);
 
@@ -54,7 +60,7 @@ export class CertificatePerformer {
   async #recordHolder({ holder }: Of<"RecordHolder">): Promise<Outcome> {
     const { store, writer } = this.#deps;
     await store.recordHolder(writer(), holder);
-    return { kind: "Holder", holder: (await store.findHolder(holder.uid)) ?? holder };
+    return { kind: "Holder", holder };
   }
 
   async #changeRevocation(action: Of<"Revoke"> | Of<"ReleaseHold">): Promise<Outcome> {
@@ -90,10 +96,7 @@ export class CertificatePerformer {
     }
   }
 
-  #contextOf(
-    { certificate, record, chain, ...action }: Extract<Action, { chain: unknown }>,
-    signal: AbortSignal,
-  ): DeliveryContext {
+  #contextOf({ certificate, issued, ...action }: DeliveryOf<Action>, signal: AbortSignal): DeliveryContext {
     const { store, writer, observer } = this.#deps;
     const { namespace, uid } = certificate.metadata;
     const { secretName } = certificate.spec;
@@ -101,16 +104,17 @@ export class CertificatePerformer {
       object: certificate,
       digests: async () => observer.digests(certificate, (await store.findHolder(uid))?.delivery),
       record: (delivery) =>
-        store.recordDelivery(writer(), uid, delivery, [deliveryAudit(certificate, record, delivery)]),
-      open: () =>
-        this.#open(certificate, record, chain, `${action.kind} to core Secret ${namespace}/${secretName}`, signal),
+        store.recordDelivery(writer(), uid, delivery, [deliveryAudit(certificate, issued?.record, delivery)]),
+      open: () => {
+        if (issued === undefined) throw new TypeError("the key of another CA's certificate is not kept here");
+        return this.#open(certificate, issued, `${action.kind} to core Secret ${namespace}/${secretName}`, signal);
+      },
     };
   }
 
   async #open(
     certificate: Certificate,
-    record: CertificateRecord,
-    chain: Chain,
+    { record, chain }: Issued,
     purpose: string,
     signal: AbortSignal,
   ): Promise<OpenedValues> {
@@ -121,15 +125,11 @@ export class CertificatePerformer {
         [...passwords].map(([format, password]) => [format, reader.fingerprintOf(certificate, format, password)]),
       );
       const key = await authorities.openKey(writer(), record, { actor: actorOf(certificate), purpose });
-      try {
-        const values = await bundleValues(certificate, chain, key, passwords);
-        // A password that changed since it was looked at is on record as what it is, and seen in the next pass.
-        const entries = bundleEntries(certificate, chain, fingerprints);
-        const made = madeValues(entries, values, observer.bytesFingerprint(certificate));
-        return { version: record.revision, values, ...(made.length > 0 && { made }) };
-      } finally {
-        key.dispose();
-      }
+      const values = await bundleValues(certificate, chain, key, passwords);
+      // A password that changed since it was looked at is on record as what it is, and seen in the next pass.
+      const entries = bundleEntries(certificate, chain, fingerprints);
+      const made = madeValues(entries, values, observer.bytesFingerprint(certificate));
+      return { version: record.revision, values, ...(made.length > 0 && { made }) };
     } finally {
       for (const password of passwords.values()) password.dispose();
     }
@@ -138,14 +138,30 @@ export class CertificatePerformer {
 
 function deliveryAudit(
   certificate: Certificate,
-  record: CertificateRecord,
+  record: CertificateRecord | undefined,
   delivery: DeliveryRecord | undefined,
 ): AuditEntry {
-  const { namespace, name } = certificate.metadata;
+  const { namespace, name, uid } = certificate.metadata;
+  const adopted = adoptedCertificate(delivery);
+  if (adopted !== undefined) {
+    const { serialNumber, issuer, notAfter } = parseCertificate(adopted);
+    return {
+      action: "CertificateAdopted",
+      actor: actorOf(certificate),
+      subject: { kind: "Certificate", id: serialToText(serialNumber), name: `${namespace}/${name}` },
+      outcome: "Success",
+      details: {
+        issuer: nameToString(issuer),
+        notAfter: notAfter.toISOString(),
+        coreSecret: `${namespace}/${delivery?.secretName}`,
+        uid: delivery?.uid ?? "",
+      },
+    };
+  }
   return {
     action: delivery === undefined ? "CertificateDeliveryRemoved" : "CertificateDelivered",
     actor: actorOf(certificate),
-    subject: { kind: "Certificate", id: serialOf(record), name: `${namespace}/${name}` },
+    subject: { kind: "Certificate", id: record === undefined ? uid : serialOf(record), name: `${namespace}/${name}` },
     outcome: "Success",
     details:
       delivery === undefined

@@ -18,7 +18,12 @@ import { pem } from "../../core/pki/pem.ts";
 import type { IssuePolicy } from "../../core/pki/profile.ts";
 import { LocalSigner } from "../../core/pki/signer.ts";
 import { rootSpec, TestPki } from "../../core/pki/testing/installation.ts";
-import type { AuthorityRecord, CertificateRecord } from "../../core/ports/pki-store.ts";
+import type {
+  AuthorityRecord,
+  CertificateHolder,
+  CertificateRecord,
+  RevocationReason,
+} from "../../core/ports/pki-store.ts";
 import type { CertificateRequest, CertificateRequestSpec } from "../../crds/certificaterequest.ts";
 import type { Condition } from "../../crds/common.ts";
 import { type Chain, chainOf } from "../certificate/bundle.ts";
@@ -34,7 +39,7 @@ const policy: IssuePolicy = {
 };
 
 let authority: AuthorityRecord;
-let sign: (action: Action) => Promise<{ readonly record: CertificateRecord; readonly chain: Chain }>;
+let sign: (action: Issue) => Promise<{ readonly record: CertificateRecord; readonly chain: Chain }>;
 let signer: LocalSigner;
 let plain: string;
 
@@ -106,11 +111,13 @@ const usable = (extra: Partial<Usable> = {}): Usable => ({
   kind: "Usable",
   authority,
   policy,
+  subordinates: { refusal: "Issuer ca allows no CA below it" },
   approval: "Automatic",
   ...extra,
 });
 const open = (issuer: ReferredIssuer = usable()): Observed => ({
   kind: "Open",
+  holder: undefined,
   namespace: "payments",
   namespaceUid: "ns-1",
   issuer,
@@ -130,9 +137,10 @@ const check = (request: CertificateRequest, seen: Observed) => {
   return { actions: actions.map(({ kind }) => kind), reason: condition?.reason, next: next.kind, condition };
 };
 
-const issueOf = (request: CertificateRequest, seen: Observed = open()): Action => {
+type Issue = Extract<Action, { kind: "Issue" }>;
+const issueOf = (request: CertificateRequest, seen: Observed = open()): Issue => {
   const [action, ...others] = decide(request, seen, T0).actions;
-  if (action === undefined || others.length > 0) throw new Error("not one action");
+  if (action?.kind !== "Issue" || others.length > 0) throw new Error("not one action");
   return action;
 };
 
@@ -216,9 +224,12 @@ describe("what is signed", () => {
   test("it stays as it was signed, whatever a person says later", async () => {
     const signed = await sign(issueOf(object()));
     for (const conditions of [[], [said("Denied")]]) {
-      const plan = decide(object({}, conditions), { kind: "Issued", ...signed }, T0);
+      const plan = decide(object({}, conditions), { kind: "Issued", holder: undefined, ...signed }, T0);
       expect(plan).toMatchObject({ actions: [], next: { kind: "settled" } });
-      expect(plan.status.conditions).toMatchObject([{ type: "Issued", status: "True" }]);
+      expect(plan.status.conditions).toMatchObject([
+        { type: "Issued", status: "True" },
+        { type: "Revoked", status: "False", reason: "NotRequested" },
+      ]);
       const { certificate, ca, serialNumber, notAfter } = plan.status.fields as Record<string, string>;
       const leaf = new X509Certificate(certificate ?? "");
       expect(leaf.verify(new X509Certificate(ca ?? "").publicKey)).toBe(true);
@@ -228,12 +239,27 @@ describe("what is signed", () => {
     }
   });
 
+  test("it stays so when its record was removed long after its end, and is never signed again", () => {
+    const signed = {
+      certificate: "PEM",
+      ca: "PEM of the root",
+      serialNumber: "3f:0a",
+      notAfter: "2026-01-01T00:00:00Z",
+    };
+    const request = { ...object(), status: { ...signed, conditions: [] } };
+    const plan = decide(request, { kind: "Past", holder: undefined }, T0);
+    expect(plan.actions).toEqual([]);
+    expect(plan.next).toEqual({ kind: "settled" });
+    expect(plan.status.fields).toEqual(signed);
+    expect(plan.status.conditions).toMatchObject([{ type: "Issued", status: "True", reason: "Succeeded" }]);
+  });
+
   test("a certificate in the database that its CA did not sign is not handed out", async () => {
     const { record, chain } = await sign(issueOf(object()));
-    const certificate = Buffer.from(chain.certificate);
+    const certificate = Buffer.from(chain.certificate.der);
     certificate[certificate.length - 1] = (certificate.at(-1) ?? 0) ^ 1;
     const forged = chainOf(certificate, chain.authorities);
-    const plan = decide(object(), { kind: "Issued", record, chain: forged }, T0);
+    const plan = decide(object(), { kind: "Issued", holder: undefined, record, chain: forged }, T0);
     expect(plan.next).toMatchObject({ kind: "stalled", reason: "LintFailed" });
     expect(plan.status.fields).toBeUndefined();
   });
@@ -314,6 +340,60 @@ describe("what is refused, with its field", () => {
     await faulty(pem("CERTIFICATE REQUEST", der), /not signed with its own key/);
     await faulty("AAAA".repeat(20), /malformed|PEM/);
     await faulty(`${"A".repeat(65)}=`, /is not base64/);
+  });
+});
+
+describe("revocation", () => {
+  type Reasons = readonly [wanted: RevocationReason | undefined, standing: RevocationReason | undefined];
+  const seenWith = async (reason: RevocationReason | undefined): Promise<Observed> => {
+    const { record, chain } = await sign(issueOf(object()));
+    const revocation = reason && { reason, at: T0 };
+    return { kind: "Issued", holder: undefined, record: { ...record, ...(revocation && { revocation }) }, chain };
+  };
+  const asking = (reason: RevocationReason | undefined) =>
+    object(reason === undefined ? {} : { revocation: { reason: reason as "keyCompromise" } });
+
+  test.each<[...Reasons, action: string | undefined, revoked: string]>([
+    [undefined, undefined, undefined, "False NotRequested"],
+    ["keyCompromise", undefined, "Revoke", "False Progressing"],
+    ["certificateHold", undefined, "Revoke", "False Progressing"],
+    ["certificateHold", "certificateHold", undefined, "True Succeeded"],
+    ["keyCompromise", "certificateHold", "Revoke", "False Progressing"],
+    [undefined, "certificateHold", "ReleaseHold", "False Progressing"],
+    ["keyCompromise", "keyCompromise", undefined, "True Succeeded"],
+    ["superseded", "cessationOfOperation", undefined, "True Succeeded"],
+    [undefined, "cessationOfOperation", undefined, "True Succeeded"],
+  ])("wanted %s, standing %s: %s", async (wanted, standing, action, shown) => {
+    const { actions, status } = decide(asking(wanted), await seenWith(standing), T0);
+    expect(actions.map(({ kind }) => kind)).toEqual(action === undefined ? [] : [action]);
+    const [issued, revoked] = status.conditions;
+    expect(issued).toMatchObject({ type: "Issued", status: "True" });
+    expect(`${revoked?.status} ${revoked?.reason}`).toBe(shown);
+    expect(status.fields).toHaveProperty("certificate");
+  });
+
+  test("before it was signed keeps it from being signed", () => {
+    expect(check(asking("certificateHold"), open())).toMatchObject({ actions: [], reason: "RequestWithdrawn" });
+  });
+
+  test("with the object is recorded before anything else, and only where it differs", async () => {
+    const policy = (deletionPolicy: "Retain" | "Revoke") => object({ deletionPolicy });
+    const holderWith = (deletionPolicy: "Retain" | "Revoke"): CertificateHolder => ({
+      kind: "CertificateRequest",
+      ...{ uid: "uid-1", namespace: "payments", namespaceUid: "ns-1", name: "orders", deletionPolicy },
+    });
+    const kinds = (request: CertificateRequest, seen: Observed) =>
+      decide(request, seen, T0).actions.map((action) =>
+        action.kind === "RecordHolder" ? [action.kind, action.holder] : action.kind,
+      );
+    expect(kinds(policy("Retain"), open())).toEqual(["Issue"]);
+    expect(kinds(policy("Revoke"), open())).toEqual([["RecordHolder", holderWith("Revoke")]]);
+    expect(kinds(policy("Revoke"), { ...open(), holder: holderWith("Revoke") })).toEqual(["Issue"]);
+    const signed = await seenWith(undefined);
+    expect(kinds(policy("Revoke"), signed)).toEqual([["RecordHolder", holderWith("Revoke")]]);
+    expect(kinds(object(), { ...signed, holder: holderWith("Revoke") })).toEqual([
+      ["RecordHolder", holderWith("Retain")],
+    ]);
   });
 });
 

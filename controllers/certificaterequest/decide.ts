@@ -1,53 +1,103 @@
 /**
  * What to do for one CertificateRequest, from what was observed.
  *
- *   (not signed) --judged, allowed, approved where the issuer wants it--> Issue --> issued, which is the end
+ *   (not signed) --judged, allowed, approved where the issuer wants it--> Issue --> issued <--Revoke, Release--> on hold
+ *                                                                             --Revoke--> revoked, which is the end
  *
- * A person's word counts until it is signed; afterwards nothing changes any more, whatever becomes of the issuer.
+ * A person's word counts until it is signed; afterwards only its revocation changes, whatever becomes of the issuer. Before
+ * all that comes RecordHolder: an object that disappeared can no longer say what is to become of its certificate.
  */
 import { CsrError } from "../../core/pki/csr.ts";
 import { generalNameToString } from "../../core/pki/general-name.ts";
 import { MalformedInput, quoted } from "../../core/pki/malformed-input.ts";
 import { nameToString } from "../../core/pki/name.ts";
 import { checkAgainstPolicy, hours, namesOfUsages, type Violation } from "../../core/pki/profile.ts";
-import type { AuthorityRecord, CertificateRecord } from "../../core/ports/pki-store.ts";
+import type {
+  AuthorityRecord,
+  CertificateHolder,
+  CertificateRecord,
+  Revocation,
+  RevocationReason,
+} from "../../core/ports/pki-store.ts";
 import type { CertificateRequest, CertificateRequestSpec } from "../../crds/certificaterequest.ts";
 import type { Condition } from "../../crds/common.ts";
 import type { Reason } from "../../crds/conditions.ts";
 import { type Chain, certificatesPem, rootPem } from "../certificate/bundle.ts";
 import { faultsOf, seconds, serialOf } from "../certificate/decide.ts";
 import type { ReferredIssuer } from "../issuer/reference.ts";
+import { present } from "../issuer/spec.ts";
 import type { Next, OwnedCondition, OwnedStatus, Plan } from "../runtime/controller.ts";
 import { type RequestedCertificate, requestedCertificate } from "./request.ts";
 
-export type Observed =
-  /** It is signed, and all else is past. */
-  | { readonly kind: "Issued"; readonly record: CertificateRecord; readonly chain: Chain }
+export type Observed = { readonly holder: CertificateHolder | undefined } & (
+  | Issued
+  /** It was signed so long ago that its record was removed; all that is left of it stands in status. */
+  | { readonly kind: "Past" }
   | {
       readonly kind: "Open";
       readonly namespace: string;
       readonly namespaceUid: string;
       readonly issuer: ReferredIssuer;
-    };
+    }
+);
 
-export interface Action {
-  readonly kind: "Issue";
-  readonly request: CertificateRequest;
-  readonly namespaceUid: string;
-  readonly authority: AuthorityRecord;
-  readonly wanted: RequestedCertificate;
+/** It is signed, and only its revocation is left to be decided. */
+export interface Issued {
+  readonly kind: "Issued";
+  readonly record: CertificateRecord;
+  readonly chain: Chain;
 }
 
+interface Subject {
+  readonly request: CertificateRequest;
+}
+
+export type Action =
+  | (Subject & { readonly kind: "RecordHolder"; readonly holder: Omit<CertificateHolder, "delivery"> })
+  | (Subject & { readonly kind: "Revoke"; readonly record: CertificateRecord; readonly reason: RevocationReason })
+  | (Subject & { readonly kind: "ReleaseHold"; readonly record: CertificateRecord })
+  | (Subject & {
+      readonly kind: "Issue";
+      readonly namespaceUid: string;
+      readonly authority: AuthorityRecord;
+      readonly wanted: RequestedCertificate;
+    });
+
+export type Outcome = { readonly kind: "Holder"; readonly holder: CertificateHolder } | Issued;
+
+const HOLD: RevocationReason = "certificateHold";
 /** A watch tells when an issuer changes; this is only the safety net. */
 const ISSUER_RECHECK_MS = 60_000;
 /** Names in a message; the request holds them all. */
 const SHOWN = 10;
 
 export function decide(request: CertificateRequest, seen: Observed, now: Date): Plan<Action> {
-  if (seen.kind === "Issued") return issued(seen);
+  if (seen.kind === "Past") return past(request);
+  const plan = seen.kind === "Issued" ? issued(request, seen) : undecided(request, seen, now);
+  const first = holderAction(request, seen);
+  return first === undefined ? plan : { ...plan, actions: [first] };
+}
 
+/** Most requests go as Retain says, and need none. */
+function holderAction(request: CertificateRequest, seen: Exclude<Observed, { kind: "Past" }>): Action | undefined {
+  const { deletionPolicy = "Retain" } = request.spec;
+  if (deletionPolicy === (seen.holder?.deletionPolicy ?? "Retain")) return undefined;
+  const { namespace = "", name, uid } = request.metadata;
+  const namespaceUid = seen.kind === "Issued" ? seen.record.requester.namespaceUid : seen.namespaceUid;
+  const holder = { kind: "CertificateRequest", uid, namespace, namespaceUid, name, deletionPolicy } as const;
+  return { kind: "RecordHolder", request, holder };
+}
+
+function undecided(
+  request: CertificateRequest,
+  seen: Extract<Observed, { readonly kind: "Open" }>,
+  now: Date,
+): Plan<Action> {
   const denial = personal(request, "Denied");
   if (denial !== undefined) return refused("RequestDenied", `it was denied: ${quoted(denial.message)}`);
+  if (request.spec.revocation !== undefined) {
+    return refused("RequestWithdrawn", "spec.revocation is set, so it is not signed; take it out to have it signed");
+  }
   const wanted = wantedOf(request.spec);
   if ("fault" in wanted) return refused("RequestInvalid", wanted.fault);
   const { issuer, namespace, namespaceUid } = seen;
@@ -103,7 +153,8 @@ function summary({ profile, subject, subjectAltNames, usages, durationMs }: Requ
   );
 }
 
-function issued({ record, chain }: Extract<Observed, { kind: "Issued" }>): Plan<Action> {
+function issued(request: CertificateRequest, { record, chain }: Issued): Plan<Action> {
+  const action = revocationAction(request, record);
   const faults = faultsOf(chain);
   if (faults !== "") return refused("LintFailed", `certificate ${serialOf(record)} is not handed out: ${faults}`);
   const notAfter = seconds(record.notAfter);
@@ -111,7 +162,7 @@ function issued({ record, chain }: Extract<Observed, { kind: "Issued" }>): Plan<
     type: "Issued",
     status: "True",
     reason: "Succeeded",
-    message: `it was signed once, valid until ${notAfter}`,
+    message: `it was signed once, valid until ${notAfter}${revocationNote(record)}`,
   };
   const fields = {
     certificate: certificatesPem(chain),
@@ -119,8 +170,60 @@ function issued({ record, chain }: Extract<Observed, { kind: "Issued" }>): Plan<
     serialNumber: serialOf(record),
     notAfter,
   };
-  return { actions: [], status: { conditions: [condition], fields }, next: { kind: "settled" } };
+  const conditions = [condition, revoked(request, record, action !== undefined)];
+  return { actions: action === undefined ? [] : [action], status: { conditions, fields }, next: { kind: "settled" } };
 }
+
+function past({ status = {} }: CertificateRequest): Plan<Action> {
+  const { certificate, ca, serialNumber, notAfter } = status;
+  const condition: OwnedCondition = {
+    type: "Issued",
+    status: "True",
+    reason: "Succeeded",
+    message: `it was signed once, valid until ${notAfter}`,
+  };
+  const fields = present({ certificate, ca, serialNumber, notAfter });
+  return {
+    actions: [],
+    status: { conditions: [condition, ...standingRevocation(status.conditions)], fields },
+    next: { kind: "settled" },
+  };
+}
+
+/** What was told of its revocation while there was a record of it. */
+const standingRevocation = (conditions: readonly Condition[] = []): OwnedCondition[] =>
+  conditions
+    .filter(({ type }) => type === "Revoked")
+    .map(({ status, reason, message }) => ({ type: "Revoked", status, reason: reason as Reason, message }));
+
+function revocationAction(request: CertificateRequest, record: CertificateRecord): Action | undefined {
+  const reason = request.spec.revocation?.reason;
+  const standing = record.revocation?.reason;
+  if (reason === undefined) return standing === HOLD ? { kind: "ReleaseHold", request, record } : undefined;
+  const due = standing === undefined || (standing === HOLD && reason !== HOLD);
+  return due ? { kind: "Revoke", request, record, reason } : undefined;
+}
+
+function revocationNote({ revocation }: CertificateRecord): string {
+  if (revocation === undefined) return "";
+  return revocation.reason === HOLD
+    ? ", and on hold: relying parties refuse it for now"
+    : `, and revoked (${revocation.reason})`;
+}
+
+function revoked({ spec }: CertificateRequest, { revocation }: CertificateRecord, busy: boolean): OwnedCondition {
+  const type = "Revoked";
+  if (busy) return { type, status: "False", reason: "Progressing", message: "its revocation is being changed" };
+  if (revocation !== undefined) {
+    const message = `${revocation.reason === HOLD ? "on hold" : "revoked"} since ${seconds(revocation.at)}${unlike(spec, revocation)}`;
+    return { type, status: "True", reason: "Succeeded", message };
+  }
+  return { type, status: "False", reason: "NotRequested", message: "spec.revocation is not set" };
+}
+
+/** What is revoked for good keeps its reason. */
+const unlike = ({ revocation }: CertificateRequestSpec, { reason }: Revocation): string =>
+  revocation === undefined || revocation.reason === reason ? "" : `, for the reason ${reason}, which is final`;
 
 const statusOf = (reason: Reason, message: string): OwnedStatus => ({
   conditions: [{ type: "Issued", status: "False", reason, message }],

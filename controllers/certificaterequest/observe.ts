@@ -6,12 +6,12 @@ import { type Chain, chainOf } from "../certificate/bundle.ts";
 import { issuedDer } from "../certificate/request.ts";
 import { type Cluster, servedNamespace } from "../cluster.ts";
 import { issuerIdentity, referredIssuer } from "../issuer/reference.ts";
-import type { Observed } from "./decide.ts";
+import type { Issued, Observed } from "./decide.ts";
 
 export interface CertificateRequestObserverDependencies {
   readonly cluster: Cluster;
-  readonly authorities: Pick<Authorities, "describe" | "chainOf">;
-  readonly store: Pick<PkiStore, "authority" | "certificatesOf">;
+  readonly authorities: Pick<Authorities, "describe" | "chainOf" | "judgeStatus">;
+  readonly store: Pick<PkiStore, "authority" | "certificatesOf" | "findHolder">;
 }
 
 export class CertificateRequestObserver {
@@ -23,16 +23,22 @@ export class CertificateRequestObserver {
 
   async observe(request: CertificateRequest): Promise<Observed> {
     const { cluster, store, authorities } = this.#deps;
-    const [record] = await store.certificatesOf(request.metadata.uid, 1);
-    if (record !== undefined) return this.issued(record);
+    const { uid } = request.metadata;
+    const [[record], holder] = await Promise.all([store.certificatesOf(uid, 1), store.findHolder(uid)]);
+    if (record !== undefined) {
+      // What cannot be trusted decides nothing.
+      authorities.judgeStatus(record);
+      return { holder, ...(await this.issued(record)) };
+    }
+    if (request.status?.serialNumber !== undefined) return { kind: "Past", holder };
     const namespace = servedNamespace(cluster, request);
     const { issuerRef } = request.spec;
     const authority = await authorities.describe(issuerIdentity(issuerRef, namespace));
     const issuer = referredIssuer(cluster, issuerRef, namespace, authority);
-    return { kind: "Open", namespace: namespace.name, namespaceUid: namespace.uid, issuer };
+    return { kind: "Open", holder, namespace: namespace.name, namespaceUid: namespace.uid, issuer };
   }
 
-  async issued(record: CertificateRecord): Promise<Observed> {
+  async issued(record: CertificateRecord): Promise<Issued> {
     return { kind: "Issued", record, chain: await this.#chainOf(record) };
   }
 

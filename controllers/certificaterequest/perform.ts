@@ -1,21 +1,28 @@
-/** The one effect on a CertificateRequest: its signature. */
+/** The effects on one CertificateRequest, each idempotent. */
+import { failpoint } from "../../core/failpoints.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
+import { PkiConflict, type PkiStore } from "../../core/ports/pki-store.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
-import { certificateRequestKind } from "../../crds/certificaterequest.ts";
+import { type CertificateRequest, certificateRequestKind } from "../../crds/certificaterequest.ts";
 import { objectActor } from "../actor.ts";
 import { resourceType } from "../runtime/resource-type.ts";
-import type { Action, Observed } from "./decide.ts";
+import type { Action, Outcome } from "./decide.ts";
 import type { CertificateRequestObserver } from "./observe.ts";
 
 export interface CertificateRequestPerformerDependencies {
-  readonly authorities: Pick<Authorities, "issue">;
+  readonly authorities: Pick<Authorities, "issue" | "revoke" | "release">;
+  readonly store: Pick<PkiStore, "recordHolder" | "certificate">;
   /** The leader's epoch. */
   readonly writer: () => Writer;
   readonly observer: CertificateRequestObserver;
 }
 
+type Of<K extends Action["kind"]> = Extract<Action, { kind: K }>;
+
 /** An object has one certificate, ever: another one of its name has another UID. */
 const REVISION = 1;
+
+const actorOf = (request: CertificateRequest) => objectActor(resourceType(certificateRequestKind), request);
 
 export class CertificateRequestPerformer {
   readonly #deps: CertificateRequestPerformerDependencies;
@@ -24,7 +31,37 @@ export class CertificateRequestPerformer {
     this.#deps = deps;
   }
 
-  async perform({ request, namespaceUid, authority, wanted }: Action): Promise<Observed> {
+  perform(action: Action): Promise<Outcome> {
+    switch (action.kind) {
+      case "RecordHolder":
+        return this.#recordHolder(action);
+      case "Revoke":
+      case "ReleaseHold":
+        return this.#changeRevocation(action);
+      case "Issue":
+        return this.#issue(action);
+    }
+  }
+
+  async #recordHolder({ holder }: Of<"RecordHolder">): Promise<Outcome> {
+    const { store, writer } = this.#deps;
+    await store.recordHolder(writer(), holder);
+    return { kind: "Holder", holder };
+  }
+
+  async #changeRevocation(action: Of<"Revoke"> | Of<"ReleaseHold">): Promise<Outcome> {
+    const { authorities, store, writer, observer } = this.#deps;
+    const { record, request } = action;
+    const actor = actorOf(request);
+    if (action.kind === "Revoke") await authorities.revoke(writer(), record, { reason: action.reason }, actor);
+    else await authorities.release(writer(), record, actor);
+    failpoint("certificate.afterRevoke");
+    const changed = await store.certificate(record.authorityId, record.serialNumber);
+    if (changed === undefined) throw new PkiConflict(`certificate ${record.serialNumber}`);
+    return observer.issued(changed);
+  }
+
+  async #issue({ request, namespaceUid, authority, wanted }: Of<"Issue">): Promise<Outcome> {
     const { authorities, writer, observer } = this.#deps;
     const { namespace = "", name, uid } = request.metadata;
     const { key: _, spki, ...contents } = wanted;
@@ -34,7 +71,7 @@ export class CertificateRequestPerformer {
       requester: { kind: "CertificateRequest", namespace, namespaceUid, name, uid },
       revision: REVISION,
       key: { spki },
-      actor: objectActor(resourceType(certificateRequestKind), request),
+      actor: actorOf(request),
     });
     return observer.issued(record);
   }

@@ -14,6 +14,7 @@ import {
   SOURCE_ANNOTATION,
   type Source,
 } from "./desired.ts";
+import { tlsBundle } from "./tls-bundle.ts";
 
 /** Owner of the fields of a delivered core Secret. */
 export const DELIVERY_FIELD_MANAGER = "mazevault-delivery";
@@ -61,15 +62,17 @@ export function liveCoreSecret(
     const entry = from.get(to);
     return entry === undefined ? undefined : digests.fingerprint(entry, new Sensitive(Buffer.from(value, "base64")));
   };
+  const { type = "Opaque" } = secret;
   return {
     uid: metadata.uid,
     resourceVersion: metadata.resourceVersion,
-    type: secret.type ?? "Opaque",
+    type,
     immutable: secret.immutable === true,
     labels: metadata.labels ?? {},
     annotations: metadata.annotations ?? {},
     ownerUids: (metadata.ownerReferences ?? []).map(({ uid }) => uid),
     data: new Map(Object.entries(data).map(([to, value]) => [to, fingerprint(to, value)])),
+    ...(type === "kubernetes.io/tls" && { bundle: tlsBundle(data) }),
     terminating: metadata.deletionTimestamp !== undefined,
   };
 }
@@ -97,6 +100,14 @@ export function coreSecretPatch(
   values: ReadonlyMap<string, Sensitive>,
   live: CoreSecret,
 ): unknown {
+  return {
+    ...adoptionPatch(desired, live),
+    data: { ...removed(Object.keys(live.data ?? {}), encoded(desired, values)), ...encoded(desired, values) },
+  };
+}
+
+/** JSON merge patch that makes it ours as it stands: what is not ours in its metadata stays, and so does all of its data. */
+export function adoptionPatch(desired: DesiredDelivery, live: CoreSecret) {
   const foreignOwners = (live.metadata.ownerReferences ?? []).filter((owner) => !isSameOrFormer(owner, desired.source));
   return {
     metadata: {
@@ -105,7 +116,6 @@ export function coreSecretPatch(
       annotations: { ...removed(ownMetadata(live, "annotations"), desired.annotations), ...desired.annotations },
       ownerReferences: desired.owned ? [...foreignOwners, ownerReference(desired.source)] : foreignOwners,
     },
-    data: { ...removed(Object.keys(live.data ?? {}), encoded(desired, values)), ...encoded(desired, values) },
   };
 }
 

@@ -3,6 +3,7 @@ import type { DeliveryRecord, EntryDigest } from "../../core/ports/vault-store.t
 import type { Sensitive } from "../../core/sensitive.ts";
 import type { Secret } from "../../crds/secret.ts";
 import type { Cluster, Metadata } from "../cluster.ts";
+import type { TlsBundle } from "./tls-bundle.ts";
 
 export const MANAGED_BY_LABEL = "app.kubernetes.io/managed-by";
 export const MANAGED_BY = "mazevault";
@@ -137,6 +138,8 @@ export interface LiveCoreSecret {
   readonly ownerUids: readonly string[];
   /** By key of the data; the fingerprint is undefined for keys that the delivery does not know. */
   readonly data: ReadonlyMap<string, string | undefined>;
+  /** Where it is of type kubernetes.io/tls. */
+  readonly bundle?: TlsBundle;
   readonly terminating: boolean;
   /** Another object of the namespace that delivers here too, such as `Secret orders-db`. */
   readonly rival?: string;

@@ -12,6 +12,7 @@ import type { EventRecorder } from "../runtime/events.ts";
 import { coreSecrets } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
 import {
+  adoptionPatch,
   coreSecretManifest,
   coreSecretPatch,
   DELIVERY_FIELD_MANAGER,
@@ -19,7 +20,7 @@ import {
   releasePatch,
   type WrittenCoreSecret,
 } from "./core-secret.ts";
-import type { Digests, LiveCoreSecret } from "./desired.ts";
+import type { DesiredDelivery, Digests, LiveCoreSecret } from "./desired.ts";
 import type { DeliveryObserver } from "./observe.ts";
 import type { DeliveryAction } from "./plan.ts";
 import { restartWorkloads } from "./restart.ts";
@@ -66,6 +67,8 @@ export class DeliveryPerformer {
     switch (action.kind) {
       case "Deliver":
         return this.#deliver(action, context, signal);
+      case "Adopt":
+        return this.#adopt(action, context, signal);
       case "RecordDelivery":
         return this.#record(context, action.delivery);
       case "ReleaseDelivery":
@@ -80,12 +83,9 @@ export class DeliveryPerformer {
     context: DeliveryContext,
     signal: AbortSignal,
   ): Promise<DeliveryOutcome> {
-    const { api, absorb, observer } = this.#deps;
+    const { api, absorb } = this.#deps;
     const { namespace } = desired.source;
-    const found = async (): Promise<DeliveryOutcome> => ({
-      kind: "Found",
-      live: await observer.lookAgain(desired, await context.digests(), signal),
-    });
+    const found = () => this.#found(desired, context, signal);
     const live = replaces && (await readCoreSecret(api, namespace, desired.secretName, signal));
     if (live !== undefined && live.metadata.resourceVersion !== replaces?.resourceVersion) return found();
     const opened = await context.open(desired.keys.map(({ from }) => from));
@@ -110,6 +110,35 @@ export class DeliveryPerformer {
     const { version, made } = opened;
     const { secretName } = desired;
     return this.#record(context, { secretName, uid, resourceVersion, version, ...delivery, ...(made && { made }) });
+  }
+
+  async #adopt(
+    { desired, delivery }: Of<"Adopt">,
+    context: DeliveryContext,
+    signal: AbortSignal,
+  ): Promise<DeliveryOutcome> {
+    const { api, absorb } = this.#deps;
+    const { namespace } = desired.source;
+    const { secretName: name } = delivery;
+    const live = await readCoreSecret(api, namespace, name, signal);
+    if (live?.metadata.resourceVersion !== delivery.resourceVersion) return this.#found(desired, context, signal);
+    let written: WrittenCoreSecret;
+    try {
+      const options = { fieldManager: DELIVERY_FIELD_MANAGER, metadataOnly: true, signal };
+      failpoint("delivery.beforeAdopt");
+      written = await api.mergePatch(coreSecrets, { namespace, name }, adoptionPatch(desired, live), options);
+    } catch (error) {
+      if (isConflict(error)) return this.#found(desired, context, signal);
+      throw refusedByApiServer(error, name);
+    }
+    absorb(written);
+    failpoint("delivery.afterAdopt");
+    const { uid, resourceVersion } = written.metadata;
+    return this.#record(context, { ...delivery, uid, resourceVersion });
+  }
+
+  async #found(desired: DesiredDelivery, context: DeliveryContext, signal: AbortSignal): Promise<DeliveryOutcome> {
+    return { kind: "Found", live: await this.#deps.observer.lookAgain(desired, await context.digests(), signal) };
   }
 
   async #record(

@@ -39,6 +39,8 @@ export type DeliveryAction =
       readonly replaces?: Pick<LiveCoreSecret, "uid" | "resourceVersion">;
       readonly delivery: Pick<DeliveryRecord, "fingerprint" | "pendingRestarts">;
     }
+  /** What is there is taken over as it stands, if it is still what `delivery` says. */
+  | { readonly kind: "Adopt"; readonly desired: DesiredDelivery; readonly delivery: DeliveryRecord }
   /** What is there is already right; only the record of it is missing or old. */
   | { readonly kind: "RecordDelivery"; readonly delivery: DeliveryRecord }
   | { readonly kind: "ReleaseDelivery"; readonly delivery: DeliveryRecord }

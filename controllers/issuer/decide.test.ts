@@ -48,6 +48,7 @@ const observed = (change: Partial<Observed> = {}): Observed => ({
   parent: undefined,
   request: undefined,
   publishedAt: "http://pki.example.com",
+  unpublished: undefined,
   ...change,
 });
 const inShop = (change: Partial<Observed> = {}): Observed =>
@@ -89,7 +90,7 @@ describe("a root", () => {
     const { notAfter } = authority.generations[0] ?? {};
     expect(plan.next).toEqual({ kind: "recheckAt", at: notAfter });
     expect(plan.status.fields).toEqual({
-      serialNumber: expect.stringMatching(/^[0-9a-f]{2}(:[0-9a-f]{2}){15}$/),
+      serialNumber: expect.stringMatching(/^[0-9a-f]{2}(:[0-9a-f]{2}){17}$/),
       notAfter: notAfter?.toISOString().replace(".000", ""),
       caBundle: expect.stringMatching(/^-----BEGIN CERTIFICATE-----\n[^-]+-----END CERTIFICATE-----\n$/),
     });
@@ -104,6 +105,8 @@ describe("a root", () => {
     const authority = await performed(root, seen);
     const unpublished = { ...seen, authority, publishedAt: undefined };
     expect(conditions(root, unpublished)).toContain("Published False NotRequested");
+    const tampered = { ...seen, authority, unpublished: "the status of certificate 41 does not match its MAC" };
+    expect(conditions(root, tampered)).toContain("Published False TamperDetected");
   });
 
   test("follows changed settings, and is taken up again when it was retired", async () => {
@@ -174,13 +177,20 @@ describe("a CA below another one", () => {
     const certificate = parseCertificate(made.generations[0]?.certificate ?? Buffer.alloc(0));
     expect(certificate.basicConstraints).toEqual({ ca: true, pathLength: 2 });
     expect(certificate.notAfter.getTime() - certificate.notBefore.getTime()).toBeLessThan(43_800 * 3_600_000);
-    const lower = clusterIssuer("lower", below().spec);
+    const lower = clusterIssuer("lower", below({ subject: { commonName: "lower CA" } }).spec);
     const seen = observed({
       identity: clusterIdentity("lower"),
       parent: { issuer: clusterIssuer("payments", above({ pathLength: 5 }).spec), authority: made },
     });
     const next = await performed(lower, seen);
     expect(parseCertificate(next.generations[0]?.certificate ?? Buffer.alloc(0)).basicConstraints?.pathLength).toBe(1);
+  });
+
+  test("does not bear that one's name", () => {
+    const seen = observed({ parent: { issuer: above({}), authority } });
+    expect(refusal(below({ subject: { commonName: "root CA" } }), seen)).toMatch(
+      /^spec\.ca\.subject: is that of the issuer/,
+    );
   });
 
   test("is not made below one whose own certificate forbids it", async () => {

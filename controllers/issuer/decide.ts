@@ -34,6 +34,8 @@ export interface Observed {
   readonly request: string | undefined;
   /** Where revocations are published; undefined when the installation has no URL for it. */
   readonly publishedAt: string | undefined;
+  /** Why no CRL is made any more: what it would say was tampered with. */
+  readonly unpublished: string | undefined;
 }
 
 export type Action =
@@ -240,8 +242,11 @@ const missing = (reason: Reason, message: string): OwnedCondition => ({
   message,
 });
 
-const published = ({ publishedAt }: Observed): OwnedCondition =>
-  publishedAt === undefined
+function published({ publishedAt, unpublished }: Observed): OwnedCondition {
+  if (unpublished !== undefined) {
+    return { type: "Published", status: "False", reason: "TamperDetected", message: unpublished };
+  }
+  return publishedAt === undefined
     ? {
         type: "Published",
         status: "False",
@@ -255,6 +260,7 @@ const published = ({ publishedAt }: Observed): OwnedCondition =>
         reason: "Available",
         message: `certificates say that CRL and OCSP are below ${publishedAt}`,
       };
+}
 
 function stalled(seen: Observed, reason: Reason, message: string): Plan<Action> {
   return {

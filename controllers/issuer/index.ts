@@ -18,6 +18,8 @@ export interface IssuerControllerDependencies {
   readonly authorities: Pick<Authorities, "describe" | "ensure" | "change" | "certificateRequest" | "install">;
   readonly store: Pick<PkiStore, "authoritiesNamed">;
   readonly writer: () => Writer;
+  /** Why the CRLs of an authority are not made any more; undefined while they are. */
+  readonly crlProblem: (authorityId: string) => Error | undefined;
   /** Below which CRLs, OCSP and CA certificates are published. */
   readonly publishedAt: string | undefined;
 }
@@ -42,7 +44,7 @@ abstract class AuthorityController<R extends AnyIssuer>
   }
 
   async observe(issuer: R): Promise<Observed> {
-    const { cluster, authorities, publishedAt } = this.#deps;
+    const { cluster, authorities, publishedAt, crlProblem } = this.#deps;
     const namespace = this.#kind === "Issuer" ? servedNamespace(cluster, issuer) : undefined;
     const { name } = issuer.metadata;
     const identity: AuthorityIdentity = {
@@ -62,7 +64,8 @@ abstract class AuthorityController<R extends AnyIssuer>
       isRequestFor(standing, newest(authority))
         ? standing
         : undefined;
-    return { identity, namespace, authority, parent, request, publishedAt };
+    const unpublished = authority && crlProblem(authority.id)?.message;
+    return { identity, namespace, authority, parent, request, publishedAt, unpublished };
   }
 
   decide(issuer: R, seen: Observed, now: Date) {

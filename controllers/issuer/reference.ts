@@ -1,6 +1,6 @@
 /** What the issuer that an object refers to is to that object. */
 import type { NamespaceFacts } from "../../core/access/admission.ts";
-import { parseCertificate } from "../../core/pki/certificate.ts";
+import { parseCaCertificate } from "../../core/pki/certificate.ts";
 import type { NameConstraints } from "../../core/pki/general-name.ts";
 import type { IssuePolicy } from "../../core/pki/profile.ts";
 import type { AuthorityIdentity, AuthorityRecord } from "../../core/ports/pki-store.ts";
@@ -9,12 +9,15 @@ import type { Reason } from "../../crds/conditions.ts";
 import type { AnyIssuer, IssuerApproval } from "../../crds/issuer.ts";
 import type { Cluster } from "../cluster.ts";
 import { issuePolicy, listsNamespace } from "./spec.ts";
+import { type AllowedBelow, allowedBelow, type Refused, subjectOf } from "./subordinate.ts";
 
 export type ReferredIssuer =
   | {
       readonly kind: "Usable";
       readonly authority: AuthorityRecord;
       readonly policy: IssuePolicy;
+      /** What it allows of CAs of that namespace. */
+      readonly subordinates: AllowedBelow | Refused;
       /** Of CertificateRequests. */
       readonly approval: IssuerApproval;
     }
@@ -61,14 +64,16 @@ export function referredIssuer(
     return { ...unusable, waiting: true, reason: "IssuerNotReady", message };
   }
   const approval = issuer.spec.policy?.approval ?? "Automatic";
-  const policy = { ...issuePolicy(issuer.spec), caConstraints: constraintsOf(authority) };
-  return { kind: "Usable", authority, policy, approval };
+  const caConstraints = constraintsOf(authority);
+  const policy = { ...issuePolicy(issuer.spec), caConstraints, ownSubject: subjectOf(authority) };
+  const subordinates = allowedBelow(issuer, authority, namespace);
+  return { kind: "Usable", authority, policy, subordinates, approval };
 }
 
 function constraintsOf({ generations }: AuthorityRecord): readonly NameConstraints[] {
   const { certificate, chain } = generations.at(-1) ?? { chain: [] };
   const path = certificate === undefined ? [] : [certificate, ...chain];
-  return path.flatMap((der) => parseCertificate(der).nameConstraints ?? []);
+  return path.flatMap((der) => parseCaCertificate(der).nameConstraints ?? []);
 }
 
 const isReady = ({ state, generations }: AuthorityRecord): boolean =>

@@ -5,8 +5,13 @@ import { parseCertificate } from "../../core/pki/certificate.ts";
 import { pathLengthLeft } from "../../core/pki/chain.ts";
 import { type ConstrainedNames, type NameConstraints, nameConstraints } from "../../core/pki/general-name.ts";
 import { MalformedInput } from "../../core/pki/malformed-input.ts";
-import type { RdnSequence } from "../../core/pki/name.ts";
-import { checkAgainstPolicy, profiles, subordinateConstraints } from "../../core/pki/profile.ts";
+import { parseName, type RdnSequence } from "../../core/pki/name.ts";
+import {
+  checkAgainstPolicy,
+  profiles,
+  type SubordinatePolicy,
+  subordinateConstraints,
+} from "../../core/pki/profile.ts";
 import type { AuthorityRecord } from "../../core/ports/pki-store.ts";
 import type { AnyIssuer, ClusterIssuer } from "../../crds/issuer.ts";
 import { issuePolicy, listsNamespace, present } from "./spec.ts";
@@ -23,8 +28,48 @@ export interface Limits {
   readonly nameConstraints: NameConstraints | undefined;
 }
 
+export type AllowedBelow = SubordinatePolicy & { readonly pathLength: number };
+export type Refused = { readonly refusal: string };
+
 /**
- * What a CA may be below another one, or a sentence that says why it may not be.
+ * What a CA allows of those below it, or a sentence that says why there may be none.
+ *
+ * @param namespace of the CA below; undefined for one of the cluster
+ */
+export function allowedBelow(
+  parent: AnyIssuer,
+  authority: AuthorityRecord,
+  namespace: NamespaceFacts | undefined,
+): AllowedBelow | Refused {
+  const name = `${parent.kind} ${parent.metadata.name}`;
+  const allow = parent.spec.policy?.allowSubordinates;
+  if (allow === undefined) {
+    return { refusal: `${name} allows no CA below it; its owner can set policy.allowSubordinates` };
+  }
+  if (namespace !== undefined && parent.metadata.namespace === undefined && !listsNamespaceOfCas(parent, namespace)) {
+    return {
+      refusal:
+        `${name} allows no CA in namespace ${namespace.name}; ` +
+        "its owner can add it to policy.allowSubordinates.namespaces",
+    };
+  }
+  const above = ownPathLength(authority);
+  if (above === 0) return { refusal: `the certificate of ${name} has path length 0: it may sign no CA` };
+  const pathLength = Math.min(allow.pathLength ?? 0, above === undefined ? Number.POSITIVE_INFINITY : above - 1);
+  try {
+    const limits = nameConstraints(
+      placed(allow.nameConstraints, namespace?.name),
+      "policy.allowSubordinates.nameConstraints",
+    );
+    return { pathLength, ...(limits && { nameConstraints: limits }) };
+  } catch (error) {
+    if (!(error instanceof MalformedInput)) throw error;
+    return { refusal: `${name} cannot say what it allows: spec.${error.message}` };
+  }
+}
+
+/**
+ * What a CA with an object of its own may be below another one, or a sentence that says why it may not be.
  *
  * @param namespace of the CA below; undefined for one of the cluster
  */
@@ -33,34 +78,10 @@ export function limitsBelow(
   authority: AuthorityRecord,
   wanted: WantedCa,
   namespace: NamespaceFacts | undefined,
-): Limits | { readonly refusal: string } {
-  const name = `${parent.kind} ${parent.metadata.name}`;
-  const allow = parent.spec.policy?.allowSubordinates;
-  if (allow === undefined) {
-    return { refusal: `spec.ca.parentRef: ${name} allows no CA below it; its owner can set policy.allowSubordinates` };
-  }
-  if (namespace !== undefined && parent.metadata.namespace === undefined && !listsIssuers(parent, namespace)) {
-    return {
-      refusal:
-        `spec.ca.parentRef: ${name} allows no CA in namespace ${namespace.name}; ` +
-        "its owner can add it to policy.allowSubordinates.namespaces",
-    };
-  }
-  const above = ownPathLength(authority);
-  if (above === 0) {
-    return { refusal: `spec.ca.parentRef: the certificate of ${name} has path length 0: it may sign no CA` };
-  }
-  const pathLength = Math.min(allow.pathLength ?? 0, above === undefined ? Number.POSITIVE_INFINITY : above - 1);
-  let limits: NameConstraints | undefined;
-  try {
-    limits = nameConstraints(
-      placed(allow.nameConstraints, namespace?.name),
-      "policy.allowSubordinates.nameConstraints",
-    );
-  } catch (error) {
-    if (!(error instanceof MalformedInput)) throw error;
-    return { refusal: `spec.ca.parentRef: ${name} cannot say what it allows: spec.${error.message}` };
-  }
+): Limits | Refused {
+  const allowed = allowedBelow(parent, authority, namespace);
+  if ("refusal" in allowed) return { refusal: `spec.ca.parentRef: ${allowed.refusal}` };
+  const { pathLength, nameConstraints: limits } = allowed;
   const requested = wanted.nameConstraints;
   const request = {
     subject: wanted.subject,
@@ -70,16 +91,15 @@ export function limitsBelow(
     usages: profiles.CA,
     ca: { pathLength, ...(requested && { nameConstraints: requested }) },
   } as const;
-  const policy = {
-    ...issuePolicy(parent.spec),
-    allowSubordinates: { pathLength, ...(limits && { nameConstraints: limits }) },
-  };
+  const policy = { ...issuePolicy(parent.spec), allowSubordinates: allowed, ownSubject: subjectOf(authority) };
   const [violation] = checkAgainstPolicy(request, policy, { namespace: namespace?.name ?? "" });
   if (violation !== undefined) return { refusal: `spec.ca.${violation.field}: ${violation.message}` };
   return { pathLength, nameConstraints: subordinateConstraints(requested, limits) };
 }
 
-const listsIssuers = (parent: AnyIssuer, namespace: NamespaceFacts): boolean =>
+export const subjectOf = (authority: AuthorityRecord): RdnSequence => parseName(newest(authority).subject);
+
+const listsNamespaceOfCas = (parent: AnyIssuer, namespace: NamespaceFacts): boolean =>
   listsNamespace((parent as ClusterIssuer).spec.policy?.allowSubordinates?.namespaces, namespace);
 
 function ownPathLength(authority: AuthorityRecord): number | undefined {

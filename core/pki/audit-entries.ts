@@ -19,11 +19,14 @@ export function certificateEntry(
   { serialNumber, requester }: Pick<CertificateRecord, "serialNumber" | "requester">,
   actor: Actor,
   details: AuditEntry["details"],
+  /** Of its status, where that changes. */
+  generation?: bigint,
 ): AuditEntry {
   const { kind, namespace, name, uid } = requester;
   const subject = {
     kind: "Certificate",
     id: serialToText(Buffer.from(serialNumber, "hex")),
+    ...(generation !== undefined && { generation }),
     name: namespace === "" ? name : `${namespace}/${name}`,
   } as const;
   return { action, actor, subject, outcome: "Success", details: { kind, uid, ...details } };

@@ -9,6 +9,7 @@ import {
   type AuthorityRecord,
   type AuthorityState,
   type CertificateRecord,
+  type CertificateStatus,
   PkiConflict,
   type PkiStore,
   type Revocation,
@@ -27,6 +28,7 @@ import { Issuance, type IssueRequest } from "./issuance.ts";
 import { generateKey, type KeySpec, keySpecOf, readPublicKey, spkiOf } from "./key.ts";
 import { encodeName, nameToString, parseName, type RdnSequence } from "./name.ts";
 import { certificateExtensions, profiles } from "./profile.ts";
+import { judgeStatus, sealStatus, tampered } from "./status.ts";
 import type { PublicationUrls } from "./urls.ts";
 
 /** The CA that an issuer object asks for. */
@@ -57,7 +59,7 @@ export class Authorities {
   readonly #store: PkiStore;
   readonly #caKeys: CaKeys;
   readonly #issuance: Issuance;
-  readonly #fingerprintKey: KeyObject;
+  readonly #keys: Pick<KeyRing, "installationId" | "pkiFingerprint" | "pkiStatus">;
   readonly #audit: AuditLog;
   readonly #now: () => Date;
 
@@ -71,7 +73,7 @@ export class Authorities {
   }) {
     this.#store = parts.store;
     this.#caKeys = new CaKeys(parts.keys);
-    this.#fingerprintKey = parts.keys.pkiFingerprint;
+    this.#keys = parts.keys;
     this.#audit = parts.audit;
     this.#now = parts.now ?? (() => new Date());
     this.#issuance = new Issuance({ store: parts.store, keys: parts.keys, urls: parts.urls, now: this.#now });
@@ -183,8 +185,7 @@ export class Authorities {
   }
 
   /**
-   * The private key of a certificate that was made here, PKCS #8 in DER. The read is on record before this resolves; the
-   * caller disposes of it.
+   * The private key of a certificate that was made here. The read is on record before this resolves.
    *
    * @throws Unavailable TamperDetected also when the key is not that of the certificate
    */
@@ -192,15 +193,10 @@ export class Authorities {
     writer: Writer,
     record: CertificateRecord,
     { actor, purpose }: { readonly actor: Actor; readonly purpose: string },
-  ): Promise<Sensitive> {
-    const pkcs8 = await this.#issuance.key(writer, record);
-    try {
-      await this.#audit.append([certificateEntry("CertificateKeyRead", record, actor, { purpose })]);
-      return pkcs8;
-    } catch (error) {
-      pkcs8.dispose();
-      throw error;
-    }
+  ): Promise<KeyObject> {
+    const key = await this.#issuance.key(writer, record);
+    await this.#audit.append([certificateEntry("CertificateKeyRead", record, actor, { purpose })]);
+    return key;
   }
 
   /**
@@ -208,9 +204,18 @@ export class Authorities {
    * purpose of the same requester; without the installation's key nobody can try likely values.
    */
   fingerprint(requesterUid: string, purpose: string, value: Sensitive): string {
-    return createHmac("sha256", this.#fingerprintKey)
+    return createHmac("sha256", this.#keys.pkiFingerprint)
       .update(encodeFields(`mazevault pki ${purpose}`, [requesterUid, value.reveal()]))
       .digest("hex");
+  }
+
+  /**
+   * Refuses a status that is not as it was written here.
+   *
+   * @throws Unavailable TamperDetected
+   */
+  judgeStatus(status: CertificateStatus): void {
+    judgeStatus(this.#keys, status);
   }
 
   /** On record, and in CRL and OCSP at the next look; returns whether anything changed. */
@@ -221,16 +226,48 @@ export class Authorities {
     actor: Actor,
   ): Promise<boolean> {
     const { authorityId, serialNumber } = record;
-    const audit = [certificateEntry("CertificateRevoked", record, actor, { reason })];
-    const revocation = { at: this.#now(), reason, ...(invalidityDate && { invalidityDate }) };
-    return this.#store.revoke(writer, authorityId, serialNumber, revocation, audit);
+    const standing = await this.#standing(record);
+    const at = standing.revocation?.at ?? this.#now();
+    const revocation = { at, reason, ...(invalidityDate && { invalidityDate }) };
+    const seal = sealStatus(this.#keys, { ...standing, revocation }, nextGeneration(standing));
+    const details = { authority: authorityId, reason };
+    const audit = [certificateEntry("CertificateRevoked", record, actor, details, seal.generation)];
+    return this.#store.revoke(writer, authorityId, serialNumber, revocation, seal, audit);
   }
 
   /** Ends a hold; returns whether it was on hold. */
-  release(writer: Writer, record: CertificateRecord, actor: Actor): Promise<boolean> {
+  async release(writer: Writer, record: CertificateRecord, actor: Actor): Promise<boolean> {
     const { authorityId, serialNumber } = record;
-    const audit = [certificateEntry("CertificateReleased", record, actor, {})];
-    return this.#store.release(writer, authorityId, serialNumber, audit);
+    const { revocation: _, ...standing } = await this.#standing(record);
+    const seal = sealStatus(this.#keys, standing, nextGeneration(standing));
+    const details = { authority: authorityId };
+    const audit = [certificateEntry("CertificateReleased", record, actor, details, seal.generation)];
+    return this.#store.release(writer, authorityId, serialNumber, seal, audit);
+  }
+
+  /** Authenticates what was revoked before statuses had a MAC, where the audit record says so too; returns how much. */
+  async sealFormer(writer: Writer): Promise<number> {
+    let sealed = 0;
+    for (;;) {
+      const page = await this.#store.unsealed(SEALED_AT_A_TIME);
+      for (const record of page) {
+        const { authorityId, serialNumber } = record;
+        const seal = sealStatus(this.#keys, record, 1n);
+        const details = { authority: authorityId };
+        const audit = [certificateEntry("CertificateStatusSealed", record, SEALER, details, seal.generation)];
+        await this.#store.seal(writer, authorityId, serialNumber, seal, audit);
+      }
+      sealed += page.length;
+      if (page.length < SEALED_AT_A_TIME) return sealed;
+    }
+  }
+
+  /** As it stands in the store now, its status judged: what is changed next is built on it. */
+  async #standing({ authorityId, serialNumber }: CertificateRecord): Promise<CertificateRecord> {
+    const standing = await this.#store.certificate(authorityId, serialNumber);
+    if (standing === undefined) throw tampered(`certificate ${serialNumber} is gone`);
+    this.judgeStatus(standing);
+    return standing;
   }
 
   async #create(writer: Writer, spec: AuthoritySpec): Promise<AuthorityRecord> {
@@ -298,6 +335,11 @@ export class Authorities {
     return certified;
   }
 }
+
+const SEALER: Actor = { kind: "Controller", name: "status" };
+const SEALED_AT_A_TIME = 1_000;
+
+const nextGeneration = ({ seal }: Pick<CertificateRecord, "seal">): bigint => (seal?.generation ?? 0n) + 1n;
 
 /** The generation that signs. */
 export function newest({ id, generations }: AuthorityRecord): AuthorityGeneration {

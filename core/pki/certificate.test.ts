@@ -103,7 +103,7 @@ const oracleExtensions: readonly OracleExtension[] = [
 
 async function template(spki: Buffer, change: Partial<CertificateTemplate> = {}): Promise<CertificateTemplate> {
   return {
-    serialNumber: newSerialNumber(),
+    serialNumber: newSerialNumber(new Date()),
     issuer: encodeName(issuer),
     subject: encodeName(subject),
     notBefore: new Date("2026-01-01T00:00:00Z"),

@@ -113,6 +113,26 @@ export function parseCertificate(encoded: Buffer): Certificate {
   );
 }
 
+/** So many certificates of CAs are kept parsed. */
+const MOST_KEPT = 256;
+/** By their octets; the least recently used first. */
+const kept = new Map<string, Certificate>();
+
+/**
+ * As `parseCertificate`, for a CA's, which comes again with each certificate below it.
+ *
+ * @throws DerError
+ */
+export function parseCaCertificate(encoded: Buffer): Certificate {
+  const octets = encoded.toString("latin1");
+  const certificate = kept.get(octets) ?? parseCertificate(Buffer.from(encoded));
+  kept.delete(octets);
+  kept.set(octets, certificate);
+  const [oldest] = kept.keys();
+  if (kept.size > MOST_KEPT && oldest !== undefined) kept.delete(oldest);
+  return certificate;
+}
+
 function readFields(r: DerReader) {
   if (r.optional(der.contextTag(0, true), (v) => v.explicit(0, (version) => version.number())) !== 2) {
     r.fail("not a certificate of version 3");

@@ -1,4 +1,4 @@
-import { createHash, createPrivateKey, type KeyObject } from "node:crypto";
+import { createHash, type KeyObject } from "node:crypto";
 import { encodeFields } from "../canonical.ts";
 import { Unavailable } from "../errors.ts";
 import { failpoint } from "../failpoints.ts";
@@ -12,7 +12,6 @@ import {
   type SealedKey,
 } from "../ports/pki-store.ts";
 import type { Writer } from "../ports/vault-store.ts";
-import type { Sensitive } from "../sensitive.ts";
 import type { KeyRing } from "../vault/keyring.ts";
 import { certificateEntry } from "./audit-entries.ts";
 import { keyIdentifierOf, type SigningCa } from "./ca-keys.ts";
@@ -31,7 +30,7 @@ import {
   type Profile,
   type Usages,
 } from "./profile.ts";
-import { type KeyOwner, openPrivateKey, sealPrivateKey } from "./sealed-key.ts";
+import { importPrivateKey, type KeyOwner, sealPrivateKey } from "./sealed-key.ts";
 import { newSerialNumber } from "./serial.ts";
 import type { PublicationUrls } from "./urls.ts";
 
@@ -96,20 +95,19 @@ export class Issuance {
   }
 
   /**
-   * The private key of a certificate that was made here, PKCS #8 in DER; the caller disposes of it.
+   * The private key of a certificate that was made here.
    *
    * @throws Unavailable TamperDetected also when the certificate does not certify it; PkiConflict when it is not kept
    */
-  async key(writer: Writer, record: CertificateRecord): Promise<Sensitive> {
+  async key(writer: Writer, record: CertificateRecord): Promise<KeyObject> {
     const sealed = await this.#store.readKey(record.authorityId, record.serialNumber);
     if (sealed === undefined) throw new PkiConflict(`the key of certificate ${record.serialNumber}`);
-    const pkcs8 = openPrivateKey(await this.#keys.pki(writer), this.#keys.installationId, leafOwner(record), sealed);
+    const key = importPrivateKey(await this.#keys.pki(writer), this.#keys.installationId, leafOwner(record), sealed);
     const { certificate } = record;
-    if (certificate !== undefined && !parseCertificate(certificate).spki.equals(spkiOf(importKey(pkcs8)))) {
-      pkcs8.dispose();
+    if (certificate !== undefined && !parseCertificate(certificate).spki.equals(spkiOf(key))) {
       throw tampered(record, "does not certify its key");
     }
-    return pkcs8;
+    return key;
   }
 
   /** One at a time for each revision of a requester. */
@@ -128,26 +126,31 @@ export class Issuance {
   async #issue(writer: Writer, ca: SigningCa, request: IssueRequest): Promise<CertificateRecord> {
     const { requester, revision, actor } = request;
     const templateDigest = digestOf(request, ca);
-    const standing = await this.#store.certificateFor(requester.uid, revision);
-    if (standing?.state === "Issued") return this.#same(standing, ca, templateDigest);
-    if (standing !== undefined) {
+    // What an interrupted attempt left is found by reserving, since there is hardly ever anything.
+    let reserved = await this.#reserve(writer, ca, request, templateDigest);
+    if (reserved.spki === undefined) {
+      const { record: standing } = reserved;
+      if (standing.state === "Issued") return this.#same(standing, ca, templateDigest);
       if (this.#resumable(standing, ca, templateDigest)) return this.#sign(writer, ca, request, standing);
       const audit = [certificateEntry("CertificateAbandoned", standing, actor, {})];
       await this.#store.abandon(writer, standing.authorityId, standing.serialNumber, audit);
+      reserved = await this.#reserve(writer, ca, request, templateDigest);
+      // Another process was faster. It led before us, and whatever it meant is found when this is asked for again.
+      if (reserved.spki === undefined) throw new PkiConflict(`revision ${revision} of ${requester.name}`);
     }
-    const reserved = await this.#reserve(writer, ca, request, templateDigest);
     failpoint("pki.afterReserve");
     return this.#sign(writer, ca, request, reserved.record, reserved.spki);
   }
 
+  /** What stands for the revision now; the key when it is the reservation that was made here. */
   async #reserve(
     writer: Writer,
     ca: SigningCa,
     request: IssueRequest,
     templateDigest: string,
-  ): Promise<{ readonly record: CertificateRecord; readonly spki: Buffer }> {
+  ): Promise<{ readonly record: CertificateRecord; readonly spki: Buffer | undefined }> {
     const { requester, revision, profile, key, actor } = request;
-    const serialNumber = newSerialNumber().toString("hex");
+    const serialNumber = newSerialNumber(this.#now()).toString("hex");
     const place = { authorityId: ca.authorityId, generation: ca.generation, serialNumber };
     const wanted = {
       ...place,
@@ -174,14 +177,12 @@ export class Issuance {
     };
     const audit = [certificateEntry("CertificateReserved", wanted, actor, { authority: ca.authorityId, profile })];
     const record = await this.#store.reserve(writer, reservation, audit);
-    // Another process was faster. It led before us, and whatever it meant is found when this is asked for again.
-    if (record.serialNumber !== serialNumber) throw new PkiConflict(`revision ${revision} of ${requester.name}`);
-    return { record, spki };
+    return { record, spki: record.serialNumber === serialNumber ? spki : undefined };
   }
 
   async #reusedKey(writer: Writer, { requester }: IssueRequest, of: CertificateRecord): Promise<KeyObject> {
     if (of.requester.uid !== requester.uid) throw new PkiConflict(`the key of certificate ${of.serialNumber}`);
-    return this.#opened(writer, of);
+    return this.key(writer, of);
   }
 
   async #sign(
@@ -207,7 +208,7 @@ export class Issuance {
     };
     const certificate = await signCertificate(template, ca.signer);
     const told = references !== undefined && references.ocspUrls.length > 0 && request.profile !== "OCSPResponder";
-    const expected = { extendedKeyUsage: usages.extendedKeyUsage, urls: told };
+    const expected = { extendedKeyUsage: usages.extendedKeyUsage, ca: asCa ?? (false as const), urls: told };
     const issuer = ca.certificate?.der ?? certificate;
     refuseFaults(`certificate ${reserved.serialNumber}`, lintCertificate(certificate, { issuer, ...expected }));
     failpoint("pki.beforeComplete");
@@ -231,16 +232,7 @@ export class Issuance {
 
   /** SubjectPublicKeyInfo of a reservation that was found again. */
   async #keyOf(writer: Writer, { key }: IssueRequest, reserved: CertificateRecord): Promise<Buffer> {
-    return "spki" in key ? key.spki : spkiOf(await this.#opened(writer, reserved));
-  }
-
-  async #opened(writer: Writer, record: CertificateRecord): Promise<KeyObject> {
-    const pkcs8 = await this.key(writer, record);
-    try {
-      return importKey(pkcs8);
-    } finally {
-      pkcs8.dispose();
-    }
+    return "spki" in key ? key.spki : spkiOf(await this.key(writer, reserved));
   }
 
   /** The certificate that is there already, if it is the one that was asked for. */
@@ -311,9 +303,6 @@ const backdate = (validityMs: number): number => Math.min(BACKDATE_MS, validityM
 
 const tampered = ({ serialNumber }: CertificateRecord, what: string): Unavailable =>
   new Unavailable("TamperDetected", `certificate ${serialNumber} ${what}; see the runbook`);
-
-const importKey = (pkcs8: Sensitive): KeyObject =>
-  createPrivateKey({ key: pkcs8.reveal(), format: "der", type: "pkcs8" });
 
 const leafOwner = ({
   requester,

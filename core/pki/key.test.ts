@@ -1,7 +1,7 @@
-import { createSecretKey, generateKeyPairSync, X509Certificate } from "node:crypto";
+import { createPublicKey, createSecretKey, generateKeyPairSync, X509Certificate } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import { rootCertificates } from "node:tls";
-import { parseCertificate, verifySignedBy } from "./certificate.ts";
+import { parseCaCertificate, parseCertificate, verifySignedBy } from "./certificate.ts";
 import { generateKey, type KeySpec, keySpecOf, readPublicKey, spkiOf, weakKey } from "./key.ts";
 import { parsePem } from "./pem.ts";
 import { LocalSigner, verifySignature } from "./signer.ts";
@@ -18,6 +18,7 @@ test.each<KeySpec>([
   expect(keySpecOf(key)).toEqual(spec);
   const publicKey = readPublicKey(spkiOf(key));
   expect(keySpecOf(publicKey)).toEqual(spec);
+  expect(spkiOf(key)).toEqual(createPublicKey(key).export({ type: "spki", format: "der" }));
   expect(weakKey(publicKey)).toBeUndefined();
   const signer = new LocalSigner(key);
   const signature = await signer.sign(Buffer.from("tbs"));
@@ -55,8 +56,20 @@ test("the roots that node trusts are read as node reads them", () => {
     expect([ours.notBefore, ours.notAfter]).toEqual([node.validFromDate, node.validToDate]);
     expect(ours.basicConstraints?.ca).toBe(node.ca);
     expect(ours.spki.equals(spkiOf(node.publicKey))).toBe(true);
+    expect(parseCaCertificate(ours.der)).toEqual(ours);
     return verifySignedBy(ours, ours.spki);
   });
   // Some old ones signed themselves with SHA-1.
   expect(verified.length).toBeGreaterThan(rootCertificates.length * 0.9);
+});
+
+test("a CA's certificate is parsed once, and one that differs by a bit is another one", () => {
+  const [block] = parsePem(rootCertificates[0] ?? "", "root");
+  const encoded = block?.der ?? Buffer.alloc(0);
+  const parsed = parseCaCertificate(encoded);
+  expect(parseCaCertificate(Buffer.from(encoded))).toBe(parsed);
+  // Nor does it change with the buffer that it was read from.
+  encoded[encoded.length - 1] = (encoded.at(-1) ?? 0) ^ 1;
+  expect(parseCaCertificate(encoded).der).toEqual(encoded);
+  expect(parsed.der).not.toEqual(encoded);
 });

@@ -1,8 +1,9 @@
 /** Key pairs: making them, naming what they are, refusing weak ones. */
-import { createHash, createPublicKey, generateKeyPair, type KeyObject } from "node:crypto";
+import { createHash, createPublicKey, generateKeyPair, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { promisify } from "node:util";
 import { DerError, readDer } from "./der/reader.ts";
-import { tags } from "./der/writer.ts";
+import * as der from "./der/writer.ts";
+import { oids } from "./oid.ts";
 
 export type KeySpec =
   | { readonly algorithm: "RSA" /** bits of the modulus */; readonly size: number }
@@ -12,15 +13,20 @@ export type KeySpec =
 const curves = { 256: "prime256v1", 384: "secp384r1", 521: "secp521r1" } as const;
 const generate = promisify(generateKeyPair);
 
-/** A new private key, made in the thread pool: RSA-4096 takes seconds. */
+/**
+ * A new private key. In the thread pool where it takes long, RSA-4096 takes seconds; P-256 and Ed25519 take less time
+ * than the way there and back.
+ */
 export async function generateKey(spec: KeySpec): Promise<KeyObject> {
   switch (spec.algorithm) {
     case "RSA":
       return (await generate("rsa", { modulusLength: spec.size, publicExponent: 0x10001 })).privateKey;
-    case "ECDSA":
-      return (await generate("ec", { namedCurve: curves[spec.size] })).privateKey;
+    case "ECDSA": {
+      const curve = { namedCurve: curves[spec.size] };
+      return spec.size === 256 ? generateKeyPairSync("ec", curve).privateKey : (await generate("ec", curve)).privateKey;
+    }
     case "Ed25519":
-      return (await generate("ed25519")).privateKey;
+      return generateKeyPairSync("ed25519").privateKey;
   }
 }
 
@@ -60,11 +66,27 @@ const smallPrimes = Array.from({ length: 750 }, (_, n) => n + 2)
   .filter((n) => !Array.from({ length: 26 }, (_, m) => m + 2).some((m) => m < n && n % m === 0))
   .map(BigInt);
 
+/** AlgorithmIdentifiers of the keys whose octets a SubjectPublicKeyInfo holds as they are (RFC 5480 2, RFC 8410 4). */
+const ecAlgorithm = (curve: string) => der.sequence(der.oid(oids.ecPublicKey), der.oid(curve));
+const algorithms = {
+  256: ecAlgorithm(oids.prime256v1),
+  384: ecAlgorithm(oids.secp384r1),
+  521: ecAlgorithm(oids.secp521r1),
+  Ed25519: der.sequence(der.oid(oids.ed25519)),
+} as const;
+
 /** DER of the SubjectPublicKeyInfo of a private or public key. */
 export function spkiOf(key: KeyObject): Buffer {
   const publicKey = key.type === "private" ? createPublicKey(key) : key;
-  return publicKey.export({ type: "spki", format: "der" });
+  const spec = keySpecOf(publicKey);
+  if (spec === undefined || spec.algorithm === "RSA") return publicKey.export({ type: "spki", format: "der" });
+  // OpenSSL's own encoder takes many times as long.
+  const algorithm = algorithms[spec.algorithm === "ECDSA" ? spec.size : spec.algorithm];
+  return der.sequence(algorithm, der.bitString(publicKey.export({ format: "raw-public" })));
 }
+
+/** Keys by the buffer that they were read from: what was parsed is asked for its key more than once, and never written to. */
+const known = new WeakMap<Buffer, KeyObject>();
 
 /**
  * The public key of a SubjectPublicKeyInfo in its one right form: named curve, uncompressed point on it, canonical DER.
@@ -72,19 +94,22 @@ export function spkiOf(key: KeyObject): Buffer {
  * @throws DerError
  */
 export function readPublicKey(spki: Buffer): KeyObject {
+  const before = known.get(spki);
+  if (before !== undefined) return before;
   let publicKey: KeyObject;
   try {
     publicKey = createPublicKey({ key: spki, format: "der", type: "spki" });
-    // OpenSSL also reads padding after the end and lengths that are not minimal.
-    if (!spkiOf(publicKey).equals(spki)) throw new DerError(0, "the public key is not encoded canonically");
-  } catch (error) {
-    throw error instanceof DerError ? error : new DerError(0, "the public key cannot be read");
+  } catch {
+    throw new DerError(0, "the public key cannot be read");
   }
   if (publicKey.asymmetricKeyType === "ec") {
     const { parameters, subjectPublicKey } = readSpki(spki);
-    if (parameters !== tags.oid) throw new DerError(0, "the curve of the public key is not named (RFC 5480 2.1.1)");
+    if (parameters !== der.tags.oid) throw new DerError(0, "the curve of the public key is not named (RFC 5480 2.1.1)");
     if (subjectPublicKey[0] !== 4) throw new DerError(0, "the public key is not an uncompressed point (RFC 5480 2.2)");
   }
+  // OpenSSL also reads padding after the end and lengths that are not minimal.
+  if (!spkiOf(publicKey).equals(spki)) throw new DerError(0, "the public key is not encoded canonically");
+  known.set(spki, publicKey);
   return publicKey;
 }
 

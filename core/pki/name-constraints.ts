@@ -1,5 +1,5 @@
 /** Whether names satisfy name constraints (RFC 5280 4.2.1.10 and 7; RFC 9598 for internationalised mail). */
-import { type GeneralName, inIpRange, mailboxOf, type NameConstraints } from "./general-name.ts";
+import { encodeGeneralName, type GeneralName, inIpRange, mailboxOf, type NameConstraints } from "./general-name.ts";
 import { sameName } from "./name.ts";
 
 /** The first name that the constraints do not allow; undefined when all are allowed. */
@@ -10,6 +10,13 @@ export function constrainedName(constraints: NameConstraints, names: readonly Ge
     const outside = relevant.length > 0 && !relevant.some((base) => within(name, base));
     return outside || excluded.some((base) => sameKind(name, base) && (name.kind === "other" || within(name, base)));
   });
+}
+
+/** Whether they say the same, in whatever order. */
+export function sameConstraints(a: NameConstraints | undefined, b: NameConstraints | undefined): boolean {
+  const form = (names: readonly GeneralName[] = []) =>
+    [...new Set(names.map((name) => encodeGeneralName(name).toString("hex")))].sort().join();
+  return form(a?.permitted) === form(b?.permitted) && form(a?.excluded) === form(b?.excluded);
 }
 
 /** An otherName that is no mailbox is allowed by no constraint on its own type, since its meaning is not known here. */

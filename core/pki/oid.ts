@@ -23,6 +23,9 @@ export const oids = {
   sha384WithRsa: "1.2.840.113549.1.1.12",
   sha512WithRsa: "1.2.840.113549.1.1.13",
   ecPublicKey: "1.2.840.10045.2.1",
+  prime256v1: "1.2.840.10045.3.1.7",
+  secp384r1: "1.3.132.0.34",
+  secp521r1: "1.3.132.0.35",
   ecdsaWithSha256: "1.2.840.10045.4.3.2",
   ecdsaWithSha384: "1.2.840.10045.4.3.3",
   ecdsaWithSha512: "1.2.840.10045.4.3.4",
@@ -80,7 +83,12 @@ export function isOid(text: string): boolean {
   return text.length <= 200 && dottedForm.test(text) && encode(text).length <= maxOidOctets + 2;
 }
 
-const named = new Map<string, Buffer>(Object.values(oids).map((dotted) => [dotted, encode(dotted)]));
+const named = new Map<string, Buffer>(Object.values(oids).map((text) => [text, encode(text)]));
+/** By content, an octet for each character. */
+const dotted = new Map([...named].map(([text, der]) => [der.toString("latin1", 2), text]));
+
+/** The dotted form of an OID's content when it is one of {@link oids}, as almost all are that are read. */
+export const knownOid = (content: Buffer): string | undefined => dotted.get(content.toString("latin1"));
 
 /** The complete DER element of a dotted OID; throws RangeError on what {@link isOid} refuses. Not to be written to. */
 export function encodedOid(dotted: string): Buffer {

@@ -430,6 +430,13 @@ describe("a CA below a CA", () => {
     ]);
   });
 
+  test("does not bear its issuer's name, for which relying parties would take it", () => {
+    const own = { ...allowing, ownSubject: fromSubject({ commonName: "team ca", organizations: ["Team"] }) };
+    expect(checkAgainstPolicy(asks({}), own, { namespace })).toMatchObject([
+      { field: "subject", message: "is that of the issuer itself; use another" },
+    ]);
+  });
+
   test("may sign OCSP answers itself, but encipher nothing", () => {
     const usages = { keyUsage: ["keyCertSign", "digitalSignature", "keyEncipherment"] as const, extendedKeyUsage: [] };
     expect(checkAgainstPolicy({ ...asks({}), usages }, allowing, { namespace })).toMatchObject([{ field: "usages" }]);
@@ -457,7 +464,7 @@ describe("name constraints of a subordinate, as openssl sees them", () => {
     const rootCertificate = await signCertificate(
       {
         ...{
-          serialNumber: newSerialNumber(),
+          serialNumber: newSerialNumber(new Date()),
           issuer: encodeName(rootName),
           subject: encodeName(rootName),
           ...validity,
@@ -471,7 +478,7 @@ describe("name constraints of a subordinate, as openssl sees them", () => {
     const subCertificate = await signCertificate(
       {
         ...{
-          serialNumber: newSerialNumber(),
+          serialNumber: newSerialNumber(new Date()),
           issuer: encodeName(rootName),
           subject: encodeName(subName),
           ...validity,
@@ -498,7 +505,7 @@ describe("name constraints of a subordinate, as openssl sees them", () => {
       const certificate = await signCertificate(
         {
           ...{
-            serialNumber: newSerialNumber(),
+            serialNumber: newSerialNumber(new Date()),
             issuer: encodeName(subName),
             subject: encodeName([]),
             ...validity,
@@ -635,7 +642,7 @@ describe("the extensions of a certificate", () => {
     const name = encodeName(fromSubject({ commonName: "a" }));
     const encoded = await signCertificate(
       {
-        serialNumber: newSerialNumber(),
+        serialNumber: newSerialNumber(new Date()),
         issuer: name,
         subject: name,
         notBefore: new Date(),

@@ -25,7 +25,7 @@ import {
 } from "./general-name.ts";
 import { type KeySpec, keyIdentifier } from "./key.ts";
 import { MalformedInput, quoted } from "./malformed-input.ts";
-import { attributeLabel, type RdnSequence } from "./name.ts";
+import { attributeLabel, type RdnSequence, sameName } from "./name.ts";
 import { constrainedName } from "./name-constraints.ts";
 import { isOid, oids } from "./oid.ts";
 
@@ -177,6 +177,8 @@ export interface IssuePolicy {
   readonly allowSubordinates?: SubordinatePolicy;
   /** In the certificates of the CA and of those above it: whatever the rest says, nobody accepts a name outside. */
   readonly caConstraints?: readonly NameConstraints[];
+  /** Of the CA itself. */
+  readonly ownSubject?: RdnSequence;
 }
 
 export interface SubordinatePolicy {
@@ -290,7 +292,7 @@ export const namesOfUsages = ({ keyUsage, extendedKeyUsage }: Usages): string[] 
 const nameOf = (names: Readonly<Record<string, string>>, value: string): string =>
   quoted(Object.keys(names).findLast((name) => names[name] === value) ?? value);
 
-function checkCa({ ca }: IssueRequest, { allowSubordinates }: IssuePolicy): Violation[] {
+function checkCa({ ca, subject }: IssueRequest, { allowSubordinates, ownSubject }: IssuePolicy): Violation[] {
   if (!ca) return [];
   if (!allowSubordinates) {
     return [
@@ -301,6 +303,11 @@ function checkCa({ ca }: IssueRequest, { allowSubordinates }: IssuePolicy): Viol
     ];
   }
   const violations: Violation[] = [];
+  // Relying parties take a CA that bears its issuer's name for the same CA, which neither path length nor name constraints
+  // count (RFC 5280 6.1).
+  if (ownSubject !== undefined && sameName(subject, ownSubject)) {
+    violations.push({ field: "subject", message: "is that of the issuer itself; use another" });
+  }
   const { pathLength: most = 0, nameConstraints: limits } = allowSubordinates;
   if ((ca.pathLength ?? most) > most) {
     violations.push({ field: "pathLength", message: `is larger than the issuer allows; use at most ${most}` });

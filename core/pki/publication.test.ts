@@ -71,14 +71,14 @@ describe("CRLs", () => {
   test("a revocation while one is made is in the one after", async () => {
     const record = await pki.issue(root, "uid");
     const { store } = pki;
-    const revoked = store.revoked.bind(store);
-    store.revoked = async (...args) => {
+    const revoked = store.changedStatuses.bind(store);
+    store.changedStatuses = async (...args) => {
       const entries = await revoked(...args);
       await pki.authorities.revoke(pki.writer, record, { reason: "superseded" }, actor);
       return entries;
     };
     await publish();
-    store.revoked = revoked;
+    store.changedStatuses = revoked;
     expect((await current()).serials).toEqual([]);
     expect(await publish()).toBe(1);
     expect((await current()).serials).toEqual([`${record.serialNumber} superseded`]);

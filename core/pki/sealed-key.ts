@@ -62,12 +62,8 @@ export async function sealPrivateKey(
   }
 }
 
-/**
- * The private key as PKCS #8 in DER; the caller disposes of it.
- *
- * @throws Unavailable TamperDetected when it is not the key of this owner
- */
-export function openPrivateKey(
+/** The private key as PKCS #8 in DER; the caller disposes of it. */
+function openPrivateKey(
   keys: PkiKeys,
   installationId: string,
   owner: KeyOwner,
@@ -84,7 +80,11 @@ export function openPrivateKey(
   }
 }
 
-/** As `openPrivateKey`, ready to sign; nothing of it is left in a buffer. */
+/**
+ * The private key, ready to sign; nothing of it is left in a buffer.
+ *
+ * @throws Unavailable TamperDetected when it is not the key of this owner
+ */
 export function importPrivateKey(keys: PkiKeys, installationId: string, owner: KeyOwner, sealed: SealedKey): KeyObject {
   const pkcs8 = openPrivateKey(keys, installationId, owner, sealed);
   try {

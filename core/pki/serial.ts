@@ -2,20 +2,25 @@
 import { randomBytes } from "node:crypto";
 import { MalformedInput, quoted } from "./malformed-input.ts";
 
+const DAY_MS = 24 * 3_600_000;
+
 /**
- * 16 octets, 126 of whose bits are random. The top bit is clear, so that the INTEGER is positive, and the next one set, so that
- * every serial number has the same length (RFC 5280 4.1.2.2).
+ * 18 octets: the day on which it is taken, then 128 random bits. What stands in the store is compared with it; what was removed
+ * from there after its end was of an earlier day, so that no serial number comes twice. The day's top bit is clear and the next
+ * one set, so that the INTEGER is positive and of one length (RFC 5280 4.1.2.2).
  */
-export function newSerialNumber(): Buffer {
-  const serial = randomBytes(16);
-  serial[0] = ((serial[0] ?? 0) & 0x3f) | 0x40;
-  return serial;
+export function newSerialNumber(at: Date): Buffer {
+  const day = Buffer.alloc(2);
+  // Days since 1970 look like this from 2014 to 2059; then they begin again.
+  day.writeUInt16BE(0x4000 | (Math.floor(at.getTime() / DAY_MS) & 0x3fff));
+  return Buffer.concat([day, randomBytes(16)]);
 }
 
-/** As openssl prints it and resources have it: `3f:0a:...`. */
+/** As openssl prints it and resources have it: `3f:0a:...`, without the zero octet that keeps an INTEGER positive. */
 export const serialToText = (serial: Uint8Array): string =>
   Buffer.from(serial)
     .toString("hex")
+    .replace(/^(?:00)+(?=.)/, "")
     .replace(/..(?=.)/g, "$&:");
 
 /**

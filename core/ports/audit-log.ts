@@ -44,10 +44,14 @@ export type AuditAction =
   | "CertificateIssued"
   | "CertificateKeyRead"
   | "CertificateDelivered"
+  | "CertificateAdopted"
   | "CertificateDeliveryRemoved"
   | "CertificateRevoked"
   | "CertificateReleased"
+  | "CertificateStatusSealed"
   | "CertificateHolderRemoved"
+  | "CertificatePurged"
+  | "CertificatesPurged"
   | "CrlPublished"
   | "LoginSucceeded"
   | "LoginFailed"
@@ -97,7 +101,7 @@ export interface AuditSubject {
     | "SyncRule";
   /**
    * Id of the row of a secret, key, authority, user, session or API key, serial number of a certificate, UID of an object; generation of its pointer
-   * after the change, where it has one.
+   * or status after the change, where it has one.
    */
   readonly id: string;
   readonly generation?: bigint;

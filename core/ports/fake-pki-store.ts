@@ -6,17 +6,19 @@ import {
   type AuthorityRecord,
   type CertificateHolder,
   type CertificateRecord,
+  type CertificateStatus,
   type Completion,
   type CrlKey,
   type CrlWork,
   type NewAuthority,
   PkiConflict,
   type PkiStore,
+  type PurgeTimes,
   type Reservation,
   type ResponderRequest,
   type Revocation,
-  type RevokedEntry,
   type SealedKey,
+  type StatusSeal,
   type StoredCrl,
 } from "./pki-store.ts";
 import type { DeliveryRecord, Writer } from "./vault-store.ts";
@@ -45,6 +47,8 @@ export class FakePkiStore implements PkiStore, OcspStore {
   readonly #holders = new Map<string, CertificateHolder>();
   readonly #crls = new Map<string, Partition>();
   readonly #responders = new Map<string, Responder>();
+  /** How many were purged, by authority and generation. */
+  readonly #purged = new Map<string, number>();
   #change = 0n;
 
   constructor(database: FakeDatabase) {
@@ -166,7 +170,7 @@ export class FakePkiStore implements PkiStore, OcspStore {
   }
 
   async certificate(authorityId: string, serialNumber: string): Promise<CertificateRecord | undefined> {
-    return this.#certificates.get(serialText({ authorityId, serialNumber }))?.record;
+    return this.#records().find((each) => each.authorityId === authorityId && each.serialNumber === serialNumber);
   }
 
   async certificateFor(requesterUid: string, revision: number): Promise<CertificateRecord | undefined> {
@@ -195,6 +199,7 @@ export class FakePkiStore implements PkiStore, OcspStore {
     authorityId: string,
     serialNumber: string,
     revocation: Revocation,
+    seal: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
     this.#database.fence(writer);
@@ -203,7 +208,8 @@ export class FakePkiStore implements PkiStore, OcspStore {
     const before = held.record.revocation;
     const onHold = before?.reason === "certificateHold" && revocation.reason !== "certificateHold";
     if (before !== undefined && !onHold) return false;
-    held.record = { ...held.record, revocation: { ...revocation, at: before?.at ?? revocation.at } };
+    this.#judgeGeneration(held, seal);
+    held.record = { ...held.record, seal, revocation: { ...revocation, at: before?.at ?? revocation.at } };
     this.#revocationChanged(held, audit);
     return true;
   }
@@ -212,28 +218,86 @@ export class FakePkiStore implements PkiStore, OcspStore {
     writer: Writer,
     authorityId: string,
     serialNumber: string,
+    seal: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
     this.#database.fence(writer);
     const held = this.#certificates.get(serialText({ authorityId, serialNumber }));
     if (held?.record.revocation?.reason !== "certificateHold") return false;
+    this.#judgeGeneration(held, seal);
     const { revocation: _, ...record } = held.record;
-    held.record = record;
+    held.record = { ...record, seal };
     this.#revocationChanged(held, audit);
     return true;
   }
 
+  async unsealed(limit: number): Promise<readonly CertificateRecord[]> {
+    const audited = (serialNumber: string) =>
+      this.#database.audit.some(
+        ({ entry: { action, subject } }) => action === "CertificateRevoked" && subject.id === auditedId(serialNumber),
+      );
+    return this.#records()
+      .filter(({ revocation, seal, serialNumber }) => revocation && seal === undefined && audited(serialNumber))
+      .slice(0, limit);
+  }
+
+  async seal(
+    writer: Writer,
+    authorityId: string,
+    serialNumber: string,
+    seal: StatusSeal,
+    audit: readonly AuditEntry[],
+  ): Promise<void> {
+    this.#database.fence(writer);
+    const held = this.#certificates.get(serialText({ authorityId, serialNumber }));
+    if (held?.record.revocation === undefined || held.record.seal !== undefined) return;
+    held.record = { ...held.record, seal };
+    this.#database.record(audit);
+  }
+
   async countCertificates(authorityId: string, generation: number): Promise<number> {
-    return this.#records().filter((each) => each.authorityId === authorityId && each.generation === generation).length;
+    const standing = this.#records().filter(
+      (each) => each.authorityId === authorityId && each.generation === generation,
+    );
+    return standing.length + (this.#purged.get(`${authorityId} ${generation}`) ?? 0);
+  }
+
+  async listPurgeable(times: PurgeTimes, limit: number): Promise<readonly CertificateStatus[]> {
+    return this.#records()
+      .filter((record) => this.#isPurgeable(record, times))
+      .sort((a, b) => a.notAfter.getTime() - b.notAfter.getTime() || (serialText(a) < serialText(b) ? -1 : 1))
+      .slice(0, limit)
+      .map(statusOf);
+  }
+
+  async purge(writer: Writer, certificates: Parameters<PkiStore["purge"]>[1]): Promise<void> {
+    this.#database.fence(writer);
+    const { authorityId, statuses, times, audit } = certificates;
+    const records = statuses.flatMap(({ serialNumber, seal }) => {
+      const record = this.#certificates.get(serialText({ authorityId, serialNumber }))?.record;
+      const same = record !== undefined && record.seal?.generation === seal?.generation;
+      return same && this.#isPurgeable(record, times) ? [record] : [];
+    });
+    if (records.length < statuses.length) throw new PkiConflict(`certificates of authority ${authorityId}`);
+    for (const record of records) {
+      this.#certificates.delete(serialText(record));
+      const place = `${authorityId} ${record.generation}`;
+      this.#purged.set(place, (this.#purged.get(place) ?? 0) + 1);
+    }
+    this.#database.record(audit);
   }
 
   async findHolder(uid: string): Promise<CertificateHolder | undefined> {
     return this.#holders.get(uid);
   }
 
-  async holdersNamed(namespace: string, name: string): Promise<readonly CertificateHolder[]> {
+  async holdersNamed(
+    kind: CertificateHolder["kind"],
+    namespace: string,
+    name: string,
+  ): Promise<readonly CertificateHolder[]> {
     const all = await this.listHolders(undefined, Number.POSITIVE_INFINITY);
-    return all.filter((each) => each.namespace === namespace && each.name === name);
+    return all.filter((each) => each.kind === kind && each.namespace === namespace && each.name === name);
   }
 
   async listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]> {
@@ -243,7 +307,7 @@ export class FakePkiStore implements PkiStore, OcspStore {
   async recordHolder(writer: Writer, holder: Omit<CertificateHolder, "delivery">): Promise<void> {
     this.#database.fence(writer);
     const before = this.#holders.get(holder.uid);
-    this.#holders.set(holder.uid, before === undefined ? holder : { ...before, deletionPolicy: holder.deletionPolicy });
+    this.#holders.set(holder.uid, { ...holder, ...(before?.delivery && { delivery: before.delivery }) });
   }
 
   async recordDelivery(
@@ -285,17 +349,30 @@ export class FakePkiStore implements PkiStore, OcspStore {
     return partition && workOf(partition);
   }
 
-  async revoked(
+  async changedStatuses(
     key: CrlKey,
     unexpiredAt: Date,
     after: string | undefined,
     limit: number,
-  ): Promise<readonly RevokedEntry[]> {
-    const entries = this.#records().flatMap(({ serialNumber, revocation, notAfter, ...of }) => {
-      const listed = crlText({ ...of, partition: of.crlPartition }) === crlText(key) && notAfter > unexpiredAt;
-      return listed && revocation !== undefined ? [{ serialNumber, revocation }] : [];
+  ): Promise<readonly CertificateStatus[]> {
+    const listed = this.#records().filter(({ authorityId, generation, crlPartition, notAfter, revocation, seal }) => {
+      const scope = crlText({ authorityId, generation, partition: crlPartition });
+      return scope === crlText(key) && notAfter >= unexpiredAt && (revocation ?? seal) !== undefined;
     });
-    return page(entries, ({ serialNumber }) => serialNumber, after, limit);
+    return page(listed.map(statusOf), ({ serialNumber }) => serialNumber, after, limit);
+  }
+
+  async countStatuses(authorityId: string): Promise<{ readonly sealed: number; readonly audited: number }> {
+    const sealed = this.#records().filter((each) => each.authorityId === authorityId && each.seal !== undefined);
+    const audited = this.#auditedStatuses(authorityId);
+    const purged = audited.filter(({ action }) => action === "CertificatePurged");
+    return { sealed: sealed.length, audited: new Set(audited.map(({ subject }) => subject.id)).size - purged.length };
+  }
+
+  async wasPurged(authorityId: string, serialNumber: string): Promise<boolean> {
+    return this.#auditedStatuses(authorityId).some(
+      ({ action, subject }) => action === "CertificatePurged" && subject.id === auditedId(serialNumber),
+    );
   }
 
   async publishCrl(writer: Writer, crl: StoredCrl, audit: readonly AuditEntry[]): Promise<void> {
@@ -375,13 +452,16 @@ export class FakePkiStore implements PkiStore, OcspStore {
       .slice(0, limit);
     const last = found.at(-1);
     const more = found.length === limit;
-    const certificates = found.map(({ record: { authorityId, generation, serialNumber, notAfter, revocation } }) => ({
-      authorityId,
-      generation,
-      serialNumber,
-      notAfter,
-      ...(revocation === undefined ? {} : { revocation }),
-    }));
+    const certificates = found.map(
+      ({ record: { authorityId, generation, serialNumber, notAfter, crlPartition, revocation } }) => ({
+        authorityId,
+        generation,
+        serialNumber,
+        notAfter,
+        partition: crlPartition,
+        ...(revocation === undefined ? {} : { revocation }),
+      }),
+    );
     return { certificates, next: { from: last?.changed ?? from }, more };
   }
 
@@ -394,14 +474,49 @@ export class FakePkiStore implements PkiStore, OcspStore {
     return responder === undefined ? "Gone" : (responder.answer?.certificate ?? "Pending");
   }
 
+  #isPurgeable(record: CertificateRecord, { now, endedBefore, surplusEndedBefore }: PurgeTimes): boolean {
+    const { requester, revision, notAfter, revocation, authorityId, generation, crlPartition: partition } = record;
+    const newer = this.#records().filter(
+      (each) => each.requester.uid === requester.uid && each.revision > revision && each.state === "Issued",
+    );
+    const holder = this.#holders.get(requester.uid);
+    const limit = holder?.revisionHistoryLimit;
+    const newest = Math.max(0, ...newer.map((each) => each.revision));
+    const surplus = limit !== undefined && revision <= newest - limit;
+    if (notAfter >= endedBefore && !(surplus && notAfter < surplusEndedBefore)) return false;
+    if (holder?.kind === "Certificate") return revocation === undefined && newer.length > 0;
+    const { crl } = this.#crls.get(crlText({ authorityId, generation, partition })) ?? {};
+    const ca = this.#authorities.get(authorityId)?.generations.find(({ number }) => number === generation);
+    const told = crl !== undefined && crl.thisUpdate > notAfter;
+    return revocation === undefined || told || (ca?.notAfter !== undefined && ca.notAfter <= now);
+  }
+
   #standing(requesterUid: string, revision: number): CertificateRecord | undefined {
-    return this.#records().find(
+    const held = [...this.#certificates.values()].map(({ record }) => record);
+    return held.find(
       (each) => each.requester.uid === requesterUid && each.revision === revision && each.state !== "Abandoned",
     );
   }
 
   #records(): readonly CertificateRecord[] {
-    return [...this.#certificates.values()].map(({ record }) => record);
+    return [...this.#certificates.values()].map(({ record }) => {
+      const auditedStatus = this.#database.auditedGeneration(auditedId(record.serialNumber));
+      return auditedStatus === 0n ? record : { ...record, auditedStatus };
+    });
+  }
+
+  #auditedStatuses(authorityId: string): readonly AuditEntry[] {
+    return this.#database.audit
+      .map(({ entry }) => entry)
+      .filter(
+        ({ subject, details }) =>
+          subject.kind === "Certificate" && subject.generation !== undefined && details.authority === authorityId,
+      );
+  }
+
+  #judgeGeneration({ record }: Held, { generation }: StatusSeal): void {
+    if ((record.seal?.generation ?? 0n) + 1n !== generation)
+      throw new PkiConflict(`certificate ${record.serialNumber}`);
   }
 
   #next(): bigint {
@@ -433,6 +548,9 @@ export class FakePkiStore implements PkiStore, OcspStore {
   }
 }
 
+/** As the audit record names a certificate. */
+const auditedId = (serialNumber: string): string => serialNumber.replace(/..(?=.)/g, "$&:");
+
 const identityText = ({ kind, namespace, namespaceUid, name }: AuthorityIdentity): string =>
   JSON.stringify([kind, namespace, namespaceUid, name]);
 
@@ -456,4 +574,10 @@ function page<T>(all: readonly T[], key: (each: T) => string, after: string | un
     .filter((each) => after === undefined || key(each) > after)
     .sort((a, b) => (key(a) < key(b) ? -1 : 1))
     .slice(0, limit);
+}
+
+function statusOf(record: CertificateRecord): CertificateStatus {
+  const { authorityId, generation, crlPartition, serialNumber, notAfter, revocation, seal, auditedStatus } = record;
+  const status = { ...(revocation && { revocation }), ...(seal && { seal }), ...(auditedStatus && { auditedStatus }) };
+  return { authorityId, generation, crlPartition, serialNumber, notAfter, ...status };
 }

@@ -24,6 +24,8 @@ export interface OcspCertificate {
   /** Lower-case hex, as in `CertificateRecord`. */
   readonly serialNumber: string;
   readonly notAfter: Date;
+  /** Which of its CA's CRLs tells about it. */
+  readonly partition: number;
   /** Undefined: good. `certificateHold` is a revocation too (RFC 6960, section 2.2). */
   readonly revocation?: Revocation;
 }

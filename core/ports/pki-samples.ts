@@ -10,6 +10,7 @@ import type {
   Reservation,
   Revocation,
   SealedKey,
+  StatusSeal,
   StoredCrl,
 } from "./pki-store.ts";
 import { actor, digest } from "./samples.ts";
@@ -85,6 +86,9 @@ export const completion = (
   audit: [pkiEntry("CertificateIssued", serialNumber)],
 });
 
+/** What a store keeps of a status that changed for the how-many-eth time. */
+export const statusSeal = (generation: bigint): StatusSeal => ({ generation, mac: randomBytes(32) });
+
 export const revocation = (change: Partial<Revocation> = {}): Revocation => ({
   at: new Date("2026-04-01T00:00:00.123Z"),
   reason: "superseded",
@@ -92,6 +96,7 @@ export const revocation = (change: Partial<Revocation> = {}): Revocation => ({
 });
 
 export const holder = (uid: string): Omit<CertificateHolder, "delivery"> => ({
+  kind: "Certificate",
   uid,
   namespace: "payments",
   namespaceUid: "uid-of-namespace",

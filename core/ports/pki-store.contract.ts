@@ -1,9 +1,20 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { Fenced } from "../errors.ts";
-import type { AuditLog } from "./audit-log.ts";
+import { serialToText } from "../pki/serial.ts";
+import type { AuditEntry, AuditLog } from "./audit-log.ts";
 import type { Leadership } from "./leadership.ts";
 import type { OcspCertificate, OcspPosition, OcspStore } from "./ocsp-store.ts";
-import { completion, crl, holder, issuer, newAuthority, pkiEntry, reservation, revocation } from "./pki-samples.ts";
+import {
+  completion,
+  crl,
+  holder,
+  issuer,
+  newAuthority,
+  pkiEntry,
+  reservation,
+  revocation,
+  statusSeal,
+} from "./pki-samples.ts";
 import {
   type AuthorityRecord,
   type CertificateRecord,
@@ -64,6 +75,8 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
     keepKeys = 1,
   ): Promise<CertificateRecord> =>
     store.complete(writer, completion(await reserve(reservation(authority.id, uid, revision, change)), keepKeys));
+  /** The CRL of an authority's first key. */
+  const key = (authority: AuthorityRecord, partition = 0) => ({ authorityId: authority.id, generation: 1, partition });
   /** Everything that is told from a position on, read to its end. */
   const changes = async (after?: OcspPosition, limit = 100) => {
     const certificates: OcspCertificate[] = [];
@@ -328,10 +341,11 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       const first = revocation({ reason: "keyCompromise", invalidityDate: new Date("2026-03-30T00:00:00Z") });
       const before = await auditRows();
       const entry = [pkiEntry("CertificateRevoked", serialNumber)];
-      expect(await store.revoke(writer, authority.id, serialNumber, first, entry)).toBe(true);
-      expect(await store.revoke(writer, authority.id, serialNumber, revocation(), entry)).toBe(false);
-      expect(await store.release(writer, authority.id, serialNumber, entry)).toBe(false);
-      expect(await store.certificate(authority.id, serialNumber)).toEqual({ ...issued, revocation: first });
+      const seal = statusSeal(1n);
+      expect(await store.revoke(writer, authority.id, serialNumber, first, seal, entry)).toBe(true);
+      expect(await store.revoke(writer, authority.id, serialNumber, revocation(), statusSeal(2n), entry)).toBe(false);
+      expect(await store.release(writer, authority.id, serialNumber, statusSeal(2n), entry)).toBe(false);
+      expect(await store.certificate(authority.id, serialNumber)).toEqual({ ...issued, revocation: first, seal });
       expect(await auditRows()).toBe(before + 1);
     });
 
@@ -339,34 +353,230 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       const authority = await installed();
       const { serialNumber } = await issue(authority, "uid");
       const hold = revocation({ reason: "certificateHold" });
-      const change = (wanted: typeof hold) => store.revoke(writer, authority.id, serialNumber, wanted, []);
-      expect(await change(hold)).toBe(true);
-      expect(await change(hold)).toBe(false);
-      expect(await store.release(writer, authority.id, serialNumber, [])).toBe(true);
+      const change = (wanted: typeof hold, generation: bigint) =>
+        store.revoke(writer, authority.id, serialNumber, wanted, statusSeal(generation), []);
+      const release = (generation: bigint) =>
+        store.release(writer, authority.id, serialNumber, statusSeal(generation), []);
+      expect(await change(hold, 1n)).toBe(true);
+      expect(await change(hold, 2n)).toBe(false);
+      expect(await release(2n)).toBe(true);
       expect(await store.certificate(authority.id, serialNumber)).not.toHaveProperty("revocation");
-      expect(await store.release(writer, authority.id, serialNumber, [])).toBe(false);
-      expect(await change(hold)).toBe(true);
+      expect(await release(3n)).toBe(false);
+      expect(await change(hold, 3n)).toBe(true);
       const later = new Date("2026-05-01T00:00:00Z");
-      expect(await change(revocation({ at: later, reason: "superseded" }))).toBe(true);
+      expect(await change(revocation({ at: later, reason: "superseded" }), 4n)).toBe(true);
       expect(await store.certificate(authority.id, serialNumber)).toMatchObject({
         revocation: { at: hold.at, reason: "superseded" },
+        seal: { generation: 4n },
       });
+    });
+
+    test("has a status whose generation grows by one, and that the audit record knows", async () => {
+      const authority = await installed();
+      const { serialNumber } = await issue(authority, "uid");
+      const entry = (generation: bigint) => {
+        const { subject, ...rest } = pkiEntry("CertificateRevoked", serialToText(Buffer.from(serialNumber, "hex")));
+        return [{ ...rest, subject: { ...subject, generation }, details: { authority: authority.id } }];
+      };
+      const hold = revocation({ reason: "certificateHold" });
+      const change = (wanted: typeof hold, generation: bigint) =>
+        store.revoke(writer, authority.id, serialNumber, wanted, statusSeal(generation), entry(generation));
+      await expect(change(hold, 2n)).rejects.toThrow(PkiConflict);
+      expect(await store.countStatuses(authority.id)).toEqual({ sealed: 0, audited: 0 });
+      await change(hold, 1n);
+      await expect(change(revocation(), 1n)).rejects.toThrow(PkiConflict);
+      await expect(store.release(writer, authority.id, serialNumber, statusSeal(1n), [])).rejects.toThrow(PkiConflict);
+      await store.release(writer, authority.id, serialNumber, statusSeal(2n), entry(2n));
+      expect(await store.certificate(authority.id, serialNumber)).toMatchObject({
+        seal: { generation: 2n },
+        auditedStatus: 2n,
+      });
+      expect(await store.countStatuses(authority.id)).toEqual({ sealed: 1, audited: 1 });
+      // Released, and to be judged all the same.
+      expect(await store.changedStatuses(key(authority), new Date(0), undefined, 10)).toMatchObject([
+        { serialNumber, seal: { generation: 2n }, auditedStatus: 2n },
+      ]);
+      expect(await store.unsealed(10)).toEqual([]);
     });
 
     test("needs a certificate that was issued", async () => {
       const authority = await installed();
       const { serialNumber } = await reserve(reservation(authority.id, "uid", 1));
-      await expect(store.revoke(writer, authority.id, serialNumber, revocation(), [])).rejects.toThrow(PkiConflict);
-      await expect(store.revoke(writer, authority.id, "00ff", revocation(), [])).rejects.toThrow(PkiConflict);
+      await expect(store.revoke(writer, authority.id, serialNumber, revocation(), statusSeal(1n), [])).rejects.toThrow(
+        PkiConflict,
+      );
+      await expect(store.revoke(writer, authority.id, "00ff", revocation(), statusSeal(1n), [])).rejects.toThrow(
+        PkiConflict,
+      );
+    });
+  });
+
+  describe("certificates that ended long ago", () => {
+    // Those of the samples end on 1 June.
+    const times = {
+      now: new Date("2026-12-01T00:00:00Z"),
+      endedBefore: new Date("2026-09-02T00:00:00Z"),
+      surplusEndedBefore: new Date("2026-11-29T00:00:00Z"),
+    };
+    const ends = (notAfter: string) => ({ notAfter: new Date(notAfter) });
+    const purgeable = async (at = times): Promise<string[]> =>
+      (await store.listPurgeable(at, 100)).map(({ serialNumber }) => serialNumber);
+    const purge = async (authority: AuthorityRecord, serialNumbers: readonly string[]) => {
+      const records = await Promise.all(serialNumbers.map((each) => store.certificate(authority.id, each)));
+      const gone = { authorityId: authority.id, generation: 1, crlPartition: 0, notAfter: times.now };
+      const statuses = serialNumbers.map((serialNumber, index) => ({ ...gone, serialNumber, ...records[index] }));
+      const entry = pkiEntry("CertificatesPurged", authority.id);
+      await store.purge(writer, { authorityId: authority.id, statuses, times, audit: [entry] });
+    };
+
+    test("are told oldest first, in whatever state, and no more than asked", async () => {
+      const authority = await installed();
+      const second = await issue(authority, "second", 1, ends("2026-09-01T00:00:00Z"));
+      const first = await issue(authority, "first");
+      const reserved = await reserve(reservation(authority.id, "reserved", 1, ends("2026-05-01T00:00:00Z")));
+      const abandoned = await reserve(reservation(authority.id, "abandoned", 1, ends("2026-05-02T00:00:00Z")));
+      await store.abandon(writer, authority.id, abandoned.serialNumber, []);
+      await issue(authority, "valid", 1, ends("2026-09-02T00:00:00Z"));
+      const oldest = [reserved, abandoned, first, second];
+      expect(await purgeable()).toEqual(oldest.map(({ serialNumber }) => serialNumber));
+      expect(await store.listPurgeable(times, 1)).toEqual([
+        {
+          authorityId: authority.id,
+          generation: 1,
+          crlPartition: 0,
+          serialNumber: reserved.serialNumber,
+          notAfter: reserved.notAfter,
+        },
+      ]);
+    });
+
+    test("are removed with one audit row, are unknown from then on, and still counted", async () => {
+      const authority = await installed();
+      const serials: string[] = [];
+      for (const uid of ["one", "two"]) serials.push((await issue(authority, uid)).serialNumber);
+      const [first = ""] = serials;
+      const before = await auditRows();
+      await purge(authority, serials);
+      expect(await auditRows()).toBe(before + 1);
+      expect(await store.certificate(authority.id, first)).toBeUndefined();
+      expect(await store.readKey(authority.id, first)).toBeUndefined();
+      expect(await store.certificatesOf("one", 10)).toEqual([]);
+      expect((await changes()).certificates).toEqual([]);
+      expect(await store.countCertificates(authority.id, 1)).toBe(2);
+      await expect(purge(authority, serials)).rejects.toThrow(PkiConflict);
+      expect(await auditRows()).toBe(before + 1);
+    });
+
+    test("stay all when one of them must", async () => {
+      const authority = await installed();
+      const { serialNumber } = await issue(authority, "one");
+      const valid = await issue(authority, "valid", 1, ends("2027-01-01T00:00:00Z"));
+      await expect(purge(authority, [serialNumber, valid.serialNumber])).rejects.toThrow(PkiConflict);
+      expect(await store.certificate(authority.id, serialNumber)).toMatchObject({ serialNumber });
+    });
+
+    test("stay as the newest of an object that is there, and as one that its manifest may list as revoked", async () => {
+      const authority = await installed();
+      const old = await issue(authority, "uid", 1);
+      const { serialNumber } = await issue(authority, "uid", 2);
+      const newest = await issue(authority, "uid", 3);
+      await store.recordHolder(writer, holder("uid"));
+      await store.revoke(writer, authority.id, serialNumber, revocation(), statusSeal(1n), []);
+      await store.publishCrl(writer, crl(authority.id, 1n, { thisUpdate: times.now }), []);
+      expect(await purgeable()).toEqual([old.serialNumber]);
+      await expect(purge(authority, [serialNumber])).rejects.toThrow(PkiConflict);
+      await store.removeHolder(writer, "uid", []);
+      const all = [old.serialNumber, serialNumber, newest.serialNumber].sort();
+      expect((await purgeable()).sort()).toEqual(all);
+    });
+
+    test("stay while revoked, until one CRL was made beyond their end, or their CA ended", async () => {
+      const authority = await installed();
+      const { serialNumber, notAfter } = await issue(authority, "uid");
+      await store.revoke(writer, authority.id, serialNumber, revocation(), statusSeal(1n), []);
+      expect(await purgeable()).toEqual([]);
+      await expect(purge(authority, [serialNumber])).rejects.toThrow(PkiConflict);
+      expect(await purgeable({ ...times, now: new Date("2036-01-01T00:00:00Z") })).toEqual([serialNumber]);
+      await store.publishCrl(writer, crl(authority.id, 1n, { thisUpdate: notAfter }), []);
+      expect(await purgeable()).toEqual([]);
+      // One that was made at the very end is not beyond it: the next one lists it again.
+      expect(await store.changedStatuses(key(authority), notAfter, undefined, 10)).toHaveLength(1);
+      const beyond = new Date(notAfter.getTime() + 1_000);
+      await store.publishCrl(writer, crl(authority.id, 2n, { thisUpdate: beyond }), []);
+      expect(await purgeable()).toEqual([serialNumber]);
+      await purge(authority, [serialNumber]);
+      expect(await store.changedStatuses(key(authority), notAfter, undefined, 10)).toEqual([]);
+    });
+
+    test("go with the status that was judged, and leave word of it in the audit record", async () => {
+      const authority = await installed();
+      const issued = await issue(authority, "uid");
+      const { serialNumber } = issued;
+      const entry = (action: AuditEntry["action"], generation: bigint) => {
+        const { subject, ...rest } = pkiEntry(action, serialToText(Buffer.from(serialNumber, "hex")));
+        return { ...rest, subject: { ...subject, generation }, details: { authority: authority.id } };
+      };
+      const hold = revocation({ reason: "certificateHold" });
+      await store.revoke(writer, authority.id, serialNumber, hold, statusSeal(1n), [entry("CertificateRevoked", 1n)]);
+      const [before] = await store.changedStatuses(key(authority), new Date(0), undefined, 1);
+      await store.release(writer, authority.id, serialNumber, statusSeal(2n), [entry("CertificateReleased", 2n)]);
+      const [status] = await store.listPurgeable(times, 10);
+      expect(status).toMatchObject({ serialNumber, seal: { generation: 2n }, auditedStatus: 2n });
+      const purgeAs = (judged: typeof status) =>
+        store.purge(writer, {
+          authorityId: authority.id,
+          statuses: judged === undefined ? [] : [judged],
+          times,
+          audit: [entry("CertificatePurged", 2n)],
+        });
+      await expect(purgeAs(before)).rejects.toThrow(PkiConflict);
+      await expect(purgeAs(issued)).rejects.toThrow(PkiConflict);
+      expect(await store.wasPurged(authority.id, serialNumber)).toBe(false);
+      await purgeAs(status);
+      expect(await store.certificate(authority.id, serialNumber)).toBeUndefined();
+      expect(await store.wasPurged(authority.id, serialNumber)).toBe(true);
+      expect(await store.countStatuses(authority.id)).toEqual({ sealed: 0, audited: 0 });
+    });
+
+    test("of a request go whether its object is there or not, since its status says what became of them", async () => {
+      const authority = await installed();
+      const { serialNumber } = await issue(authority, "uid");
+      await store.recordHolder(writer, { ...holder("uid"), kind: "CertificateRequest" });
+      expect(await purgeable()).toEqual([serialNumber]);
+    });
+
+    test("go earlier where an object limits its revisions, the valid ones and the others' never", async () => {
+      const authority = await installed();
+      const limited = { ...holder("limited"), revisionHistoryLimit: 2 };
+      await store.recordHolder(writer, limited);
+      expect(await store.findHolder("limited")).toEqual(limited);
+      await store.recordHolder(writer, holder("unlimited"));
+      const recent = ends("2026-11-01T00:00:00Z");
+      const valid = ends("2026-11-30T00:00:00Z");
+      for (const uid of ["limited", "unlimited"]) {
+        for (const [revision, change] of [recent, valid, recent, recent, valid].entries()) {
+          await issue(authority, uid, revision + 1, change);
+        }
+      }
+      const told = (await store.listPurgeable(times, 100)).map(({ serialNumber }) => serialNumber);
+      const revisions = (await store.certificatesOf("limited", 10)).filter((each) => told.includes(each.serialNumber));
+      expect([told.length, revisions.map(({ revision }) => revision)]).toEqual([2, [3, 1]]);
+      await purge(authority, told);
+      expect((await store.certificatesOf("limited", 10)).map(({ revision }) => revision)).toEqual([5, 4, 2]);
+      await store.recordHolder(writer, holder("limited"));
+      expect(await store.findHolder("limited")).toEqual(holder("limited"));
+    });
+
+    test("are removed by nobody whose term is over", async () => {
+      const authority = await installed();
+      const { serialNumber } = await issue(authority, "uid");
+      await leadership.acquireEpoch("another");
+      await expect(purge(authority, [serialNumber])).rejects.toThrow(Fenced);
+      expect(await store.certificate(authority.id, serialNumber)).toMatchObject({ serialNumber });
     });
   });
 
   describe("CRLs", () => {
-    const key = (authority: AuthorityRecord, partition = 0) => ({
-      authorityId: authority.id,
-      generation: 1,
-      partition,
-    });
     const now = new Date("2026-04-02T00:30:00Z");
 
     test("the first one is due as soon as the CA has a certificate", async () => {
@@ -389,11 +599,18 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       const last = { number, thisUpdate, nextUpdate };
       const afterItsTime = new Date(thisUpdate.getTime() + authority.revocation.crlEveryMs);
       expect(await store.listDueCrls(afterItsTime, 10)).toEqual([{ ...key(authority), covers: 0n, last }]);
-      await store.revoke(writer, authority.id, serialNumber, revocation({ reason: "certificateHold" }), []);
+      await store.revoke(
+        writer,
+        authority.id,
+        serialNumber,
+        revocation({ reason: "certificateHold" }),
+        statusSeal(1n),
+        [],
+      );
       expect(await store.listDueCrls(now, 10)).toEqual([{ ...key(authority), covers: 1n, last }]);
       await store.publishCrl(writer, crl(authority.id, 2n, { covers: 1n }), []);
       expect(await store.listDueCrls(now, 10)).toEqual([]);
-      await store.release(writer, authority.id, serialNumber, []);
+      await store.release(writer, authority.id, serialNumber, statusSeal(2n), []);
       expect(await store.listDueCrls(now, 10)).toMatchObject([{ covers: 2n, last: { number: 2n } }]);
       expect(await store.crlWork(key(authority))).toMatchObject({ covers: 2n });
     });
@@ -402,7 +619,7 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       const authority = await installed();
       const { serialNumber } = await issue(authority, "uid");
       const [work] = await store.listDueCrls(now, 10);
-      await store.revoke(writer, authority.id, serialNumber, revocation(), []);
+      await store.revoke(writer, authority.id, serialNumber, revocation(), statusSeal(1n), []);
       await store.publishCrl(writer, crl(authority.id, 1n, { covers: work?.covers ?? 9n }), []);
       expect(await store.listDueCrls(now, 10)).toMatchObject([{ covers: 1n }]);
     });
@@ -422,9 +639,9 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       const { serialNumber } = await issue(authority, "uid", 1, { crlPartition: 1 });
       await store.publishCrl(writer, crl(authority.id, 1n), []);
       await store.publishCrl(writer, crl(authority.id, 1n, { partition: 1 }), []);
-      await store.revoke(writer, authority.id, serialNumber, revocation(), []);
+      await store.revoke(writer, authority.id, serialNumber, revocation(), statusSeal(1n), []);
       expect(await store.listDueCrls(now, 10)).toMatchObject([{ partition: 1 }]);
-      const all = (partition: number) => store.revoked(key(authority, partition), now, undefined, 10);
+      const all = (partition: number) => store.changedStatuses(key(authority, partition), now, undefined, 10);
       expect([(await all(0)).length, (await all(1)).length]).toEqual([0, 1]);
     });
 
@@ -440,17 +657,19 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
         ["other", other, {}],
       ] as const) {
         const { serialNumber } = await issue(of, name, 1, change);
-        if (name !== "good") await store.revoke(writer, of.id, serialNumber, revocation(), []);
+        if (name !== "good") await store.revoke(writer, of.id, serialNumber, revocation(), statusSeal(1n), []);
       }
-      const first = await store.revoked(key(authority), now, undefined, 2);
-      const rest = await store.revoked(key(authority), now, first.at(-1)?.serialNumber, 2);
+      const first = await store.changedStatuses(key(authority), now, undefined, 2);
+      const rest = await store.changedStatuses(key(authority), now, first.at(-1)?.serialNumber, 2);
       expect([first.length, rest.length]).toEqual([2, 1]);
       const serials = [...first, ...rest].map(({ serialNumber }) => serialNumber);
       expect(serials).toEqual([...serials].sort());
       expect(first[0]?.revocation).toEqual(revocation());
       const before = new Date(expired.notAfter.getTime() - 1);
-      expect(await store.revoked(key(authority), before, undefined, 10)).toHaveLength(4);
-      expect(await store.revoked(key(authority), expired.notAfter, undefined, 10)).toHaveLength(3);
+      expect(await store.changedStatuses(key(authority), before, undefined, 10)).toHaveLength(4);
+      expect(await store.changedStatuses(key(authority), expired.notAfter, undefined, 10)).toHaveLength(4);
+      const after = new Date(expired.notAfter.getTime() + 1);
+      expect(await store.changedStatuses(key(authority), after, undefined, 10)).toHaveLength(3);
     });
 
     test("responders see what is in force", async () => {
@@ -507,8 +726,12 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       for (const uid of ["b", "a"]) await store.recordHolder(writer, { ...holder(uid), namespaceUid: uid });
       await store.recordHolder(writer, { ...holder("c"), name: "other" });
       await store.recordHolder(writer, { ...holder("d"), namespace: "other" });
-      expect((await store.holdersNamed("payments", "orders")).map(({ uid }) => uid)).toEqual(["a", "b"]);
-      expect(await store.holdersNamed("payments", "absent")).toEqual([]);
+      await store.recordHolder(writer, { ...holder("e"), kind: "CertificateRequest" });
+      expect((await store.holdersNamed("Certificate", "payments", "orders")).map(({ uid }) => uid)).toEqual(["a", "b"]);
+      expect(await store.holdersNamed("Certificate", "payments", "absent")).toEqual([]);
+      expect(await store.holdersNamed("CertificateRequest", "payments", "orders")).toEqual([
+        { ...holder("e"), kind: "CertificateRequest" },
+      ]);
     });
 
     test("they come in pages", async () => {
@@ -576,13 +799,20 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       const issued = await issue(authority, "uid");
       await reserve(reservation(authority.id, "reserved", 1));
       const { serialNumber, notAfter } = issued;
-      const row = { authorityId: authority.id, generation: 1, serialNumber, notAfter };
+      const row = { authorityId: authority.id, generation: 1, serialNumber, notAfter, partition: 0 };
       const first = await changes();
       expect(first.certificates).toEqual([row]);
-      await store.revoke(writer, authority.id, serialNumber, revocation({ reason: "certificateHold" }), []);
+      await store.revoke(
+        writer,
+        authority.id,
+        serialNumber,
+        revocation({ reason: "certificateHold" }),
+        statusSeal(1n),
+        [],
+      );
       const second = await changes(first.next);
       expect(second.certificates).toContainEqual({ ...row, revocation: revocation({ reason: "certificateHold" }) });
-      await store.release(writer, authority.id, serialNumber, []);
+      await store.release(writer, authority.id, serialNumber, statusSeal(2n), []);
       const third = await changes(second.next);
       expect(third.certificates).toContainEqual(row);
     });
@@ -600,7 +830,14 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
     const bare = await create("bare");
     const issued = await issue(authority, "uid");
     const held = await issue(authority, "held");
-    await store.revoke(writer, authority.id, held.serialNumber, revocation({ reason: "certificateHold" }), []);
+    await store.revoke(
+      writer,
+      authority.id,
+      held.serialNumber,
+      revocation({ reason: "certificateHold" }),
+      statusSeal(1n),
+      [],
+    );
     const reserved = await reserve(reservation(authority.id, "reserved", 1));
     await store.recordHolder(writer, holder("uid"));
     const responder = { id: randomUUID(), authorityId: authority.id, generation: 1, csr: randomBytes(200) };
@@ -627,8 +864,8 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       reserve(reservation(authority.id, "new", 1)),
       store.abandon(writer, authority.id, reserved.serialNumber, []),
       store.complete(writer, completion(reserved)),
-      store.revoke(writer, authority.id, serialNumber, revocation(), []),
-      store.release(writer, authority.id, held.serialNumber, []),
+      store.revoke(writer, authority.id, serialNumber, revocation(), statusSeal(1n), []),
+      store.release(writer, authority.id, held.serialNumber, statusSeal(2n), []),
       store.recordHolder(writer, holder("new")),
       store.recordDelivery(writer, "uid", undefined, [pkiEntry("CertificateDelivered", "uid")]),
       store.removeHolder(writer, "uid", []),

@@ -117,6 +117,14 @@ export interface Revocation {
   readonly invalidityDate?: Date;
 }
 
+/** Authenticates a status; the store keeps it and does not judge it. */
+export interface StatusSeal {
+  /** How often the certificate was revoked, put on hold or released: from 1, one more each time. */
+  readonly generation: bigint;
+  /** HMAC-SHA-256, 32 bytes. */
+  readonly mac: Buffer;
+}
+
 export interface CertificateRecord {
   readonly authorityId: string;
   /** Generation of the authority that signs it. */
@@ -139,9 +147,14 @@ export interface CertificateRecord {
   /** Whether the private key was made here and is still kept. */
   readonly hasKey: boolean;
   readonly revocation?: Revocation;
+  /** Of its status; absent as long as that never changed. */
+  readonly seal?: StatusSeal;
+  /** The highest generation of its status that the audit rows know; absent: none. */
+  readonly auditedStatus?: bigint;
 }
 
-export interface Reservation extends Omit<CertificateRecord, "state" | "certificate" | "hasKey" | "revocation"> {
+export interface Reservation
+  extends Omit<CertificateRecord, "state" | "certificate" | "hasKey" | "revocation" | "seal" | "auditedStatus"> {
   /** Where the private key is made here. */
   readonly sealedKey?: SealedKey;
 }
@@ -155,8 +168,9 @@ export interface Completion {
   readonly audit: readonly AuditEntry[];
 }
 
-/** What must be known of a Certificate object, also when it disappeared while nobody watched. */
+/** What must be known of an object that has certificates, also when it disappeared while nobody watched. */
 export interface CertificateHolder {
+  readonly kind: "Certificate" | "CertificateRequest";
   /** UID of the object. */
   readonly uid: string;
   readonly namespace: string;
@@ -164,6 +178,8 @@ export interface CertificateHolder {
   readonly name: string;
   /** Revoke: its certificates are revoked when the object is gone. */
   readonly deletionPolicy: "Retain" | "Revoke";
+  /** How many of its revisions stay on record after their end; absent: as long as those of everybody. */
+  readonly revisionHistoryLimit?: number;
   /** `version` is the revision that was delivered. */
   readonly delivery?: DeliveryRecord;
 }
@@ -198,6 +214,12 @@ export interface RevokedEntry {
   readonly revocation: Revocation;
 }
 
+/** Whether a certificate is revoked, with all by which that is judged. */
+export type CertificateStatus = Pick<
+  CertificateRecord,
+  "authorityId" | "generation" | "crlPartition" | "serialNumber" | "notAfter" | "revocation" | "seal" | "auditedStatus"
+>;
+
 /** A responder's wish for a delegated certificate (RFC 6960, section 4.2.2.2). The responder wrote it: not to be trusted. */
 export interface ResponderRequest {
   readonly id: string;
@@ -206,6 +228,15 @@ export interface ResponderRequest {
   /** DER of a PKCS #10 request; only its key counts, and only if its signature holds. */
   readonly csr: Buffer;
   readonly requestedAt: Date;
+}
+
+/** When certificates have ended for long enough to be removed. */
+export interface PurgeTimes {
+  readonly now: Date;
+  /** Whose end lies before this is removed ... */
+  readonly endedBefore: Date;
+  /** ... and whose end lies before this if it is a revision beyond its holder's limit; never before `endedBefore`. */
+  readonly surplusEndedBefore: Date;
 }
 
 /** What was decided on is not what is stored any more; read again and decide anew. */
@@ -280,27 +311,65 @@ export interface PkiStore {
 
   /**
    * Revokes an Issued certificate. A certificate on hold gets the new reason and keeps the time; one that is revoked for
-   * good, or on hold already, stays as it is. Returns whether anything changed. `PkiConflict` when it is not Issued.
+   * good, or on hold already, stays as it is. Returns whether anything changed. `PkiConflict` when it is not Issued, or
+   * when the generation of its status is not the one before the seal's.
    */
   revoke(
     writer: Writer,
     authorityId: string,
     serialNumber: string,
     revocation: Revocation,
+    seal: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean>;
-  /** Ends a hold; returns whether it was on hold. */
-  release(writer: Writer, authorityId: string, serialNumber: string, audit: readonly AuditEntry[]): Promise<boolean>;
+  /** Ends a hold; returns whether it was on hold. `PkiConflict` as with `revoke`. */
+  release(
+    writer: Writer,
+    authorityId: string,
+    serialNumber: string,
+    seal: StatusSeal,
+    audit: readonly AuditEntry[],
+  ): Promise<boolean>;
+  /** Revoked without a seal, though the audit record says that it was revoked; at most `limit`. */
+  unsealed(limit: number): Promise<readonly CertificateRecord[]>;
+  /** The seal of a revocation that has none; nothing happens where there is one. */
+  seal(
+    writer: Writer,
+    authorityId: string,
+    serialNumber: string,
+    seal: StatusSeal,
+    audit: readonly AuditEntry[],
+  ): Promise<void>;
 
-  /** Certificates that an authority's generation has, in whatever state. */
+  /**
+   * Certificates that ended long ago, in whatever state, oldest end first, at most `limit`. Of a Certificate object the newest one
+   * that was issued stays, as the next revision is counted from it, and so do revoked ones, as its manifest may go on listing
+   * them. Any other revoked one stays until a CRL was made beyond its end, or its CA has ended too (RFC 5280, section 3.3).
+   */
+  listPurgeable(times: PurgeTimes, limit: number): Promise<readonly CertificateStatus[]>;
+  /**
+   * Removes certificates of one authority for good. `PkiConflict` when one of them is gone, must stay by now, or has another
+   * generation of its status than `statuses` says.
+   */
+  purge(
+    writer: Writer,
+    certificates: {
+      readonly authorityId: string;
+      readonly statuses: readonly CertificateStatus[];
+      readonly times: PurgeTimes;
+      readonly audit: readonly AuditEntry[];
+    },
+  ): Promise<void>;
+
+  /** Certificates that an authority's generation ever had, in whatever state, also those that were purged. */
   countCertificates(authorityId: string, generation: number): Promise<number>;
 
   findHolder(uid: string): Promise<CertificateHolder | undefined>;
   /** Of the object of that name and of former ones, of whichever namespace UID; ordered by uid. */
-  holdersNamed(namespace: string, name: string): Promise<readonly CertificateHolder[]>;
+  holdersNamed(kind: CertificateHolder["kind"], namespace: string, name: string): Promise<readonly CertificateHolder[]>;
   /** All holders, in pages by uid, at most `limit` each. */
   listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]>;
-  /** Inserts, or replaces the deletion policy; the delivery stays. Not audited: nothing has happened to a certificate. */
+  /** Inserts, or replaces deletion policy and limit; the delivery stays. Not audited: nothing has happened to a certificate. */
   recordHolder(writer: Writer, holder: Omit<CertificateHolder, "delivery">): Promise<void>;
   /** `PkiConflict` when there is no such holder. */
   recordDelivery(
@@ -321,10 +390,19 @@ export interface PkiStore {
   /** As `listDueCrls` tells, whether due or not; undefined when there is no such partition. */
   crlWork(key: CrlKey): Promise<CrlWork | undefined>;
   /**
-   * Revoked and held certificates that this CRL lists, in pages by serial number: those that were not expired when the
-   * last one was made, so that each appears on one CRL beyond its notAfter (RFC 5280, section 3.3).
+   * Certificates in the scope of this CRL that are revoked, held or released, in pages by serial number: those that had not
+   * ended before the last one was made, so that each appears on one CRL beyond its notAfter (RFC 5280, section 3.3).
    */
-  revoked(key: CrlKey, unexpiredAt: Date, after: string | undefined, limit: number): Promise<readonly RevokedEntry[]>;
+  changedStatuses(
+    key: CrlKey,
+    unexpiredAt: Date,
+    after: string | undefined,
+    limit: number,
+  ): Promise<readonly CertificateStatus[]>;
+  /** How many certificates of an authority have a seal, and how many must have one by the audit rows, at one moment. */
+  countStatuses(authorityId: string): Promise<{ readonly sealed: number; readonly audited: number }>;
+  /** Whether the audit rows say that a certificate which had a seal was purged. */
+  wasPurged(authorityId: string, serialNumber: string): Promise<boolean>;
   /** Replaces the CRL in force. `PkiConflict` when its number is not one more than that one's (1 for the first). */
   publishCrl(writer: Writer, crl: StoredCrl, audit: readonly AuditEntry[]): Promise<void>;
   crl(key: CrlKey): Promise<StoredCrl | undefined>;

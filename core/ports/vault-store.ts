@@ -90,6 +90,8 @@ export interface DeliveryRecord {
   readonly pendingRestarts: readonly string[];
   /** Of values that have other bytes each time they are made, such as keystores; absent: there is none. */
   readonly made?: readonly MadeValue[];
+  /** Of a core Secret that was taken over as it stood: the certificate of another CA in it, DER in base64. */
+  readonly adopted?: string;
 }
 
 /** By these the bytes that were delivered are known again for what they were made of; both are keyed digests. */

@@ -66,6 +66,8 @@ export class KeyRing implements SigningKeys {
   readonly auditKey: KeyObject;
   /** Keys digests of what the PKI is given and does not keep. */
   readonly pkiFingerprint: KeyObject;
+  /** Authenticates which certificates are revoked. */
+  readonly pkiStatus: KeyObject;
   /** What must be told to the audit record about keys that this start made, once it can be written. */
   readonly created: readonly AuditEntry[];
   readonly #store: KeyStore;
@@ -87,8 +89,9 @@ export class KeyRing implements SigningKeys {
     this.#installation = installation;
     this.auditKey = auditKey;
     // Derived, since nothing is ever opened with it: were it another one, keystores would be written once more.
-    const derived = hkdfSync("sha256", auditKey, Buffer.from(installationId), "mazevault pki fingerprint", KEY_BYTES);
-    this.pkiFingerprint = createSecretKey(Buffer.from(derived));
+    this.pkiFingerprint = derivedKey(auditKey, installationId, "mazevault pki fingerprint");
+    // From the same key as what it is compared with: the MACs of the audit rows.
+    this.pkiStatus = derivedKey(auditKey, installationId, "mazevault pki status");
     this.created = created;
   }
 
@@ -319,6 +322,9 @@ export class KeyRing implements SigningKeys {
     return inserted;
   }
 }
+
+const derivedKey = (key: KeyObject, installationId: string, purpose: string): KeyObject =>
+  createSecretKey(Buffer.from(hkdfSync("sha256", key, Buffer.from(installationId), purpose, KEY_BYTES)));
 
 interface NewKey {
   readonly id: string;

@@ -1,6 +1,7 @@
 /** Manifests whose fields are each well formed, and that make no sense together; and changes that come too late. */
 import {
   accessPolicy,
+  caCertificate,
   certificateRequest,
   clusterIssuer,
   endToEndSecret,
@@ -464,9 +465,59 @@ const pki: readonly Contradiction[] = [
     field: "spec.usages",
     says: /set usages or profile, not both/,
   },
+  ...["cert sign", "crl sign"].map((usage) => ({
+    title: `the usage ${usage} without a CA`,
+    manifest: certificate({ usages: ["digital signature", usage] }),
+    field: "spec.usages",
+    says: /cert sign and crl sign are for a CA; set isCA, or leave them out/,
+  })),
+  ...[undefined, false].map((isCA) => ({
+    title: `name constraints with isCA: ${isCA}`,
+    manifest: certificate({ isCA, nameConstraints: { permitted: { dnsDomains: ["example.com"] } } }),
+    field: "spec.nameConstraints",
+    says: /name constraints are for a CA; set isCA, or leave them out/,
+  })),
+  {
+    title: "name constraints that are not critical",
+    manifest: withSpec(caCertificate, {
+      nameConstraints: { critical: false, permitted: { dnsDomains: ["example.com"] } },
+    }),
+    field: "spec.nameConstraints.critical",
+    says: /always critical \(RFC 5280, section 4\.2\.1\.10\); set true, or leave it out/,
+  },
+  {
+    title: "critical name constraints without names",
+    manifest: withSpec(caCertificate, { nameConstraints: { critical: true } }),
+    field: "spec.nameConstraints",
+    says: /set permitted, excluded or both/,
+  },
+  {
+    title: "a CA with a profile",
+    manifest: withSpec(caCertificate, { profile: "Server", usages: undefined }),
+    field: "spec.profile",
+    says: /profiles are for certificates that are not a CA's/,
+  },
+  {
+    title: "a CA without a subject",
+    manifest: withSpec(caCertificate, { commonName: undefined, dnsNames: ["mesh.example.com"] }),
+    field: "spec.isCA",
+    says: /a CA needs a subject; set commonName, subject or literalSubject/,
+  },
+  {
+    title: "a compromised CA that is none",
+    manifest: certificate({ revocations: [{ serialNumber: "3f", reason: "cACompromise" }] }),
+    field: "spec.revocations",
+    says: /cACompromise is for a CA; set isCA, or give keyCompromise/,
+  },
+  {
+    title: "no revision at all",
+    manifest: certificate({ revisionHistoryLimit: 0 }),
+    field: "spec.revisionHistoryLimit",
+    says: /greater than or equal to 1/,
+  },
   {
     title: "a usage that no profile has",
-    manifest: certificate({ usages: ["cert sign"] }),
+    manifest: certificate({ usages: ["code signing"] }),
     field: "spec.usages[0]",
     says: /supported values: "digital signature"/,
   },
@@ -713,6 +764,20 @@ export const forbiddenChanges: readonly ForbiddenChange[] = [
       "spec",
       /create a new CertificateRequest/,
     ),
+  ),
+  change(
+    "a revocation is taken back",
+    withSpec(certificateRequest, { revocation: { reason: "keyCompromise" } }),
+    { revocation: undefined },
+    "spec.revocation",
+    /is final; only certificateHold can be taken out, or made another reason/,
+  ),
+  change(
+    "a revocation becomes a hold",
+    withSpec(certificateRequest, { revocation: { reason: "keyCompromise" } }),
+    { revocation: { reason: "certificateHold" } },
+    "spec.revocation",
+    /is final; only certificateHold can be taken out, or made another reason/,
   ),
   change("a SyncRule moves to dev", syncRule, { environment: "dev" }, "spec.environment", /create a new SyncRule/),
 ];

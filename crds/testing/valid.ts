@@ -355,6 +355,32 @@ export const tlsCertificate = namespaced("Certificate", "orders-tls", {
   overwrite: true,
 });
 
+export const caCertificate = namespaced("Certificate", "mesh-ca", {
+  secretName: "mesh-ca",
+  issuerRef: { kind: "ClusterIssuer", name: "payments-ca" },
+  commonName: "Mesh CA",
+  duration: "8760h",
+  isCA: true,
+  usages: ["cert sign", "crl sign", "digital signature"],
+  nameConstraints: {
+    critical: true,
+    permitted: {
+      dnsDomains: ["mesh.example.com"],
+      ipRanges: ["10.20.0.0/16"],
+      emailAddresses: ["mesh.example.com"],
+      uriDomains: [".mesh.example.com"],
+    },
+    excluded: {
+      dnsDomains: ["admin.mesh.example.com"],
+      ipRanges: ["10.20.30.0/24"],
+      emailAddresses: ["root@mesh.example.com"],
+      uriDomains: ["admin.mesh.example.com"],
+    },
+  },
+  revisionHistoryLimit: 3,
+  revocations: [{ serialNumber: "3f:0a:79", reason: "cACompromise" }],
+});
+
 const literalCertificate = namespaced("Certificate", "orders-client", {
   secretName: "orders-client",
   issuerRef: { name: "orders-ca" },
@@ -393,6 +419,8 @@ const encodedRequest = namespaced("CertificateRequest", "orders-client", {
   request: Buffer.from(request).toString("base64"),
   issuerRef: { name: "orders-ca" },
   profile: "Client",
+  revocation: { reason: "certificateHold" },
+  deletionPolicy: "Revoke",
 });
 
 const smallestRequest = namespaced("CertificateRequest", "smallest", {
@@ -466,6 +494,7 @@ export const validManifests: readonly Manifest[] = [
   externalTenantIssuer,
   awaitingIssuer,
   tlsCertificate,
+  caCertificate,
   literalCertificate,
   smallestCertificate,
   certificateRequest,

@@ -9,12 +9,15 @@ import type { CertificateSpec } from "../../crds/certificate.ts";
 import { SYSTEM_NAMESPACE } from "../../crds/installation.ts";
 import type { Operator } from "../../lab/mazevault.ts";
 import { until } from "../../lab/poll.ts";
+import { foreignBundle } from "../foreign-bundle.ts";
 import { decoded, startWorld, type World } from "../harness.ts";
 import { consumerManifest } from "./manifests.ts";
 
 /** What is done while the failpoint is armed. Before all but the first there is a Certificate, delivered. */
 type Effect =
   | "creation"
+  /** Over the certificate of another CA in the core Secret. */
+  | "adoption"
   /** Another name. */
   | "renewal"
   | "revocation"
@@ -31,6 +34,9 @@ const rows: readonly (readonly [failpoint: string, effect: Effect])[] = [
   ["pki.afterComplete", "renewal"],
   ["certificate.afterRevoke", "revocation"],
   ["pki.afterComplete", "revocation"],
+  ["delivery.beforeAdopt", "adoption"],
+  ["delivery.afterAdopt", "adoption"],
+  ["delivery.afterRecord", "adoption"],
   ["delivery.beforeDeliver", "renewal"],
   ["delivery.afterDeliver", "creation"],
   ["delivery.afterDeliver", "renewal"],
@@ -51,6 +57,8 @@ const soon = { timeoutMs: 60_000, intervalMs: 100 };
 
 let world: World;
 let operator: Operator;
+/** What other CAs issued, by tenant. */
+const foreign = new Map<string, Readonly<Record<string, string>>>();
 
 const tenantOf = (failpoint: string, effect: Effect): string =>
   `${failpoint}-${effect}`.toLowerCase().replaceAll(/[^a-z0-9]/g, "-");
@@ -87,11 +95,16 @@ beforeAll(async () => {
     const tenant = tenantOf(failpoint, effect);
     await world.tenant(tenant);
     await world.apply(consumerManifest(tenant, "one", tenant), consumerManifest(tenant, "two", tenant));
-    if (effect !== "creation") await world.apply(certificateOf(tenant));
+    if (effect === "adoption") {
+      const data = await foreignBundle([`old.${tenant}.svc`]);
+      const metadata = { name: tenant, namespace: tenant };
+      await world.apply({ apiVersion: "v1", kind: "Secret", metadata, type: "kubernetes.io/tls", stringData: data });
+      foreign.set(tenant, data);
+    } else if (effect !== "creation") await world.apply(certificateOf(tenant));
   }
   for (const [failpoint, effect] of rows) {
     const tenant = tenantOf(failpoint, effect);
-    if (effect !== "creation") await world.waitReady(KIND, tenant, tenant);
+    if (effect !== "creation" && effect !== "adoption") await world.waitReady(KIND, tenant, tenant);
   }
 });
 
@@ -114,6 +127,9 @@ async function provoke(tenant: string, effect: Effect): Promise<void> {
   switch (effect) {
     case "creation":
       await world.apply(certificateOf(tenant));
+      break;
+    case "adoption":
+      await world.apply(certificateOf(tenant, { adopt: true }));
       break;
     case "renewal":
       await world.apply(certificateOf(tenant, { dnsNames: [`new.${tenant}.svc`] }));
@@ -152,6 +168,7 @@ async function dieAt(failpoint: string, tenant: string, effect: Effect): Promise
 /** How each certificate of the tenant has to end up, oldest first. */
 const reasonsAfter: Record<Effect, readonly (string | null)[]> = {
   creation: [null],
+  adoption: [],
   renewal: [null, null],
   revocation: ["keyCompromise", null],
   renaming: [null],
@@ -182,7 +199,8 @@ test.each(rows)("death at %s during %s", async (failpoint, effect) => {
     const data = decoded(await world.get("secret", effect === "renaming" ? "renamed" : tenant, tenant));
     const leaf = new X509Certificate(data["tls.crt"] ?? "");
     expect(leaf.checkPrivateKey(createPrivateKey(data["tls.key"] ?? ""))).toBe(true);
-    expect(leaf.serialNumber.toLowerCase()).toBe((await certificatesOf(tenant)).at(-1)?.serial);
+    if (effect === "adoption") expect(data).toEqual(foreign.get(tenant));
+    else expect(leaf.serialNumber.toLowerCase()).toBe((await certificatesOf(tenant)).at(-1)?.serial);
     expect(leaf.subjectAltName).toBe(`DNS:${effect === "renewal" ? "new" : "old"}.${tenant}.svc`);
   }
   expect(await stateOf(tenant)).toEqual(expectedState(effect));

@@ -4,6 +4,7 @@
  */
 import type { KubernetesObject } from "../harness.ts";
 import type { ApiClient } from "./api.ts";
+import { Lanes } from "./lanes.ts";
 import { consumerManifest } from "./manifests.ts";
 import type { Random } from "./random.ts";
 
@@ -119,7 +120,6 @@ export class FleetSecret {
   }
 }
 
-const LANES = 8;
 const CREATED: Revision = { literals: 0, generators: 0, sources: 0 };
 
 export class Fleet {
@@ -129,8 +129,7 @@ export class Fleet {
   /** Secrets that are not made yet. */
   readonly #waiting: FleetSecret[];
   readonly #made: FleetSecret[] = [];
-  /** Work of one lane is done in order, so that no two writes of one Secret are under way. */
-  readonly #lanes: Promise<void>[] = Array.from({ length: LANES }, () => Promise.resolve());
+  readonly #lanes = new Lanes();
   /** Of manifests that the API server acknowledged. */
   acknowledgements = 0;
   edits = 0;
@@ -167,17 +166,12 @@ export class Fleet {
   }
 
   /** Resolves when everything that was released is acknowledged. */
-  async acknowledged(): Promise<void> {
-    await Promise.all(this.#lanes);
+  acknowledged(): Promise<void> {
+    return this.#lanes.done();
   }
 
   #enqueue(secret: FleetSecret, work: () => Promise<void>): void {
-    const lane = this.secrets.indexOf(secret) % LANES;
-    const before = this.#lanes[lane] ?? Promise.resolve();
-    const after = before.then(work);
-    // Whoever waits for the lanes hears of a failure; nobody does while the run goes on.
-    after.catch(() => {});
-    this.#lanes[lane] = after;
+    this.#lanes.enqueue(this.secrets.indexOf(secret), work);
   }
 
   async #create(secret: FleetSecret): Promise<void> {

@@ -13,7 +13,7 @@ import type { Random } from "./random.ts";
 const ROUND = ["operator", "operator", "operator", "postgres", "backend", "backend", "apiServer", "etcd"] as const;
 export type Target = (typeof ROUND)[number] | "keyVault";
 
-const MOMENTS = ["at random", "acknowledged", "stored", "delivered", "status", "pushed"] as const;
+const MOMENTS = ["at random", "acknowledged", "stored", "delivered", "status", "pushed", "reserved", "issued"] as const;
 type Moment = (typeof MOMENTS)[number];
 
 const RANDOM_WITHIN_MS = 800;
@@ -136,7 +136,11 @@ export class Killer {
       case "acknowledged":
         return this.#fleet.acknowledgements;
       case "stored":
-        return (await this.#world.sql<{ count: number }>("SELECT count(*)::int FROM versions"))[0]?.count ?? 0;
+        return this.#rows("versions");
+      case "reserved":
+        return this.#rows("certificates");
+      case "issued":
+        return this.#rows("certificates WHERE state = 'Issued'");
       case "delivered":
         return this.#observer.deliveries;
       case "status":
@@ -146,5 +150,9 @@ export class Killer {
         return vaults[azure.vaults[0]]?.writes ?? 0;
       }
     }
+  }
+
+  async #rows(from: string): Promise<number> {
+    return (await this.#world.sql<{ count: number }>(`SELECT count(*)::int FROM ${from}`))[0]?.count ?? 0;
   }
 }

@@ -2,6 +2,7 @@
 import { conditionOf, decoded, type KubernetesObject } from "../harness.ts";
 import type { ApiClient } from "./api.ts";
 import { NAMESPACE } from "./fleet.ts";
+import { REQUESTS } from "./requests.ts";
 
 export const SECRETS = `/apis/mazevault.io/v1/namespaces/${NAMESPACE}/secrets`;
 export const CORE_SECRETS = `/api/v1/namespaces/${NAMESPACE}/secrets`;
@@ -25,6 +26,8 @@ export class Observer {
   readonly #unready = new Set<string>();
   readonly #literals = new Map<string, number>();
   readonly #passwords = new Map<string, string>();
+  /** What each request was answered with first. */
+  readonly #certificates = new Map<string, unknown>();
   readonly #abort = new AbortController();
   readonly #watching: Promise<unknown>;
 
@@ -33,6 +36,7 @@ export class Observer {
     this.#watching = Promise.all([
       api.watch(SECRETS, signal, ({ object }) => this.#status(object)),
       api.watch(CORE_SECRETS, signal, ({ object }) => this.#delivery(object)),
+      api.watch(REQUESTS, signal, ({ object }) => this.#request(object)),
     ]);
     // `stop` reports it.
     this.#watching.catch(() => {});
@@ -58,6 +62,14 @@ export class Observer {
     const before = this.versions.get(name) ?? 0;
     if (version < before) this.faults.push(`status of ${name} went from version ${before} back to ${version}`);
     this.versions.set(name, Math.max(before, version));
+  }
+
+  #request({ metadata: { name }, status }: KubernetesObject): void {
+    if (status === undefined) return;
+    this.statuses += 1;
+    const before = this.#certificates.get(name);
+    if (before === undefined) this.#certificates.set(name, status.certificate);
+    else if (status.certificate !== before) this.faults.push(`request ${name} was answered with another certificate`);
   }
 
   #delivery(object: KubernetesObject): void {

@@ -7,6 +7,8 @@ import { decoded, type KubernetesObject, type World } from "../harness.ts";
 import type { ApiClient } from "./api.ts";
 import { type Fleet, type FleetSecret, type Key, NAMESPACE } from "./fleet.ts";
 import { CORE_SECRETS, isReady, type Observer, SECRETS } from "./observer.ts";
+import { requestFaults, unfinishedRequests } from "./request-verdict.ts";
+import type { SigningRequests } from "./requests.ts";
 
 const DEPLOYMENTS = `/apis/apps/v1/namespaces/${NAMESPACE}/deployments`;
 
@@ -29,6 +31,7 @@ export interface Run {
   readonly world: World;
   readonly api: ApiClient;
   readonly fleet: Fleet;
+  readonly requests: SigningRequests;
   readonly observer: Observer;
 }
 
@@ -83,7 +86,7 @@ export async function unfinished(run: Run): Promise<string[]> {
   expect(unlinked === 0, `${unlinked} audit rows are not linked`);
   const restarts = await count(run, "secrets WHERE json_array_length(delivery->'pendingRestarts') > 0");
   expect(restarts === 0, `${restarts} secrets have workloads to restart`);
-  return left;
+  return [...left, ...(await unfinishedRequests(run))];
 }
 
 /** What must never have happened, looked for when nothing is left to do. */
@@ -94,6 +97,7 @@ export async function faultsOf(run: Run): Promise<string[]> {
     ...(await wrongValues(run)),
     ...(await doubledVaultVersions(run)),
     ...(await needlessRestarts(run)),
+    ...(await requestFaults(run)),
     ...(await brokenAudit(run)),
   ];
 }

@@ -41,6 +41,11 @@ export const testPackages = {
     purpose: "certificates, CRLs and OCSP answers as GnuTLS sees them",
     program: "usr/bin/certtool",
   },
+  curl: {
+    name: "curl",
+    purpose: "OCSP by GET and CRLs, as curl fetches them",
+    program: "usr/bin/curl",
+  },
   nginx: {
     name: "nginx",
     purpose: "OCSP answers stapled by nginx",

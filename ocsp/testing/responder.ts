@@ -72,6 +72,7 @@ export class TestResponder {
     for (let round = 0; round < 2; round += 1) {
       await this.synchronisation.caughtUp();
       await this.responders.sign(this.pki.writer);
+      await this.crls.publishDue(this.pki.writer, 10);
     }
     await this.synchronisation.caughtUp();
     await this.synchronisation.caughtUp();

@@ -147,6 +147,12 @@ describe("what is not DER is refused", () => {
     ["a time without seconds", Buffer.from("\x17\x0b2502100000Z").toString("hex"), (r) => r.time(), /valid time/],
     ["a fraction", Buffer.from("\x18\x1120250210000000.5Z").toString("hex"), (r) => r.time(), /valid time/],
     ["hour 24", Buffer.from("\x18\x0f20250210240000Z").toString("hex"), (r) => r.time(), /valid time/],
+    ["minute 60", Buffer.from("\x18\x0f20250210236000Z").toString("hex"), (r) => r.time(), /valid time/],
+    ["second 60", Buffer.from("\x18\x0f20250210235960Z").toString("hex"), (r) => r.time(), /valid time/],
+    ["month 13", Buffer.from("\x18\x0f20251310000000Z").toString("hex"), (r) => r.time(), /valid time/],
+    ["month 0", Buffer.from("\x18\x0f20250010000000Z").toString("hex"), (r) => r.time(), /valid time/],
+    ["a letter for a digit", Buffer.from("\x18\x0f2025021000000aZ").toString("hex"), (r) => r.time(), /valid time/],
+    ["a time of another zone", Buffer.from("\x18\x0f20250210000000+").toString("hex"), (r) => r.time(), /valid time/],
     ["a SET OF out of order", "3106020102020101", (r) => r.setOf((s) => s.integer()), /DER order/],
   ])("%s", (_, hex, as, message) => {
     expect(() => read(hex, as)).toThrow(DerError);

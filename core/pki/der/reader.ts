@@ -2,7 +2,7 @@
  * Reading DER (X.690) that strangers sent. Strict: definite, minimal lengths, canonical values, nothing after the end, and
  * nothing is copied. Every element is visited once by the grammar that asks for it, so the time is linear in the input.
  */
-import { maxOidOctets } from "../oid.ts";
+import { knownOid, maxOidOctets } from "../oid.ts";
 import { contextTag, tags } from "./writer.ts";
 
 /** The input is not the DER that was expected. The message tells what is wrong and never holds bytes of the input. */
@@ -213,21 +213,25 @@ export class DerReader {
     if (content.length === 0 || content.length > maxOidOctets || (content.at(-1) ?? 0) & 0x80) {
       throw new DerError(start, "an OBJECT IDENTIFIER is empty, too long or cut off");
     }
-    const arcs: bigint[] = [];
-    let arc = 0n;
+    const known = knownOid(content);
+    if (known !== undefined) return known;
+    const arcs: (number | bigint)[] = [];
+    let arc: number | bigint = 0;
     let fresh = true;
     for (const octet of content) {
       if (fresh && octet === 0x80) throw new DerError(start, "an OBJECT IDENTIFIER is not canonical");
-      arc = (arc << 7n) | BigInt(octet & 0x7f);
+      const low = octet & 0x7f;
+      // Numbers are exact up to 2^53, and many times faster.
+      arc = typeof arc === "number" && arc < 2 ** 46 ? arc * 128 + low : (BigInt(arc) << 7n) | BigInt(low);
       fresh = octet < 0x80;
       if (fresh) {
         arcs.push(arc);
-        arc = 0n;
+        arc = 0;
       }
     }
-    const [first = 0n, ...rest] = arcs;
-    const root = first < 80n ? first / 40n : 2n;
-    return [root, first - root * 40n, ...rest].join(".");
+    const [first = 0, ...rest] = arcs;
+    const root = first < 80 ? Math.floor(Number(first) / 40) : 2;
+    return [root, typeof first === "number" ? first - root * 40 : first - BigInt(root * 40), ...rest].join(".");
   }
 
   /** UTCTime or GeneralizedTime as RFC 5280 4.1.2.5 allows them: to the second, in UTC. */
@@ -241,16 +245,20 @@ export class DerReader {
 
   #time(tag: number): Date {
     const start = this.#at;
-    const text = this.content(tag).toString("latin1");
-    const form =
-      tag === tags.utcTime ? /^(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/ : /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/;
-    const [, digits = "", month, day, hour, minute, second] = form.exec(text) ?? [];
-    const year = tag === tags.utcTime ? `${Number(digits) < 50 ? 20 : 19}${digits}` : digits;
-    const iso = `${year}-${month}-${day}T${hour}:${minute}:${second}.000Z`;
-    const at = new Date(iso);
-    // Date rolls 30 February over; what it prints then is not what stood there.
-    if (Number.isNaN(at.getTime()) || at.toISOString() !== iso)
+    const content = this.content(tag);
+    const yearDigits = tag === tags.utcTime ? 2 : 4;
+    const digits = (at: number): number => twoDigits(content, yearDigits + at);
+    const first = twoDigits(content, 0);
+    const year = tag === tags.utcTime ? first + (first < 50 ? 2000 : 1900) : first * 100 + twoDigits(content, 2);
+    const [month, day, hour, minute, second] = [digits(0) - 1, digits(2), digits(4), digits(6), digits(8)] as const;
+    const at = new Date(0);
+    at.setUTCFullYear(year, month, day);
+    at.setUTCHours(hour, minute, second);
+    // Date rolls 30 February over; what it says then is not what stood there.
+    const whole = content.length === yearDigits + 11 && content[yearDigits + 10] === 0x5a;
+    if (!whole || at.getUTCDate() !== day || at.getUTCMonth() !== month || hour > 23 || minute > 59 || second > 59) {
       throw new DerError(start, "not a valid time to the second in UTC");
+    }
     return at;
   }
 
@@ -282,6 +290,12 @@ export class DerReader {
     if (length > this.#end - contentStart) throw new DerError(start, "an element is longer than what holds it");
     return { contentStart, contentEnd: contentStart + length };
   }
+}
+
+/** NaN when they are none. */
+function twoDigits(octets: Buffer, at: number): number {
+  const [tens, ones] = [(octets[at] ?? 0) - 0x30, (octets[at + 1] ?? 0) - 0x30];
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : Number.NaN;
 }
 
 const hex = (tag: number): string => `0x${tag.toString(16).padStart(2, "0")}`;

@@ -125,7 +125,7 @@ export function time(at: Date): Buffer {
 }
 
 /** GeneralizedTime to the second, whatever the year (OCSP, invalidityDate). */
-export const generalizedTime = (at: Date): Buffer => element(tags.generalizedTime, [Buffer.from(digits(at), "latin1")]);
+export const generalizedTime = (at: Date): Buffer => Buffer.from(`\x18\x0f${digits(at)}`, "latin1");
 
 /** YYYYMMDDHHMMSSZ */
 function digits(at: Date): string {

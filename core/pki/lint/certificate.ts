@@ -1,11 +1,11 @@
-import { type Certificate, parseCertificate, verifySignedBy } from "../certificate.ts";
+import { type Certificate, parseCaCertificate, parseCertificate, verifySignedBy } from "../certificate.ts";
 import { readTime } from "../crl.ts";
 import { DerError, readDer } from "../der/reader.ts";
 import { contextTag } from "../der/writer.ts";
 import type { KeyUsage } from "../extension.ts";
-import { encodeGeneralName, generalNameToString } from "../general-name.ts";
+import { encodeGeneralName, generalNameToString, type NameConstraints } from "../general-name.ts";
 import { type KeySpec, keySpecOf, readPublicKey, weakKey } from "../key.ts";
-import { constrainedName } from "../name-constraints.ts";
+import { constrainedName, sameConstraints } from "../name-constraints.ts";
 import { oids } from "../oid.ts";
 import { type Finding, Findings } from "./finding.ts";
 
@@ -14,6 +14,8 @@ export interface CertificateExpectations {
   readonly issuer: Buffer;
   /** Extended key usages that it must have, exactly; absent: any. */
   readonly extendedKeyUsage?: readonly string[];
+  /** What it must say as the certificate of a CA, exactly; false: it must be no CA's; absent: either. */
+  readonly ca?: { readonly pathLength?: number; readonly nameConstraints?: NameConstraints } | false;
   /** Whether it must say where its CRL, its OCSP responder and its issuer's certificate are. */
   readonly urls: boolean;
 }
@@ -21,16 +23,19 @@ export interface CertificateExpectations {
 /**
  * Holds a certificate against RFC 5280 and what MazeVault itself promises. It reads the DER and shares no code with what
  * wrote it but the grammar.
+ *
+ * @param read the DER, or what `parseCertificate` read from it
  */
-export function lintCertificate(der: Buffer, expectations: CertificateExpectations): Finding[] {
+export function lintCertificate(read: Buffer | Certificate, expectations: CertificateExpectations): Finding[] {
   const findings = new Findings();
   try {
-    const certificate = parseCertificate(der);
-    const issuer = parseCertificate(expectations.issuer);
+    const certificate = Buffer.isBuffer(read) ? parseCertificate(read) : read;
+    const issuer = parseCaCertificate(expectations.issuer);
     lintSerialNumber(certificate, findings);
     lintSignature(certificate, issuer, findings);
     lintValidity(certificate, issuer, findings);
     lintUsages(certificate, expectations, findings);
+    lintLimits(certificate, expectations, findings);
     lintNames(certificate, issuer, findings);
     lintIdentifiers(certificate, issuer, findings);
     lintUrls(certificate, expectations, findings);
@@ -157,6 +162,19 @@ function lintUsages(certificate: Certificate, expectations: CertificateExpectati
   for (const { oid, critical } of extensions.values()) {
     findings.error(critical && !MAY_BE_CRITICAL.has(oid), "critical", `the extension ${oid} is critical`);
   }
+}
+
+/** What a CA must not grow beyond. */
+function lintLimits(certificate: Certificate, { ca: wanted }: CertificateExpectations, findings: Findings): void {
+  const { basicConstraints, nameConstraints } = certificate;
+  if (wanted === undefined) return;
+  findings.error(wanted === false && isCa(certificate), "caUnexpected", "a CA's certificate that should be none");
+  if (wanted === false) return;
+  findings.error(!isCa(certificate), "caMissing", "no CA's certificate that should be one");
+  const longer = basicConstraints?.pathLength !== wanted.pathLength;
+  findings.error(longer, "pathLengthDiffers", "the path length is not the one that its issuer allows");
+  const wider = !sameConstraints(nameConstraints, wanted.nameConstraints);
+  findings.error(wider, "nameConstraintsDiffer", "the name constraints are not those that its issuer allows");
 }
 
 /** RFC 5280 4.2.1; every other extension that a relying party may not know must not stop it. */

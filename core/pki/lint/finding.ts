@@ -11,6 +11,10 @@ export interface Finding {
 export class Findings {
   readonly all: Finding[] = [];
 
+  add(found: readonly Finding[]): void {
+    this.all.push(...found);
+  }
+
   error(wrong: boolean, code: string, message: string): void {
     if (wrong) this.all.push({ code, severity: "Error", message });
   }

@@ -2,6 +2,7 @@ import { generateKeyPairSync, sign } from "node:crypto";
 import type { RevokedEntry } from "../../ports/pki-store.ts";
 import { parseCertificate } from "../certificate.ts";
 import { type CrlTemplate, signCrl } from "../crl.ts";
+import { readDer } from "../der/reader.ts";
 import * as der from "../der/writer.ts";
 import {
   authorityInfoAccess,
@@ -16,15 +17,16 @@ import {
   subjectAltName,
 } from "../extension.ts";
 import { type KeySpec, spkiOf } from "../key.ts";
-import { encodeCertId, issuerHashes, keyHash } from "../ocsp/cert-id.ts";
+import { type CertId, encodeCertId, issuerHashes, keyHash, readCertId } from "../ocsp/cert-id.ts";
+import type { OcspRequest } from "../ocsp/request.ts";
 import { errorResponse, type OcspResponseTemplate, type SingleResponse, signOcspResponse } from "../ocsp/response.ts";
 import { oids } from "../oid.ts";
 import { type Signer, signed } from "../signer.ts";
 import { type Party, type PartyRequest, party } from "../testing/party.ts";
-import { lintCertificate } from "./certificate.ts";
+import { type CertificateExpectations, lintCertificate } from "./certificate.ts";
 import { lintCrl } from "./crl.ts";
 import type { Finding } from "./finding.ts";
-import { lintOcspResponse } from "./ocsp-response.ts";
+import { OcspResponseLint } from "./ocsp-response.ts";
 
 const DAY = 86_400_000;
 const now = new Date();
@@ -183,6 +185,24 @@ describe("certificates", () => {
     expect(codes(lintCertificate(certificate, wanted))).toEqual(["crlUrl", "extendedKeyUsage", "issuerUrl", "ocspUrl"]);
   });
 
+  test("a CA that should be none, is none, or is not limited as it should be", async () => {
+    const example = { permitted: [{ kind: "dns" as const, value: "example.com" }], excluded: [] };
+    const narrow = replaced(nameConstraintsExtension(example));
+    const limited = await party({ name: "CA", ca: 0, issuer: root, extensions: narrow });
+    const lint = ({ certificate }: Party, ca: CertificateExpectations["ca"]) =>
+      codes(lintCertificate(certificate, { issuer: root.certificate, urls: false, ...(ca !== undefined && { ca }) }));
+    expect(lint(limited, undefined)).toEqual([]);
+    expect(lint(limited, { pathLength: 0, nameConstraints: example })).toEqual([]);
+    expect(lint(limited, false)).toEqual(["caUnexpected"]);
+    expect(lint(limited, { pathLength: 1, nameConstraints: example })).toEqual(["pathLengthDiffers"]);
+    expect(lint(limited, { nameConstraints: example })).toEqual(["pathLengthDiffers"]);
+    const wider = { permitted: [...example.permitted, { kind: "dns" as const, value: "example.org" }], excluded: [] };
+    expect(lint(limited, { pathLength: 0, nameConstraints: wider })).toEqual(["nameConstraintsDiffer"]);
+    expect(lint(limited, { pathLength: 0 })).toEqual(["nameConstraintsDiffer"]);
+    expect(lint(leaf, {})).toEqual(["caMissing"]);
+    expect(lint(leaf, false)).toEqual([]);
+  });
+
   test("another issuer's signature, an issuer that may not sign, names outside its constraints, too deep", async () => {
     const other = await party({ name: "Root", ca: true });
     const lint = (one: Party, issuer: Party) =>
@@ -296,10 +316,11 @@ describe("OCSP responses", () => {
     thisUpdate: offset(-60_000),
     nextUpdate: offset(DAY / 2),
   };
-  const lint = async (change: Partial<OcspResponseTemplate>, by = delegated) => {
+  const judge = new OcspResponseLint(root.certificate);
+  const lint = async (change: Partial<OcspResponseTemplate>, by = delegated, request?: OcspRequest) => {
     const usual = { producedAt: offset(0), responses: [answer], certificates: by === root ? [] : [by.certificate] };
     const response = { responderKeyHash: keyHash("sha1", by.signer.spki), ...usual, ...change };
-    return lintOcspResponse(await signOcspResponse(response, by.signer), { issuer: root.certificate, at: now });
+    return judge.lint(await signOcspResponse(response, by.signer), { at: now, ...(request && { request }) });
   };
   const one = (change: Partial<SingleResponse>) => ({ responses: [{ ...answer, ...change }] });
 
@@ -346,8 +367,36 @@ describe("OCSP responses", () => {
     expect(codes(await lint({}, forged))).toEqual(["signature"]);
   });
 
+  test("answers to another request, in its certificates, their order, their encoding, or its nonce", async () => {
+    const certId = (serial: string): CertId => {
+      const der = encodeCertId("sha256", hashes(root), serial);
+      return readDer(der, readCertId);
+    };
+    const [asked, other] = [certId(serialNumber), certId("41")];
+    const nonce = Buffer.alloc(32, 1);
+    const both = { responses: [answer, { ...answer, certId: other.der }] };
+    const foundIn = async (change: Partial<OcspResponseTemplate>, request: OcspRequest) =>
+      codes(await lint(change, delegated, request));
+    expect(await foundIn({ nonce }, { certIds: [asked], nonce })).toEqual([]);
+    expect(await foundIn({}, { certIds: [asked] })).toEqual([]);
+    expect(await foundIn(both, { certIds: [asked, other] })).toEqual([]);
+    for (const certIds of [
+      [other],
+      [asked, other],
+      [],
+      [{ ...asked, der: Buffer.concat([asked.der, Buffer.of(0)]) }],
+    ]) {
+      expect(await foundIn({ nonce }, { certIds, nonce })).toEqual(["otherCertIds"]);
+    }
+    expect(await foundIn(both, { certIds: [other, asked] })).toEqual(["otherCertIds"]);
+    for (const wrong of [undefined, Buffer.alloc(32, 2), nonce.subarray(1)]) {
+      expect(await foundIn({ ...(wrong && { nonce: wrong }) }, { certIds: [asked], nonce })).toEqual(["otherNonce"]);
+    }
+    expect(await foundIn({ nonce }, { certIds: [asked] })).toEqual(["otherNonce"]);
+  });
+
   test("errors and what is none", () => {
-    const lintDer = (response: Buffer) => codes(lintOcspResponse(response, { issuer: root.certificate, at: now }));
+    const lintDer = (response: Buffer) => codes(judge.lint(response, { at: now }));
     expect(lintDer(errorResponse("tryLater"))).toEqual(["status"]);
     expect(lintDer(Buffer.of(0x30, 0))).toEqual(["malformed"]);
   });

@@ -11,7 +11,7 @@ import { generateKey, type KeySpec } from "../../key.ts";
 import { type CertIdHash, encodeCertId, issuerHashes, keyHash } from "../../ocsp/cert-id.ts";
 import { signOcspResponse } from "../../ocsp/response.ts";
 import { oids } from "../../oid.ts";
-import { type Profile, profileUsages } from "../../profile.ts";
+import { type Profile, profiles, profileUsages } from "../../profile.ts";
 import { ResponderCertificates } from "../../responder-certificates.ts";
 import { LocalSigner, type Signer } from "../../signer.ts";
 import { leafRequest, TestPki } from "../installation.ts";
@@ -65,7 +65,8 @@ export interface Ca {
 /** One row of the matrix. */
 export interface Case {
   readonly key: KeySpec;
-  readonly role: "root" | "subordinate" | "leaf";
+  /** Delivered: a CA whose key another program gets, by a Certificate with isCA. */
+  readonly role: "root" | "subordinate" | "delivered" | "leaf";
   readonly profile: Profile;
   readonly state: State;
   /** DER. */
@@ -195,13 +196,14 @@ class Maker {
         leaves.push(await this.#leaf(good, profile, state, first));
       }
     }
+    const delivered = keyName(this.#key) === "P-256" ? await this.#delivered(root, first.record) : [];
     const below = await Promise.all(others.map((authority) => this.#leaf(authority, "Server", "good", first)));
 
     const authorities = [root, ...subordinates];
     const firstCrls = await this.#publish(authorities);
     const records = await Promise.all(subordinates.map((authority) => this.#certificateOf(authority)));
     await Promise.all(states.flatMap((state, at) => [this.#become(state, records[at])]));
-    for (const { record, state } of leaves) await this.#become(state, record);
+    for (const { record, state } of [...leaves, ...delivered]) await this.#become(state, record);
     this.#pki.passes(1_000);
     const currentCrls = await this.#publish(authorities);
 
@@ -227,6 +229,11 @@ class Maker {
       const certificate = subject.chain[0];
       cases.push({ key, role: "subordinate", profile: "CA", state, certificate, subject, issuer: rootCa, ocsp });
     }
+    for (const { record, state } of delivered) {
+      const ocsp = await this.#answers(byRoot, rootCa, record);
+      const certificate = issued(record);
+      cases.push({ key, role: "delivered", profile: "CA", state, certificate, issuer: rootCa, ocsp });
+    }
     for (const { record, profile, state } of leaves) {
       const ocsp = await this.#answers(byGood, goodCa, record);
       cases.push({ key, role: "leaf", profile, state, certificate: issued(record), issuer: goodCa, ocsp });
@@ -236,7 +243,7 @@ class Maker {
       return { key, role: "leaf", profile, state, certificate: issued(record), issuer: otherCas[at] as Ca };
     });
     const opened = await this.#pki.authorities.openKey(this.#pki.writer, first.record, { actor, purpose: "judges" });
-    return { cases, cas, leafKey: opened.reveal(), belowRevoked };
+    return { cases, cas, leafKey: opened.export({ format: "der", type: "pkcs8" }), belowRevoked };
   }
 
   #authority(name: string, parent?: AuthorityRecord): Promise<AuthorityRecord> {
@@ -271,6 +278,27 @@ class Maker {
       key: like === undefined ? { generate: this.#key } : { spki: parseCertificate(issued(like.record)).spki },
     });
     return { record, profile, state };
+  }
+
+  #delivered(root: AuthorityRecord, like: CertificateRecord) {
+    const limits = nameConstraints({
+      permitted: { dnsDomains: ["mesh.example.com"] },
+      excluded: { ipRanges: ["0.0.0.0/0", "::/0"], dnsDomains: ["admin.mesh.example.com"] },
+    });
+    return Promise.all(
+      states.map(async (state) => {
+        const record = await this.#pki.issue(root, randomUUID(), 1, {
+          profile: "CA",
+          subject: [[{ type: oids.commonName, value: `Mesh CA ${state}` }]],
+          subjectAltNames: [],
+          usages: profiles.CA,
+          ca: { pathLength: 0, ...(limits && { nameConstraints: limits }) },
+          durationMs: 365 * DAY_MS,
+          key: { spki: parseCertificate(issued(like)).spki },
+        });
+        return { record, state };
+      }),
+    );
   }
 
   async #certificateOf({ id }: AuthorityRecord): Promise<CertificateRecord> {

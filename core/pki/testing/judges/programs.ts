@@ -41,6 +41,7 @@ const programOf = (found: InstalledPackage | undefined, name: string): Program |
 const gnutls = findPackage(testPackages["gnutls-bin"]);
 export const certtool = programOf(gnutls, "usr/bin/certtool");
 export const ocsptool = programOf(gnutls, "usr/bin/ocsptool");
+export const curl = programOf(findPackage(testPackages.curl), testPackages.curl.program);
 export const nginx = programOf(findPackage(testPackages.nginx), testPackages.nginx.program);
 
 const keytoolFile = findKeytool();
