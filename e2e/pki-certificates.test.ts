@@ -895,13 +895,16 @@ describe("what is deleted", () => {
 test("revisions that ended long ago are removed, the one in use and what was revoked are not", async () => {
   await issue("aged", { revisionHistoryLimit: 2 });
   const second = await issue("aged", { revisionHistoryLimit: 2, dnsNames: ["aged.shop.svc", "b.shop.svc"] });
+  // Three days ago: longer than its own limit asks for, less than the installation's 90 days.
+  const end = "UPDATE certificates SET not_after = now() - interval '3 days' WHERE name = 'aged'";
+  // When a revoked one ends is authenticated, so that it must have ended before.
+  await world.sql(end);
   const revocations = [{ serialNumber: serialOf(second), reason: "superseded" as const }];
   const wanted = { revisionHistoryLimit: 2, dnsNames: ["aged.shop.svc", "b.shop.svc"], revocations };
   await issue("aged", wanted);
   await issue("aged", { ...wanted, dnsNames: ["aged.shop.svc", "c.shop.svc"] });
   await issue("aged", { ...wanted, dnsNames: ["aged.shop.svc", "d.shop.svc"] });
-  // Three days ago: longer than its own limit asks for, less than the installation's 90 days.
-  await world.sql("UPDATE certificates SET not_after = now() - interval '3 days' WHERE name = 'aged' AND revision < 5");
+  await world.sql(`${end} AND revision IN (3, 4)`);
   await operator.process.restart();
   const revisions = async () => (await rowsOf("aged")).map(({ revision }) => revision);
   await until("the surplus one is gone", async () => (await revisions()).length === 3, { timeoutMs: 40_000 });
@@ -909,6 +912,10 @@ test("revisions that ended long ago are removed, the one in use and what was rev
   await world.waitReady(KIND, "aged", NAMESPACE);
   const told = await world.sql<{ details: object }>("SELECT details FROM audit WHERE action = 'CertificatesPurged'");
   expect(told).toMatchObject([{ details: { certificates: 2 } }]);
+  const { revisionHistoryLimit: _, ...unlimited } = wanted;
+  await issue("aged", { ...unlimited, dnsNames: ["aged.shop.svc", "d.shop.svc"] });
+  const limits = () => world.sql("SELECT revision_history_limit AS own FROM certificate_holders WHERE name = 'aged'");
+  expect(await limits()).toEqual([{ own: null }]);
 });
 
 test("an operator that starts again writes nothing", async () => {

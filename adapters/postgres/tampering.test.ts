@@ -1,5 +1,6 @@
 import { Authorities } from "../../core/pki/authority.ts";
 import { CrlPublication } from "../../core/pki/crl-publication.ts";
+import { ExpiredCertificates } from "../../core/pki/expired-certificates.ts";
 import { leafRequest, rootSpec } from "../../core/pki/testing/installation.ts";
 import type { AuthorityRecord, CertificateRecord } from "../../core/ports/pki-store.ts";
 import { actor, auditEntry, identity, lifecycle } from "../../core/ports/samples.ts";
@@ -226,6 +227,41 @@ describe("whether a certificate is revoked", () => {
   test("is noticed when the row is gone", async () => {
     await sql("DELETE FROM certificates WHERE requester_uid = 'revoked'");
     await noticed();
+  });
+
+  const DAY_MS = 24 * 3_600_000;
+  /** Those of 90 days ended, and are kept no longer. */
+  const inDays = (days: number) => () => new Date(Date.now() + days * DAY_MS);
+  const purge = (now: () => Date) =>
+    new ExpiredCertificates({ store: installation.stores.pki, authorities, keepMs: 2 * DAY_MS, now }).purge(
+      writer,
+      100,
+    );
+
+  test("is not missed with a row that was purged, while one that is deleted beside it is noticed", async () => {
+    const { pki } = installation.stores;
+    const longer = await authorities.issue(writer, leafRequest(root, "longer", 1, { durationMs: 200 * DAY_MS }));
+    await authorities.revoke(writer, longer, { reason: "superseded" }, actor);
+    await new CrlPublication({ store: pki, authorities, now: inDays(91) }).publishDue(writer, 10);
+    expect(await purge(inDays(93))).toBe(3);
+    expect(await pki.countStatuses(root.id)).toEqual({ sealed: 1, audited: 1 });
+    // The CRL in force lists two that have no row any more.
+    expect(await new CrlPublication({ store: pki, authorities, now: inDays(93) }).publishDue(writer, 10)).toBe(1);
+    await crls.judge();
+    await sql("DELETE FROM certificates WHERE requester_uid = 'longer'");
+    await expect(crls.judge()).rejects.toMatchObject({
+      ...tampered,
+      message: expect.stringContaining("has 0 certificates with a status, the audit record says 1"),
+    });
+  });
+
+  test("is not purged with a row that was edited so that it ended, or was never revoked", async () => {
+    await sql(`UPDATE certificates SET not_after = now() - interval '3 days' WHERE requester_uid = 'revoked'`);
+    await sql(`UPDATE certificates SET not_after = now() - interval '3 days', ${UNREVOKED}, status_generation = 0,
+               status_mac = NULL WHERE requester_uid = 'held'`);
+    await sql(`UPDATE crls SET this_update = now()`);
+    await expect(purge(inDays(0))).rejects.toMatchObject(tampered);
+    expect((await sql("SELECT FROM certificates WHERE requester_uid IN ('revoked', 'held')")).rowCount).toBe(2);
   });
 
   test("is noticed when an old row is put back, although its MAC is valid", async () => {

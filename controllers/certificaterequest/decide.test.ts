@@ -246,12 +246,14 @@ describe("what is signed", () => {
       serialNumber: "3f:0a",
       notAfter: "2026-01-01T00:00:00Z",
     };
-    const request = { ...object(), status: { ...signed, conditions: [] } };
+    const revoked = { type: "Revoked", status: "True", reason: "Succeeded", message: "revoked since then" } as const;
+    const conditions = [{ ...revoked, lastTransitionTime: "2026-01-01T00:00:00Z" }];
+    const request = { ...object(), status: { ...signed, conditions } };
     const plan = decide(request, { kind: "Past", holder: undefined }, T0);
     expect(plan.actions).toEqual([]);
     expect(plan.next).toEqual({ kind: "settled" });
     expect(plan.status.fields).toEqual(signed);
-    expect(plan.status.conditions).toMatchObject([{ type: "Issued", status: "True", reason: "Succeeded" }]);
+    expect(plan.status.conditions).toMatchObject([{ type: "Issued", status: "True", reason: "Succeeded" }, revoked]);
   });
 
   test("a certificate in the database that its CA did not sign is not handed out", async () => {

@@ -69,6 +69,27 @@ test("a revoked one is on a CRL after its end before it goes, however long that 
   expect(await standing(record)).toBe(false);
 });
 
+test("what was revoked or on hold has a row of its own in the audit record, and is not missed afterwards", async () => {
+  const [final, released] = [await pki.issue(root, "final"), await pki.issue(root, "released")];
+  await pki.authorities.revoke(pki.writer, final, { reason: "keyCompromise" }, actor);
+  await pki.authorities.revoke(pki.writer, released, { reason: "certificateHold" }, actor);
+  await pki.authorities.release(pki.writer, released, actor);
+  pass(KEPT + DAY_MS);
+  await publish();
+  expect(await purge()).toBe(2);
+  const rows = pki.database.audit.filter(({ entry: { action } }) => action === "CertificatePurged");
+  expect(rows.map(({ entry: { subject } }) => subject.generation).sort()).toEqual([1n, 2n]);
+  for (const { entry } of rows) {
+    expect(entry.details).toEqual({ authority: root.id, notAfter: final.notAfter.toISOString() });
+  }
+  const { store, authorities } = pki;
+  await new CrlPublication({ store, authorities, now: () => pki.now }).judge();
+  pki.passes(2 * DAY_MS);
+  // The CRL in force lists one that has no row any more.
+  await publish();
+  expect(await store.crl({ authorityId: root.id, generation: 1, partition: 0 })).toMatchObject({ number: 2n });
+});
+
 test("however short the installation's time, one stays for as long as responders speak of it", async () => {
   const record = await pki.issue(root, "uid");
   pass(DAY_MS);
