@@ -1,0 +1,190 @@
+/**
+ * The audit record on its way out: a file and a webhook that is down, slow and back, an operator that dies between
+ * handing over and noting it, and a record that is proved by what the receivers have.
+ */
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { Receiver } from "../adapters/auditsinks/testing/receiver.ts";
+import { openStores } from "../adapters/postgres/stores.ts";
+import { openRootKeyFile } from "../adapters/rootkey/file.ts";
+import { linkOf } from "../core/audit/chain.ts";
+import type { AuditRecord, RowRecord } from "../core/audit/record.ts";
+import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import type { Operator } from "../lab/mazevault.ts";
+import { until } from "../lab/poll.ts";
+import { conditionOf, scrape, secretManifest, startWorld, total, type World } from "./harness.ts";
+
+const TEAM = "team";
+const SINK = "auditsink.mazevault.io";
+const soon = { timeoutMs: 60_000, intervalMs: 100 };
+
+let world: World;
+let operator: Operator;
+let receiver: Receiver;
+let config: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+beforeAll(async () => {
+  world = await startWorld();
+  const { lab, mazevault } = world;
+  const audit = { fileDirectory: lab.dir, checkpointRows: 20, checkpointMs: 1_000, sinkTimeoutMs: 2_000 };
+  config = { audit, kubernetes: { leaseDurationMs: 3_000 } };
+  operator = await mazevault.startOperator({ config });
+  receiver = await Receiver.start(await lab.pki.issue("siem", { commonName: "siem", usage: "server" }));
+  await world.tenant(TEAM);
+  await world.apply(
+    {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "siem", namespace: SYSTEM_NAMESPACE },
+      stringData: { hmac: "key of the webhook" },
+    },
+    sink("file", { file: { name: "audit.jsonl" } }),
+    sink("siem", {
+      webhook: {
+        url: receiver.url,
+        caBundle: readFileSync(lab.pki.caFile, "utf8"),
+        hmacSecretRef: { name: "siem", key: "hmac" },
+      },
+    }),
+  );
+  for (const name of ["file", "siem"]) await world.waitReady(SINK, name);
+});
+
+afterAll(async () => {
+  await world?.stop();
+  await receiver?.stop();
+});
+
+const sink = (name: string, spec: object) => ({
+  apiVersion: "mazevault.io/v1",
+  kind: "AuditSink",
+  metadata: { name },
+  spec,
+});
+
+const store = async (name: string): Promise<void> => {
+  await world.apply(secretManifest(TEAM, name, { entries: [{ key: "value", literal: name }], deliver: {} }));
+  await world.waitReady("secret.mazevault.io", name, TEAM);
+};
+
+const inFile = (): AuditRecord[] =>
+  readFileSync(path.join(world.lab.dir, "audit.jsonl"), "utf8")
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as AuditRecord);
+const atWebhook = (): AuditRecord[] =>
+  receiver.messages.flatMap(({ body }) => (JSON.parse(body) as { records: AuditRecord[] }).records);
+
+/** Without what came twice, which is the very same. */
+const once = (records: readonly AuditRecord[]): AuditRecord[] => [
+  ...new Map(records.map((record) => [JSON.stringify(record), record])).values(),
+];
+const rows = (records: readonly AuditRecord[]): RowRecord[] => once(records).filter((record) => record.type === "row");
+const speaksOf = (name: string) => (record: AuditRecord) =>
+  record.type === "row" && record.action === "SecretDelivered" && record.subject.name.endsWith(name);
+
+/** Both have everything that is linked, and nothing new comes. */
+async function caughtUp(): Promise<void> {
+  const complete = async () => {
+    const [head] = await world.sql<{ position: string }>("SELECT position FROM audit_head");
+    return [inFile(), atWebhook()].every((records) => String(rows(records).at(-1)?.position) === head?.position);
+  };
+  await until("both receivers have the whole record", complete, soon);
+}
+
+/** Every row is there, each in its place: the links can be computed from what was received alone. */
+function isChain(records: readonly AuditRecord[]): void {
+  let previous: Buffer = Buffer.alloc(32);
+  for (const [index, { position, link, mac, digest = "" }] of rows(records).entries()) {
+    expect(position).toBe(index + 1);
+    previous = linkOf(previous, BigInt(position), { mac: Buffer.from(mac, "hex"), digest: Buffer.from(digest, "hex") });
+    expect(previous.toString("hex")).toBe(link);
+  }
+}
+
+test("both receivers get every row in order, with checkpoints, and the file gets each once", async () => {
+  await store("first");
+  await until("the webhook knows of the delivery", async () => atWebhook().some(speaksOf("first")), soon);
+  await caughtUp();
+  for (const records of [inFile(), atWebhook()]) {
+    isChain(records);
+    expect(records.some(speaksOf("first"))).toBe(true);
+    expect(records.filter(({ type }) => type === "checkpoint").length).toBeGreaterThan(0);
+  }
+  expect(once(inFile())).toEqual(inFile());
+  expect(JSON.stringify([inFile(), atWebhook()])).not.toContain("key of the webhook");
+});
+
+test("a webhook that is down keeps nobody waiting, says so, and is caught up on", async () => {
+  receiver.answer = { status: 503 };
+  await store("second");
+  const failing = await world.waitFor(SINK, "siem", undefined, (object) => {
+    const ready = conditionOf(object, "Ready");
+    return ready?.status === "False" && ready.reason === "SinkUnreachable";
+  });
+  expect(conditionOf(failing, "Delivering")?.message).toMatch(/^localhost:\d+ answers 503; \d+ rows wait/);
+  await until(
+    "the metric tells",
+    async () => total(await scrape(operator), "mazevault_audit_sink_lag_rows", { sink: "siem" }) > 0,
+    soon,
+  );
+  receiver.answer = "Hang";
+  await store("third");
+  await until("the file goes on", async () => inFile().some(speaksOf("third")), soon);
+  receiver.answer = undefined;
+  await world.waitReady(SINK, "siem", undefined, 90_000);
+  await caughtUp();
+  expect(["second", "third"].map((name) => atWebhook().some(speaksOf(name)))).toEqual([true, true]);
+  isChain(atWebhook());
+  const lag = async () => total(await scrape(operator), "mazevault_audit_sink_lag_rows");
+  await until("the metric tells", async () => (await lag()) === 0, soon);
+});
+
+test.each(["auditsink.afterDeliver", "auditsink.afterMove"])(
+  "an operator that dies at %s loses nothing",
+  async (failpoint) => {
+    await operator.process.stop();
+    const name = failpoint.replace(".", "-").toLowerCase();
+    const armed = await world.mazevault.startOperator({ name, env: { MAZEVAULT_FAILPOINT: failpoint }, config });
+    armed.process.autoRestart = false;
+    await until("it died", async () => armed.process.lastEnd === "died of SIGKILL", soon);
+    await operator.process.start();
+    await store(name);
+    await caughtUp();
+    isChain(atWebhook());
+    isChain(inFile());
+    expect(once(inFile())).toEqual(inFile());
+  },
+);
+
+test("the record is proved, as far as an anchor reaches that a receiver has", async () => {
+  await caughtUp();
+  const { lab, mazevault } = world;
+  const stores = await openStores(mazevault.database, openRootKeyFile(path.join(lab.dir, "operator", "root.key")));
+  try {
+    const last = rows(atWebhook()).at(-1);
+    if (last === undefined) throw new Error("expected rows");
+    const anchor = { position: BigInt(last.position), link: Buffer.from(last.link, "hex") };
+    const verdict = await stores.audit.verify({ anchors: [anchor] });
+    expect(verdict).toMatchObject({ ok: true, anchoredTo: last.position });
+    expect(verdict.ok && verdict.checkpoints).toBeGreaterThan(1);
+  } finally {
+    await stores.close();
+  }
+});
+
+test("what a manifest may not ask for is refused, and a missing credential is named", async () => {
+  const refused = await world.applyRefused(sink("open", { webhook: { url: "https://siem.example.com/" } }));
+  expect(refused).toMatch(/set hmacSecretRef, clientCertificateRef or both/);
+  const plain = sink("plain", { otlp: { url: "http://collector.example.com/v1/logs" } });
+  expect(await world.applyRefused(plain)).toMatch(/must be an https URL/);
+  await world.apply(sink("later", { webhook: { url: receiver.url, hmacSecretRef: { name: "later", key: "hmac" } } }));
+  const waiting = await world.waitFor(
+    SINK,
+    "later",
+    undefined,
+    (object) => conditionOf(object, "Ready")?.reason === "CredentialNotFound",
+  );
+  expect(conditionOf(waiting, "Delivering")?.message).toContain(`${SYSTEM_NAMESPACE}/later`);
+  await world.kubectl("delete", SINK, "later");
+});
