@@ -1,6 +1,7 @@
 /** Values and passwords, on ways that leave no trace: not in the shell's history, not on the screen. */
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { Option } from "commander";
 import { UsageError } from "./errors.ts";
 import type { Terminal } from "./output.ts";
 
@@ -39,6 +40,13 @@ export async function ask(terminal: Terminal, question: string): Promise<string>
     terminal.stderr.write("\n");
   }
 }
+
+/** Once for each value: it must not take the keys that follow it for further ones. */
+export const literalOption = (): Option =>
+  new Option(
+    "--literal <key=value>",
+    "a value on the command line, which stays in the shell's history; may be repeated",
+  ).argParser((literal, before: readonly string[] = []) => [...before, literal]);
 
 /** Values by key, as `put` and `seal` take them. @throws UsageError */
 export async function givenValues(

@@ -149,7 +149,7 @@ describe("secrets", () => {
     const refused = await mazevault("put crew/partner token=first");
     expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("stays in the shell's history") });
     expect(refused.stderr).not.toContain("first");
-    expect(await good("put crew/partner --literal token=second")).toMatch(/crew\/partner +2 +token\n$/);
+    expect(await good("put crew/partner --literal token=second blob=@blob")).toMatch(/crew\/partner +2 +token\n$/);
   });
 
   test("are read: one key as it is, all as text, and on a terminal only when asked for", async () => {

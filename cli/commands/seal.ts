@@ -5,7 +5,7 @@ import { Sensitive } from "../../core/sensitive.ts";
 import { readSealingKeyFile, type SealedPlace, type SignedSealingKey, seal } from "../../core/vault/sealing.ts";
 import { acting, type Context, type Place, placeOf } from "../context.ts";
 import { UsageError } from "../errors.ts";
-import { givenValues, readValueFile } from "../input.ts";
+import { givenValues, literalOption, readValueFile } from "../input.ts";
 import type { Terminal } from "../output.ts";
 
 interface SealOptions {
@@ -37,7 +37,7 @@ export function sealCommands(program: Command, terminal: Terminal): void {
     .description("encrypt values for the entries of one secret; prints them as they stand in the manifest in Git")
     .argument("<secret>", "NAMESPACE/NAME")
     .argument("[keys...]", "KEY (asks for it), KEY=@FILE, or KEY=- (standard input)")
-    .option("--literal <key=value...>", "a value on the command line, which stays in the shell's history")
+    .addOption(literalOption())
     .option("--sealing-key <file>", "what mazevault sealing-key printed; nothing is asked of the server then")
     .option("--signed-by <key>", "refuse a sealing key that another installation has signed")
     .option("--project <name>", "project of a secret that is not there yet")

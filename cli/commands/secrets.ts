@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { parsed } from "../client.ts";
 import { acting, type Context, type Place, placeOf } from "../context.ts";
 import { CommandError, EXIT, UsageError } from "../errors.ts";
-import { givenValues } from "../input.ts";
+import { givenValues, literalOption } from "../input.ts";
 import type { Terminal } from "../output.ts";
 
 interface Summary {
@@ -131,7 +131,7 @@ export function secretCommands(program: Command, terminal: Terminal): void {
     )
     .argument("<secret>", "NAMESPACE/NAME")
     .argument("[keys...]", "KEY (asks for it), KEY=@FILE, or KEY=- (standard input)")
-    .option("--literal <key=value...>", "a value on the command line, which stays in the shell's history")
+    .addOption(literalOption())
     .option("--project <name>", "project of a secret that is to be made")
     .option("--environment <name>", "environment of a secret that is to be made")
     .action(
