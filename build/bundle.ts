@@ -3,7 +3,7 @@
  * sources the operator needs 60 MiB and half a second of CPU more at start: Node's type stripping, a thousand files to
  * find and read, and the comments of client-node's models, which V8 keeps in memory.
  */
-import { cpSync } from "node:fs";
+import { chmodSync, cpSync } from "node:fs";
 import path from "node:path";
 import { build } from "esbuild";
 
@@ -47,5 +47,6 @@ export async function bundle(directory: string): Promise<void> {
     },
     logLevel: "warning",
   });
+  chmodSync(path.join(directory, CLI), 0o755);
   cpSync(path.join(root, "adapters/postgres/migrations"), path.join(directory, "migrations"), { recursive: true });
 }

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request } from "undici";
 import { CommandError, EXIT } from "./errors.ts";
-import type { Settings } from "./settings.ts";
+import type { Settings, Tokens } from "./settings.ts";
 
 const TIMEOUT_MS = 30_000;
 /** Of an answer that says when to come again; a person waits no longer. */
@@ -15,6 +15,8 @@ interface Sent {
   readonly headers?: Readonly<Record<string, string>>;
   /** Without credentials. */
   readonly anonymous?: boolean;
+  /** Statuses that are an answer here, and no problem. */
+  readonly accepts?: readonly number[];
   /** Longer than usual. */
   readonly timeoutMs?: number;
 }
@@ -51,12 +53,12 @@ export class Client {
   }
 
   async get<T>(path: string, query: Sent["query"] = {}, headers: Sent["headers"] = {}): Promise<T> {
-    return JSON.parse((await this.send("GET", path, { query, headers })).text) as T;
+    return parsed<T>(await this.send("GET", path, { query, headers }));
   }
 
   async post<T>(path: string, body?: unknown): Promise<T> {
-    const { text } = await this.send("POST", path, body === undefined ? {} : { body });
-    return (text === "" ? undefined : JSON.parse(text)) as T;
+    const received = await this.send("POST", path, body === undefined ? {} : { body });
+    return received.text === "" ? (undefined as T) : parsed<T>(received);
   }
 
   /** Every item of a list, page after page. */
@@ -74,8 +76,13 @@ export class Client {
     const received = await this.#patiently(method, path, sent);
     const expired = received.status === 401 && sent.anonymous !== true && this.#settings.refreshToken !== undefined;
     const answer = expired && (await this.#refresh()) ? await this.#patiently(method, path, sent) : received;
-    if (answer.status >= 400) throw problem(answer);
+    if (answer.status >= 400 && sent.accepts?.includes(answer.status) !== true) throw problem(answer, this.#mend);
     return answer;
+  }
+
+  /** What helps when nobody knows us. */
+  get #mend(): string {
+    return this.#settings.tokenIsGiven ? "MAZEVAULT_TOKEN must be a valid API key or token" : "run mazevault login";
   }
 
   async close(): Promise<void> {
@@ -129,21 +136,29 @@ export class Client {
     }
   }
 
-  async #refresh(): Promise<boolean> {
-    const { refreshToken } = this.#settings;
-    const received = await this.#once("POST", "/api/v1/auth/refresh", { body: { refreshToken }, anonymous: true });
-    if (received.status !== 200) return false;
-    this.#settings.remember(tokensOf(received));
-    return true;
+  #refresh(): Promise<boolean> {
+    return this.#settings.renew(async (refreshToken) => {
+      const received = await this.#once("POST", "/api/v1/auth/refresh", { body: { refreshToken }, anonymous: true });
+      return received.status === 200 ? tokensOf(received) : undefined;
+    });
   }
 }
 
-export function tokensOf({ text }: Received): { token: string; refreshToken: string } {
-  const { token, refreshToken } = JSON.parse(text) as { token: string; refreshToken: string };
+export function tokensOf(received: Received): Tokens {
+  const { token, refreshToken } = parsed<Tokens>(received);
   return { token, refreshToken };
 }
 
-function problem({ status, text }: Received): CommandError {
+/** @throws CommandError where it is no JSON, so that something else answered */
+export function parsed<T>({ text }: Received): T {
+  try {
+    return JSON.parse(text) as T;
+  } catch (error) {
+    throw new CommandError(EXIT.unavailable, "what answered is not MazeVault; look at --server", { cause: error });
+  }
+}
+
+function problem({ status, text }: Received, mend: string): CommandError {
   let body: ProblemBody = {};
   try {
     body = JSON.parse(text) as ProblemBody;
@@ -152,7 +167,7 @@ function problem({ status, text }: Received): CommandError {
   }
   const fields = (body.errors ?? []).map(({ field, message }) => `\n  ${field}: ${message}`).join("");
   const id = status >= 500 && body.requestId !== undefined ? ` (request ${body.requestId})` : "";
-  const hint = status === 401 ? "; run mazevault login" : "";
+  const hint = status === 401 ? `; ${mend}` : "";
   return new CommandError(
     exitCodes[status] ?? EXIT.unavailable,
     `${body.detail ?? `the server answered ${status}`}${hint}${id}${fields}`,

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { Client } from "./client.ts";
 import { UsageError } from "./errors.ts";
-import { FORMATS, type Format, Output, type Terminal } from "./output.ts";
+import { type Format, Output, type Terminal } from "./output.ts";
 import { Settings } from "./settings.ts";
 
 export interface Context {
@@ -15,7 +15,7 @@ export interface Context {
 interface GlobalOptions {
   readonly server?: string;
   readonly caFile?: string;
-  readonly output?: string;
+  readonly output: Format;
 }
 
 /** Runs a command's action with its context, and closes what it opened. */
@@ -23,16 +23,11 @@ export const acting =
   <A extends unknown[]>(terminal: Terminal, act: (context: Context, ...args: A) => Promise<void>) =>
   async (...given: unknown[]): Promise<void> => {
     const command = given.at(-1) as Command;
-    const { server, caFile, output = "table" } = command.optsWithGlobals<GlobalOptions>();
-    if (!FORMATS.includes(output as Format))
-      throw new UsageError(`--output: ${output} is none of ${FORMATS.join(", ")}`);
+    const { server, caFile, output } = command.optsWithGlobals<GlobalOptions>();
     const settings = new Settings(terminal.env, { server, caFile });
     const client = new Client(settings);
     try {
-      await act(
-        { terminal, settings, client, output: new Output(terminal, output as Format) },
-        ...(given.slice(0, -1) as A),
-      );
+      await act({ terminal, settings, client, output: new Output(terminal, output) }, ...(given.slice(0, -1) as A));
     } finally {
       await client.close();
     }

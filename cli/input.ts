@@ -1,6 +1,7 @@
 /** Values and passwords, on ways that leave no trace: not in the shell's history, not on the screen. */
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { Option } from "commander";
 import { UsageError } from "./errors.ts";
 import type { Terminal } from "./output.ts";
 
@@ -25,16 +26,54 @@ export async function ask(terminal: Terminal, question: string): Promise<string>
   if (terminal.stdin.isTTY !== true) {
     throw new UsageError(`${question}: there is no terminal to ask at; give it through standard input`);
   }
-  terminal.stderr.write(`${question}: `);
   // With raw input the terminal echoes nothing, and readline has nowhere to write to.
   const lines = createInterface({ input: terminal.stdin, terminal: true });
+  terminal.stderr.write(`${question}: `);
   try {
     return await new Promise<string>((resolve, reject) => {
       lines.once("line", resolve);
       lines.once("SIGINT", () => reject(new UsageError("interrupted")));
+      lines.once("close", () => reject(new UsageError(`${question}: nothing was typed`)));
     });
   } finally {
     lines.close();
     terminal.stderr.write("\n");
   }
+}
+
+/** Once for each value: it must not take the keys that follow it for further ones. */
+export const literalOption = (): Option =>
+  new Option(
+    "--literal <key=value>",
+    "a value on the command line, which stays in the shell's history; may be repeated",
+  ).argParser((literal, before: readonly string[] = []) => [...before, literal]);
+
+/** Values by key, as `put` and `seal` take them. @throws UsageError */
+export async function givenValues(
+  terminal: Terminal,
+  keys: readonly string[],
+  literals: readonly string[] = [],
+): Promise<ReadonlyMap<string, Buffer>> {
+  const values = new Map(literals.map(literal));
+  for (const argument of keys) values.set(...(await givenValue(terminal, argument)));
+  if (values.size === 0) throw new UsageError("name at least one key");
+  return values;
+}
+
+/** What stands on the command line as KEY: asked for; KEY=@FILE: from a file; KEY=-: from standard input. */
+async function givenValue(terminal: Terminal, argument: string): Promise<[key: string, value: Buffer]> {
+  const at = argument.indexOf("=");
+  if (at < 0) return [argument, Buffer.from(await ask(terminal, `Value of ${argument}`), "utf8")];
+  const [key, from] = [argument.slice(0, at), argument.slice(at + 1)];
+  if (from === "-") return [key, await readStdin(terminal)];
+  if (from.startsWith("@")) return [key, readValueFile(from.slice(1))];
+  throw new UsageError(
+    `${key}: a value on the command line stays in the shell's history; use ${key} (asks for it), ${key}=@FILE, ${key}=- (standard input), or --literal ${key}=VALUE`,
+  );
+}
+
+function literal(argument: string): [key: string, value: Buffer] {
+  const at = argument.indexOf("=");
+  if (at < 1) throw new UsageError(`--literal: ${argument} must be KEY=VALUE`);
+  return [argument.slice(0, at), Buffer.from(argument.slice(at + 1), "utf8")];
 }

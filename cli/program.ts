@@ -1,12 +1,15 @@
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import { VERSION } from "../program/version.ts";
 import { accessCommands } from "./commands/access.ts";
 import { auditCommands } from "./commands/audit.ts";
 import { certificateCommands } from "./commands/certificates.ts";
+import { completionCommands } from "./commands/completion.ts";
+import { doctorCommand } from "./commands/doctor.ts";
+import { sealCommands } from "./commands/seal.ts";
 import { secretCommands } from "./commands/secrets.ts";
 import { sessionCommands } from "./commands/session.ts";
 import { CommandError, EXIT } from "./errors.ts";
-import type { Terminal } from "./output.ts";
+import { FORMATS, type Terminal } from "./output.ts";
 
 export function program(terminal: Terminal): Command {
   const root = new Command("mazevault")
@@ -14,26 +17,26 @@ export function program(terminal: Terminal): Command {
     .version(VERSION)
     .option("--server <url>", "where it is, such as https://mazevault.example.com:8443 (MAZEVAULT_SERVER)")
     .option("--ca-file <file>", "CA certificates for it, in PEM (MAZEVAULT_CA_FILE)")
-    .option("-o, --output <format>", "table, json or yaml", "table")
+    .addOption(new Option("-o, --output <format>", "how to print").choices(FORMATS).default("table"))
     .showHelpAfterError("--help lists what there is")
+    .configureHelp({ showGlobalOptions: true })
     .exitOverride()
     .configureOutput({
       writeOut: (text) => terminal.stdout.write(text),
       writeErr: (text) => terminal.stderr.write(text),
     });
-  for (const add of [sessionCommands, secretCommands, certificateCommands, accessCommands, auditCommands])
+  for (const add of [
+    sessionCommands,
+    secretCommands,
+    certificateCommands,
+    accessCommands,
+    auditCommands,
+    sealCommands,
+    doctorCommand,
+    completionCommands,
+  ])
     add(root, terminal);
-  for (const command of everyCommand(root)) {
-    command.exitOverride().configureOutput({
-      writeOut: (text) => terminal.stdout.write(text),
-      writeErr: (text) => terminal.stderr.write(text),
-    });
-  }
   return root;
-}
-
-function everyCommand(command: Command): Command[] {
-  return command.commands.flatMap((each) => [each, ...everyCommand(each)]);
 }
 
 /** The exit code. */

@@ -1,7 +1,8 @@
 /** Where the server is and who we are: from flags, the environment, then what `mazevault login` remembered. */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { UsageError } from "./errors.ts";
 
@@ -12,6 +13,15 @@ const remembered = z.strictObject({
   refreshToken: z.string().optional(),
 });
 export type Remembered = z.infer<typeof remembered>;
+
+export interface Tokens {
+  readonly token: string;
+  readonly refreshToken: string;
+}
+
+/** A process that holds the lock for longer has died: a refresh is one request. */
+const LOCK_ENDS_MS = 35_000;
+const LOOK_EVERY_MS = 50;
 
 export interface Flags {
   readonly server?: string | undefined;
@@ -44,9 +54,9 @@ export class Settings {
     return server.replace(/\/+$/, "");
   }
 
-  /** PEM of CA certificates beside the system's. */
+  /** PEM of the CA certificates that count for it; the system's when absent. */
   get ca(): Buffer | undefined {
-    const file = this.#flags.caFile ?? this.#env.MAZEVAULT_CA_FILE ?? this.#remembered?.caFile;
+    const file = this.#caFile;
     if (file === undefined) return undefined;
     try {
       return readFileSync(file);
@@ -57,17 +67,50 @@ export class Settings {
 
   /** An API key or token of the environment goes before a login. */
   get token(): string | undefined {
-    return this.#env.MAZEVAULT_TOKEN ?? this.#remembered?.token;
+    return this.#env.MAZEVAULT_TOKEN ?? this.#login?.token;
   }
 
   /** Only of a login: what the environment gives is not ours to renew. */
   get refreshToken(): string | undefined {
-    return this.#env.MAZEVAULT_TOKEN === undefined ? this.#remembered?.refreshToken : undefined;
+    return this.#env.MAZEVAULT_TOKEN === undefined ? this.#login?.refreshToken : undefined;
+  }
+
+  /** Whether the token is of the environment, which a new login would not change. */
+  get tokenIsGiven(): boolean {
+    return this.#env.MAZEVAULT_TOKEN !== undefined;
+  }
+
+  /** What is remembered of one server is not for another one. */
+  get #login(): Remembered | undefined {
+    return this.#remembered?.server === this.server ? this.#remembered : undefined;
+  }
+
+  get #caFile(): string | undefined {
+    return this.#flags.caFile ?? this.#env.MAZEVAULT_CA_FILE ?? this.#login?.caFile;
+  }
+
+  /**
+   * Renews the tokens unless another process has just done so: a refresh token that is used twice ends the session, and
+   * scripts run commands side by side.
+   */
+  async renew(refresh: (refreshToken: string) => Promise<Tokens | undefined>): Promise<boolean> {
+    const unlock = await lock(`${this.#file}.lock`);
+    try {
+      const before = this.token;
+      this.#remembered = read(this.#file);
+      const { token, refreshToken } = this;
+      if (token !== before) return token !== undefined;
+      const tokens = refreshToken === undefined ? undefined : await refresh(refreshToken);
+      if (tokens !== undefined) this.remember(tokens);
+      return tokens !== undefined;
+    } finally {
+      unlock();
+    }
   }
 
   /** Another process never sees half of it, and nobody else may read it. */
-  remember(tokens: { readonly token: string; readonly refreshToken: string }): void {
-    const caFile = this.#flags.caFile ?? this.#env.MAZEVAULT_CA_FILE ?? this.#remembered?.caFile;
+  remember(tokens: Tokens): void {
+    const caFile = this.#caFile;
     this.#remembered = {
       server: this.server,
       ...(caFile !== undefined && { caFile: path.resolve(caFile) }),
@@ -82,6 +125,23 @@ export class Settings {
   forget(): void {
     rmSync(this.#file, { force: true });
     this.#remembered = undefined;
+  }
+}
+
+/** Resolves, once this process alone holds it, with what gives it back. */
+async function lock(file: string): Promise<() => void> {
+  for (;;) {
+    try {
+      closeSync(openSync(file, "wx", 0o600));
+      return () => rmSync(file, { force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") {
+        throw new UsageError(`${file} cannot be written (${(error as NodeJS.ErrnoException).code})`);
+      }
+    }
+    const since = statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+    if (Date.now() - since > LOCK_ENDS_MS) rmSync(file, { force: true });
+    else await delay(LOOK_EVERY_MS);
   }
 }
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { curl, nginx, type Program } from "../core/pki/testing/judges/programs.ts";
-import { guideCommands, lookCommands, pkiCommands } from "../lab/guide.ts";
+import { guideCommands, lookCommands, pkiCommands, restCommands } from "../lab/guide.ts";
 import { resetLab } from "../lab/lab.ts";
 import { until } from "../lab/poll.ts";
 
@@ -51,7 +51,8 @@ class Started {
 /** In a shell, in the project's folder unless another one is said, after the line that sets the environment. */
 function shell(environment: string, command: string, cwd = root): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile("bash", ["-c", `${environment}\n${command}`], { cwd }, (error, stdout, stderr) =>
+    const env = { ...process.env, MAZEVAULT_CLI_CONFIG: path.join(dir, "login.json") };
+    execFile("bash", ["-c", `${environment}\n${command}`], { cwd, env }, (error, stdout, stderr) =>
       error === null ? resolve(stdout) : reject(new Error(`${command}: ${stderr}`)),
     );
   });
@@ -89,7 +90,7 @@ async function followGuide(user: string): Promise<void> {
   const [vault, database] = lookCommands(labDir);
   const [, pkiUrl = ""] = /-url (\S+)\/ocsp$/m.exec(guide) ?? [];
   const pki = pkiCommands(dir, pkiUrl);
-  for (const each of [...guideCommands, ...pki, ...lookCommands(labDir)])
+  for (const each of [...guideCommands, ...pki, ...restCommands, ...lookCommands(labDir)])
     expect(guide).toContain(`  ${each.command}\n`);
   const run = (each: { command: string } | undefined) => shell(environment, each?.command ?? "false");
 
@@ -111,6 +112,12 @@ async function followGuide(user: string): Promise<void> {
     timeoutMs: 30_000,
   });
   for (const path of ["/ocsp", "/crl/", "/ca/"]) expect(await run(urls)).toContain(`${pkiUrl}${path}`);
+  const [token, login, put, get] = restCommands;
+  expect(await run(token)).toMatch(/^\{"token":"[\w.-]+",/);
+  await run(login);
+  expect(await run(put)).toMatch(/payments\/mail +\d+ +password\n$/);
+  expect(await run(get)).toMatch(/^[0-9a-f]{32}$/);
+  expect(await shell(environment, "kubectl mazevault whoami -o json")).toContain("LocalUser admin@mazevault.com");
   expect(await run(vault)).toContain("OrdersDbPwd");
   expect(await run(database)).toMatch(/orders-db +\| +1 +\| password|orders-db .*password/);
 }

@@ -7,8 +7,17 @@ export interface GuideCommand {
 
 const SAMPLE_VAULT = "crdprointmzvgwckv01";
 
-export const environmentLine = (kubeconfig: string, programs: string): string =>
-  `export KUBECONFIG="${kubeconfig}" PATH="${programs}:$PATH"`;
+export interface Environment {
+  readonly kubeconfig: string;
+  /** Folder with kubectl and mazevault. */
+  readonly programs: string;
+  readonly restUrl: string;
+  /** Of the CA of its certificate. */
+  readonly caFile: string;
+}
+
+export const environmentLine = ({ kubeconfig, programs, restUrl, caFile }: Environment): string =>
+  `export KUBECONFIG="${kubeconfig}" PATH="${programs}:$PATH" MAZEVAULT_SERVER="${restUrl}" MAZEVAULT_CA_FILE="${caFile}"`;
 
 export const guideCommands: readonly GuideCommand[] = [
   { command: "kubectl get mazevault -A", gives: "every resource of MazeVault, READY True" },
@@ -25,6 +34,25 @@ export const guideCommands: readonly GuideCommand[] = [
     command: "kubectl -n payments get deployment orders -o jsonpath='{.spec.template.metadata.annotations}'; echo",
     gives: "the restart of the Deployment that uses it",
   },
+];
+
+const PASSWORD =
+  "kubectl -n mazevault-system get secret mazevault-first-admin -o jsonpath='{.data.password}' | base64 -d";
+
+export const restCommands: readonly GuideCommand[] = [
+  {
+    command: `curl -s --cacert "$MAZEVAULT_CA_FILE" -X POST "$MAZEVAULT_SERVER/api/v1/auth/login" -H "Content-Type: application/json" -d "{\\"email\\":\\"admin@mazevault.com\\",\\"password\\":\\"$(${PASSWORD})\\"}"; echo`,
+    gives: "a token of the first admin, for Authorization: Bearer",
+  },
+  {
+    command: `${PASSWORD} | mazevault login --email admin@mazevault.com --password-stdin`,
+    gives: "logs the command line in; as kubectl mazevault it is the same",
+  },
+  {
+    command: "openssl rand -hex 16 | mazevault put payments/mail password=- --project payments --environment pro",
+    gives: "a secret whose value comes from outside, version 1; each repetition makes another version",
+  },
+  { command: "mazevault get payments/mail password --show", gives: "the value; that you read it is on record" },
 ];
 
 /** `labDir`: where the lab's data is, unless it is where both programs look by themselves. */
@@ -82,6 +110,9 @@ ${guideCommands.map(block).join("\n")}
 
 A private CA that can revoke:
 ${pki.map(block).join("\n")}
+
+By REST and the command line:
+${restCommands.map(block).join("\n")}
 
 Into the vault and the database:
 ${lookCommands(labDir).map(block).join("\n")}

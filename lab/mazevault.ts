@@ -5,7 +5,7 @@ import { get } from "node:http";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
-import { bundle, NODE_ARGUMENTS, OCSP, OPERATOR } from "../build/bundle.ts";
+import { bundle, CLI, NODE_ARGUMENTS, OCSP, OPERATOR } from "../build/bundle.ts";
 import { kinds } from "../crds/index.ts";
 import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Cluster } from "./cluster.ts";
@@ -83,6 +83,8 @@ export interface MazeVault {
     readonly passwordFile: string;
     readonly caFile: string;
   };
+  /** The command line, bundled as it ships. */
+  readonly cli: string;
   /** Starts an operator and waits until it is ready. */
   startOperator(options?: OperatorOptions): Promise<Operator>;
   /** Where CRLs, CA certificates and OCSP are published, for the operator's setting `pki.baseUrl`. */
@@ -115,6 +117,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
     keyVault: vault,
     servicePrincipal: vault.servicePrincipal,
     database,
+    cli: path.join(programs, CLI),
     async startOperator({ name = "operator", env = {}, logLevel = "info", config = {}, nodeArgs = [] } = {}) {
       const httpPort = await lab.ports.get(name);
       const restPort = await lab.ports.get(`${name}-rest`);

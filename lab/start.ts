@@ -15,6 +15,7 @@ import { obtainBinaries } from "./controlplane/binaries.ts";
 import { errorMessage } from "./errors.ts";
 import { environmentLine, guide, pkiCommands } from "./guide.ts";
 import { type Machine, resetLab, startLab, startMachine } from "./lab.ts";
+import { writeLaunchers } from "./launcher.ts";
 import { installMazeVault } from "./mazevault.ts";
 import { until } from "./poll.ts";
 import { stopOnSignals } from "./signals.ts";
@@ -57,7 +58,7 @@ async function main(): Promise<void> {
     report("installing resource definitions and rights; starting the Key Vault stand-in");
     const mazevault = await installMazeVault({ lab: machine, cluster, report });
     report("starting the operator and the OCSP responder");
-    await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
+    const { restUrl } = await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
     await mazevault.startOcsp();
     // Once: whoever edits or deletes a sample meets that again at the next start.
     const applied = path.join(labDir, "samples.applied");
@@ -70,7 +71,11 @@ async function main(): Promise<void> {
     report("everything is Ready");
     console.log(
       guide({
-        environment: environmentLine(...linkPrograms(dir, cluster)),
+        environment: environmentLine({
+          ...linkPrograms(dir, cluster, mazevault.cli),
+          restUrl,
+          caFile: machine.pki.caFile,
+        }),
         pki: pkiCommands(dir, mazevault.pkiUrl),
         ...(dir !== defaultDir && { labDir }),
       }),
@@ -148,7 +153,7 @@ const readiness = (status: Listed["items"][number]["status"]) =>
   status?.conditions?.find(({ type }) => type === "Ready");
 
 /** Short, lasting names for what the guide refers to. */
-function linkPrograms(dir: string, cluster: Cluster): [kubeconfig: string, programs: string] {
+function linkPrograms(dir: string, cluster: Cluster, cli: string): { kubeconfig: string; programs: string } {
   const programs = path.join(dir, "bin");
   const kubeconfig = path.join(dir, "kubeconfig");
   mkdirSync(programs, { recursive: true });
@@ -159,7 +164,8 @@ function linkPrograms(dir: string, cluster: Cluster): [kubeconfig: string, progr
     rmSync(link, { force: true });
     symlinkSync(target, link);
   }
-  return [kubeconfig, programs];
+  writeLaunchers(programs, cli);
+  return { kubeconfig, programs };
 }
 
 main().catch((error: unknown) => {

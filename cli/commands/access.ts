@@ -1,7 +1,10 @@
-import type { Command } from "commander";
+import { Argument, type Command, Option } from "commander";
+import { VERBS } from "../../crds/access.ts";
 import { acting, placeOf } from "../context.ts";
 import { CommandError, EXIT } from "../errors.ts";
 import type { Terminal } from "../output.ts";
+
+const KINDS = ["Secret", "Certificate", "Issuer", "SyncRule", "Project", "Audit", "Identity"];
 
 interface Question {
   readonly kind?: string;
@@ -20,9 +23,9 @@ export function accessCommands(program: Command, terminal: Terminal): void {
   const access = program.command("access").description("who may do what");
   const about = (command: Command): Command =>
     command
-      .argument("<verb>", "list, read, write, rotate, delete, issue, revoke, audit or administer")
+      .addArgument(new Argument("<verb>", "what is to be done").choices(VERBS))
       .argument("[object]", "NAMESPACE/NAME")
-      .option("--kind <kind>", "Secret, Certificate, Issuer, SyncRule, Project, Audit or Identity", "Secret")
+      .addOption(new Option("--kind <kind>", "of the object").choices(KINDS).default("Secret"))
       .option("--project <name>", "of what is not there yet")
       .option("--environment <name>", "of what is not there yet");
 

@@ -1,7 +1,8 @@
 import type { Command } from "commander";
+import { parsed } from "../client.ts";
 import { acting, type Context, type Place, placeOf } from "../context.ts";
 import { CommandError, EXIT, UsageError } from "../errors.ts";
-import { ask, readStdin, readValueFile } from "../input.ts";
+import { givenValues, literalOption } from "../input.ts";
 import type { Terminal } from "../output.ts";
 
 interface Summary {
@@ -44,24 +45,6 @@ function shownValue(base64: string): string {
   return Buffer.from(text, "utf8").equals(bytes) ? text : `base64:${base64}`;
 }
 
-/** What stands on the command line as KEY: asked for; KEY=@FILE: from a file; KEY=-: from standard input. */
-async function givenValue(terminal: Terminal, argument: string): Promise<[key: string, value: Buffer]> {
-  const at = argument.indexOf("=");
-  if (at < 0) return [argument, Buffer.from(await ask(terminal, `Value of ${argument}`), "utf8")];
-  const [key, from] = [argument.slice(0, at), argument.slice(at + 1)];
-  if (from === "-") return [key, await readStdin(terminal)];
-  if (from.startsWith("@")) return [key, readValueFile(from.slice(1))];
-  throw new UsageError(
-    `${key}: a value on the command line stays in the shell's history; use ${key} (asks for it), ${key}=@FILE, ${key}=- (standard input), or --literal ${key}=VALUE`,
-  );
-}
-
-function literal(argument: string): [key: string, value: Buffer] {
-  const at = argument.indexOf("=");
-  if (at < 1) throw new UsageError(`--literal: ${argument} must be KEY=VALUE`);
-  return [argument.slice(0, at), Buffer.from(argument.slice(at + 1), "utf8")];
-}
-
 export function secretCommands(program: Command, terminal: Terminal): void {
   program
     .command("list")
@@ -97,7 +80,7 @@ export function secretCommands(program: Command, terminal: Terminal): void {
     .description("values of a secret; one key alone is printed as it is")
     .argument("<secret>", "NAMESPACE/NAME")
     .argument("[key]", "only this one")
-    .option("--version <number>", "of this version; the current one when absent")
+    .option("--at <version>", "of this version; the current one when absent")
     .option("--show", "show values on a terminal")
     .action(
       acting(
@@ -106,7 +89,7 @@ export function secretCommands(program: Command, terminal: Terminal): void {
           { client, output },
           secret: string,
           key: string | undefined,
-          options: { version?: string; show?: boolean },
+          options: { at?: string; show?: boolean },
         ) => {
           const hides = output.isTerminal && options.show !== true;
           const place = placeOf(secret);
@@ -114,18 +97,19 @@ export function secretCommands(program: Command, terminal: Terminal): void {
             // What is not going to be shown is not read either: each read is on record.
             const { items } = await client.get<{ items: Version[] }>(`${pathOf(place)}/versions`);
             const wanted = items.find(({ version, current }) =>
-              options.version === undefined ? current : String(version) === options.version,
+              options.at === undefined ? current : String(version) === options.at,
             );
-            if (wanted === undefined) throw new CommandError(EXIT.notFound, `version ${options.version} is not kept`);
+            if (wanted === undefined) throw new CommandError(EXIT.notFound, `version ${options.at} is not kept`);
+            const keys = wanted.keys.filter((each) => key === undefined || each === key);
+            if (keys.length === 0)
+              throw new CommandError(EXIT.notFound, `version ${wanted.version} has no value of ${key}`);
             output.rows(
               wanted,
-              wanted.keys
-                .filter((each) => key === undefined || each === key)
-                .map((each) => ({ key: each, value: HIDDEN })),
+              keys.map((each) => ({ key: each, value: HIDDEN })),
             );
             return;
           }
-          const { version, values } = await valuesOf(client, place, { version: options.version, key });
+          const { version, values } = await valuesOf(client, place, { version: options.at, key });
           if (key !== undefined && output.format === "table") {
             output.raw(Buffer.from(values[key] ?? "", "base64"));
             if (output.isTerminal) output.raw("\n");
@@ -147,7 +131,7 @@ export function secretCommands(program: Command, terminal: Terminal): void {
     )
     .argument("<secret>", "NAMESPACE/NAME")
     .argument("[keys...]", "KEY (asks for it), KEY=@FILE, or KEY=- (standard input)")
-    .option("--literal <key=value...>", "a value on the command line, which stays in the shell's history")
+    .addOption(literalOption())
     .option("--project <name>", "project of a secret that is to be made")
     .option("--environment <name>", "environment of a secret that is to be made")
     .action(
@@ -160,12 +144,7 @@ export function secretCommands(program: Command, terminal: Terminal): void {
           options: { literal?: string[]; project?: string; environment?: string },
         ) => {
           const place = placeOf(secret);
-          const values = new Map((options.literal ?? []).map(literal));
-          for (const argument of keys) {
-            const [key, value] = await givenValue(terminal, argument);
-            values.set(key, value);
-          }
-          if (values.size === 0) throw new UsageError("name at least one key");
+          const values = await givenValues(terminal, keys, options.literal);
           const { project, environment } = options;
           const body = {
             encoding: "base64",
@@ -173,8 +152,8 @@ export function secretCommands(program: Command, terminal: Terminal): void {
             ...(project !== undefined && { project }),
             ...(environment !== undefined && { environment }),
           };
-          const { text } = await client.send("PUT", `${pathOf(place)}/values`, { body });
-          const written = JSON.parse(text) as { version: number; changed: string[] };
+          const answer = await client.send("PUT", `${pathOf(place)}/values`, { body });
+          const written = parsed<{ version: number; changed: string[] }>(answer);
           output.rows(written, [{ secret, version: written.version, changed: written.changed.join(",") }]);
         },
       ),

@@ -1,7 +1,7 @@
 /** Why something is allowed or not, and to whom it is. */
 import { z } from "zod";
 import type { Target } from "../../../core/access/policy.ts";
-import { describeSubject } from "../../../core/access/subject.ts";
+import { describeAccessSubject, describeSubject } from "../../../core/access/subject.ts";
 import { VERBS } from "../../../crds/access.ts";
 import { labelName, objectName } from "../../../crds/common.ts";
 import { Problem } from "../problem.ts";
@@ -111,7 +111,7 @@ export const accessRoutes = [
         body: {
           grants: grants.map(({ id, subjects }) => ({
             grant: id,
-            subjects: subjects.map((each) => JSON.stringify(each)),
+            subjects: subjects.map(describeAccessSubject),
           })),
         },
       };

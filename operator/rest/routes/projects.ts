@@ -12,6 +12,20 @@ const project = z.strictObject({
   ...readiness,
 });
 
+const sealingKey = z.strictObject({
+  kind: z.literal("SealingKey"),
+  id: z
+    .uuid()
+    .meta({ description: "Sealed values name it, so that they still open when the project has a newer one." }),
+  publicKey: z.string().meta({ description: "X25519 (RFC 7748), base64url." }),
+  project: z.string(),
+  installation: z.string(),
+  signedBy: z
+    .string()
+    .meta({ description: "The installation's public key (Ed25519, RFC 8032), base64url: to be pinned." }),
+  signature: z.string(),
+});
+
 const shown = (found: Project): z.infer<typeof project> => ({
   name: found.metadata.name,
   uid: found.metadata.uid,
@@ -57,6 +71,28 @@ export const projectRoutes = [
       const found = services.view.project(input.params.name);
       if (found === undefined) throw new Problem(404, "NotFound", `there is no Project ${input.params.name}`);
       return { status: 200, body: shown(found) };
+    },
+  }),
+  route({
+    id: "getSealingKey",
+    method: "get",
+    path: "/api/v1/projects/{name}/sealing-key",
+    tag: "Projects",
+    summary: "The public key that values for Git are sealed to, as a file to commit.",
+    params: z.object({ name }),
+    access: {
+      kind: "Allowed",
+      verb: "list",
+      target: ({ params }) => ({ kind: "Project", project: params.name, name: params.name }),
+    },
+    answers: { 200: { description: "The key, signed by the installation.", schema: sealingKey } },
+    problems: [404],
+    handle: async ({ input, services }) => {
+      const key = await services.vault.sealingKey(input.params.name);
+      if (key === undefined) {
+        throw new Problem(404, "NotFound", `Project ${input.params.name} has no sealing key yet; its status says why`);
+      }
+      return { status: 200, body: { kind: "SealingKey" as const, ...key } };
     },
   }),
 ];

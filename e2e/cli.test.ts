@@ -1,0 +1,445 @@
+/** The command line as people and scripts use it, against the running product; and the guides, exactly as printed. */
+import { type ExecFileException, execFile, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { parse } from "yaml";
+import { writeLaunchers } from "../lab/launcher.ts";
+import type { Operator } from "../lab/mazevault.ts";
+import { until } from "../lab/poll.ts";
+import { decoded, secretManifest, startWorld, type World } from "./harness.ts";
+import { firstAdmin } from "./rest-client.ts";
+
+const folder = mkdtempSync(path.join(tmpdir(), "mazevault-cli-"));
+const file = (name: string): string => path.join(folder, name);
+const loginFile = file("login.json");
+
+let world: World;
+let operator: Operator;
+let env: NodeJS.ProcessEnv;
+let password: string;
+
+beforeAll(async () => {
+  world = await startWorld();
+  operator = await world.mazevault.startOperator();
+  writeLaunchers(folder, world.mazevault.cli);
+  const { kubectlPath, kubeconfigPath } = world.lab.controlPlane;
+  const { MAZEVAULT_TOKEN: _, ...inherited } = process.env;
+  env = {
+    ...inherited,
+    KUBECONFIG: kubeconfigPath,
+    PATH: [folder, path.dirname(kubectlPath), process.env.PATH].join(path.delimiter),
+    MAZEVAULT_SERVER: operator.restUrl,
+    MAZEVAULT_CA_FILE: world.lab.pki.caFile,
+    MAZEVAULT_CLI_CONFIG: loginFile,
+  };
+  password = (await firstAdmin(world)).password;
+  await world.tenant("crew");
+});
+
+afterAll(async () => {
+  await world?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface Ended {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface Given {
+  readonly input?: string | Buffer;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+function ended(program: string, args: readonly string[], { input = "", env: more = {} }: Given = {}): Promise<Ended> {
+  return new Promise((resolve) => {
+    const options = { cwd: folder, env: { ...env, ...more } };
+    const child = execFile(program, args, options, (error: ExecFileException | null, stdout, stderr) =>
+      resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
+    );
+    // It may end without reading its input; its exit code tells.
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(input);
+  });
+}
+
+/** Split at spaces. */
+const mazevault = (line: string, given: Given = {}): Promise<Ended> => ended("mazevault", line.split(" "), given);
+
+/** What it prints; throws when it does not end well. */
+async function good(line: string, given: Given = {}): Promise<string> {
+  const { code, stdout, stderr } = await mazevault(line, given);
+  if (code !== 0) throw new Error(`mazevault ${line}: ${code} ${stderr}`);
+  return stdout;
+}
+
+/** What it prints on a terminal, where it is typed once it asks. */
+function onTerminal(line: string, typed = ""): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn("script", ["-qec", `mazevault ${line}`, "/dev/null"], { cwd: folder, env });
+    let shown = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      shown += text;
+      if (typed !== "" && shown.endsWith(": ")) child.stdin.end(typed);
+    });
+    child.on("close", (code) =>
+      code === 0 ? resolve(shown.replaceAll("\r", "")) : reject(new Error(`mazevault ${line}: ${code} ${shown}`)),
+    );
+  });
+}
+
+const login = (given: string): Promise<Ended> =>
+  mazevault("login --email admin@mazevault.com --password-stdin", { input: `${given}\n` });
+
+describe("logging in", () => {
+  test("nothing is done without, and the message says how", async () => {
+    const { code, stderr } = await mazevault("list");
+    expect({ code, stderr }).toEqual({ code: 3, stderr: expect.stringContaining("run mazevault login") });
+  });
+
+  test("a wrong password is refused and leaves nothing", async () => {
+    const { code, stdout, stderr } = await login("not the password");
+    expect({ code, stdout, stderr }).toEqual({
+      code: 3,
+      stdout: "",
+      stderr: "mazevault: email or password is wrong\n",
+    });
+    expect(statSync(loginFile, { throwIfNoEntry: false })).toBeUndefined();
+  });
+
+  test("the password comes by standard input; what is remembered is the owner's alone", async () => {
+    expect(await login(password)).toMatchObject({ code: 0, stdout: "" });
+    expect(statSync(loginFile).mode & 0o777).toBe(0o600);
+    expect(readFileSync(loginFile, "utf8")).not.toContain(password);
+    const me = { subject: "LocalUser admin@mazevault.com", via: "Token", role: "admin" };
+    expect(JSON.parse(await good("whoami -o json"))).toMatchObject(me);
+    expect(JSON.parse((await ended("kubectl", ["mazevault", "whoami", "-o", "json"])).stdout)).toMatchObject(me);
+  });
+
+  test("a token that has expired is renewed, once, whoever asks at the same time", async () => {
+    const before = JSON.parse(readFileSync(loginFile, "utf8")) as { token: string; refreshToken: string };
+    writeFileSync(loginFile, JSON.stringify({ ...before, token: `${before.token.slice(0, -8)}AAAAAAAA` }));
+    const all = await Promise.all(Array.from({ length: 4 }, () => good("whoami -o json")));
+    for (const each of all) expect(JSON.parse(each)).toMatchObject({ subject: "LocalUser admin@mazevault.com" });
+    const after = JSON.parse(readFileSync(loginFile, "utf8")) as typeof before;
+    expect(after.refreshToken).not.toBe(before.refreshToken);
+    expect(statSync(loginFile).mode & 0o777).toBe(0o600);
+    const replayed = await world.sql("SELECT FROM audit WHERE action = 'RefreshReplayed'");
+    expect(replayed).toEqual([]);
+  });
+
+  test("what is remembered of one server is not sent to another one", async () => {
+    const { code, stderr } = await mazevault(`whoami --server ${operator.restUrl.replace("127.0.0.1", "localhost")}`);
+    expect({ code, stderr }).toEqual({ code: 3, stderr: expect.stringContaining("not logged in") });
+  });
+});
+
+describe("secrets", () => {
+  test("are written from a file and standard input, but not from the command line by accident", async () => {
+    const bytes = Buffer.from([0, 255, 10]);
+    writeFileSync(file("blob"), bytes);
+    const made = await good("put crew/partner token=- blob=@blob --project crew --environment pro -o json", {
+      input: "first\n",
+    });
+    expect(JSON.parse(made)).toEqual({ version: 1, changed: ["blob", "token"] });
+    const refused = await mazevault("put crew/partner token=first");
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("stays in the shell's history") });
+    expect(refused.stderr).not.toContain("first");
+    expect(await good("put crew/partner --literal token=second blob=@blob")).toMatch(/crew\/partner +2 +token\n$/);
+  });
+
+  test("are read: one key as it is, all as text, and on a terminal only when asked for", async () => {
+    expect(await good("get crew/partner token")).toBe("second");
+    const blob = await ended("bash", ["-c", "mazevault get crew/partner blob | od -An -tx1"]);
+    expect(blob.stdout.trim()).toBe("00 ff 0a");
+    const values = { blob: "base64:AP8K", token: "second" };
+    expect(JSON.parse(await good("get crew/partner -o json"))).toEqual({ version: 2, values });
+    expect(parse(await good("get crew/partner -o yaml"))).toEqual({ version: 2, values });
+    expect(await good("get crew/partner")).toBe("KEY    VALUE\nblob   base64:AP8K\ntoken  second\n");
+    expect(await good("get crew/partner token --at 1")).toBe("first");
+
+    const reads = async () =>
+      (await world.sql("SELECT FROM audit WHERE action = 'SecretRead' AND subject_name = 'crew/partner'")).length;
+    const before = await reads();
+    for (const line of ["get crew/partner", "get crew/partner token", "get crew/partner -o json"]) {
+      const shown = await onTerminal(line);
+      expect(shown).toContain("token");
+      expect(shown).not.toContain("second");
+    }
+    expect(await reads()).toBe(before);
+    expect(await onTerminal("get crew/partner token --show")).toBe("second\n");
+  });
+
+  test("are asked for on a terminal, without being shown", async () => {
+    expect(await onTerminal("put crew/partner token -o json", "typed\r")).toMatch(/^Value of token: \n\{/);
+    expect(await good("get crew/partner token")).toBe("typed");
+  });
+
+  test("have versions, which are compared and rolled back to", async () => {
+    const versions = JSON.parse(await good("versions crew/partner -o json")) as { version: number }[];
+    expect(versions.map(({ version }) => version)).toEqual([3, 2, 1]);
+    expect(await good("diff crew/partner 1")).toBe("KEY    CHANGE\ntoken  changed\n");
+    expect(await good("diff crew/partner 1 2 --show")).toMatch(/token +changed +first +second\n/);
+    expect(JSON.parse(await good("rollback crew/partner 1 -o json"))).toEqual({
+      version: 4,
+      changed: ["token"],
+      kept: [],
+    });
+    expect(await good("get crew/partner token")).toBe("first");
+    expect(await mazevault("rollback crew/partner 77")).toMatchObject({ code: 5 });
+  });
+
+  test("are listed, deleted and recovered", async () => {
+    const listed = JSON.parse(await good("list --project crew -o json")) as { name: string }[];
+    expect(listed).toEqual([expect.objectContaining({ namespace: "crew", name: "partner", version: 4 })]);
+    expect(await mazevault("delete crew/partner")).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining("recover"),
+    });
+    await until("it is deleted", async () => (await mazevault("recover crew/partner")).code === 0, {
+      timeoutMs: 20_000,
+      intervalMs: 200,
+    });
+    await until("it is back", async () => (await mazevault("get crew/partner token")).stdout === "first", {
+      timeoutMs: 20_000,
+      intervalMs: 200,
+    });
+  });
+});
+
+describe("access", () => {
+  test("is explained, and an API key has what its scopes say", async () => {
+    expect(await good("access explain read crew/partner")).toMatch(/^allowed: /);
+    await world.kubectl("-n", "crew", "create", "serviceaccount", "stranger");
+    const denied = await mazevault("access explain read crew/partner --service-account crew/stranger");
+    expect(denied).toMatchObject({ code: 4, stdout: expect.stringMatching(/^denied: /), stderr: "" });
+
+    const key = await apiKey(["list"]);
+    const as = { env: { MAZEVAULT_TOKEN: key } };
+    expect(JSON.parse(await good("whoami -o json", as))).toMatchObject({ via: "ApiKey", scopes: ["list"] });
+    expect(await mazevault("get crew/partner", as)).toMatchObject({
+      code: 4,
+      stdout: "",
+      stderr: "mazevault: no grant of read on Secret crew/partner\n",
+    });
+    expect(await mazevault("whoami", { env: { MAZEVAULT_TOKEN: "mvk_nonsense" } })).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining("MAZEVAULT_TOKEN must be a valid API key"),
+    });
+  });
+
+  test("who can is told with the grant", async () => {
+    await world.apply({
+      apiVersion: "mazevault.io/v1",
+      kind: "AccessPolicy",
+      metadata: { name: "stranger", namespace: "crew" },
+      spec: {
+        subjects: [{ serviceAccount: { namespace: "crew", name: "stranger" } }],
+        rules: [{ projects: ["crew"], environments: ["pro"], secrets: ["partner"], verbs: ["read"] }],
+      },
+    });
+    await world.waitReady("accesspolicies.mazevault.io", "stranger", "crew");
+    expect(await good("access who-can read crew/partner")).toMatch(
+      /AccessPolicy crew\/stranger.* ServiceAccount crew\/stranger\n/,
+    );
+    expect(await good("access explain read crew/partner --service-account crew/stranger")).toMatch(/^allowed: /);
+  });
+});
+
+async function apiKey(scopes: readonly string[]): Promise<string> {
+  const { token } = JSON.parse(readFileSync(loginFile, "utf8")) as { token: string };
+  const url = `${operator.restUrl}/api/v1/api-keys`;
+  const body = JSON.stringify({ name: "ci", scopes });
+  const headers = ["-H", `Authorization: Bearer ${token}`, "-H", "Content-Type: application/json"];
+  const { stdout } = await ended("curl", ["-s", "--cacert", world.lab.pki.caFile, ...headers, "-d", body, url]);
+  return (JSON.parse(stdout) as { secret: string }).secret;
+}
+
+test("a request of openssl is signed, and a certificate revoked", async () => {
+  const names = { profiles: ["Server"], dnsNames: ["*.{namespace}.svc"] };
+  await world.apply({
+    apiVersion: "mazevault.io/v1",
+    kind: "ClusterIssuer",
+    metadata: { name: "crew" },
+    spec: { ca: { subject: { commonName: "Crew" } }, policy: names, namespaces: { names: ["crew"] } },
+  });
+  await world.waitReady("clusterissuer.mazevault.io", "crew");
+  const csr =
+    "openssl req -new -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout web.key -out web.csr -subj /CN=web.crew.svc -addext subjectAltName=DNS:web.crew.svc";
+  expect(await ended("bash", ["-c", csr])).toMatchObject({ code: 0 });
+  writeFileSync(file("web.pem"), await good("issue crew/web --csr web.csr --issuer ClusterIssuer/crew"));
+  const { status } = await world.get("clusterissuer.mazevault.io", "crew");
+  writeFileSync(file("ca.pem"), String(status?.caBundle));
+  const verify =
+    "openssl verify -x509_strict -CAfile ca.pem web.pem && openssl x509 -in web.pem -noout -pubkey | diff - <(openssl pkey -in web.key -pubout)";
+  expect(await ended("bash", ["-c", verify])).toMatchObject({ code: 0, stdout: "web.pem: OK\n" });
+  const outside = await mazevault("issue crew/outside --csr nothing.csr --issuer ClusterIssuer/crew");
+  expect(outside).toMatchObject({ code: 2, stderr: "mazevault: nothing.csr cannot be read (ENOENT)\n" });
+
+  await world.apply({
+    apiVersion: "mazevault.io/v1",
+    kind: "Certificate",
+    metadata: { name: "shop", namespace: "crew" },
+    spec: {
+      secretName: "shop-tls",
+      issuerRef: { kind: "ClusterIssuer", name: "crew" },
+      dnsNames: ["shop.crew.svc"],
+      profile: "Server",
+    },
+  });
+  const before = await world.waitReady("certificate.mazevault.io", "shop", "crew");
+  expect(await mazevault("revoke crew/shop --reason superseded")).toMatchObject({ code: 0, stdout: "" });
+  const changed = await world.waitFor(
+    "certificate.mazevault.io",
+    "shop",
+    "crew",
+    (it) => it.status?.serialNumber !== before.status?.serialNumber,
+  );
+  expect(changed.status?.revision).toBe(2);
+  expect(await mazevault("revoke crew/shop --reason boredom")).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("body.reason"),
+  });
+});
+
+describe("what is wrong is said with what to do", () => {
+  test.each([
+    { line: "list", env: { MAZEVAULT_SERVER: "https://127.0.0.1:1" }, code: 1, says: "nothing listens there" },
+    { line: "list", env: { MAZEVAULT_SERVER: "https://nowhere.invalid" }, code: 1, says: "host" },
+    {
+      line: "list",
+      env: { MAZEVAULT_CA_FILE: undefined, MAZEVAULT_CLI_CONFIG: file("none.json") },
+      code: 1,
+      says: "name the CA with --ca-file",
+    },
+    { line: "list", env: { MAZEVAULT_SERVER: "http://plain" }, code: 2, says: "is not an https URL" },
+    { line: "doctor", env: { MAZEVAULT_SERVER: "https://127.0.0.1:1" }, code: 7, says: "1 of 1 checks fail" },
+    { line: "get crew/none", env: {}, code: 5, says: "there is no Secret crew/none" },
+    { line: "get crew", env: {}, code: 2, says: "must be NAMESPACE/NAME" },
+    { line: "get crew/partner none", env: {}, code: 5, says: "has no value of none" },
+    { line: "put crew/none k=-", env: {}, code: 5, says: "give project and environment to make it" },
+    { line: "recover crew/partner", env: {}, code: 6, says: "is there" },
+    { line: "list -o xml", env: {}, code: 2, says: "Allowed choices are table, json, yaml" },
+    { line: "nothing", env: {}, code: 2, says: "--help lists what there is" },
+  ])("$line $env: $says", async ({ line, env: more, code, says }) => {
+    const given = {
+      env: { MAZEVAULT_TOKEN: (JSON.parse(readFileSync(loginFile, "utf8")) as { token: string }).token, ...more },
+    };
+    const found = await mazevault(line, given);
+    expect(found).toMatchObject({ code, stderr: expect.stringContaining(says) });
+    expect(found.stderr).not.toContain("    at ");
+  });
+
+  test("doctor looks at what is between here and there", async () => {
+    expect(await good("doctor")).toMatch(
+      /connection +ok\nclock +ok\nversion +ok\ndatabase +ok\ncaches +ok\ncredentials +ok\n$/,
+    );
+    const { code, stdout } = await mazevault("doctor -o json", { env: { MAZEVAULT_TOKEN: "mvk_nonsense" } });
+    expect(code).toBe(7);
+    expect(JSON.parse(stdout)).toContainEqual({
+      check: "credentials",
+      status: "failing",
+      problem: expect.stringContaining("MAZEVAULT_TOKEN must be a valid API key"),
+    });
+  });
+});
+
+test("bash completes commands and options", async () => {
+  const completed = async (line: string) => {
+    const words = line.split(" ");
+    const script = `source <(mazevault completion bash); COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length - 1}; _mazevault; echo "\${COMPREPLY[*]}"`;
+    return (await ended("bash", ["-c", script])).stdout.trim().split(/\s+/);
+  };
+  expect(await completed("mazevault ro")).toEqual(["rollback"]);
+  expect(await completed("mazevault access ")).toEqual(expect.arrayContaining(["explain", "who-can"]));
+  expect(await completed("mazevault get crew/partner --sh")).toEqual(["--show"]);
+  expect(await completed("mazevault list --output j")).toEqual(["json"]);
+  expect(await completed("mazevault comp")).toEqual(["completion"]);
+});
+
+describe("sealing", () => {
+  test("an entry of a secret that is there is sealed with what the server knows of it", async () => {
+    await world.apply(secretManifest("crew", "licence", { entries: [{ key: "seat", literal: "1" }] }));
+    await world.waitReady("secrets.mazevault.io", "licence", "crew");
+    const entries = parse(await good("seal crew/licence key=-", { input: "for Git\n" })) as object[];
+    await world.apply(secretManifest("crew", "licence", { entries, deliver: {} }));
+    await world.waitReady("secrets.mazevault.io", "licence", "crew");
+    expect(decoded(await world.get("secret", "licence", "crew"))).toEqual({ key: "for Git" });
+  });
+
+  test("a sealing key of another installation, or one that was edited, is refused", async () => {
+    const text = await good("sealing-key crew");
+    writeFileSync(file("crew.json"), text);
+    const line = "seal crew/licence --literal k=v --environment pro --sealing-key";
+    expect(await mazevault(`${line} crew.json --signed-by other`)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("signed by another installation"),
+    });
+    writeFileSync(file("edited.json"), text.replace('"project": "crew"', '"project": "else"'));
+    expect(await mazevault(`${line} edited.json`)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("does not match its signature"),
+    });
+    const { signedBy } = JSON.parse(text) as { signedBy: string };
+    const offline = { env: { MAZEVAULT_SERVER: "https://127.0.0.1:1" } };
+    expect(parse(await good(`${line} crew.json --signed-by ${signedBy}`, offline))).toEqual([
+      { key: "k", sealed: expect.any(String) },
+    ]);
+  });
+});
+
+describe("the guides work as they are printed", () => {
+  /** What its commands print, one block after the other in one folder; throws at the first that fails. */
+  async function followed(guide: string): Promise<readonly string[]> {
+    const text = readFileSync(fileURLToPath(new URL(`../docs/guides/${guide}`, import.meta.url)), "utf8");
+    const printed: string[] = [];
+    for (const [, block = ""] of text.matchAll(/^```sh\n([\s\S]*?)^```$/gm)) {
+      const { stdout, stderr } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", block], {
+        cwd: folder,
+        env,
+      });
+      printed.push(`${stdout}${stderr}`);
+    }
+    return printed;
+  }
+
+  test("store and read", async () => {
+    const printed = await followed("store-and-read.md");
+    expect(printed).toHaveLength(5);
+    expect(printed[0]).toContain("logged in");
+    expect(printed[2]).toMatch(/^[0-9a-f]{32}\n/);
+    expect(printed[3]).toMatch(/token +changed\n/);
+    expect(printed[4]).toContain("is back");
+  });
+
+  test("give an application access", async () => {
+    const printed = await followed("give-access.md");
+    expect(printed).toHaveLength(4);
+    expect(printed[0]).toContain("denied: ");
+    expect(printed[1]).toContain("allowed: ");
+    expect(printed[2]).toMatch(/"values":\{"token":"[0-9a-f]{32}"\}/);
+    expect(printed[3]).toContain("ServiceAccount shop/app");
+  });
+
+  test("seal for Git", async () => {
+    const printed = await followed("seal-for-git.md");
+    expect(printed).toHaveLength(3);
+    expect(JSON.parse(readFileSync(file("shop.sealing-key.json"), "utf8"))).toMatchObject({ project: "shop" });
+    expect(printed[2]).toBe(`${readFileSync(file("licence.txt"), "utf8")}`);
+  });
+});
+
+test("logging out ends the session and forgets it", async () => {
+  const remembered = readFileSync(loginFile);
+  expect(await mazevault("logout")).toMatchObject({ code: 0 });
+  expect(statSync(loginFile, { throwIfNoEntry: false })).toBeUndefined();
+  writeFileSync(loginFile, remembered);
+  await until("the old tokens are refused", async () => (await mazevault("whoami")).code === 3, {
+    timeoutMs: 10_000,
+    intervalMs: 200,
+  });
+});

@@ -1,0 +1,14 @@
+/** Puts the command line beside kubectl, also as its plugin, to be run by this very Node. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+
+const NAMES = ["mazevault", "kubectl-mazevault"];
+
+/** `program`: the bundled command line. */
+export function writeLaunchers(folder: string, program: string): void {
+  mkdirSync(folder, { recursive: true });
+  for (const name of NAMES) {
+    const script = `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`;
+    writeFileSync(path.join(folder, name), script, { mode: 0o755 });
+  }
+}
