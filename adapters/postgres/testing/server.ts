@@ -4,6 +4,7 @@ import path from "node:path";
 import { LabPki } from "../../../lab/pki.ts";
 import { Ports } from "../../../lab/ports.ts";
 import { removeOutside } from "../../../lab/postgres/account.ts";
+import { describeDatabase, withClient } from "../../../lab/postgres/database.ts";
 import { type Postgres, startPostgres } from "../../../lab/postgres/postgres.ts";
 import { findPrograms, type Programs } from "../../../lab/postgres/programs.ts";
 import { Supervisor } from "../../../lab/processes.ts";
@@ -23,6 +24,16 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
+/** Migrated once: a copy takes a fraction of the time. */
+const TEMPLATE = "template";
+
+/** Each is an installation of its own, as if it had been migrated by itself. */
+async function copyTemplate({ superuser }: Postgres, name: string): Promise<void> {
+  await withClient(superuser, (client) => client.query(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE} OWNER mazevault`));
+  const copy = describeDatabase({ ...superuser, database: name });
+  await withClient(copy, (client) => client.query("UPDATE mazevault.installation SET id = gen_random_uuid()"));
+}
+
 /** `durable` false switches fsync off: right for every test that kills no more than processes. */
 export async function startServer(durable = false): Promise<TestServer> {
   const dir = mkdtempSync(path.join(tmpdir(), "mazevault-postgres-"));
@@ -38,13 +49,18 @@ export async function startServer(durable = false): Promise<TestServer> {
     programs: globalThis.postgresPrograms ?? findPrograms(),
   });
   let databases = 0;
+  let template: Promise<unknown> | undefined;
   return {
     postgres,
     async database({ migrated = true } = {}) {
       databases += 1;
-      const database = await postgres.createDatabase(`test${databases}`);
-      if (migrated) await migrate(database);
-      return database;
+      const name = `test${databases}`;
+      if (migrated) {
+        template ??= postgres.createDatabase(TEMPLATE).then(migrate);
+        await template;
+        await copyTemplate(postgres, name);
+      }
+      return postgres.createDatabase(name);
     },
     async stop() {
       await supervisor.stop();
