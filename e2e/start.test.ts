@@ -1,9 +1,10 @@
-/** `npm start` as a new user has it: start, the printed commands exactly as printed, killed children, stop, start again, begin anew. */
+/** `npm start` as a new user has it: start, the printed commands and the guides exactly as printed, killed children, stop, start again, begin anew. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { curl, nginx, type Program } from "../core/pki/testing/judges/programs.ts";
 import { guideCommands, lookCommands, pkiCommands } from "../lab/guide.ts";
 import { resetLab } from "../lab/lab.ts";
 import { until } from "../lab/poll.ts";
@@ -47,10 +48,10 @@ class Started {
   }
 }
 
-/** In a shell in the project's folder, after the line that sets the environment. */
-function shell(environment: string, command: string): Promise<string> {
+/** In a shell, in the project's folder unless another one is said, after the line that sets the environment. */
+function shell(environment: string, command: string, cwd = root): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile("bash", ["-c", `${environment}\n${command}`], { cwd: root }, (error, stdout, stderr) =>
+    execFile("bash", ["-c", `${environment}\n${command}`], { cwd }, (error, stdout, stderr) =>
       error === null ? resolve(stdout) : reject(new Error(`${command}: ${stderr}`)),
     );
   });
@@ -67,6 +68,9 @@ let environment: string;
 
 afterAll(async () => {
   await started?.interrupt();
+  // Of a guide that was not followed to its end.
+  const nginxPid = path.join(dir, "guides", "nginx.pid");
+  if (existsSync(nginxPid)) process.kill(Number(readFileSync(nginxPid, "utf8")));
   await resetLab(labDir);
   rmSync(dir, { recursive: true, force: true });
 });
@@ -121,6 +125,83 @@ test("the README's first secret works as printed", async () => {
   const block = /^```sh\n(kubectl create namespace[\s\S]*?)^```$/m.exec(readme)?.[1] ?? "false";
   expect(await shell(environment, `set -e\n${block}`)).toMatch(/\npostgres:\/\/shop:\S{32,}@db\/shop\n$/);
 });
+
+/**
+ * What each command block of a guide prints in the end; that of a `later` one takes a moment to come. They go on in one
+ * folder, one where the other ended.
+ */
+interface Block {
+  readonly prints: RegExp;
+  readonly later?: boolean;
+}
+const guides: readonly (readonly [name: string, needs: Readonly<Record<string, Program | undefined>>, Block[]])[] = [
+  [
+    "private-ca",
+    {},
+    [
+      { prints: /example-root condition met\n.*bookshop-ca condition met\n$/ },
+      { prints: /^subject=O = Example, CN = Example Root CA\nnotAfter=/ },
+      { prints: /web condition met\n$/ },
+      { prints: /^web.pem: OK\n$/ },
+      { prints: /till condition met\ntill.pem: OK\n$/ },
+      { prints: /\nspec\.dnsNames: "www\.bank\.example" is not allowed.*\n.*deleted/ },
+    ],
+  ],
+  [
+    "revoke",
+    { curl },
+    [
+      { prints: /^serial=[0-9A-F]{32}\n[\s\S]*URI:http.*\.crl\n[\s\S]*OCSP - URI:http.*\/ocsp\n/ },
+      { prints: /^leaked.pem: good\n/, later: true },
+      { prints: /^leaked.pem: OK\n$/, later: true },
+      { prints: /web condition met\n.*web condition met\n$/ },
+      { prints: /^web.pem: good\n/, later: true },
+      { prints: /^leaked.pem: revoked\n[\s\S]*Reason: keyCompromise\n/, later: true },
+      { prints: /Serial Number: [0-9A-F]{32}\n[\s\S]*Key Compromise\n/, later: true },
+    ],
+  ],
+  [
+    "staple-with-nginx",
+    { nginx },
+    [
+      { prints: /^$/ },
+      { prints: /^OCSP response: no response sent\n$/ },
+      { prints: /Cert Status: good\n[\s\S]*Verify return code: 0 \(ok\)\n$/, later: true },
+      { prints: /^$/ },
+      { prints: /^$/ },
+    ],
+  ],
+];
+/** `npm test` says which programs this machine lacks. */
+const possible = guides.filter(([, needs]) => Object.values(needs).every((program) => program !== undefined));
+
+test.each(possible)("docs/guides/%s.md works as printed", async (name, needs, expected) => {
+  const folder = path.join(dir, "guides");
+  mkdirSync(folder, { recursive: true });
+  const guide = readFileSync(path.join(root, "docs/guides", `${name}.md`), "utf8");
+  const blocks = [...guide.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block = ""]) => block);
+  expect(blocks).toHaveLength(expected.length);
+  const strict = `${environment}\n${pathTo(needs)}\nset -euo pipefail`;
+  for (const [index, { prints, later = false }] of expected.entries()) {
+    const run = async () => {
+      expect(await shell(strict, blocks[index] ?? "false", folder)).toMatch(prints);
+      return true;
+    };
+    await (later ? until(`block ${index + 1} prints ${prints}`, run, { timeoutMs: 20_000 }) : run());
+  }
+});
+
+/** Programs of packages that are unpacked and not installed need their libraries, and nothing else may get them. */
+function pathTo(programs: Readonly<Record<string, Program | undefined>>): string {
+  const folder = path.join(dir, "programs");
+  mkdirSync(folder, { recursive: true });
+  for (const [name, program] of Object.entries(programs)) {
+    const settings = Object.entries(program?.env ?? {}).map(([key, value]) => `${key}="${value}"`);
+    const line = `exec env ${settings.join(" ")} ${program?.file} "$@"`;
+    writeFileSync(path.join(folder, name), `#!/bin/sh\n${line}\n`, { mode: 0o755 });
+  }
+  return `PATH="${folder}:$PATH"`;
+}
 
 test("after kill -9 of every child the commands still do", async () => {
   const processes = JSON.parse(readFileSync(path.join(labDir, "processes.json"), "utf8")) as unknown;

@@ -86,7 +86,9 @@ ${pki.map(block).join("\n")}
 Into the vault and the database:
 ${lookCommands(labDir).map(block).join("\n")}
 
-The samples are in e2e/samples. Ctrl-C stops everything; the next start goes on with the same data,
-"npm start -- --reset" begins anew.
+The samples are in e2e/samples, guides in docs/guides: a private CA in five minutes, revoke and prove it,
+staple with nginx.
+
+Ctrl-C stops everything; the next start goes on with the same data, "npm start -- --reset" begins anew.
 `;
 }
