@@ -151,7 +151,7 @@ const guides: readonly (readonly [name: string, needs: Readonly<Record<string, P
     "revoke",
     { curl },
     [
-      { prints: /^serial=[0-9A-F]{32}\n[\s\S]*OCSP - URI:http.*\/ocsp\n[\s\S]*URI:http.*\.crl\n/ },
+      { prints: /^serial=[0-9A-F]{36}\n[\s\S]*URI:http.*\.crl\n[\s\S]*OCSP - URI:http.*\/ocsp\n/ },
       { prints: /^leaked.pem: good\n/, later: true },
       { prints: /^leaked.pem: OK\n$/, later: true },
       { prints: /web condition met\n.*web condition met\n$/ },
