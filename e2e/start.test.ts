@@ -157,7 +157,7 @@ const guides: readonly (readonly [name: string, needs: Readonly<Record<string, P
       { prints: /web condition met\n.*web condition met\n$/ },
       { prints: /^web.pem: good\n/, later: true },
       { prints: /^leaked.pem: revoked\n[\s\S]*Reason: keyCompromise\n/, later: true },
-      { prints: /Serial Number: [0-9A-F]{32}\n[\s\S]*Key Compromise\n/, later: true },
+      { prints: /Serial Number: [0-9A-F]{36}\n[\s\S]*Key Compromise\n/, later: true },
     ],
   ],
   [
