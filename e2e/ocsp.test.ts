@@ -277,22 +277,18 @@ test("replicas answer with keys of their own, and all of them learn of a revocat
 test("what somebody takes back in the database stays revoked, and is told", async () => {
   const [file, other] = [await issue("edited"), await issue("meanwhile")];
   await revoke("edited", "keyCompromise");
+  const [, url = ""] = /URI:(\S+\.crl)/.exec(judge.run("openssl", "x509", "-in", file, "-noout", "-text")) ?? [];
+  // Not that of its status, which is the next one's by now.
+  const serial = judge.run("openssl", "x509", "-in", file, "-noout", "-serial").trim().split("=").at(-1) ?? "";
   const isListed = async () => {
     writeFileSync(judge.path("edited.crl"), await (await fetch(url)).bytes());
-    const text = judge.run("openssl", "crl", "-inform", "DER", "-in", "edited.crl", "-noout", "-text");
-    return text.includes(
-      serialOf(await world.get(KIND, "edited", NAMESPACE))
-        .replaceAll(":", "")
-        .toUpperCase(),
-    );
+    return judge.run("openssl", "crl", "-inform", "DER", "-in", "edited.crl", "-noout", "-text").includes(serial);
   };
-  const [, url = ""] = /URI:(\S+\.crl)/.exec(judge.run("openssl", "x509", "-in", file, "-noout", "-text")) ?? [];
-  const serial = judge.run("openssl", "x509", "-in", file, "-noout", "-serial").trim().split("=").at(-1) ?? "";
   await until("the CRL lists it", isListed, soon);
   const edit = (change: string) =>
     world.sql(
       `UPDATE certificates SET ${change}, changed_transaction = pg_current_xact_id() WHERE encode(serial, 'hex') = $1`,
-      [serial.toLowerCase().replace(/^(?=[89a-f])/, "00")],
+      [serial.toLowerCase()],
     );
   const issuerSays = (status: string, reason: string) =>
     world.waitFor("clusterissuer.mazevault.io", "root", undefined, (object) => {
@@ -300,7 +296,7 @@ test("what somebody takes back in the database stays revoked, and is told", asyn
       return condition?.status === status && condition.reason === reason;
     });
   const [row] = await world.sql<{ at: string }>(
-    "SELECT revoked_at::text AS at FROM certificates WHERE encode(serial, 'hex') LIKE '%' || $1",
+    "SELECT revoked_at::text AS at FROM certificates WHERE encode(serial, 'hex') = $1",
     [serial.toLowerCase()],
   );
   await edit("revoked_at = NULL, revocation_reason = NULL");

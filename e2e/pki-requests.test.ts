@@ -345,7 +345,7 @@ describe("what was signed", () => {
       world.apply(manifest("revocable", request, reason && { revocation: { reason } }));
     const revoked = (status: string) =>
       world.waitFor(KIND, "revocable", NAMESPACE, (object) => conditionOf(object, "Revoked")?.status === status);
-    await answered("revocable", /Response verify OK[\s\S]*revocable\.crt: good/);
+    await answered("revocable", /revocable\.crt: good[\s\S]*Response verify OK/);
     await apply("certificateHold");
     await answered("revocable", /revoked[\s\S]*Reason: certificateHold/);
     expect(conditionOf(await revoked("True"), "Issued")?.message).toContain("on hold");

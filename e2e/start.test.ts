@@ -158,13 +158,13 @@ const guides: readonly (readonly [name: string, needs: Readonly<Record<string, P
     "revoke",
     { curl },
     [
-      { prints: /^serial=[0-9A-F]{32}\n[\s\S]*OCSP - URI:http.*\/ocsp\n[\s\S]*URI:http.*\.crl\n/ },
+      { prints: /^serial=[0-9A-F]{36}\n[\s\S]*URI:http.*\.crl\n[\s\S]*OCSP - URI:http.*\/ocsp\n/ },
       { prints: /^leaked.pem: good\n/, later: true },
       { prints: /^leaked.pem: OK\n$/, later: true },
       { prints: /web condition met\n.*web condition met\n$/ },
       { prints: /^web.pem: good\n/, later: true },
       { prints: /^leaked.pem: revoked\n[\s\S]*Reason: keyCompromise\n/, later: true },
-      { prints: /Serial Number: [0-9A-F]{32}\n[\s\S]*Key Compromise\n/, later: true },
+      { prints: /Serial Number: [0-9A-F]{36}\n[\s\S]*Key Compromise\n/, later: true },
     ],
   ],
   [
