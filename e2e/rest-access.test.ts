@@ -43,6 +43,7 @@ const rules: Readonly<Record<string, Rule>> = {
   revokeApiKey: "authenticated",
   listProjects: { filtered: "list" },
   getProject: { installation: "list" },
+  getSealingKey: { installation: "list" },
   listSecrets: { filtered: "list" },
   getSecret: { object: "list" },
   getSecretValues: { object: "read" },

@@ -96,6 +96,26 @@ describe("secrets", () => {
       body: { version: 3 },
     });
     await soon("it is back", async () => (await read()).body?.values?.["api-key"] === "first");
+    const elsewhere = await put("partner", { project: "shop", environment: "dev", values: { "api-key": "lost" } });
+    expect(elsewhere).toMatchObject({ status: 409, body: { code: "BelongsElsewhere" } });
+  });
+
+  test("what is recovered keeps as many versions as before", async () => {
+    const entries = [{ key: "k", external: {} }];
+    await world.apply(
+      secretManifest("shop", "kept", { entries, retention: { versions: 20 }, deletionPolicy: "Retain" }),
+    );
+    for (let n = 1; n <= 12; n++) expect((await put("kept", { values: { k: `${n}` } })).body.version).toBe(n);
+    expect((await rest.send("DELETE", `${secret}/kept`, { token: admin })).status).toBe(204);
+    await soon("it is recovered", async () => {
+      const { status } = await rest.send("POST", `${secret}/kept/recover`, { token: admin });
+      return status === 200;
+    });
+    await world.waitReady("secrets.mazevault.io", "kept", "shop");
+    const { body } = await rest.send("GET", `${secret}/kept/versions`, { token: admin });
+    expect(body.items).toHaveLength(12);
+    const object = await world.get("secrets.mazevault.io", "kept", "shop");
+    expect(object.spec).toMatchObject({ deletionPolicy: "Retain", retention: { versions: 20 } });
   });
 
   test("an external entry of a manifest is delivered as soon as it is written", async () => {
@@ -226,6 +246,43 @@ describe("access", () => {
     expect((await client.send("GET", "/api/v1/auth/me")).body).toMatchObject({ subject: "Client somebody" });
     expect((await client.send("GET", `${secret}/mail/values`)).status).toBe(403);
     await client.close();
+  });
+
+  test("who may issue may not use every issuer for it", async () => {
+    await world.apply({
+      apiVersion: "mazevault.io/v1",
+      kind: "AccessPolicy",
+      metadata: { name: "ci", namespace: "shop" },
+      spec: {
+        subjects: [{ serviceAccount: { namespace: "shop", name: "app" } }],
+        rules: [
+          {
+            projects: ["shop"],
+            environments: ["dev", "pro"],
+            certificates: ["ci-*"],
+            issuers: ["dev-*"],
+            verbs: ["issue"],
+          },
+        ],
+      },
+    });
+    await world.waitReady("accesspolicies.mazevault.io", "ci", "shop");
+    const token = (await world.kubectl("-n", "shop", "create", "token", "app", "--audience=mazevault")).trim();
+    const issue = (issuer: string) =>
+      rest.send("POST", "/api/v1/namespaces/shop/certificate-requests", {
+        token,
+        body: { name: `ci-${issuer}`, request: "A".repeat(64), issuerRef: { name: issuer } },
+      });
+    expect(await issue("production-ca")).toMatchObject({
+      status: 403,
+      body: { detail: "no grant of issue on Issuer shop/production-ca" },
+    });
+    expect(await issue("dev-ca")).toMatchObject({ status: 201, body: { state: "Refused" } });
+    const { body } = await rest.send("GET", "/api/v1/audit?action=ObjectChangeRequested&limit=1", { token: admin });
+    expect(body.items[0]).toMatchObject({
+      actor: { subject: "ServiceAccount shop/app" },
+      subject: { kind: "Certificate", name: "shop/ci-dev-ca" },
+    });
   });
 
   test("access explain says why", async () => {

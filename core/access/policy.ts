@@ -66,6 +66,12 @@ export class AccessPolicies {
     this.#source = source;
   }
 
+  /** Whether no grant names this subject anywhere, and no role. */
+  grantsNothing({ subject }: Authenticated): boolean {
+    if (installationRole(subject) !== undefined) return false;
+    return this.#grantsNaming(subject, ANYWHERE).length === 0;
+  }
+
   decide({ subject, via, id, scopes }: Authenticated, verb: Verb, target: Target): Decision {
     if (scopes !== undefined && !scopes.includes(verb)) {
       return denied(`${via} ${id} is limited to ${scopes.join(", ") || "nothing"}, not ${verb}`);

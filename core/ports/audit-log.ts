@@ -19,6 +19,7 @@ export interface AuditEntry {
 
 export type AuditAction =
   | "AccessDenied"
+  | "ObjectChangeRequested"
   | "AuditRecordForked"
   | "SecretVersionCreated"
   | "SecretRead"

@@ -48,6 +48,9 @@ export async function sealFor(readers: readonly ReaderSpec[], place: SealedPlace
   return Buffer.concat([header, ...parts]).toString("base64url");
 }
 
+/** Whether a stored value is such a text, whoever its readers are. */
+export const isSealedForReaders = (value: Sensitive): boolean => idsOf(value).length > 0;
+
 /**
  * What the reader with this private key reads.
  *

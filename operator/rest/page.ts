@@ -1,4 +1,5 @@
 /** Pages of a list: ordered by key, and continued after the last one that was seen. */
+import { setImmediate as turn } from "node:timers/promises";
 import { z } from "zod";
 
 const DEFAULT_LIMIT = 100;
@@ -35,20 +36,29 @@ export interface PageRequest {
 export const cursorOf = (key: string): string => Buffer.from(key, "utf8").toString("base64url");
 export const keyOfCursor = (cursor: string): string => Buffer.from(cursor, "base64url").toString("utf8");
 
-/** The page of those items, each with the key that orders it, whose keys come after the cursor. */
-export function page<T, R>(
+/** Between two turns of the event loop: some milliseconds of decisions. */
+const CHUNK = 200;
+
+/** The page of those items that `mayShow` lets through, each looked at only where it counts, and other work going on meanwhile. */
+export async function visiblePage<T, R>(
   items: Iterable<T>,
   keyOf: (item: T) => string,
   { limit, after }: PageRequest,
+  mayShow: (item: T) => boolean,
   show: (item: T) => R,
-): { items: R[]; next?: string } {
+): Promise<{ items: R[]; next?: string }> {
   const seen = after === undefined ? "" : keyOfCursor(after);
   const rest = [...items].map((item) => ({ key: keyOf(item), item })).filter(({ key }) => key > seen);
   rest.sort((a, b) => (a.key < b.key ? -1 : 1));
-  const shown = rest.slice(0, limit);
-  const last = shown.at(-1);
-  return {
-    items: shown.map(({ item }) => show(item)),
-    ...(last !== undefined && rest.length > limit && { next: cursorOf(last.key) }),
-  };
+  const shown: typeof rest = [];
+  for (const [index, each] of rest.entries()) {
+    if (index % CHUNK === CHUNK - 1) await turn();
+    if (!mayShow(each.item)) continue;
+    const last = shown.at(-1);
+    if (shown.length === limit && last !== undefined) {
+      return { items: shown.map(({ item }) => show(item)), next: cursorOf(last.key) };
+    }
+    shown.push(each);
+  }
+  return { items: shown.map(({ item }) => show(item)) };
 }

@@ -51,7 +51,13 @@ export interface Call<I extends Input> {
   readonly ifMatch: string | undefined;
   readonly ifNoneMatch: string | undefined;
   readonly signal: AbortSignal;
+  /** Nothing is granted to the caller anywhere: a list need not be looked through. */
+  readonly hasNoGrant: boolean;
   may(verb: Verb, target: Target): Decision;
+  /** The grant; throws a `Problem` with 403 when there is none, once that is on record. */
+  require(verb: Verb, target: Target): Promise<string>;
+  /** Puts on record that the caller has an object changed; the controller that acts on it sees only the object. */
+  announce(operation: "Create" | "Change" | "Delete", target: Target): Promise<void>;
 }
 
 export interface Answer {

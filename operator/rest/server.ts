@@ -1,14 +1,15 @@
 /** The REST surface over HTTPS: what is common to all routes. Each route is data, see `route.ts`. */
 import { randomUUID } from "node:crypto";
 import { createServer, type Server } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { SecureContextOptions } from "node:tls";
 import express, { type NextFunction, type Request, type Response } from "express";
 import type { Decision, Target, Verb } from "../../core/access/policy.ts";
 import { type Authenticated, describeSubject } from "../../core/access/subject.ts";
-import type { Actor, AuditSubject } from "../../core/ports/audit-log.ts";
+import { networkOf } from "../../core/identity/throttle.ts";
+import type { Actor } from "../../core/ports/audit-log.ts";
 import type { Logger } from "../../program/logging.ts";
 import type { TlsSettings } from "../../program/tls.ts";
 import type { Authenticator } from "./authenticate.ts";
@@ -16,6 +17,7 @@ import { problemOf } from "./failure.ts";
 import { openApiDocument } from "./openapi.ts";
 import { PROBLEM_TYPE, Problem, retryAfter } from "./problem.ts";
 import type { RateLimits } from "./rate-limits.ts";
+import { Refusals } from "./refusals.ts";
 import type { Answer, Call, Input, Route } from "./route.ts";
 import type { Services } from "./services.ts";
 
@@ -27,6 +29,7 @@ const DRAIN_MS = 5_000;
 const STARTING_MS = 1_000;
 const LIMITS = {
   maxHeaderSize: 16 * 1024,
+  handshakeTimeout: 10_000,
   headersTimeout: 10_000,
   requestTimeout: 30_000,
   keepAliveTimeout: 60_000,
@@ -65,12 +68,20 @@ export interface RestServerParts {
 export class RestServer {
   readonly #parts: RestServerParts;
   readonly #server: Server;
+  readonly #refusals: Refusals;
+  /** Every connection, also those whose handshake has not ended, which the server does not know of yet. */
+  readonly #sockets = new Set<Socket>();
 
   constructor(parts: RestServerParts) {
     this.#parts = parts;
+    this.#refusals = new Refusals(parts.services.audit);
     const tls = { ...parts.tls, requestCert: parts.tls.ca !== undefined, rejectUnauthorized: false };
     this.#server = createServer({ ...LIMITS, ...tls, minVersion: "TLSv1.2" }, this.#application());
     this.#server.maxConnections = parts.maxConnections;
+    this.#server.on("connection", (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
   }
 
   /** Resolves with the port that is listened on. */
@@ -92,9 +103,12 @@ export class RestServer {
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
-    const timer = setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS);
+    const timer = setTimeout(() => {
+      for (const socket of this.#sockets) socket.destroy();
+    }, DRAIN_MS);
     await closed;
     clearTimeout(timer);
+    await this.#refusals.flush();
   }
 
   #application(): express.Express {
@@ -107,8 +121,8 @@ export class RestServer {
     app.set("strict routing", true);
     app.use((request, response, next) => this.#begin(request, response, next));
 
-    const document = openApiDocument(routes, services.version);
-    app.get("/api/v1/openapi.json", (_request, response) => void response.json(document));
+    const document = Buffer.from(JSON.stringify(openApiDocument(routes, services.version)));
+    app.get("/api/v1/openapi.json", (_request, response) => void response.type("application/json").send(document));
     const methods = new Map<string, string[]>([["/api/v1/openapi.json", ["GET"]]]);
     const json = express.json({ limit: MAX_BODY, strict: false, type: "application/json" });
     for (const route of routes) {
@@ -152,15 +166,14 @@ export class RestServer {
       this.#parts.onAnswer?.(answer);
       this.#parts.log.debug({ ...answer, requestId, aborted: !response.writableFinished }, "REST request");
     });
-    next();
+    // A liveness probe must not be turned away by others' requests.
+    if (request.path === "/") next();
+    else this.#parts.limits.address(networkOf(request.socket.remoteAddress ?? "")).then(() => next(), next);
   }
 
   async #serve(route: Route, json: express.RequestHandler, request: Request, response: Response): Promise<void> {
     const { services, authenticator, limits } = this.#parts;
-    const address = request.socket.remoteAddress ?? "";
-    const probe = route.path === "/";
-    if (!probe) await limits.address(address);
-    const { access } = route;
+    const { access, id } = route;
     const unready = access.kind === "Anyone" ? undefined : services.unready();
     // What the caches do not hold yet must not look as if it did not exist.
     if (unready !== undefined) throw new Problem(503, "Starting", unready, { headers: retryAfter(STARTING_MS) });
@@ -169,20 +182,35 @@ export class RestServer {
     if (route.body !== undefined) await parseBody(json, request, response);
     const input = readInput(route, { params: request.params, query: request.query, body: request.body as unknown });
     const requestId = response.locals.requestId as string;
+    const address = request.socket.remoteAddress ?? "";
     const actor = actorOf(who, address);
-    const may = (verb: Verb, target: Target): Decision => {
-      if (who === undefined) throw new TypeError(`${route.id} is for anyone and asks for grants`);
-      return services.policies.decide(who, verb, target);
+    const known = (): Authenticated => {
+      if (who === undefined) throw new TypeError(`${id} is for anyone`);
+      return who;
     };
-    const grant = await this.#admit(route, input, { actor, requestId }, may);
+    const may = (verb: Verb, target: Target): Decision => services.policies.decide(known(), verb, target);
+    const require = async (verb: Verb, target: Target): Promise<string> => {
+      const { allowed, reason } = may(verb, target);
+      if (allowed) return reason;
+      const subject = { kind: target.kind, id: "", name: targetName(target) } as const;
+      await this.#refusals.add({ actor, subject, route: id, verb, reason, requestId });
+      // The reason may name what the caller must not know of; it stands in the record, and `access explain` tells it.
+      throw new Problem(403, "AccessDenied", `no grant of ${verb} on ${target.kind} ${subject.name}`.trimEnd());
+    };
+    const grant =
+      access.kind === "Allowed"
+        ? await require(access.verb, await access.target(input as never, services))
+        : access.kind;
     const abort = new AbortController();
     response.once("close", () => abort.abort());
     const call: Call<Input> = {
       input,
       services,
       get who() {
-        if (who === undefined) throw new TypeError(`${route.id} is for anyone`);
-        return who;
+        return known();
+      },
+      get hasNoGrant() {
+        return services.policies.grantsNothing(known());
       },
       actor,
       grant,
@@ -192,27 +220,14 @@ export class RestServer {
       ifNoneMatch: entityTag(request.get("if-none-match"), "if-none-match"),
       signal: abort.signal,
       may,
+      require,
+      announce: async (operation, target) => {
+        const subject = { kind: target.kind, id: "", name: targetName(target) } as const;
+        const details = { operation, route: id, grant, requestId };
+        await services.audit.append([{ action: "ObjectChangeRequested", actor, subject, outcome: "Success", details }]);
+      },
     };
     await send(await route.handle(call as Parameters<Route["handle"]>[0]), response, abort.signal);
-  }
-
-  /** The grant that lets the request in. What is refused is on record before the answer says so. */
-  async #admit(
-    { access, id }: Route,
-    input: Input,
-    { actor, requestId }: { readonly actor: Actor; readonly requestId: string },
-    may: (verb: Verb, target: Target) => Decision,
-  ): Promise<string> {
-    if (access.kind !== "Allowed") return access.kind;
-    const { services } = this.#parts;
-    const target = await access.target(input as never, services);
-    const { allowed, reason } = may(access.verb, target);
-    if (allowed) return reason;
-    const subject: AuditSubject = { kind: target.kind, id: "", name: targetName(target) };
-    const details = { route: id, verb: access.verb, reason, requestId };
-    await services.audit.append([{ action: "AccessDenied", actor, subject, outcome: "Denied", details }]);
-    // The reason may name what the caller must not know of; it stands in the record, and `access explain` tells it.
-    throw new Problem(403, "AccessDenied", `no grant of ${access.verb} on ${target.kind} ${subject.name}`.trimEnd());
   }
 
   #refuse(error: unknown, request: Request, response: Response): void {
@@ -245,10 +260,17 @@ async function send(
 ): Promise<void> {
   response.status(status).set(headers);
   if (stream !== undefined) {
+    // What fails before the first piece can still be answered as it should be.
+    const pieces = stream.pieces[Symbol.asyncIterator]();
+    const first = await pieces.next();
     response.type(stream.type);
-    await pipeline(Readable.from(stream.pieces), response, { signal });
+    await pipeline(Readable.from(following(first, pieces)), response, { signal });
   } else if (body === undefined) response.end();
   else response.json(body);
+}
+
+async function* following<T>(first: IteratorResult<T>, rest: AsyncIterator<T>): AsyncGenerator<T> {
+  for (let next = first; next.done !== true; next = await rest.next()) yield next.value;
 }
 
 const parseBody = (json: express.RequestHandler, request: Request, response: Response): Promise<void> =>

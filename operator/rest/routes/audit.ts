@@ -1,7 +1,7 @@
 /** The audit record: read, proved, and handed out. It says who did what, and never holds a value. */
 import { z } from "zod";
 import type { Target } from "../../../core/access/policy.ts";
-import type { AuditAction, AuditFilter, AuditSubject } from "../../../core/ports/audit-log.ts";
+import type { AuditAction, AuditFilter, AuditLog, AuditSubject, AuditVerdict } from "../../../core/ports/audit-log.ts";
 import { cursorOf, keyOfCursor, pageOf, pageQuery } from "../page.ts";
 import { Problem } from "../problem.ts";
 import { route } from "../route.ts";
@@ -59,6 +59,17 @@ const filterOf = ({ action, actor, subject, outcome, from, to, order }: Filter):
   order: order === "newest" ? "NewestFirst" : "OldestFirst",
 });
 
+/** Under way: it reads the whole record over one connection, and whoever asks meanwhile gets the same answer. */
+const underWay = new WeakMap<AuditLog, Promise<AuditVerdict>>();
+
+function verified(audit: AuditLog): Promise<AuditVerdict> {
+  const standing = underWay.get(audit);
+  if (standing !== undefined) return standing;
+  const verifying = audit.verify().finally(() => underWay.delete(audit));
+  underWay.set(audit, verifying);
+  return verifying;
+}
+
 export const auditRoutes = [
   route({
     id: "listAudit",
@@ -114,7 +125,7 @@ export const auditRoutes = [
       },
     },
     handle: async ({ services }) => {
-      const verdict = await services.audit.verify();
+      const verdict = await verified(services.audit);
       const { ok } = verdict;
       return {
         status: 200,

@@ -11,7 +11,7 @@ import {
   certificateRequestSpec,
 } from "../../../crds/certificaterequest.ts";
 import { API_VERSION, labelName } from "../../../crds/common.ts";
-import { page, pageOf, pageQuery } from "../page.ts";
+import { pageOf, pageQuery, visiblePage } from "../page.ts";
 import { Problem } from "../problem.ts";
 import { type Call, type Input, route } from "../route.ts";
 import type { Services } from "../services.ts";
@@ -122,17 +122,14 @@ export const certificateRoutes = [
     query: z.object({ namespace: labelName.optional().meta({ description: "Only in this namespace." }), ...pageQuery }),
     access: { kind: "Filtered", verb: "list" },
     answers: { 200: { description: "A page of them, by namespace and name.", schema: pageOf(summary) } },
-    handle: async ({ input, services, may }) => {
+    handle: async ({ input, services, may, hasNoGrant }) => {
       const { namespace } = input.query;
-      const visible = [...services.view.certificates()].filter(
-        ({ metadata: { namespace: where = "", name } }) =>
-          (namespace === undefined || where === namespace) &&
-          may("list", { kind: "Certificate", namespace: where, name }).allowed,
-      );
-      return {
-        status: 200,
-        body: page(visible, ({ metadata }) => `${metadata.namespace}/${metadata.name}`, input.query, shown),
-      };
+      const mayShow = ({ metadata: { namespace: where = "", name } }: Certificate) =>
+        (namespace === undefined || where === namespace) &&
+        may("list", { kind: "Certificate", namespace: where, name }).allowed;
+      const keyOf = ({ metadata }: Certificate) => `${metadata.namespace}/${metadata.name}`;
+      const certificates = hasNoGrant ? [] : services.view.certificates();
+      return { status: 200, body: await visiblePage(certificates, keyOf, input.query, mayShow, shown) };
     },
   }),
   route({
@@ -196,13 +193,14 @@ export const certificateRoutes = [
       200: { description: "It is asked for; the certificate's status tells when it is done.", schema: summary },
     },
     problems: [404, 409, 422],
-    handle: async ({ input, services, signal }) => {
+    handle: async ({ input, services, signal, announce }) => {
       const certificate = theCertificate(input.params, services);
       const serialNumber = input.body.serialNumber ?? certificate.status?.serialNumber;
       if (serialNumber === undefined) throw new Problem(409, "NotIssued", "there is no certificate yet to revoke");
       const { namespace = "", name, resourceVersion } = certificate.metadata;
       const others = (certificate.spec.revocations ?? []).filter((each) => each.serialNumber !== serialNumber);
       const revocations = [...others, { serialNumber, reason: input.body.reason }];
+      await announce("Change", target(input));
       const changed = await services.api.mergePatch<Certificate>(
         resourceType(certificateKind),
         { namespace, name },
@@ -237,9 +235,12 @@ export const certificateRoutes = [
     },
     problems: [404, 409, 422],
     handle: async (call) => {
-      const { input, services, signal } = call;
+      const { input, services, signal, require, announce } = call;
       const { name, ...given } = input.body;
       const place = { namespace: input.params.namespace, name };
+      // The object is made in the operator's name, so nobody after us asks whether the author may use this issuer.
+      await require("issue", { kind: "Issuer", namespace: place.namespace, name: given.issuerRef.name });
+      await announce("Create", { kind: "Certificate", ...place });
       const spec = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
       await services.api.create(
         requests,

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { Target } from "../../../core/access/policy.ts";
 import type { AnyIssuer } from "../../../crds/issuer.ts";
-import { page, pageOf, pageQuery } from "../page.ts";
+import { pageOf, pageQuery, visiblePage } from "../page.ts";
 import { Problem } from "../problem.ts";
 import { route } from "../route.ts";
 import { readiness, readinessOf } from "./names.ts";
@@ -49,11 +49,11 @@ export const issuerRoutes = [
     query: z.object(pageQuery),
     access: { kind: "Filtered", verb: "list" },
     answers: { 200: { description: "A page of them.", schema: pageOf(summary) } },
-    handle: async ({ input, services, may }) => {
-      const all: AnyIssuer[] = [...services.view.issuers(), ...services.view.clusterIssuers()];
-      const visible = all.filter((issuer) => may("list", targetOf(issuer)).allowed);
+    handle: async ({ input, services, may, hasNoGrant }) => {
+      const all: AnyIssuer[] = hasNoGrant ? [] : [...services.view.issuers(), ...services.view.clusterIssuers()];
+      const mayShow = (issuer: AnyIssuer) => may("list", targetOf(issuer)).allowed;
       const keyOf = (issuer: AnyIssuer) => `${issuer.metadata.namespace ?? ""}/${issuer.metadata.name}`;
-      return { status: 200, body: page(visible, keyOf, input.query, shown) };
+      return { status: 200, body: await visiblePage(all, keyOf, input.query, mayShow, shown) };
     },
   }),
   route({

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Project } from "../../../crds/project.ts";
-import { page, pageOf, pageQuery } from "../page.ts";
+import { pageOf, pageQuery, visiblePage } from "../page.ts";
 import { Problem } from "../problem.ts";
 import { route } from "../route.ts";
 import { name, readiness, readinessOf } from "./names.ts";
@@ -33,6 +33,8 @@ const shown = (found: Project): z.infer<typeof project> => ({
   ...readinessOf(found),
 });
 
+const nameOf = ({ metadata }: Project): string => metadata.name;
+
 export const projectRoutes = [
   route({
     id: "listProjects",
@@ -43,14 +45,14 @@ export const projectRoutes = [
     query: z.object(pageQuery),
     access: { kind: "Filtered", verb: "list" },
     answers: { 200: { description: "A page of them, by name.", schema: pageOf(project) } },
-    handle: async ({ input, services, may }) => {
+    handle: async ({ input, services, may, hasNoGrant }) => {
       // Whoever may look into one of its environments sees the project.
-      const visible = [...services.view.projects()].filter(({ metadata: { name: project }, spec }) =>
+      const mayShow = ({ metadata: { name: project }, spec }: Project) =>
         spec.environments.some(
           ({ name: environment }) => may("list", { kind: "Project", project, environment }).allowed,
-        ),
-      );
-      return { status: 200, body: page(visible, ({ metadata }) => metadata.name, input.query, shown) };
+        );
+      const projects = hasNoGrant ? [] : services.view.projects();
+      return { status: 200, body: await visiblePage(projects, nameOf, input.query, mayShow, shown) };
     },
   }),
   route({

@@ -1,4 +1,5 @@
 /** Secrets: what there is, their values, their versions. A value leaves only after its read is on record. */
+import { setImmediate as turn } from "node:timers/promises";
 import { z } from "zod";
 import { tenancyOf } from "../../../controllers/cluster.ts";
 import { resourceType } from "../../../controllers/runtime/resource-type.ts";
@@ -6,9 +7,11 @@ import { identityOf, lifecycleOf } from "../../../controllers/secret/observe.ts"
 import type { Target } from "../../../core/access/policy.ts";
 import { Conflict, type SecretRecord, UNLED } from "../../../core/ports/vault-store.ts";
 import { Sensitive } from "../../../core/sensitive.ts";
+import { isSealedForReaders } from "../../../core/vault/end-to-end.ts";
 import { API_VERSION, dataKey, labelName, objectName } from "../../../crds/common.ts";
 import { type Secret, secretKind } from "../../../crds/secret.ts";
-import { page, pageOf, pageQuery } from "../page.ts";
+import { problemOf } from "../failure.ts";
+import { pageOf, pageQuery, visiblePage } from "../page.ts";
 import { Problem } from "../problem.ts";
 import { type Call, type Input, route } from "../route.ts";
 import type { Services } from "../services.ts";
@@ -197,15 +200,18 @@ const externalObject = (
 
 const isOurs = ({ metadata }: Secret): boolean => metadata.annotations?.[MADE_BY] === "rest";
 
-/** The object to write to: as it is, made where there is none, or with entries for new keys where it was made here. */
+/**
+ * The object to write to: as it is, made where there is none, or with entries for new keys where it was made here. `secret`
+ * is what the decision to let the caller in was about, so it is not looked up again.
+ */
 async function prepared(
   place: Place,
   body: { readonly project?: string | undefined; readonly environment?: string | undefined; readonly values: object },
-  { services, signal }: Call<Input>,
+  secret: Secret | undefined,
+  { services, signal, announce, require }: Call<Input>,
 ): Promise<Secret> {
-  const { view, api } = services;
+  const { api } = services;
   const keys = Object.keys(body.values);
-  const secret = view.secret(place.namespace, place.name);
   if (secret === undefined) {
     const { project, environment } = body;
     if (project === undefined || environment === undefined) {
@@ -215,10 +221,22 @@ async function prepared(
         `there is no Secret ${place.namespace}/${place.name}; give project and environment to make it`,
       );
     }
+    const made: Target = { kind: "Secret", ...place, project, environment };
+    await require("write", made);
+    await announce("Create", made);
     return api.create<Secret>(type, externalObject(place, { project, environment }, keys), {
       fieldManager: FIELD_MANAGER,
       signal,
     });
+  }
+  await require("write", targetOf(secret));
+  for (const [field, given, is] of [
+    ["project", body.project, secret.spec.projectRef.name],
+    ["environment", body.environment, secret.spec.environment],
+  ] as const) {
+    if (given === undefined || given === is) continue;
+    const message = `Secret ${place.namespace}/${place.name} is of ${field} ${is}`;
+    throw new Problem(409, "BelongsElsewhere", message, { errors: [{ field: `body.${field}`, message }] });
   }
   const known = new Set(secret.spec.entries.map(({ key }) => key));
   const added = keys.filter((key) => !known.has(key));
@@ -228,12 +246,14 @@ async function prepared(
     const message = `the manifest of this Secret has no entry ${added[0]}; add {key: ${added[0]}, external: {}} to it`;
     throw new Problem(409, "EntryUnknown", message, { errors: [{ field, message }] });
   }
-  const { resourceVersion } = secret.metadata;
+  const { uid, resourceVersion } = secret.metadata;
+  await announce("Change", targetOf(secret));
   const entries = [...secret.spec.entries, ...added.map((key) => ({ key, external: {} }))];
   return api.jsonPatch<Secret>(
     type,
     place,
     [
+      { op: "test", path: "/metadata/uid", value: uid },
       { op: "test", path: "/metadata/resourceVersion", value: resourceVersion },
       { op: "replace", path: "/spec/entries", value: entries },
     ],
@@ -264,11 +284,11 @@ export const secretRoutes = [
     query: z.object({ ...scopeQuery, ...pageQuery }),
     access: { kind: "Filtered", verb: "list" },
     answers: { 200: { description: "A page of them, by namespace and name.", schema: pageOf(summary) } },
-    handle: async ({ input, services, may }) => {
-      const visible = [...services.view.secrets()]
-        .filter(inScope(input.query))
-        .filter((secret) => may("list", targetOf(secret)).allowed);
-      return { status: 200, body: page(visible, keyOf, input.query, shown) };
+    handle: async ({ input, services, may, hasNoGrant }) => {
+      const wanted = inScope(input.query);
+      const mayShow = (secret: Secret) => wanted(secret) && may("list", targetOf(secret)).allowed;
+      const secrets = hasNoGrant ? [] : services.view.secrets();
+      return { status: 200, body: await visiblePage(secrets, keyOf, input.query, mayShow, shown) };
     },
   }),
   route({
@@ -319,6 +339,9 @@ export const secretRoutes = [
       if (key !== undefined && version === undefined && !record.entries.some((entry) => entry.key === key)) {
         throw new Problem(404, "EntryUnknown", `version ${record.currentVersion} has no value of ${key}`);
       }
+      const kept =
+        version === undefined || (await services.vault.versions(record)).some((each) => each.version === version);
+      if (!kept) throw new Problem(404, "VersionNotKept", `version ${version} is not kept`);
       const body = await read(record, call, { version, ...(key !== undefined && { keys: [key] }) }, as);
       return { status: 200, body, headers: etag(record) };
     },
@@ -369,7 +392,7 @@ export const secretRoutes = [
         const known = services.view.secret(params.namespace, params.name);
         const before = known && (await services.vault.describe(identify(known, services)));
         assertUnchanged(before, call);
-        const secret = await prepared(params, body, call);
+        const secret = await prepared(params, body, known, call as Call<Input>);
         const identity = identify(secret, services);
         const { entries, readers } = secret.spec;
         const request = { identity, entries, readers, values, lifecycle: lifecycleOf(secret), actor };
@@ -487,6 +510,7 @@ export const secretRoutes = [
       const secret = theSecret(input.params, services);
       assertUnchanged(await services.vault.describe(identify(secret, services)), call);
       const { uid } = secret.metadata;
+      await call.announce("Delete", targetOf(secret));
       await services.api.delete(type, input.params, { preconditions: { uid }, signal });
       return { status: 204 };
     },
@@ -517,7 +541,8 @@ export const secretRoutes = [
     },
     answers: { 200: { description: "It is back.", schema: z.strictObject({ version: z.int() }) } },
     problems: [404, 409, 422],
-    handle: async ({ input, services, signal }) => {
+    handle: async (call) => {
+      const { input, services, signal, announce } = call;
       const { namespace, name } = input.params;
       if (services.view.secret(namespace, name) !== undefined) {
         throw new Problem(409, "NotDeleted", `Secret ${namespace}/${name} is there; roll it back to have older values`);
@@ -527,11 +552,18 @@ export const secretRoutes = [
       if (record === undefined) {
         throw new Problem(404, "NotFound", `no deleted secret ${namespace}/${name} is kept`);
       }
+      await refuseEndToEnd(record, call);
       const keys = record.entries.map(({ key }) => key);
-      await services.api.create(type, externalObject(input.params, record.identity, keys), {
-        fieldManager: FIELD_MANAGER,
-        signal,
-      });
+      const object = externalObject(input.params, record.identity, keys);
+      const { deletionPolicy, keepVersions, softDeleteMs } = record.lifecycle;
+      // With other settings the leader would delete versions that were meant to be kept.
+      const retention = { versions: keepVersions, softDelete: `${Math.round(softDeleteMs / 1000)}s` };
+      await announce("Create", { kind: "Secret", ...input.params, ...scopeOf(record) });
+      await services.api.create(
+        type,
+        { ...object, spec: { ...object.spec, deletionPolicy, retention } },
+        { fieldManager: FIELD_MANAGER, signal },
+      );
       return { status: 200, body: { version: record.currentVersion } };
     },
   }),
@@ -552,6 +584,19 @@ export const secretRoutes = [
   }),
 ];
 
+const scopeOf = ({ identity: { project, environment } }: SecretRecord) => ({ project, environment });
+
+/** Its readers are not kept with the record, and without them it would come back as one that anybody may write in the clear. */
+async function refuseEndToEnd(record: SecretRecord, { services, actor }: Call<Input>): Promise<void> {
+  const { values } = await services.vault.open(record, { actor, purpose: "REST: is it sealed for readers?" });
+  const sealed = [...values.values()].every(isSealedForReaders);
+  dispose(values);
+  if (!sealed) return;
+  const { namespace, name } = record.identity;
+  const message = `secret ${namespace}/${name} is sealed for its readers; apply its manifest again, which names them`;
+  throw new Problem(409, "EndToEndProtected", message);
+}
+
 /** Of which project it was: what a re-created namespace does not inherit does not count. */
 async function deletedSecret({ namespace, name }: Place, { vaultStore, view }: Services) {
   const uid = view.namespace(namespace)?.metadata.uid;
@@ -563,9 +608,11 @@ async function* exported(
   call: Call<Input>,
   { encoding: as, ...scope }: Scope & { readonly encoding: "utf8" | "base64" },
 ): AsyncGenerator<string> {
-  const { services, may } = call;
+  const { services, may, hasNoGrant } = call;
+  if (hasNoGrant) return;
   const secrets = [...services.view.secrets()].filter(inScope(scope)).sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
   for (const secret of secrets) {
+    await turn();
     const { allowed, reason } = may("read", targetOf(secret));
     if (!allowed) continue;
     const { namespace, name } = secret.metadata;
@@ -575,8 +622,10 @@ async function* exported(
       const record = await theRecord(secret, services);
       line = { ...place, ...(await read(record, { ...call, grant: reason } as Call<Input>, {}, as)) };
     } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      line = { ...place, problem: error.code };
+      const problem = problemOf(error);
+      // Without the database, or after a defect, nothing that follows can be right.
+      if (problem.status >= 500 && problem.code !== "TamperDetected") throw error;
+      line = { ...place, problem: problem.code };
     }
     yield `${JSON.stringify(line)}\n`;
   }

@@ -54,9 +54,9 @@ export const sessionRoutes = [
     access: { kind: "Anyone" },
     answers: { 200: { description: "The session, with other tokens.", schema: session } },
     problems: [401],
-    handle: async ({ input, services }) => ({
+    handle: async ({ input, services, address }) => ({
       status: 200,
-      body: shown(await services.identities.refresh(input.body.refreshToken)),
+      body: shown(await services.identities.refresh(input.body.refreshToken, { address })),
     }),
   }),
   route({
@@ -67,8 +67,8 @@ export const sessionRoutes = [
     summary: "Ends the session of the token.",
     access: { kind: "Authenticated" },
     answers: { 204: { description: "It is over." } },
-    handle: async ({ services, who }) => {
-      await services.identities.logout(who);
+    handle: async ({ services, who, address }) => {
+      await services.identities.logout(who, { from: { address } });
       return { status: 204 };
     },
   }),

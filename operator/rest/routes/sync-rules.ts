@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { Target } from "../../../core/access/policy.ts";
 import type { SyncRule } from "../../../crds/syncrule.ts";
-import { page, pageOf, pageQuery } from "../page.ts";
+import { pageOf, pageQuery, visiblePage } from "../page.ts";
 import { route } from "../route.ts";
 import { readiness, readinessOf, type Scope, scopeQuery } from "./names.ts";
 
@@ -58,12 +58,12 @@ export const syncRuleRoutes = [
     query: z.object({ ...scopeQuery, ...pageQuery }),
     access: { kind: "Filtered", verb: "list" },
     answers: { 200: { description: "A page of them, by namespace and name.", schema: pageOf(summary) } },
-    handle: async ({ input, services, may }) => {
-      const visible = [...services.view.syncRules()]
-        .filter(inScope(input.query))
-        .filter((rule) => may("list", targetOf(rule)).allowed);
+    handle: async ({ input, services, may, hasNoGrant }) => {
+      const wanted = inScope(input.query);
+      const mayShow = (rule: SyncRule) => wanted(rule) && may("list", targetOf(rule)).allowed;
+      const rules = hasNoGrant ? [] : services.view.syncRules();
       const keyOf = ({ metadata }: SyncRule) => `${metadata.namespace}/${metadata.name}`;
-      return { status: 200, body: page(visible, keyOf, input.query, shown) };
+      return { status: 200, body: await visiblePage(rules, keyOf, input.query, mayShow, shown) };
     },
   }),
 ];
