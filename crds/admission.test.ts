@@ -192,21 +192,30 @@ describe("the operator's rights", () => {
     ),
     ["create", "", "serviceaccounts/token", onboarded],
     ["update", "coordination.k8s.io", "leases", SYSTEM_NAMESPACE],
-    // Credentials of what belongs to the cluster.
+    // Credentials of what belongs to the cluster, and the first admin's password.
     ["get", "", "secrets", SYSTEM_NAMESPACE],
+    ["create", "", "secrets", SYSTEM_NAMESPACE],
+    // What people do through REST.
+    ...["create", "patch", "delete"].map((verb): Question => [verb, "mazevault.io", "secrets", onboarded]),
+    ["create", "mazevault.io", "certificaterequests", onboarded],
+    ["patch", "mazevault.io", "certificates", onboarded],
+    ["create", "authentication.k8s.io", "tokenreviews"],
   ];
 
   const beyond: readonly Question[] = [
     ...["get", "list", "create", "patch", "delete"].map((verb): Question => [verb, "", "secrets", NAMESPACE]),
     ["list", "", "secrets"],
-    ...["list", "watch", "create", "patch", "delete"].map((verb): Question => [verb, "", "secrets", SYSTEM_NAMESPACE]),
+    ...["list", "watch", "patch", "delete"].map((verb): Question => [verb, "", "secrets", SYSTEM_NAMESPACE]),
     ["create", "", "serviceaccounts/token", SYSTEM_NAMESPACE],
     ["create", "", "serviceaccounts/token", NAMESPACE],
     ["patch", "apps", "deployments", NAMESPACE],
     ["delete", "apps", "deployments", onboarded],
     ["create", "", "pods", onboarded],
     ["patch", "mazevault.io", "projects"],
-    ["delete", "mazevault.io", "secrets", onboarded],
+    ["delete", "mazevault.io", "certificates", onboarded],
+    ["patch", "mazevault.io", "certificaterequests", onboarded],
+    ["patch", "mazevault.io", "issuers", onboarded],
+    ["create", "mazevault.io", "accesspolicies", onboarded],
     ["bind", RBAC, "clusterroles", "", "cluster-admin"],
     ["escalate", RBAC, "clusterroles", "", NAMESPACE_ROLE],
     ["patch", RBAC, "clusterroles", "", NAMESPACE_ROLE],

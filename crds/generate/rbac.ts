@@ -4,13 +4,7 @@
  */
 import { GROUP } from "../common.ts";
 import { kinds } from "../index.ts";
-import {
-  FIRST_ADMIN_SECRET,
-  NAMESPACE_BINDING,
-  NAMESPACE_ROLE,
-  OPERATOR_ACCOUNT,
-  SYSTEM_NAMESPACE,
-} from "../installation.ts";
+import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../installation.ts";
 
 interface PolicyRule {
   readonly apiGroups: readonly string[];
@@ -59,7 +53,6 @@ const inOnboardedNamespaces: readonly PolicyRule[] = [
 const inSystemNamespace: readonly PolicyRule[] = [
   // The password of the first admin; RBAC cannot limit a POST by name.
   { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
-  { apiGroups: [""], resources: ["secrets"], resourceNames: [FIRST_ADMIN_SECRET], verbs: ["get"] },
   { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "patch", "update"] },
 ];
 
