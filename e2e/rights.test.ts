@@ -27,15 +27,18 @@ describe("the operator's rights", () => {
     await world.apply(namespace("foreign"));
     for (const where of [["--all-namespaces"], ["-n", "foreign"], ["-n", SYSTEM_NAMESPACE], ["-n", "kube-system"]]) {
       for (const verb of ["get", "list", "watch", "create", "patch", "delete"]) {
-        // Credentials of what belongs to the cluster stand where the operator does.
-        const expected = verb === "get" && where.includes(SYSTEM_NAMESPACE) ? "yes" : "no";
+        // Credentials of what belongs to the cluster stand where the operator does; the first admin's it makes itself.
+        const own = where.includes(SYSTEM_NAMESPACE) && (verb === "get" || verb === "create");
+        const expected = own ? "yes" : "no";
         expect([where, verb, await can(verb, "secrets", ...where)]).toEqual([where, verb, expected]);
       }
     }
     expect(await can("bind", "clusterroles/cluster-admin")).toBe("no");
     expect(await can("escalate", "clusterroles/mazevault-namespace")).toBe("no");
     expect(await can("impersonate", "users")).toBe("no");
-    expect(await can("patch", "secrets.mazevault.io", "--all-namespaces")).toBe("no");
+    for (const kind of ["projects", "issuers", "accesspolicies"]) {
+      expect(await can("patch", `${kind}.mazevault.io`, "--all-namespaces")).toBe("no");
+    }
   });
 
   test("come and go with the Project that admits a namespace; what was delivered stays", async () => {
