@@ -517,7 +517,7 @@ const refusedAtOnce: readonly { title: string; manifest: Manifest; says: readonl
   {
     title: "an entry with two sources",
     manifest: secret("two-sources", [{ key: "a", literal: "text", template: "text" }]),
-    says: ["spec.entries[0]", "set exactly one of literal, generate, secretRef, template"],
+    says: ["spec.entries[0]", "set exactly one of literal, generate, secretRef, sealed, external, template"],
   },
   {
     title: "a password with nearly nothing to choose from",
