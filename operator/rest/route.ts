@@ -55,7 +55,7 @@ export interface Call<I extends Input> {
   readonly hasNoGrant: boolean;
   may(verb: Verb, target: Target): Decision;
   /** The grant; throws a `Problem` with 403 when there is none, once that is on record. */
-  require(verb: Verb, target: Target): Promise<string>;
+  assertMay(verb: Verb, target: Target): Promise<string>;
   /** Puts on record that the caller has an object changed; the controller that acts on it sees only the object. */
   announce(operation: "Create" | "Change" | "Delete", target: Target): Promise<void>;
 }

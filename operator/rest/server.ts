@@ -189,7 +189,7 @@ export class RestServer {
       return who;
     };
     const may = (verb: Verb, target: Target): Decision => services.policies.decide(known(), verb, target);
-    const require = async (verb: Verb, target: Target): Promise<string> => {
+    const assertMay = async (verb: Verb, target: Target): Promise<string> => {
       const { allowed, reason } = may(verb, target);
       if (allowed) return reason;
       const subject = { kind: target.kind, id: "", name: targetName(target) } as const;
@@ -199,7 +199,7 @@ export class RestServer {
     };
     const grant =
       access.kind === "Allowed"
-        ? await require(access.verb, await access.target(input as never, services))
+        ? await assertMay(access.verb, await access.target(input as never, services))
         : access.kind;
     const abort = new AbortController();
     response.once("close", () => abort.abort());
@@ -220,7 +220,7 @@ export class RestServer {
       ifNoneMatch: entityTag(request.get("if-none-match"), "if-none-match"),
       signal: abort.signal,
       may,
-      require,
+      assertMay,
       announce: async (operation, target) => {
         const subject = { kind: target.kind, id: "", name: targetName(target) } as const;
         const details = { operation, route: id, grant, requestId };

@@ -235,11 +235,11 @@ export const certificateRoutes = [
     },
     problems: [404, 409, 422],
     handle: async (call) => {
-      const { input, services, signal, require, announce } = call;
+      const { input, services, signal, assertMay, announce } = call;
       const { name, ...given } = input.body;
       const place = { namespace: input.params.namespace, name };
       // The object is made in the operator's name, so nobody after us asks whether the author may use this issuer.
-      await require("issue", { kind: "Issuer", namespace: place.namespace, name: given.issuerRef.name });
+      await assertMay("issue", { kind: "Issuer", namespace: place.namespace, name: given.issuerRef.name });
       await announce("Create", { kind: "Certificate", ...place });
       const spec = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
       await services.api.create(

@@ -208,7 +208,7 @@ async function prepared(
   place: Place,
   body: { readonly project?: string | undefined; readonly environment?: string | undefined; readonly values: object },
   secret: Secret | undefined,
-  { services, signal, announce, require }: Call<Input>,
+  { services, signal, announce, assertMay }: Call<Input>,
 ): Promise<Secret> {
   const { api } = services;
   const keys = Object.keys(body.values);
@@ -222,14 +222,14 @@ async function prepared(
       );
     }
     const made: Target = { kind: "Secret", ...place, project, environment };
-    await require("write", made);
+    await assertMay("write", made);
     await announce("Create", made);
     return api.create<Secret>(type, externalObject(place, { project, environment }, keys), {
       fieldManager: FIELD_MANAGER,
       signal,
     });
   }
-  await require("write", targetOf(secret));
+  await assertMay("write", targetOf(secret));
   for (const [field, given, is] of [
     ["project", body.project, secret.spec.projectRef.name],
     ["environment", body.environment, secret.spec.environment],
