@@ -154,7 +154,7 @@ describe("secrets", () => {
 
   test("are read: one key as it is, all as text, and on a terminal only when asked for", async () => {
     expect(await good("get crew/partner token")).toBe("second");
-    const blob = await ended("bash", ["-c", "mazevault get crew/partner blob | od -An -tx1"]);
+    const blob = await ended("bash", ["--norc", "-c", "mazevault get crew/partner blob | od -An -tx1"]);
     expect(blob.stdout.trim()).toBe("00 ff 0a");
     const values = { blob: "base64:AP8K", token: "second" };
     expect(JSON.parse(await good("get crew/partner -o json"))).toEqual({ version: 2, values });
@@ -270,13 +270,13 @@ test("a request of openssl is signed, and a certificate revoked", async () => {
   await world.waitReady("clusterissuer.mazevault.io", "crew");
   const csr =
     "openssl req -new -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout web.key -out web.csr -subj /CN=web.crew.svc -addext subjectAltName=DNS:web.crew.svc";
-  expect(await ended("bash", ["-c", csr])).toMatchObject({ code: 0 });
+  expect(await ended("bash", ["--norc", "-c", csr])).toMatchObject({ code: 0 });
   writeFileSync(file("web.pem"), await good("issue crew/web --csr web.csr --issuer ClusterIssuer/crew"));
   const { status } = await world.get("clusterissuer.mazevault.io", "crew");
   writeFileSync(file("ca.pem"), String(status?.caBundle));
   const verify =
     "openssl verify -x509_strict -CAfile ca.pem web.pem && openssl x509 -in web.pem -noout -pubkey | diff - <(openssl pkey -in web.key -pubout)";
-  expect(await ended("bash", ["-c", verify])).toMatchObject({ code: 0, stdout: "web.pem: OK\n" });
+  expect(await ended("bash", ["--norc", "-c", verify])).toMatchObject({ code: 0, stdout: "web.pem: OK\n" });
   const outside = await mazevault("issue crew/outside --csr nothing.csr --issuer ClusterIssuer/crew");
   expect(outside).toMatchObject({ code: 2, stderr: "mazevault: nothing.csr cannot be read (ENOENT)\n" });
 
@@ -352,7 +352,7 @@ test("bash completes commands and options", async () => {
   const completed = async (line: string) => {
     const words = line.split(" ");
     const script = `source <(mazevault completion bash); COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length - 1}; _mazevault; echo "\${COMPREPLY[*]}"`;
-    return (await ended("bash", ["-c", script])).stdout.trim().split(/\s+/);
+    return (await ended("bash", ["--norc", "-c", script])).stdout.trim().split(/\s+/);
   };
   expect(await completed("mazevault ro")).toEqual(["rollback"]);
   expect(await completed("mazevault access ")).toEqual(expect.arrayContaining(["explain", "who-can"]));
@@ -398,7 +398,7 @@ describe("the guides work as they are printed", () => {
     const text = readFileSync(fileURLToPath(new URL(`../docs/guides/${guide}`, import.meta.url)), "utf8");
     const printed: string[] = [];
     for (const [, block = ""] of text.matchAll(/^```sh\n([\s\S]*?)^```$/gm)) {
-      const { stdout, stderr } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", block], {
+      const { stdout, stderr } = await promisify(execFile)("bash", ["--norc", "-euo", "pipefail", "-c", block], {
         cwd: folder,
         env,
       });

@@ -41,7 +41,10 @@ async function shell(commands: string): Promise<string> {
     KUBECONFIG: kubeconfigPath,
     PATH: `${path.dirname(kubectlPath)}:${process.env.PATH}`,
   };
-  const { stdout, stderr } = await run("bash", ["-euo", "pipefail", "-c", commands], { cwd: judge.folder, env });
+  const { stdout, stderr } = await run("bash", ["--norc", "-euo", "pipefail", "-c", commands], {
+    cwd: judge.folder,
+    env,
+  });
   return `${stdout}${stderr}`;
 }
 

@@ -28,7 +28,7 @@ afterAll(async () => {
 });
 
 const soon = (what: string, holds: () => Promise<boolean>) => until(what, holds, { timeoutMs: 20_000, intervalMs: 50 });
-const shell = async (script: string): Promise<string> => (await run("bash", ["-c", script])).stdout;
+const shell = async (script: string): Promise<string> => (await run("bash", ["--norc", "-c", script])).stdout;
 const secret = "/api/v1/namespaces/shop/secrets";
 
 describe("the lines of the gateway guide", () => {

@@ -52,7 +52,7 @@ class Started {
 function shell(environment: string, command: string, cwd = root): Promise<string> {
   return new Promise((resolve, reject) => {
     const env = { ...process.env, MAZEVAULT_CLI_CONFIG: path.join(dir, "login.json") };
-    execFile("bash", ["-c", `${environment}\n${command}`], { cwd, env }, (error, stdout, stderr) =>
+    execFile("bash", ["--norc", "-c", `${environment}\n${command}`], { cwd, env }, (error, stdout, stderr) =>
       error === null ? resolve(stdout) : reject(new Error(`${command}: ${stderr}`)),
     );
   });
