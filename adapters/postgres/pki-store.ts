@@ -35,189 +35,10 @@ import {
   type StatusRow,
   statusOf,
 } from "./pki-rows.ts";
+import * as sql from "./pki-statements.ts";
 import { hex } from "./rows.ts";
 
-const AUTHORITY = `
-  SELECT a.id, a.kind, a.namespace, a.namespace_uid, a.name, a.state, a.crl_every_ms, a.ocsp_validity_ms, g.number,
-         g.subject, g.spki, g.certificate, g.not_after, g.chain, g.wrapped_key, g.key_id, g.sealed_key, g.created_at
-  FROM authorities a JOIN authority_generations g ON g.authority_id = a.id`;
-const FIND_AUTHORITY = statement(
-  "find_authority",
-  `${AUTHORITY} WHERE a.kind = $1 AND a.namespace = $2 AND a.name = $3 AND a.namespace_uid = $4 ORDER BY g.number`,
-);
-const READ_AUTHORITY = statement("read_authority", `${AUTHORITY} WHERE a.id = $1 ORDER BY g.number`);
-const AUTHORITIES_NAMED = statement(
-  "authorities_named",
-  `${AUTHORITY} WHERE a.kind = $1 AND a.namespace = $2 AND a.name = $3 ORDER BY a.id, g.number`,
-);
-const LIST_AUTHORITIES = statement(
-  "list_authorities",
-  `${AUTHORITY} WHERE a.id IN (SELECT id FROM authorities WHERE id > $1 ORDER BY id LIMIT $2) ORDER BY a.id, g.number`,
-);
-const CREATE_AUTHORITY = statement(
-  "create_authority",
-  "SELECT create_authority($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-);
-const INSTALL = statement("install_certificate", "SELECT install_certificate($1, $2, $3, $4, $5, $6, $7, $8)");
-const CHANGE_AUTHORITY = statement("change_authority", "SELECT change_authority($1, $2, $3, $4, $5, $6)");
-
-const SEAL_COLUMNS = "status_generation, status_mac, audited_status(authority_id, serial) AS audited_status";
-const CERTIFICATE_COLUMNS = `
-  authority_id, generation, serial, state, requester_kind, namespace, namespace_uid, name, requester_uid, revision,
-  profile, template, not_before, not_after, crl_partition, der, sealed_key IS NOT NULL AS has_key, revoked_at,
-  revocation_reason, invalidity_date, ${SEAL_COLUMNS}`;
-const STATUS_COLUMNS = `
-  authority_id, generation, crl_partition, serial, not_after, revoked_at, revocation_reason, invalidity_date, ${SEAL_COLUMNS}`;
-const RESERVE = statement(
-  "reserve_certificate",
-  `SELECT ${CERTIFICATE_COLUMNS} FROM reserve_certificate($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                                                          $15, $16, $17, $18, $19)`,
-);
-const ABANDON = statement("abandon_certificate", "SELECT abandon_certificate($1, $2, $3, $4)");
-const COMPLETE = statement(
-  "complete_certificate",
-  `SELECT ${CERTIFICATE_COLUMNS} FROM complete_certificate($1, $2, $3, $4, $5, $6)`,
-);
-const CERTIFICATE = statement(
-  "certificate",
-  `SELECT ${CERTIFICATE_COLUMNS} FROM certificates WHERE authority_id = $1 AND serial = $2`,
-);
-const CERTIFICATE_FOR = statement(
-  "certificate_for",
-  `SELECT ${CERTIFICATE_COLUMNS} FROM certificates
-   WHERE requester_uid = $1 AND revision = $2 AND state <> 'Abandoned'`,
-);
-const CERTIFICATES_OF = statement(
-  "certificates_of",
-  `SELECT ${CERTIFICATE_COLUMNS} FROM certificates
-   WHERE requester_uid = $1 AND state = 'Issued' ORDER BY revision DESC LIMIT $2`,
-);
-const CERTIFICATES_BY_SERIAL = statement(
-  "certificates_by_serial",
-  `SELECT ${CERTIFICATE_COLUMNS} FROM certificates
-   WHERE requester_uid = $1 AND serial = $2 AND state = 'Issued' ORDER BY authority_id`,
-);
-const READ_KEY = statement(
-  "read_certificate_key",
-  `SELECT wrapped_key, key_id, sealed_key FROM certificates
-   WHERE authority_id = $1 AND serial = $2 AND sealed_key IS NOT NULL`,
-);
-const REVOKE = statement(
-  "revoke_certificate",
-  "SELECT revoke_certificate($1, $2, $3, $4, $5, $6, $7, $8, $9) AS changed",
-);
-const RELEASE = statement("release_certificate", "SELECT release_certificate($1, $2, $3, $4, $5, $6) AS changed");
-const UNSEALED = statement(
-  "unsealed_certificates",
-  `SELECT ${CERTIFICATE_COLUMNS} FROM certificates
-   WHERE (status_generation > 0 OR revoked_at IS NOT NULL) AND status_generation = 0
-     AND EXISTS (SELECT FROM audit a WHERE a.action = 'CertificateRevoked' AND a.subject_id = serial_text(serial))
-   ORDER BY authority_id, serial LIMIT $1`,
-);
-const SEAL = statement("seal_status", "SELECT seal_status($1, $2, $3, $4, $5)");
-
-// Each half by itself in order, so that neither looks at more than it hands out.
-const PURGEABLE = statement(
-  "purgeable_certificates",
-  `WITH found AS (
-   (SELECT c.authority_id, c.serial FROM certificates c
-    WHERE c.not_after < $1 AND may_be_purged(c, $3) ORDER BY c.not_after LIMIT $4)
-   UNION
-   (SELECT c.authority_id, c.serial
-    FROM certificate_holders h
-      CROSS JOIN LATERAL (
-        SELECT max(n.revision) AS revision FROM certificates n WHERE n.requester_uid = h.uid AND n.state = 'Issued') newest
-      JOIN certificates c ON c.requester_uid = h.uid AND c.revision <= newest.revision - h.revision_history_limit
-        AND c.state <> 'Abandoned'
-    WHERE h.revision_history_limit IS NOT NULL AND c.not_after < $2 AND may_be_purged(c, $3) LIMIT $4))
-   SELECT ${STATUS_COLUMNS} FROM found JOIN certificates USING (authority_id, serial)
-   ORDER BY not_after, authority_id, serial LIMIT $4`,
-);
-const PURGE = statement("purge_certificates", "SELECT purge_certificates($1, $2, $3, $4, $5, $6, $7)");
-const COUNT = statement(
-  "count_certificates",
-  `SELECT g.purged + (SELECT count(*) FROM certificates WHERE authority_id = $1 AND generation = $2) AS count
-   FROM authority_generations g WHERE g.authority_id = $1 AND g.number = $2`,
-);
-
-const HOLDER_COLUMNS = "kind, uid, namespace, namespace_uid, name, deletion_policy, revision_history_limit, delivery";
-const FIND_HOLDER = statement("find_holder", `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid = $1`);
-const HOLDERS_NAMED = statement(
-  "holders_named",
-  `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE kind = $1 AND namespace = $2 AND name = $3 ORDER BY uid`,
-);
-const LIST_HOLDERS = statement(
-  "list_holders",
-  `SELECT ${HOLDER_COLUMNS} FROM certificate_holders WHERE uid > $1 ORDER BY uid LIMIT $2`,
-);
-const RECORD_HOLDER = statement("record_holder", "SELECT record_holder($1, $2, $3, $4, $5, $6, $7, $8)");
-const DELIVERY = statement("record_certificate_delivery", "SELECT record_certificate_delivery($1, $2, $3, $4)");
-const REMOVE_HOLDER = statement("remove_holder", "SELECT remove_holder($1, $2, $3)");
-
-const WORK_COLUMNS = "c.authority_id, c.generation, c.partition, c.changes, c.number, c.this_update, c.next_update";
-const DUE_CRLS = statement(
-  "due_crls",
-  `SELECT ${WORK_COLUMNS}
-   FROM crls c JOIN authorities a ON a.id = c.authority_id
-     JOIN authority_generations g ON g.authority_id = c.authority_id AND g.number = c.generation
-   WHERE g.not_after > $1
-     AND (c.number IS NULL OR c.changes > c.covers OR c.this_update + a.crl_every_ms * interval '1 ms' <= $1)
-   ORDER BY c.this_update NULLS FIRST, c.authority_id, c.generation, c.partition LIMIT $2`,
-);
-const CRL_WORK = statement(
-  "crl_work",
-  `SELECT ${WORK_COLUMNS} FROM crls c WHERE c.authority_id = $1 AND c.generation = $2 AND c.partition = $3`,
-);
-const CHANGED_STATUSES = statement(
-  "changed_statuses",
-  `SELECT ${STATUS_COLUMNS} FROM certificates
-   WHERE authority_id = $1 AND generation = $2 AND crl_partition = $3 AND not_after >= $4 AND serial > $5
-     AND (status_generation > 0 OR revoked_at IS NOT NULL)
-   ORDER BY serial LIMIT $6`,
-);
-const COUNT_STATUSES = statement(
-  "count_statuses",
-  `SELECT
-     (SELECT count(*) FROM certificates
-      WHERE authority_id = $1 AND (status_generation > 0 OR revoked_at IS NOT NULL) AND status_generation > 0) AS sealed,
-     (SELECT count(DISTINCT subject_id) - count(*) FILTER (WHERE action = 'CertificatePurged') FROM audit
-      WHERE details->>'authority' = $1::text AND subject_kind = 'Certificate' AND subject_generation IS NOT NULL) AS audited`,
-);
-const PURGED = statement(
-  "purged_certificate",
-  `SELECT FROM audit
-   WHERE details->>'authority' = $1::text AND subject_id = serial_text($2) AND action = 'CertificatePurged'
-     AND subject_kind = 'Certificate' AND subject_generation IS NOT NULL`,
-);
-const PUBLISH = statement("publish_crl", "SELECT publish_crl($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
-const READ_CRL = statement(
-  "read_crl",
-  `SELECT authority_id, generation, partition, number, this_update, next_update, covers, der FROM crls
-   WHERE authority_id = $1 AND generation = $2 AND partition = $3 AND number IS NOT NULL`,
-);
-
-const PENDING = statement(
-  "pending_responders",
-  `SELECT r.id, r.authority_id, r.generation, r.csr, r.requested_at
-   FROM authorities a CROSS JOIN LATERAL (
-     SELECT * FROM ocsp_responders o
-     WHERE o.authority_id = a.id AND o.requested_at >= $1 AND o.certificate IS NULL
-     ORDER BY o.requested_at, o.id LIMIT $2) r
-   ORDER BY r.requested_at, r.id`,
-);
-const ANSWERED = statement(
-  "responders_since",
-  `SELECT authority_id, count(*) AS answered FROM ocsp_responders
-   WHERE requested_at >= $1 AND certificate IS NOT NULL GROUP BY authority_id`,
-);
-const ANSWER = statement("answer_responder", "SELECT answer_responder($1, $2, $3, $4)");
-const FORGET = statement("forget_responders", "SELECT forget_responders($1, $2, $3) AS forgotten");
-
 const LOWEST_UUID = "00000000-0000-0000-0000-000000000000";
-
-function statement(name: string, text: string): Statement {
-  return { name, text };
-}
 
 interface WorkRow {
   readonly authority_id: string;
@@ -242,12 +63,12 @@ export class PostgresPkiStore implements PkiStore {
 
   async findAuthority(identity: AuthorityIdentity): Promise<AuthorityRecord | undefined> {
     const { kind, namespace, name, namespaceUid } = identity;
-    const rows = await read<AuthorityRow>(this.#database, FIND_AUTHORITY, [kind, namespace, name, namespaceUid]);
+    const rows = await read<AuthorityRow>(this.#database, sql.FIND_AUTHORITY, [kind, namespace, name, namespaceUid]);
     return authoritiesOf(rows)[0];
   }
 
   async authority(id: string): Promise<AuthorityRecord | undefined> {
-    return authoritiesOf(await read<AuthorityRow>(this.#database, READ_AUTHORITY, [id]))[0];
+    return authoritiesOf(await read<AuthorityRow>(this.#database, sql.READ_AUTHORITY, [id]))[0];
   }
 
   async authoritiesNamed(
@@ -255,18 +76,18 @@ export class PostgresPkiStore implements PkiStore {
     namespace: string,
     name: string,
   ): Promise<readonly AuthorityRecord[]> {
-    return authoritiesOf(await read<AuthorityRow>(this.#database, AUTHORITIES_NAMED, [kind, namespace, name]));
+    return authoritiesOf(await read<AuthorityRow>(this.#database, sql.AUTHORITIES_NAMED, [kind, namespace, name]));
   }
 
   async listAuthorities(after: string | undefined, limit: number): Promise<readonly AuthorityRecord[]> {
-    return authoritiesOf(await read<AuthorityRow>(this.#database, LIST_AUTHORITIES, [after ?? LOWEST_UUID, limit]));
+    return authoritiesOf(await read<AuthorityRow>(this.#database, sql.LIST_AUTHORITIES, [after ?? LOWEST_UUID, limit]));
   }
 
   async createAuthority(writer: Writer, authority: NewAuthority): Promise<AuthorityRecord> {
     const { id, identity, revocation, generation } = authority;
     const { wrappedKey, keyId, ciphertext } = generation.sealedKey;
     const what = `the authority of ${identity.kind} ${identity.name}`;
-    await this.#write(writer, what, CREATE_AUTHORITY, [
+    await this.#write(writer, what, sql.CREATE_AUTHORITY, [
       id,
       identity.kind,
       identity.namespace,
@@ -289,7 +110,7 @@ export class PostgresPkiStore implements PkiStore {
 
   async installCertificate(writer: Writer, installed: Parameters<PkiStore["installCertificate"]>[1]): Promise<void> {
     const { authorityId, generation, certificate, notAfter, chain, replaces, audit } = installed;
-    await this.#write(writer, `generation ${generation} of authority ${authorityId}`, INSTALL, [
+    await this.#write(writer, `generation ${generation} of authority ${authorityId}`, sql.INSTALL, [
       authorityId,
       generation,
       certificate,
@@ -303,7 +124,7 @@ export class PostgresPkiStore implements PkiStore {
 
   async changeAuthority(writer: Writer, change: Parameters<PkiStore["changeAuthority"]>[1]): Promise<void> {
     const { id, state, revocation, audit } = change;
-    await this.#write(writer, `authority ${id}`, CHANGE_AUTHORITY, [
+    await this.#write(writer, `authority ${id}`, sql.CHANGE_AUTHORITY, [
       id,
       state,
       revocation.crlEveryMs,
@@ -316,7 +137,7 @@ export class PostgresPkiStore implements PkiStore {
   async reserve(writer: Writer, reservation: Reservation, audit: readonly AuditEntry[]): Promise<CertificateRecord> {
     const { requester, sealedKey } = reservation;
     const what = `revision ${reservation.revision} of ${requester.kind} ${requester.namespace}/${requester.name}`;
-    const [standing] = await this.#write<CertificateRow>(writer, what, RESERVE, [
+    const [standing] = await this.#write<CertificateRow>(writer, what, sql.RESERVE, [
       reservation.authorityId,
       reservation.generation,
       hex(reservation.serialNumber),
@@ -346,7 +167,7 @@ export class PostgresPkiStore implements PkiStore {
     serialNumber: string,
     audit: readonly AuditEntry[],
   ): Promise<void> {
-    await this.#write(writer, `certificate ${serialNumber}`, ABANDON, [
+    await this.#write(writer, `certificate ${serialNumber}`, sql.ABANDON, [
       authorityId,
       hex(serialNumber),
       this.#audit(audit),
@@ -356,7 +177,7 @@ export class PostgresPkiStore implements PkiStore {
   async complete(writer: Writer, completion: Completion): Promise<CertificateRecord> {
     const { authorityId, serialNumber, certificate, keepKeys, audit } = completion;
     const what = `certificate ${serialNumber}`;
-    const [standing] = await this.#write<CertificateRow>(writer, what, COMPLETE, [
+    const [standing] = await this.#write<CertificateRow>(writer, what, sql.COMPLETE, [
       authorityId,
       hex(serialNumber),
       certificate,
@@ -369,26 +190,27 @@ export class PostgresPkiStore implements PkiStore {
   }
 
   async certificate(authorityId: string, serialNumber: string): Promise<CertificateRecord | undefined> {
-    return (await this.#certificates(CERTIFICATE, [authorityId, hex(serialNumber)]))[0];
+    return (await this.#certificates(sql.CERTIFICATE, [authorityId, hex(serialNumber)]))[0];
   }
 
   async certificateFor(requesterUid: string, revision: number): Promise<CertificateRecord | undefined> {
-    return (await this.#certificates(CERTIFICATE_FOR, [requesterUid, revision]))[0];
+    return (await this.#certificates(sql.CERTIFICATE_FOR, [requesterUid, revision]))[0];
   }
 
   certificatesOf(requesterUid: string, limit: number): Promise<readonly CertificateRecord[]> {
-    return this.#certificates(CERTIFICATES_OF, [requesterUid, limit]);
+    return this.#certificates(sql.CERTIFICATES_OF, [requesterUid, limit]);
   }
 
   certificatesBySerial(requesterUid: string, serialNumber: string): Promise<readonly CertificateRecord[]> {
-    return this.#certificates(CERTIFICATES_BY_SERIAL, [requesterUid, hex(serialNumber)]);
+    return this.#certificates(sql.CERTIFICATES_BY_SERIAL, [requesterUid, hex(serialNumber)]);
   }
 
   async readKey(authorityId: string, serialNumber: string): Promise<SealedKey | undefined> {
-    const [row] = await read<{ wrapped_key: Buffer; key_id: string; sealed_key: Buffer }>(this.#database, READ_KEY, [
-      authorityId,
-      hex(serialNumber),
-    ]);
+    const [row] = await read<{ wrapped_key: Buffer; key_id: string; sealed_key: Buffer }>(
+      this.#database,
+      sql.READ_KEY,
+      [authorityId, hex(serialNumber)],
+    );
     return row && { wrappedKey: row.wrapped_key, keyId: row.key_id, ciphertext: row.sealed_key };
   }
 
@@ -400,7 +222,7 @@ export class PostgresPkiStore implements PkiStore {
     { generation, mac }: StatusSeal,
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
-    return this.#changed(writer, serialNumber, REVOKE, [
+    return this.#changed(writer, serialNumber, sql.REVOKE, [
       authorityId,
       hex(serialNumber),
       at,
@@ -420,11 +242,11 @@ export class PostgresPkiStore implements PkiStore {
     audit: readonly AuditEntry[],
   ): Promise<boolean> {
     const values = [authorityId, hex(serialNumber), generation, mac, this.#audit(audit)];
-    return this.#changed(writer, serialNumber, RELEASE, values);
+    return this.#changed(writer, serialNumber, sql.RELEASE, values);
   }
 
   unsealed(limit: number): Promise<readonly CertificateRecord[]> {
-    return this.#certificates(UNSEALED, [limit]);
+    return this.#certificates(sql.UNSEALED, [limit]);
   }
 
   async seal(
@@ -435,7 +257,7 @@ export class PostgresPkiStore implements PkiStore {
     audit: readonly AuditEntry[],
   ): Promise<void> {
     const values = [authorityId, hex(serialNumber), mac, this.#audit(audit)];
-    await this.#write(writer, `certificate ${serialNumber}`, SEAL, values);
+    await this.#write(writer, `certificate ${serialNumber}`, sql.SEAL, values);
   }
 
   async listPurgeable(
@@ -443,13 +265,13 @@ export class PostgresPkiStore implements PkiStore {
     limit: number,
   ): Promise<readonly CertificateStatus[]> {
     const values = [endedBefore, surplusEndedBefore, now, limit];
-    return (await read<StatusRow>(this.#database, PURGEABLE, values)).map(statusOf);
+    return (await read<StatusRow>(this.#database, sql.PURGEABLE, values)).map(statusOf);
   }
 
   async purge(writer: Writer, certificates: Parameters<PkiStore["purge"]>[1]): Promise<void> {
     const { authorityId, statuses, times, audit } = certificates;
     const { now, surplusEndedBefore } = times;
-    await this.#write(writer, `certificates of authority ${authorityId}`, PURGE, [
+    await this.#write(writer, `certificates of authority ${authorityId}`, sql.PURGE, [
       authorityId,
       statuses.map(({ serialNumber }) => hex(serialNumber)),
       statuses.map(({ seal }) => seal?.generation ?? 0n),
@@ -460,12 +282,12 @@ export class PostgresPkiStore implements PkiStore {
   }
 
   async countCertificates(authorityId: string, generation: number): Promise<number> {
-    const [row] = await read<{ count: string }>(this.#database, COUNT, [authorityId, generation]);
+    const [row] = await read<{ count: string }>(this.#database, sql.COUNT, [authorityId, generation]);
     return Number(row?.count ?? 0);
   }
 
   async findHolder(uid: string): Promise<CertificateHolder | undefined> {
-    return (await read<HolderRow>(this.#database, FIND_HOLDER, [uid])).map(holderOf)[0];
+    return (await read<HolderRow>(this.#database, sql.FIND_HOLDER, [uid])).map(holderOf)[0];
   }
 
   async holdersNamed(
@@ -473,17 +295,17 @@ export class PostgresPkiStore implements PkiStore {
     namespace: string,
     name: string,
   ): Promise<readonly CertificateHolder[]> {
-    return (await read<HolderRow>(this.#database, HOLDERS_NAMED, [kind, namespace, name])).map(holderOf);
+    return (await read<HolderRow>(this.#database, sql.HOLDERS_NAMED, [kind, namespace, name])).map(holderOf);
   }
 
   async listHolders(after: string | undefined, limit: number): Promise<readonly CertificateHolder[]> {
-    return (await read<HolderRow>(this.#database, LIST_HOLDERS, [after ?? "", limit])).map(holderOf);
+    return (await read<HolderRow>(this.#database, sql.LIST_HOLDERS, [after ?? "", limit])).map(holderOf);
   }
 
   async recordHolder(writer: Writer, holder: Omit<CertificateHolder, "delivery">): Promise<void> {
     const { kind, uid, namespace, namespaceUid, name, deletionPolicy, revisionHistoryLimit } = holder;
     const values = [uid, namespace, namespaceUid, name, deletionPolicy, revisionHistoryLimit, kind];
-    await this.#write(writer, `holder ${uid}`, RECORD_HOLDER, values);
+    await this.#write(writer, `holder ${uid}`, sql.RECORD_HOLDER, values);
   }
 
   async recordDelivery(
@@ -493,19 +315,19 @@ export class PostgresPkiStore implements PkiStore {
     audit: readonly AuditEntry[],
   ): Promise<void> {
     const stored = delivery === undefined ? null : JSON.stringify(delivery);
-    await this.#write(writer, `holder ${uid}`, DELIVERY, [uid, stored, this.#audit(audit)]);
+    await this.#write(writer, `holder ${uid}`, sql.DELIVERY, [uid, stored, this.#audit(audit)]);
   }
 
   async removeHolder(writer: Writer, uid: string, audit: readonly AuditEntry[]): Promise<void> {
-    await this.#write(writer, `holder ${uid}`, REMOVE_HOLDER, [uid, this.#audit(audit)]);
+    await this.#write(writer, `holder ${uid}`, sql.REMOVE_HOLDER, [uid, this.#audit(audit)]);
   }
 
   async listDueCrls(now: Date, limit: number): Promise<readonly CrlWork[]> {
-    return (await read<WorkRow>(this.#database, DUE_CRLS, [now, limit])).map(workOf);
+    return (await read<WorkRow>(this.#database, sql.DUE_CRLS, [now, limit])).map(workOf);
   }
 
   async crlWork({ authorityId, generation, partition }: CrlKey): Promise<CrlWork | undefined> {
-    return (await read<WorkRow>(this.#database, CRL_WORK, [authorityId, generation, partition])).map(workOf)[0];
+    return (await read<WorkRow>(this.#database, sql.CRL_WORK, [authorityId, generation, partition])).map(workOf)[0];
   }
 
   async changedStatuses(
@@ -515,20 +337,20 @@ export class PostgresPkiStore implements PkiStore {
     limit: number,
   ): Promise<readonly CertificateStatus[]> {
     const values = [authorityId, generation, partition, unexpiredAt, hex(after ?? ""), limit];
-    return (await read<StatusRow>(this.#database, CHANGED_STATUSES, values)).map(statusOf);
+    return (await read<StatusRow>(this.#database, sql.CHANGED_STATUSES, values)).map(statusOf);
   }
 
   async wasPurged(authorityId: string, serialNumber: string): Promise<boolean> {
-    return (await read(this.#database, PURGED, [authorityId, hex(serialNumber)])).length > 0;
+    return (await read(this.#database, sql.PURGED, [authorityId, hex(serialNumber)])).length > 0;
   }
 
   async countStatuses(authorityId: string): Promise<{ readonly sealed: number; readonly audited: number }> {
-    const [row] = await read<{ sealed: string; audited: string }>(this.#database, COUNT_STATUSES, [authorityId]);
+    const [row] = await read<{ sealed: string; audited: string }>(this.#database, sql.COUNT_STATUSES, [authorityId]);
     return { sealed: Number(row?.sealed ?? 0), audited: Number(row?.audited ?? 0) };
   }
 
   async publishCrl(writer: Writer, crl: StoredCrl, audit: readonly AuditEntry[]): Promise<void> {
-    await this.#write(writer, `the CRL of authority ${crl.authorityId}`, PUBLISH, [
+    await this.#write(writer, `the CRL of authority ${crl.authorityId}`, sql.PUBLISH, [
       crl.authorityId,
       crl.generation,
       crl.partition,
@@ -545,7 +367,7 @@ export class PostgresPkiStore implements PkiStore {
   async crl({ authorityId, generation, partition }: CrlKey): Promise<StoredCrl | undefined> {
     const [row] = await read<{ number: string; this_update: Date; next_update: Date; covers: string; der: Buffer }>(
       this.#database,
-      READ_CRL,
+      sql.READ_CRL,
       [authorityId, generation, partition],
     );
     if (row === undefined) return undefined;
@@ -561,7 +383,7 @@ export class PostgresPkiStore implements PkiStore {
       generation: number;
       csr: Buffer;
       requested_at: Date;
-    }>(this.#database, PENDING, [since, perAuthority]);
+    }>(this.#database, sql.PENDING, [since, perAuthority]);
     return rows.map(({ authority_id: authorityId, requested_at: requestedAt, ...row }) => ({
       ...row,
       authorityId,
@@ -570,7 +392,7 @@ export class PostgresPkiStore implements PkiStore {
   }
 
   async respondersSince(since: Date): Promise<ReadonlyMap<string, number>> {
-    const rows = await read<{ authority_id: string; answered: string }>(this.#database, ANSWERED, [since]);
+    const rows = await read<{ authority_id: string; answered: string }>(this.#database, sql.ANSWERED, [since]);
     return new Map(rows.map(({ authority_id: authorityId, answered }) => [authorityId, Number(answered)]));
   }
 
@@ -579,12 +401,12 @@ export class PostgresPkiStore implements PkiStore {
     id: string,
     { certificate, notAfter }: { readonly certificate: Buffer; readonly notAfter: Date },
   ): Promise<void> {
-    await this.#write(writer, `responder ${id}`, ANSWER, [id, certificate, notAfter]);
+    await this.#write(writer, `responder ${id}`, sql.ANSWER, [id, certificate, notAfter]);
     this.#hint.changed();
   }
 
   async forgetResponders(writer: Writer, now: Date, unansweredBefore: Date): Promise<number> {
-    const [row] = await this.#write<{ forgotten: number }>(writer, "responders", FORGET, [now, unansweredBefore]);
+    const [row] = await this.#write<{ forgotten: number }>(writer, "responders", sql.FORGET, [now, unansweredBefore]);
     return row?.forgotten ?? 0;
   }
 
