@@ -6,6 +6,7 @@ import { scrape, total } from "../../e2e/harness.ts";
 import type { OcspResponder } from "../../lab/mazevault.ts";
 import { until } from "../../lab/poll.ts";
 import { requestFor, verdictOf } from "../../ocsp/testing/asking.ts";
+import { type BareServer, startBareServer } from "../bare-http.ts";
 import { applyCertificates, certificates, leafName, makeIssuer } from "../certificates.ts";
 import { residentMiB } from "../cost.ts";
 import { type HttpLoadResult, httpLoad } from "../http-load.ts";
@@ -19,6 +20,8 @@ const LOAD_MS = 10_000;
 const WARM_UP_MS = 2_000;
 const LONGEST_MS = 600_000;
 const PURPOSE = "ocsp";
+/** About what an answer with its responder's certificate has. */
+const ANSWER_OCTETS = 900;
 const REQUEST_TYPE = "application/ocsp-request";
 
 interface Issued {
@@ -41,11 +44,13 @@ export async function ocsp(stage: Stage): Promise<Result> {
     const requests = certIds.map((certId) => requestFor([certId]));
     stage.report("asking for kept answers");
     const gets = requests.map((der) => get(`/ocsp/${encodeURIComponent(der.toString("base64"))}`));
-    const got = await measured(responder, inTurn(gets));
-    const posted = await measured(responder, inTurn(requests.map(post)));
+    const server = serverOf(responder);
+    const got = await measured(server, inTurn(gets), isSuccessful);
+    const posted = await measured(server, inTurn(requests.map(post)), isSuccessful);
+    const bare = await bareServer(inTurn(gets));
     stage.report("asking with nonces");
     const turn = inTurn(certIds);
-    const signed = await measured(responder, () => post(requestFor([turn()], randomBytes(32))));
+    const signed = await measured(server, () => post(requestFor([turn()], randomBytes(32))), isSuccessful);
     stage.report("revoking");
     const revoked = await revocations(stage, responder, some);
     const memory = residentMiB(await scrape(responder));
@@ -54,6 +59,7 @@ export async function ocsp(stage: Stage): Promise<Result> {
       figures: [
         ...loadFigures("kept answers, GET", got, { perSecond: 15_000, p99Ms: 15 }),
         ...loadFigures("kept answers, POST", posted, { perSecond: 15_000, p99Ms: 15 }),
+        ...loadFigures("the same GET to Node's HTTP server alone", bare, {}),
         ...loadFigures("signed for one request (nonce)", signed, { perCpuSecond: 5_000 }),
         ...opensslSpeed(),
         { what: "revocation acknowledged until answered, p50", value: percentile(revoked, 0.5), unit: "ms" },
@@ -91,27 +97,41 @@ const post = (der: Buffer): Buffer =>
   ]);
 
 interface Measured extends HttpLoadResult {
-  /** Answers for each second of CPU that the responder had. */
+  /** Answers for each second of CPU that the server had. */
   readonly perCpuSecond: number;
 }
 
-async function measured(responder: OcspResponder, next: () => Buffer): Promise<Measured> {
-  const load = (milliseconds: number) =>
-    httpLoad({
-      port: Number(new URL(responder.url).port),
-      connections: CONNECTIONS,
-      milliseconds,
-      next,
-      // OCSPResponseStatus is successful; errors have five octets.
-      isRight: (body) => body.length > 100 && body[6] === 0,
-    });
+type Server = Pick<BareServer, "port" | "cpuSeconds">;
+
+const serverOf = (responder: OcspResponder): Server => ({
+  port: Number(new URL(responder.url).port),
+  cpuSeconds: async () => total(await scrape(responder), "process_cpu_seconds_total"),
+});
+
+/** OCSPResponseStatus is successful; errors have five octets. */
+const isSuccessful = (body: Buffer): boolean => body.length > 100 && body[6] === 0;
+
+async function measured(
+  { port, cpuSeconds }: Server,
+  next: () => Buffer,
+  isRight: (body: Buffer) => boolean,
+): Promise<Measured> {
+  const load = (milliseconds: number) => httpLoad({ port, connections: CONNECTIONS, milliseconds, next, isRight });
   await load(WARM_UP_MS);
-  const cpu = async () => total(await scrape(responder), "process_cpu_seconds_total");
-  const before = await cpu();
+  const before = await cpuSeconds();
   const result = await load(LOAD_MS);
-  const seconds = (await cpu()) - before;
+  const seconds = (await cpuSeconds()) - before;
   if (result.wrong > 0) throw new Error(`${result.wrong} requests were not answered`);
   return { ...result, perCpuSecond: (result.perSecond * (LOAD_MS / 1_000)) / seconds };
+}
+
+async function bareServer(next: () => Buffer): Promise<Measured> {
+  const server = await startBareServer(ANSWER_OCTETS);
+  try {
+    return await measured(server, next, (body) => body.length === ANSWER_OCTETS);
+  } finally {
+    await server.stop();
+  }
 }
 
 function loadFigures(
