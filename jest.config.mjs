@@ -9,6 +9,7 @@ const swc = [
 ];
 
 export const common = {
+  rootDir: import.meta.dirname,
   testEnvironment: "node",
   extensionsToTreatAsEsm: [".ts"],
   transform: { "^.+\\.ts$": swc },

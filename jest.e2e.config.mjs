@@ -1,12 +1,14 @@
 import { common } from "./jest.config.mjs";
 
 /**
- * Against the running product; each file has a lab of its own. Two side by side, since much of the time is spent waiting
- * for leases to end and for pauses between attempts.
+ * Against the running product; each file has a lab of its own, a copy of the one that `e2e/setup.ts` prepares. Several side
+ * by side, since much of the time is spent waiting for leases to end and for pauses between attempts.
  */
 export default {
   ...common,
   testMatch: ["<rootDir>/e2e/**/*.test.ts"],
+  globalSetup: "<rootDir>/e2e/setup.ts",
+  globalTeardown: "<rootDir>/e2e/teardown.ts",
   testTimeout: 180_000,
-  maxWorkers: 2,
+  maxWorkers: 3,
 };

@@ -1,7 +1,7 @@
 /**
- * `npm test`: the checks, the tests beside the code, then the tests against the running product. The last line is the
- * sum; a test file that cannot run, and a test that is skipped, count as failed. What needs a program that this machine
- * cannot have is not among the tests, and a line before the sum says so.
+ * `npm test`: the checks, then the tests, beside the code and against the running product. The last line is the sum; a
+ * test file that cannot run, and a test that is skipped, count as failed. What needs a program that this machine cannot
+ * have is not among the tests, and a line before the sum says so.
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -24,14 +24,14 @@ interface Report {
   readonly numRuntimeErrorTestSuites: number;
 }
 
-async function jest(config: string, dir: string): Promise<Verdict> {
-  const outputFile = path.join(dir, `${config}.json`);
+async function jest(dir: string): Promise<Verdict> {
+  const outputFile = path.join(dir, "report.json");
   const args = [
     "--experimental-vm-modules",
     "--disable-warning=ExperimentalWarning",
     path.join(root, "node_modules/jest/bin/jest.js"),
     "--config",
-    config,
+    path.join(root, "checks/jest.config.mjs"),
     "--json",
     `--outputFile=${outputFile}`,
   ];
@@ -59,7 +59,7 @@ const verdicts = [await verify()];
 try {
   // Building it takes minutes, for which no test waits.
   await obtainBinaries(report);
-  verdicts.push(await jest("jest.config.mjs", dir), await jest("jest.e2e.config.mjs", dir));
+  verdicts.push(await jest(dir));
 } catch (error) {
   report(errorMessage(error));
   verdicts.push({ passed: 0, failed: 1 });

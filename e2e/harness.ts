@@ -1,23 +1,24 @@
 /**
  * The running product for one test file: a lab of its own in a temporary folder, MazeVault installed as the README
- * does it, and the operator bound to nothing but its own ServiceAccount. Tests see public surfaces only: kubectl, the
- * vault through the stand-in's control API, and the database where the issue is what stands in it.
+ * does it, and the operator bound to nothing but its own ServiceAccount. Tests see public surfaces only: the API server
+ * and kubectl, the vault through the stand-in's control API, and the database where the issue is what stands in it.
  */
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import pg from "pg";
 import { stringify } from "yaml";
 import type { Condition, ObjectMeta } from "../crds/common.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import { type Lab, resetLab, startLab } from "../lab/lab.ts";
+import { copyLab, type Lab, resetLab, startLab } from "../lab/lab.ts";
 import { installMazeVault, type MazeVault, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
-import { withClient } from "../lab/postgres/database.ts";
+import { Objects } from "./objects.ts";
 
 export const samples = fileURLToPath(new URL("samples", import.meta.url));
 
-/** Any object as kubectl prints it. */
+/** Any object as kubectl shows it. */
 export interface KubernetesObject {
   readonly apiVersion: string;
   readonly kind: string;
@@ -33,9 +34,9 @@ export interface World {
   readonly mazevault: MazeVault;
   /** Runs kubectl as cluster administrator; throws what it printed when it fails. */
   kubectl(...args: string[]): Promise<string>;
-  /** Applies manifests; throws what kubectl printed when it fails. */
-  apply(...manifests: object[]): Promise<string>;
-  /** Applies manifests that must be refused; what kubectl printed. */
+  /** Applies manifests in their order; throws what the API server answered when it fails. */
+  apply(...manifests: readonly object[]): Promise<void>;
+  /** Applies manifests with kubectl that must be refused; what it printed. */
   applyRefused(...manifests: object[]): Promise<string>;
   get(resource: string, name: string, namespace?: string): Promise<KubernetesObject>;
   list(resource: string, namespace?: string): Promise<readonly KubernetesObject[]>;
@@ -51,8 +52,8 @@ export interface World {
   waitReady(resource: string, name: string, namespace?: string, timeoutMs?: number): Promise<KubernetesObject>;
   /** Runs one statement in the operator's database, as its owner. */
   sql<Row extends Record<string, unknown>>(text: string, values?: readonly unknown[]): Promise<Row[]>;
-  /** A namespace and a project of its own for one test, so that tests of a file do not meet. */
-  tenant(name: string): Promise<void>;
+  /** A namespace and a project of its own for one test each, so that tests of a file do not meet. */
+  tenant(...names: readonly string[]): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -64,14 +65,18 @@ export interface WorldOptions {
 
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const dir = mkdtempSync(path.join(tmpdir(), "mazevault-e2e-"));
+  // What `setup.ts` has made; without Jest there is none.
+  const { MAZEVAULT_PREPARED: prepared } = process.env;
+  if (prepared !== undefined) copyLab(path.join(prepared, "lab"), dir);
   const lab = await startLab({
     dir,
     durable: options.durable ?? false,
     ...(options.report && { report: options.report }),
   });
   try {
-    const mazevault = await installMazeVault({ lab, cluster: lab.controlPlane });
-    return new RunningWorld(lab, mazevault, dir);
+    const already = prepared === undefined ? {} : { programs: path.join(prepared, "programs"), installed: true };
+    const mazevault = await installMazeVault({ lab, cluster: lab.controlPlane, ...already });
+    return new RunningWorld(lab, mazevault, await Objects.connect(lab), dir);
   } catch (error) {
     await lab.stop();
     throw error;
@@ -81,11 +86,15 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 class RunningWorld implements World {
   readonly lab: Lab;
   readonly mazevault: MazeVault;
+  readonly #objects: Objects;
+  readonly #database: pg.Pool;
   readonly #dir: string;
 
-  constructor(lab: Lab, mazevault: MazeVault, dir: string) {
+  constructor(lab: Lab, mazevault: MazeVault, objects: Objects, dir: string) {
     this.lab = lab;
     this.mazevault = mazevault;
+    this.#objects = objects;
+    this.#database = openDatabase(mazevault.database);
     this.#dir = dir;
   }
 
@@ -95,33 +104,23 @@ class RunningWorld implements World {
     return stdout;
   }
 
-  async apply(...manifests: object[]): Promise<string> {
-    const { code, stdout, stderr } = await this.#applied(manifests);
-    if (code !== 0) throw new Error(`kubectl apply: ${stderr}`);
-    return stdout;
+  async apply(...manifests: readonly object[]): Promise<void> {
+    for (const manifest of manifests) await this.#objects.apply(manifest);
   }
 
   async applyRefused(...manifests: object[]): Promise<string> {
-    const { code, stdout, stderr } = await this.#applied(manifests);
+    const input = manifests.map((manifest) => stringify(manifest)).join("---\n");
+    const { code, stdout, stderr } = await this.lab.controlPlane.kubectl(["apply", "-f", "-"], { input });
     if (code === 0) throw new Error(`kubectl apply was expected to fail, but: ${stdout}`);
     return stderr;
   }
 
-  #applied(manifests: readonly object[]) {
-    const input = manifests.map((manifest) => stringify(manifest)).join("---\n");
-    return this.lab.controlPlane.kubectl(["apply", "-f", "-"], { input });
+  get(resource: string, name: string, namespace?: string): Promise<KubernetesObject> {
+    return this.#objects.get(resource, name, namespace);
   }
 
-  async get(resource: string, name: string, namespace?: string): Promise<KubernetesObject> {
-    return JSON.parse(
-      await this.kubectl("get", resource, name, ...inNamespace(namespace), "-o", "json"),
-    ) as KubernetesObject;
-  }
-
-  async list(resource: string, namespace?: string): Promise<readonly KubernetesObject[]> {
-    const where = namespace === undefined ? ["--all-namespaces"] : inNamespace(namespace);
-    const list = await this.kubectl("get", resource, ...where, "-o", "json");
-    return (JSON.parse(list) as { items: KubernetesObject[] }).items;
+  list(resource: string, namespace?: string): Promise<readonly KubernetesObject[]> {
+    return this.#objects.list(resource, namespace);
   }
 
   async waitFor(
@@ -139,7 +138,7 @@ class RunningWorld implements World {
           last = await this.get(resource, name, namespace);
           return holds(last);
         },
-        { timeoutMs, intervalMs: 100 },
+        { timeoutMs },
       );
     } catch (error) {
       throw new Error(`${resource} ${name} did not get there: ${JSON.stringify(last?.status ?? last)}`, {
@@ -157,37 +156,49 @@ class RunningWorld implements World {
     return this.waitFor(resource, name, namespace, ready, timeoutMs);
   }
 
-  sql<Row extends Record<string, unknown>>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
-    const database = { ...this.mazevault.database, url: "" };
-    return withClient(database, async (client) => {
-      await client.query("SET search_path = mazevault");
-      return (await client.query<Row>(text, [...values])).rows;
-    });
+  async sql<Row extends Record<string, unknown>>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
+    return (await this.#database.query<Row>(text, [...values])).rows;
   }
 
-  async tenant(name: string): Promise<void> {
+  async tenant(...names: readonly string[]): Promise<void> {
     await this.apply(
-      { apiVersion: "v1", kind: "Namespace", metadata: { name } },
-      {
-        apiVersion: "mazevault.io/v1",
-        kind: "Project",
-        metadata: { name },
-        spec: {
-          environments: [{ name: "dev" }, { name: "pro" }],
-          namespaces: [{ name, environments: ["dev", "pro"] }],
+      ...names.flatMap((name) => [
+        { apiVersion: "v1", kind: "Namespace", metadata: { name } },
+        {
+          apiVersion: "mazevault.io/v1",
+          kind: "Project",
+          metadata: { name },
+          spec: {
+            environments: [{ name: "dev" }, { name: "pro" }],
+            namespaces: [{ name, environments: ["dev", "pro"] }],
+          },
         },
-      },
+      ]),
     );
-    await this.waitReady("project.mazevault.io", name);
+    for (const name of names) await this.waitReady("project.mazevault.io", name);
   }
 
   async stop(): Promise<void> {
+    this.#objects.close();
+    await this.#database.end();
     await this.lab.stop();
     await resetLab(this.#dir);
   }
 }
 
-const inNamespace = (namespace: string | undefined): string[] => (namespace === undefined ? [] : ["-n", namespace]);
+/** Connections are kept: what a test waits for it asks many times. */
+function openDatabase({ passwordFile, caFile, ...where }: MazeVault["database"]): pg.Pool {
+  const pool = new pg.Pool({
+    ...where,
+    password: readFileSync(passwordFile, "utf8"),
+    ssl: { ca: readFileSync(caFile, "utf8") },
+    options: "-c search_path=mazevault",
+    connectionTimeoutMillis: 5_000,
+  });
+  // A server that is killed while a connection idles must not end the tests.
+  pool.on("error", () => {});
+  return pool;
+}
 
 export const conditionOf = (object: KubernetesObject, type: string): Condition | undefined =>
   object.status?.conditions?.find((condition) => condition.type === type);

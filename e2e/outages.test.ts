@@ -57,7 +57,7 @@ const readiness = (says: string | RegExp): Promise<unknown> =>
 const isReady = (): Promise<unknown> =>
   until("/readyz is 200", async () => (await ask("/readyz")).status === 200, { timeoutMs: 60_000 });
 
-const apply = (name: string, value: string): Promise<string> =>
+const apply = (name: string, value: string): Promise<void> =>
   world.apply(secretManifest(TEAM, name, { entries: [{ key: "value", literal: value }], deliver: {} }));
 
 /** The core Secret holds the value, and there are just so many versions: none doubled, none lost. */

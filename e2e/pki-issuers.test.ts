@@ -8,18 +8,16 @@ import { createCsr } from "../core/pki/csr.ts";
 import { generateKey } from "../core/pki/key.ts";
 import { LocalSigner } from "../core/pki/signer.ts";
 import { Judge } from "../core/pki/testing/judge.ts";
-import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import { Succession } from "./chaos/succession.ts";
 import { conditionOf, type KubernetesObject, scrape, startWorld, total, type World } from "./harness.ts";
 
-const LEASE_MS = 3_000;
-const DEATH_MS = 30_000;
 const soon = { timeoutMs: 20_000, intervalMs: 50 };
 const clusterIssuer = "clusterissuer.mazevault.io";
 const issuer = "issuer.mazevault.io";
 const config = {
-  kubernetes: { leaseDurationMs: LEASE_MS },
+  kubernetes: { leaseDurationMs: 3_000 },
   pki: { baseUrl: "http://pki.example.com" },
 };
 
@@ -274,6 +272,12 @@ const ENDED_LONG_AGO = `
   FROM authorities WHERE name = 'root'`;
 
 describe("death between two effects", () => {
+  let succession: Succession;
+  beforeAll(async () => {
+    await operator.process.stop();
+    succession = await Succession.begin(world, config);
+  });
+
   const nameOf = (failpoint: string) => failpoint.toLowerCase().replaceAll(/[^a-z]/g, "-");
 
   async function provoke(effect: Effect, name: string): Promise<void> {
@@ -294,25 +298,14 @@ describe("death between two effects", () => {
 
   test.each(deaths)("at %s while something of %s is made leaves one of it", async (failpoint, effect) => {
     const name = nameOf(failpoint);
-    const armed = await world.mazevault.startOperator({
-      name,
-      env: { MAZEVAULT_FAILPOINT: failpoint },
-      config,
-    });
-    armed.process.autoRestart = false;
     const before = (await world.sql("SELECT FROM certificates WHERE requester_kind = 'Responder'")).length;
-    try {
+    const provoked = () => provoke(effect, name);
+    if (effect === "purge") {
       // Who leads now has looked for these already; who comes looks at once.
-      if (effect === "purge") await provoke(effect, name);
-      await operator.process.stop();
-      if (effect !== "purge") await provoke(effect, name);
-      await until(`death at ${failpoint}`, () => armed.process.pid === undefined, { timeoutMs: DEATH_MS });
-      expect(armed.process.lastEnd).toBe("died of SIGKILL");
-    } finally {
-      await armed.process.stop();
-      await world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator");
-      await operator.process.start();
-    }
+      await provoked();
+      await succession.diesAsSuccessor(failpoint);
+    } else if (effect === "responder") await succession.diesAsSuccessor(failpoint, provoked);
+    else await succession.dies(failpoint, provoked);
     if (effect === "purge") {
       const ended = () => world.sql("SELECT FROM certificates WHERE requester_uid = $1", [name]);
       await until("what ended long ago is gone", async () => (await ended()).length === 0, soon);

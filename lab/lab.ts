@@ -1,10 +1,11 @@
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, realpathSync, rmSync } from "node:fs";
 import path from "node:path";
 import { obtainBinaries } from "./controlplane/binaries.ts";
 import { type ControlPlane, startControlPlane } from "./controlplane/controlplane.ts";
 import { LabPki } from "./pki.ts";
 import { Ports } from "./ports.ts";
-import { removeOutside } from "./postgres/account.ts";
+import { copyOutside, removeOutside } from "./postgres/account.ts";
 import { type Postgres, startPostgres } from "./postgres/postgres.ts";
 import { Supervisor } from "./processes.ts";
 import type { ProcessSpec, SupervisedProcess } from "./supervised.ts";
@@ -93,6 +94,15 @@ async function open<Parts extends { readonly postgres: Postgres; readonly contro
     await supervisor.stop();
     throw error;
   }
+}
+
+/** Copies a lab that does not run, with its data and identities; the copy gets ports of its own. */
+export function copyLab(from: string, to: string): void {
+  mkdirSync(to, { recursive: true });
+  // Unlike what Node has for it, cp keeps owners and holes: etcd's log is mostly holes.
+  execFileSync("cp", ["-a", `${from}/.`, to]);
+  copyOutside(path.join(realpathSync(from), "postgres"), path.join(realpathSync(to), "postgres"));
+  for (const own of ["ports.json", "logs"]) rmSync(path.join(to, own), { recursive: true, force: true });
 }
 
 /** Removes a lab with its data, ports and identities. @throws while it runs */

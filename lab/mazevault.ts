@@ -11,6 +11,7 @@ import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Cluster } from "./cluster.ts";
 import { Control } from "./keyvault/control.ts";
 import type { Lab } from "./lab.ts";
+import { until } from "./poll.ts";
 import { type Database, withClient } from "./postgres/database.ts";
 import type { SupervisedProcess } from "./supervised.ts";
 
@@ -34,6 +35,10 @@ export interface MazeVaultOptions {
   readonly lab: MazeVaultLab;
   readonly cluster: Cluster;
   readonly report?: (line: string) => void;
+  /** Where the programs are bundled already; they are bundled into the lab's folder otherwise. */
+  readonly programs?: string;
+  /** Resource definitions and rights are there already. */
+  readonly installed?: boolean;
   /** Settings of the stand-in beyond what it has by itself, see `lab/keyvault/config.ts`. */
   readonly keyVaultSettings?: Readonly<Record<string, unknown>>;
 }
@@ -94,20 +99,19 @@ export interface MazeVault {
 }
 
 export async function installMazeVault(options: MazeVaultOptions): Promise<MazeVault> {
-  const { lab, cluster } = options;
-  const programs = path.join(lab.dir, "programs");
-  rmSync(programs, { recursive: true, force: true });
+  const { lab, cluster, programs = path.join(lab.dir, "programs") } = options;
+  if (options.programs === undefined) rmSync(programs, { recursive: true, force: true });
   const [database, keyVault, kubeconfig] = await Promise.all([
     lab.postgres.createDatabase("mazevault"),
     startKeyVault(options),
-    installResources(cluster).then(() =>
+    (options.installed ? resourcesServed(cluster) : installResources(cluster)).then(() =>
       cluster.serviceAccountKubeconfig({
         namespace: SYSTEM_NAMESPACE,
         name: OPERATOR_ACCOUNT,
         dir: path.join(lab.dir, "operator"),
       }),
     ),
-    bundle(programs),
+    options.programs ?? bundle(programs),
   ]);
   const { listenPort, imdsPort, ...vault } = keyVault;
   const ocspPort = await lab.ports.get("ocsp");
@@ -214,6 +218,16 @@ async function installResources(cluster: Cluster): Promise<void> {
   );
   const definitions = kinds.map(({ plural }) => `crd/${plural}.mazevault.io`);
   await run("wait", "--for=condition=Established", "--timeout=60s", ...definitions);
+}
+
+/** Resolves when an API server that has just started knows the kinds. */
+async function resourcesServed(cluster: Cluster): Promise<void> {
+  const served = async (): Promise<boolean> => {
+    const { stdout } = await cluster.kubectl(["api-resources", "--api-group=mazevault.io", "-o", "name"]);
+    const names = stdout.split("\n");
+    return kinds.every(({ plural }) => names.includes(`${plural}.mazevault.io`));
+  };
+  await until("resource definitions are served", served, { timeoutMs: 60_000 });
 }
 
 async function startKeyVault({ lab, cluster, keyVaultSettings = {} }: MazeVaultOptions) {

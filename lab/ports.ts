@@ -9,6 +9,16 @@ const lowestPort = 20_000;
 const highestPort = 32_000;
 const attempts = 200;
 
+const testWorkers = 8;
+
+/** What is chosen is served only moments later; tests that run side by side must not choose the same port in between. */
+function range(worker = process.env.JEST_WORKER_ID): readonly [lowest: number, highest: number] {
+  if (worker === undefined) return [lowestPort, highestPort];
+  const share = (highestPort - lowestPort) / testWorkers;
+  const lowest = lowestPort + share * (Number(worker) % testWorkers);
+  return [lowest, lowest + share];
+}
+
 /** Loopback ports by name, chosen free once and then kept in a file. */
 export class Ports {
   readonly #file: string;
@@ -33,7 +43,7 @@ export class Ports {
       );
     }
     for (let attempt = 0; attempt < attempts; attempt++) {
-      const port = randomInt(lowestPort, highestPort);
+      const port = randomInt(...range());
       if (Object.values(this.#ports).includes(port)) continue;
       // Taken before it is tried: callers ask side by side.
       this.#ports[name] = port;
@@ -43,7 +53,7 @@ export class Ports {
       }
       delete this.#ports[name];
     }
-    throw new Error(`no free port found between ${lowestPort} and ${highestPort} on 127.0.0.1`);
+    throw new Error(`no free port found between ${range().join(" and ")} on 127.0.0.1`);
   }
 
   #write(): void {

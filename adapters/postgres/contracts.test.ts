@@ -25,7 +25,7 @@ afterEach(async () => {
 afterAll(() => server.stop());
 
 async function start(): Promise<TestInstallation> {
-  const installation = await openInstallation(await server.database());
+  const installation = await openInstallation(await server.restored());
   open.push(installation);
   return installation;
 }

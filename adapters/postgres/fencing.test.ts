@@ -12,7 +12,7 @@ beforeAll(async () => {
   server = await startServer();
 });
 beforeEach(async () => {
-  installation = await openInstallation(await server.database());
+  installation = await openInstallation(await server.restored());
 });
 afterEach(() => installation.stores.close());
 afterAll(() => server.stop());

@@ -33,7 +33,7 @@ beforeAll(async () => {
   server = await startServer();
 });
 beforeEach(async () => {
-  installation = await openInstallation(await server.database());
+  installation = await openInstallation(await server.restored());
   identities = on(installation);
   await identities.rotateKeys({ epoch: await installation.stores.leadership.acquireEpoch("test") });
   user = await identities.users.create(actor, { email: EMAIL, password: PASSWORD, role: "reader" });

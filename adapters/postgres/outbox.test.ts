@@ -15,7 +15,7 @@ beforeAll(async () => {
   server = await startServer();
 });
 beforeEach(async () => {
-  installation = await openInstallation(await server.database());
+  installation = await openInstallation(await server.restored());
   epoch = await installation.stores.leadership.acquireEpoch("writer");
   listeners = [];
 });

@@ -37,7 +37,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   const root = new LocalRootKey("test", createSecretKey(ROOT_KEY));
-  installation = await openInstallation(await server.database(), root);
+  installation = await openInstallation(await server.restored(), root);
   writer = { epoch: await installation.stores.leadership.acquireEpoch("test") };
   authorities = fresh();
 });

@@ -18,7 +18,7 @@ beforeAll(async () => {
   server = await startServer();
 });
 beforeEach(async () => {
-  installation = await openInstallation(await server.database());
+  installation = await openInstallation(await server.restored());
   writer = { epoch: await installation.stores.leadership.acquireEpoch("test") };
 });
 afterEach(() => installation.stores.close());

@@ -6,12 +6,11 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { globSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { CertificateSpec } from "../../crds/certificate.ts";
-import { SYSTEM_NAMESPACE } from "../../crds/installation.ts";
-import type { Operator } from "../../lab/mazevault.ts";
 import { until } from "../../lab/poll.ts";
 import { foreignBundle } from "../foreign-bundle.ts";
 import { decoded, startWorld, type World } from "../harness.ts";
 import { consumerManifest } from "./manifests.ts";
+import { Succession } from "./succession.ts";
 
 /** What is done while the failpoint is armed. Before all but the first there is a Certificate, delivered. */
 type Effect =
@@ -50,13 +49,10 @@ const rows: readonly (readonly [failpoint: string, effect: Effect])[] = [
 ];
 
 const KIND = "certificate.mazevault.io";
-const LEASE_MS = 3_000;
-const DEATH_MS = 30_000;
-const config = { kubernetes: { leaseDurationMs: LEASE_MS } };
 const soon = { timeoutMs: 60_000, intervalMs: 100 };
 
 let world: World;
-let operator: Operator;
+let succession: Succession;
 /** What other CAs issued, by tenant. */
 const foreign = new Map<string, Readonly<Record<string, string>>>();
 
@@ -79,7 +75,7 @@ const certificateOf = (tenant: string, spec: Partial<CertificateSpec> = {}): obj
 
 beforeAll(async () => {
   world = await startWorld();
-  operator = await world.mazevault.startOperator({ config });
+  succession = await Succession.begin(world);
   await world.apply({
     apiVersion: "mazevault.io/v1",
     kind: "ClusterIssuer",
@@ -91,19 +87,20 @@ beforeAll(async () => {
     },
   });
   await world.waitReady("clusterissuer.mazevault.io", "root");
-  for (const [failpoint, effect] of rows) {
-    const tenant = tenantOf(failpoint, effect);
-    await world.tenant(tenant);
-    await world.apply(consumerManifest(tenant, "one", tenant), consumerManifest(tenant, "two", tenant));
+  const tenants = rows.map(([failpoint, effect]) => [tenantOf(failpoint, effect), effect] as const);
+  await world.tenant(...tenants.map(([tenant]) => tenant));
+  const manifests: object[] = [];
+  for (const [tenant, effect] of tenants) {
+    manifests.push(consumerManifest(tenant, "one", tenant), consumerManifest(tenant, "two", tenant));
     if (effect === "adoption") {
       const data = await foreignBundle([`old.${tenant}.svc`]);
       const metadata = { name: tenant, namespace: tenant };
-      await world.apply({ apiVersion: "v1", kind: "Secret", metadata, type: "kubernetes.io/tls", stringData: data });
+      manifests.push({ apiVersion: "v1", kind: "Secret", metadata, type: "kubernetes.io/tls", stringData: data });
       foreign.set(tenant, data);
-    } else if (effect !== "creation") await world.apply(certificateOf(tenant));
+    } else if (effect !== "creation") manifests.push(certificateOf(tenant));
   }
-  for (const [failpoint, effect] of rows) {
-    const tenant = tenantOf(failpoint, effect);
+  await world.apply(...manifests);
+  for (const [tenant, effect] of tenants) {
     if (effect !== "creation" && effect !== "adoption") await world.waitReady(KIND, tenant, tenant);
   }
 });
@@ -148,23 +145,6 @@ async function provoke(tenant: string, effect: Effect): Promise<void> {
   }
 }
 
-/** Starts an operator that dies at the failpoint, lets it lead, and waits for its end; then its successor. */
-async function dieAt(failpoint: string, tenant: string, effect: Effect): Promise<void> {
-  const armed = await world.mazevault.startOperator({ name: tenant, env: { MAZEVAULT_FAILPOINT: failpoint }, config });
-  armed.process.autoRestart = false;
-  try {
-    await operator.process.stop();
-    await provoke(tenant, effect);
-    await until(`death at ${failpoint}`, () => armed.process.pid === undefined, { timeoutMs: DEATH_MS });
-    expect(armed.process.lastEnd).toBe("died of SIGKILL");
-  } finally {
-    await armed.process.stop();
-    // Its holder is dead for certain, so the successor need not wait until it runs out.
-    await world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator");
-    await operator.process.start();
-  }
-}
-
 /** How each certificate of the tenant has to end up, oldest first. */
 const reasonsAfter: Record<Effect, readonly (string | null)[]> = {
   creation: [null],
@@ -189,7 +169,7 @@ const finished: (readonly [tenant: string, effect: Effect])[] = [];
 
 test.each(rows)("death at %s during %s", async (failpoint, effect) => {
   const tenant = tenantOf(failpoint, effect);
-  await dieAt(failpoint, tenant, effect);
+  await succession.dies(failpoint, () => provoke(tenant, effect));
 
   if (effect === "removal") {
     const holders = () => world.sql("SELECT FROM certificate_holders WHERE namespace = $1", [tenant]);

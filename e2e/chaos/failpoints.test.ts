@@ -4,13 +4,13 @@
  */
 import { globSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { SYSTEM_NAMESPACE } from "../../crds/installation.ts";
-import { azure, type Operator } from "../../lab/mazevault.ts";
+import { azure } from "../../lab/mazevault.ts";
 import { until } from "../../lab/poll.ts";
 import { decoded, type KubernetesObject, secretManifest, startWorld, type World } from "../harness.ts";
 import { ApiClient } from "./api.ts";
 import { consumerManifest, pushManifests } from "./manifests.ts";
 import { isReady } from "./observer.ts";
+import { Succession } from "./succession.ts";
 
 /** What is done while the failpoint is armed. Before all but the first two there is a Secret, delivered and pushed. */
 type Effect =
@@ -75,16 +75,18 @@ const rows =
     : [...new Map(everyRow.map((row) => [row[0].replace(/:.*/, ""), row] as const)).values()];
 
 const [vault] = azure.vaults;
-const LEASE_MS = 3_000;
-const DEATH_MS = 30_000;
 
 let world: World;
-let operator: Operator;
+let succession: Succession;
 let api: ApiClient;
 
-/** A namespace, and everything in it has that name. */
+/** A namespace, and everything in it has that name. All changes are of one: each new leader looks at every tenant. */
 const tenantOf = (failpoint: string, effect: Effect): string =>
-  `${failpoint}-${effect}`.toLowerCase().replaceAll(/[^a-z0-9]/g, "-");
+  effect === "change" ? effect : `${failpoint}-${effect}`.toLowerCase().replaceAll(/[^a-z0-9]/g, "-");
+
+/** What the literal of each tenant that has changed has been, oldest first. */
+const changed = new Map<string, readonly string[]>();
+const literalsOf = (tenant: string): readonly string[] => changed.get(tenant) ?? ["old"];
 
 const secretOf = (tenant: string, literal: string, secretName = tenant): object =>
   secretManifest(tenant, tenant, {
@@ -94,7 +96,15 @@ const secretOf = (tenant: string, literal: string, secretName = tenant): object 
       { key: "rendered", template: "{{ literal }}:{{ generated }}" },
     ],
     deliver: { secretName, restartConsumers: true },
+    retention: { versions: rows.length + 1 },
   });
+
+function change(tenant: string): Promise<void> {
+  const literals = literalsOf(tenant);
+  const literal = `new-${literals.length}`;
+  changed.set(tenant, [...literals, literal]);
+  return world.apply(secretOf(tenant, literal));
+}
 
 const frameOf = (tenant: string): object[] => [
   { apiVersion: "v1", kind: "Namespace", metadata: { name: tenant } },
@@ -114,16 +124,16 @@ const isBefore = (effect: Effect): boolean => effect !== "onboarding" && effect 
 beforeAll(async () => {
   world = await startWorld();
   api = await ApiClient.connect(world);
-  operator = await world.mazevault.startOperator({ config: { kubernetes: { leaseDurationMs: LEASE_MS } } });
+  succession = await Succession.begin(world);
   const existing = rows.filter(([, effect]) => effect !== "onboarding");
+  const tenants = new Map(existing.map(([failpoint, effect]) => [tenantOf(failpoint, effect), effect]));
   await world.apply(
-    ...existing.flatMap(([failpoint, effect]) => {
-      const tenant = tenantOf(failpoint, effect);
-      return [...frameOf(tenant), ...(isBefore(effect) ? [secretOf(tenant, "old")] : [])];
-    }),
+    ...[...tenants].flatMap(([tenant, effect]) => [
+      ...frameOf(tenant),
+      ...(isBefore(effect) ? [secretOf(tenant, "old")] : []),
+    ]),
   );
-  for (const [failpoint, effect] of existing) {
-    const tenant = tenantOf(failpoint, effect);
+  for (const [tenant, effect] of tenants) {
     await world.waitReady("keyvault.mazevault.io", tenant, tenant);
     if (isBefore(effect)) await inStep(tenant);
     else await world.waitReady("syncrule.mazevault.io", tenant, tenant);
@@ -144,7 +154,7 @@ async function provoke(tenant: string, effect: Effect): Promise<void> {
       await world.apply(secretOf(tenant, "old"));
       break;
     case "change":
-      await world.apply(secretOf(tenant, "new"));
+      await change(tenant);
       break;
     case "renaming":
       await world.apply(secretOf(tenant, "old", "renamed"));
@@ -153,7 +163,7 @@ async function provoke(tenant: string, effect: Effect): Promise<void> {
       for (const key of ["literal", "generated", "rendered"]) {
         await world.mazevault.keyVault.control.deleteSecret(vault, `${tenant}--${key}`);
       }
-      await world.apply(secretOf(tenant, "new"));
+      await change(tenant);
       break;
     case "removal":
       await world.kubectl("-n", tenant, "delete", "secret.mazevault.io", tenant);
@@ -213,13 +223,13 @@ async function stateOf(tenant: string): Promise<State> {
   };
 }
 
-function expectedState(effect: Effect, generated: string): State {
-  const changed = effect === "change" || effect === "recovery";
-  const literals = changed ? ["old", "new"] : ["old"];
+function expectedState(tenant: string, generated: string): State {
+  const literals = literalsOf(tenant);
+  const changes = literals.length - 1;
   return {
-    versions: changed ? [1, 2] : [1],
+    versions: literals.map((_, index) => index + 1),
     pushed: { literal: literals, generated: [generated], rendered: literals.map((each) => `${each}:${generated}`) },
-    restarts: changed ? [1, 1] : [0, 0],
+    restarts: [changes, changes],
   };
 }
 
@@ -247,41 +257,15 @@ async function removed(tenant: string): Promise<void> {
   await until(`${tenant} removed`, done, { timeoutMs: 60_000, intervalMs: 100 });
 }
 
-/** Starts an operator that dies at the failpoint, lets it lead, and waits for its end. */
-async function dieAt(failpoint: string, tenant: string, effect: Effect): Promise<void> {
-  const armed = await world.mazevault.startOperator({
-    name: tenant,
-    env: { MAZEVAULT_FAILPOINT: failpoint },
-    config: { kubernetes: { leaseDurationMs: LEASE_MS } },
-  });
-  armed.process.autoRestart = false;
-  try {
-    await operator.process.stop();
-    await provoke(tenant, effect);
-    await until(`death at ${failpoint}`, () => armed.process.pid === undefined, { timeoutMs: DEATH_MS });
-    expect(armed.process.lastEnd).toBe("died of SIGKILL");
-  } finally {
-    await armed.process.stop();
-  }
-}
-
-async function succeed(): Promise<void> {
-  // Its holder is dead for certain, so the successor need not wait until it runs out.
-  await world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator");
-  await operator.process.start();
-}
-
-/** Of the rows that are done, with the generated value. */
+/** What every row that is done has left, by tenant. */
 const done = new Map<string, State>();
 
 test.each(rows)("death at %s during %s", async (failpoint, effect) => {
   const tenant = tenantOf(failpoint, effect);
   const before = await coreSecret(tenant);
-  try {
-    await dieAt(failpoint, tenant, effect);
-  } finally {
-    await succeed();
-  }
+  const provoked = () => provoke(tenant, effect);
+  if (failpoint.startsWith("leadership.")) await succession.diesAsSuccessor(failpoint, provoked);
+  else await succession.dies(failpoint, provoked);
 
   if (effect === "removal") await removed(tenant);
   else await inStep(tenant, effect === "renaming" ? "renamed" : tenant);
@@ -293,13 +277,13 @@ test.each(rows)("death at %s during %s", async (failpoint, effect) => {
     expect(delivered?.metadata.labels ?? {}).toEqual({});
     expect((await coreSecret(tenant, "renamed"))?.data).toEqual(delivered?.data);
   }
-  const state = expectedState(effect, generated);
+  const state = expectedState(tenant, generated);
   expect(await stateOf(tenant)).toEqual(state);
   done.set(tenant, state);
 });
 
 test("nothing was repeated later", async () => {
-  expect(done.size).toBe(rows.length);
+  expect(done.size).toBe(new Set(rows.map(([failpoint, effect]) => tenantOf(failpoint, effect))).size);
   for (const [tenant, state] of done) expect([tenant, await stateOf(tenant)]).toEqual([tenant, state]);
 });
 

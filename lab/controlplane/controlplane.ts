@@ -20,7 +20,7 @@ export interface ControlPlaneOptions {
   readonly pki: LabPki;
   /** Paths of the programs. */
   readonly binaries: Readonly<Record<Component, string>>;
-  /** false lets etcd skip fsync: faster, and data may be lost when etcd is killed. */
+  /** false lets etcd skip fsync and all three use more memory: faster, and data may be lost when etcd is killed. */
   readonly durable: boolean;
   /** Added to the arguments of kube-apiserver. */
   readonly apiServerArgs?: readonly string[];
@@ -58,7 +58,7 @@ const tokenSeconds = 3_600;
 
 /** Starts the three servers, or resumes them on the data of their last run. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
-  const { dir, supervisor, ports, pki, binaries } = options;
+  const { dir, supervisor, ports, pki, binaries, durable } = options;
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const etcdPort = await ports.get("etcd");
   const port = await ports.get("kube-apiserver");
@@ -78,7 +78,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       command: binaries.etcd,
       dataDir: path.join(dir, "etcd"),
       port: etcdPort,
-      durable: options.durable,
+      durable,
       files,
     }),
   );
@@ -87,6 +87,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       command: binaries["kube-apiserver"],
       port,
       etcdPort,
+      durable,
       files,
       extraArgs: options.apiServerArgs ?? [],
     }),
@@ -96,6 +97,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       command: binaries["kube-controller-manager"],
       port: controllerManagerPort,
       kubeconfig: managerKubeconfig,
+      durable,
       files,
     }),
   );

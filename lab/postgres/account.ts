@@ -41,6 +41,11 @@ export function place(dir: string, programs: Pick<Programs, "dir" | "bin" | "ver
   };
 }
 
+/** Copies what `place` may have put outside of a lab's directory, for the copy of that lab. */
+export function copyOutside(from: string, to: string): void {
+  if (existsSync(outsideOf(from))) execFileSync("cp", ["-a", outsideOf(from), outsideOf(to)]);
+}
+
 /** Removes what `place` may have put outside of the lab's directory. */
 export function removeOutside(dir: string): void {
   rmSync(outsideOf(dir), { recursive: true, force: true });

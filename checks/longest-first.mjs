@@ -1,0 +1,53 @@
+/**
+ * The order of the test files: those that take longest first, so that no worker is left alone with one in the end. What
+ * is not listed takes less than a minute; the larger file comes first.
+ */
+const longest = [
+  "e2e/outages",
+  "e2e/start",
+  "e2e/pki-certificates",
+  "e2e/chaos/failpoints",
+  "e2e/leadership",
+  "e2e/ocsp",
+  "e2e/cli",
+  "e2e/key-vault-faults",
+  "e2e/chaos/certificate-failpoints",
+  "e2e/rest-access",
+  "e2e/pki-issuers",
+  "e2e/pki-requests",
+  "core/pki/testing/judges/matrix",
+  "lab/lab",
+  "e2e/restart",
+  "e2e/canary",
+  "e2e/chaos/chaos",
+  "e2e/rights",
+  "e2e/refusals",
+  "e2e/pki-offline-root",
+  "e2e/audit",
+  "crds/admission",
+];
+
+export default class LongestFirst {
+  sort(tests) {
+    const bySize = tests.toSorted((one, other) => sizeOf(other) - sizeOf(one));
+    return bySize.toSorted((one, other) => rankOf(one) - rankOf(other));
+  }
+
+  shard(tests) {
+    return tests;
+  }
+
+  allFailedTests(tests) {
+    return tests;
+  }
+
+  cacheResults() {}
+}
+
+const sizeOf = ({ path, context }) => context.hasteFS.getSize(path) ?? 0;
+
+function rankOf({ path }) {
+  const rank = longest.findIndex((file) => path.endsWith(`/${file}.test.ts`));
+  if (rank >= 0) return rank;
+  return longest.length + (path.includes("/e2e/") ? 0 : 1);
+}
