@@ -1,4 +1,5 @@
 import { common } from "./jest.config.mjs";
+import { hasRedis } from "./lab/redis/redis.ts";
 
 /**
  * Against the running product; each file has a lab of its own. Two side by side, since much of the time is spent waiting
@@ -7,6 +8,8 @@ import { common } from "./jest.config.mjs";
 export default {
   ...common,
   testMatch: ["<rootDir>/e2e/**/*.test.ts"],
+  /** Of what this machine lacks; `npm test` says so. */
+  testPathIgnorePatterns: ["/node_modules/", ...(hasRedis() ? [] : ["/rest-replicas\\.test\\.ts$"])],
   testTimeout: 180_000,
   maxWorkers: 2,
 };
