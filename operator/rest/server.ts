@@ -338,7 +338,9 @@ async function send(
     const pieces = stream.pieces[Symbol.asyncIterator]();
     const first = await pieces.next();
     response.type(stream.type);
-    await pipeline(Readable.from(following(first, pieces)), response, { signal });
+    // Each may be a megabyte, and what is waiting here may not be the caller's any more when its turn comes.
+    const readable = Readable.from(following(first, pieces), { highWaterMark: 1 });
+    await pipeline(readable, response, { signal });
   } else if (body === undefined) response.end();
   else response.json(body);
 }
