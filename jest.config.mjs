@@ -20,6 +20,7 @@ const oldest = findOldestPrograms();
 const impossible = [
   ...(findKeytool() === undefined ? ["/keystore\\.test\\.ts$", "/judges/keystores\\.test\\.ts$"] : []),
   ...(findPackage(testPackages.nginx) === undefined ? ["/judges/stapling\\.test\\.ts$"] : []),
+  ...(findPackage(testPackages["redis-server"]) === undefined ? ["/adapters/redis/"] : []),
 ];
 
 export default {

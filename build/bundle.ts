@@ -22,13 +22,19 @@ export const NODE_ARGUMENTS = [
 
 /** Names of the programs' files in the folder. */
 export const OPERATOR = "operator.mjs";
+export const REST = "rest.mjs";
 export const OCSP = "ocsp.mjs";
 export const CLI = "mazevault.mjs";
 
 export async function bundle(directory: string): Promise<void> {
   await build({
     absWorkingDir: root,
-    entryPoints: { operator: "operator/main.ts", ocsp: "ocsp/main.ts", mazevault: "cli/main.ts" },
+    entryPoints: {
+      operator: "operator/main.ts",
+      rest: "operator/rest/main.ts",
+      ocsp: "ocsp/main.ts",
+      mazevault: "cli/main.ts",
+    },
     outdir: directory,
     outExtension: { ".js": ".mjs" },
     bundle: true,

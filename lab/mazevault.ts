@@ -5,7 +5,7 @@ import { get } from "node:http";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
-import { bundle, CLI, NODE_ARGUMENTS, OCSP, OPERATOR } from "../build/bundle.ts";
+import { bundle, CLI, NODE_ARGUMENTS, OCSP, OPERATOR, REST } from "../build/bundle.ts";
 import { kinds } from "../crds/index.ts";
 import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Cluster } from "./cluster.ts";
@@ -44,6 +44,8 @@ export interface MazeVaultOptions {
 }
 
 export interface OperatorOptions {
+  /** REST alone, on the same settings; the operator when absent. */
+  readonly program?: "rest";
   /** Distinguishes operators that run side by side; `operator` when absent. */
   readonly name?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -122,7 +124,14 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
     servicePrincipal: vault.servicePrincipal,
     database,
     cli: path.join(programs, CLI),
-    async startOperator({ name = "operator", env = {}, logLevel = "info", config = {}, nodeArgs = [] } = {}) {
+    async startOperator({
+      program,
+      name = program ?? "operator",
+      env = {},
+      logLevel = "info",
+      config = {},
+      nodeArgs = [],
+    } = {}) {
       const httpPort = await lab.ports.get(name);
       const restPort = await lab.ports.get(`${name}-rest`);
       const certificate = await lab.pki.issue("rest", { commonName: "mazevault", usage: "server" });
@@ -154,7 +163,13 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       const process = await lab.spawn({
         name,
         command: globalThis.process.execPath,
-        args: [...NODE_ARGUMENTS, ...nodeArgs, path.join(programs, OPERATOR), "--config", configFile],
+        args: [
+          ...NODE_ARGUMENTS,
+          ...nodeArgs,
+          path.join(programs, program === "rest" ? REST : OPERATOR),
+          "--config",
+          configFile,
+        ],
         env,
         isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
       });

@@ -102,6 +102,13 @@ const rest = z.strictObject({
     .min(1)
     .optional()
     .describe("PEM of CA certificates whose client certificates are known as subjects. None: they are not asked for."),
+  clientCrlFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "CRLs (PEM, or one in DER) of all CAs in clientCaFile that issue certificates, read again when they change. With it a client certificate without a valid CRL of its issuer is refused. None: client certificates cannot be revoked.",
+    ),
   audience: z
     .string()
     .min(1)
@@ -124,6 +131,22 @@ const rest = z.strictObject({
     .email()
     .default("admin@mazevault.com")
     .describe("Email of the first admin, whose password is written to core Secret mazevault-first-admin."),
+});
+
+const redis = z.strictObject({
+  url: z
+    .url({ protocol: /^rediss?$/ })
+    .refine((url) => new URL(url).password === "", "must hold no password: redis.passwordFile names a file for it")
+    .optional()
+    .describe(
+      "redis://HOST:PORT/DATABASE, or rediss:// for TLS, of a Redis 7 or later that replicas share counters through. None: each counts by itself, and logins are counted in PostgreSQL.",
+    ),
+  username: z.string().min(1).optional().describe("User of Redis; its default user otherwise."),
+  passwordFile: z.string().min(1).optional().describe("File with the password, read again for each connection."),
+  caFile: z.string().min(1).optional().describe("PEM of the CA certificates for Redis; the system's otherwise."),
+  timeoutMs: milliseconds
+    .default(250)
+    .describe("Longest wait for an answer of Redis, in milliseconds; after that each replica goes on by itself."),
 });
 
 const audit = z.strictObject({
@@ -157,6 +180,7 @@ export const configSchema = z.strictObject({
   controllers: controllers.prefault({}),
   pki: pki.prefault({}),
   rest: rest.prefault({}),
+  redis: redis.prefault({}),
   log: log.prefault({}),
 });
 export type Config = z.infer<typeof configSchema>;

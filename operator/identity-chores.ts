@@ -4,6 +4,7 @@ import { isAlreadyExists, isNotFound } from "../controllers/runtime/api-error.ts
 import { coreSecrets } from "../controllers/runtime/resource-type.ts";
 import type { KubernetesApi } from "../controllers/runtime/transport.ts";
 import { Fenced } from "../core/errors.ts";
+import type { IdempotentRequests } from "../core/idempotency/requests.ts";
 import type { Identities } from "../core/identity/identities.ts";
 import type { Writer } from "../core/ports/vault-store.ts";
 import { FIRST_ADMIN_SECRET } from "../crds/installation.ts";
@@ -11,6 +12,7 @@ import type { Logger } from "../program/logging.ts";
 
 export interface IdentityChoresDependencies {
   readonly identities: Pick<Identities, "rotateKeys" | "ensureFirstAdmin" | "forgetExpired">;
+  readonly idempotency: Pick<IdempotentRequests, "forgetExpired">;
   /** Fenced. */
   readonly api: Pick<KubernetesApi, "create" | "get">;
   /** Of the installation. */
@@ -43,7 +45,7 @@ export class IdentityChores {
   }
 
   async #work(writer: Writer, signal: AbortSignal): Promise<void> {
-    const { identities, log, onFenced } = this.#deps;
+    const { identities, idempotency, log, onFenced } = this.#deps;
     let handedOver = false;
     while (!signal.aborted) {
       let pauseMs = EVERY_MS;
@@ -52,6 +54,7 @@ export class IdentityChores {
         if (!handedOver) await this.#handOverFirstAdmin(signal);
         handedOver = true;
         await identities.forgetExpired();
+        await idempotency.forgetExpired();
       } catch (error) {
         if (error instanceof Fenced) onFenced(error);
         else if (!signal.aborted) log.warn({ chore: "identities", error }, "housekeeping failed");

@@ -5,7 +5,8 @@
 import { readFileSync } from "node:fs";
 import { Sinks } from "../adapters/auditsinks/sinks.ts";
 import { KeyVaults } from "../adapters/keyvault/vaults.ts";
-import { Identities } from "../core/identity/identities.ts";
+import { IdempotentRequests } from "../core/idempotency/requests.ts";
+import type { Identities } from "../core/identity/identities.ts";
 import { HealthServer } from "../program/health.ts";
 import { createLogger } from "../program/logging.ts";
 import { endOnSignals, runProgram } from "../program/main.ts";
@@ -13,12 +14,14 @@ import { type Config, configSchema } from "./config.ts";
 import { DatabaseConnection } from "./database.ts";
 import { programMetrics } from "./metrics.ts";
 import { Primary } from "./primary.ts";
+import { openIdentities, openShared, type Shared } from "./shared.ts";
 
 async function run(config: Config): Promise<void> {
   const log = createLogger({ level: config.log.level });
   let vaults: KeyVaults | undefined;
   let operator: Primary | undefined;
   let identities: Identities | undefined;
+  let shared: Shared | undefined;
   let stopRest: (() => Promise<void>) | undefined;
   const { registry, runtime, restAnswered } = await programMetrics({
     vaults: () => vaults?.states() ?? [],
@@ -44,7 +47,10 @@ async function run(config: Config): Promise<void> {
         check: () => unready(),
       },
     ],
-    readyNotes: [{ name: "leadership", says: () => (operator?.health.leading ? "leading" : "standby") }],
+    readyNotes: [
+      { name: "leadership", says: () => (operator?.health.leading ? "leading" : "standby") },
+      { name: "redis", says: () => shared?.state() ?? "not used" },
+    ],
     metrics: () => registry.metrics(),
   });
   const port = await health.listen();
@@ -55,6 +61,7 @@ async function run(config: Config): Promise<void> {
     await stopRest?.();
     await identities?.close();
     await operator?.stop();
+    await shared?.close();
     await health.close();
   });
 
@@ -77,20 +84,23 @@ async function run(config: Config): Promise<void> {
   const { rest } = config;
   const served = rest.certFile !== undefined || rest.keyFile !== undefined;
   if (served) {
-    const { identity: store, loginAttempts: attempts, keys, audit } = stores;
-    const settings = { firstAdmin: rest.firstAdmin, audience: rest.audience };
-    identities = new Identities({ store, attempts, keys, audit, settings });
+    shared = await openShared(config, stores, log, onCall);
+    identities = openIdentities(config, stores, shared);
   } else log.info("REST is off: rest.certFile names no certificate");
+  const onLost = (error: unknown) => log.warn({ error }, "the answer to an Idempotency-Key was not kept");
+  const idempotency = new IdempotentRequests({ store: stores.requests, keys: stores.keys, onLost });
   const parts = { config, log, metrics: runtime, stores, vaults, sinks };
-  operator = new Primary({ ...parts, ...(identities && { identities }) });
+  operator = new Primary({ ...parts, ...(identities && { identities, idempotency }) });
   await operator.start();
-  if (identities === undefined) return;
+  if (identities === undefined || shared === undefined) return;
   const { startRest } = await import("./rest/start.ts");
   stopRest = await startRest({
     config,
     log,
     stores,
     identities,
+    idempotency,
+    rateCounters: shared.rateCounters,
     api: operator.kubernetes,
     view: operator.view,
     health: () => [

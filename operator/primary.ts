@@ -22,6 +22,7 @@ import { SecretController } from "../controllers/secret/index.ts";
 import { SyncRuleController } from "../controllers/syncrule/index.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
 import { Fenced } from "../core/errors.ts";
+import type { IdempotentRequests } from "../core/idempotency/requests.ts";
 import type { Identities } from "../core/identity/identities.ts";
 import { Authorities } from "../core/pki/authority.ts";
 import { CrlPublication } from "../core/pki/crl-publication.ts";
@@ -54,6 +55,7 @@ export interface PrimaryParts {
   readonly sinks: AuditSinks;
   /** Where REST is served. */
   readonly identities?: Identities;
+  readonly idempotency?: IdempotentRequests;
 }
 
 export class Primary extends MazeVaultOperator {
@@ -120,7 +122,7 @@ export class Primary extends MazeVaultOperator {
   }
 
   protected override async init(): Promise<void> {
-    const { config, stores, vaults, identities, log } = this.#parts;
+    const { config, stores, vaults, identities, idempotency, log } = this.#parts;
     const installation = stores.keys.installationId;
     const writer = (): Writer => this.#writer();
     const caches = new Caches(
@@ -326,9 +328,10 @@ export class Primary extends MazeVaultOperator {
       endCertificateRequest: (key, signal) => requests.absent(key, signal),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
-    if (identities !== undefined) {
+    if (identities !== undefined && idempotency !== undefined) {
       this.#identityChores = new IdentityChores({
         identities,
+        idempotency,
         api: this.fencedApi,
         namespace: config.kubernetes.namespace,
         log,

@@ -77,10 +77,18 @@ export class PostgresAuditLog implements AuditLog {
   /** Entries that arrive while a batch is on its way go together in the next one: one commit for many reads. */
   append(entries: readonly AuditEntry[]): Promise<void> {
     if (entries.length === 0) return Promise.resolve();
+    // One whose attempt is over must not take others with it.
+    if (entries.some(({ actor }) => actor.kind === "Subject" && actor.attempt !== undefined)) {
+      return this.#insert(entries).catch((error: unknown) => Promise.reject(mapError(error)));
+    }
     return new Promise((resolve, reject) => {
       this.#waiting.push({ entries, resolve, reject });
       if (!this.#flushing) void this.#flush();
     });
+  }
+
+  async #insert(entries: readonly AuditEntry[]): Promise<void> {
+    await this.#database.query(INSERT, [auditParameter(this.#signer, entries)]);
   }
 
   async #flush(): Promise<void> {
@@ -89,7 +97,7 @@ export class PostgresAuditLog implements AuditLog {
       const batch = this.#waiting.splice(0, LARGEST_BATCH);
       try {
         const entries = batch.flatMap((waiter) => waiter.entries);
-        await this.#database.query(INSERT, [auditParameter(this.#signer, entries)]);
+        await this.#insert(entries);
         for (const { resolve } of batch) resolve();
       } catch (error) {
         const failure = mapError(error);

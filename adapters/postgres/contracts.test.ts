@@ -4,6 +4,7 @@ import { identityStoreContract } from "../../core/ports/identity-store.contract.
 import { keyStoreContract } from "../../core/ports/key-store.contract.ts";
 import { loginAttemptsContract } from "../../core/ports/login-attempts.contract.ts";
 import { pkiStoreContract } from "../../core/ports/pki-store.contract.ts";
+import { requestStoreContract } from "../../core/ports/request-store.contract.ts";
 import { syncStoreContract } from "../../core/ports/sync-store.contract.ts";
 import { vaultStoreContract } from "../../core/ports/vault-store.contract.ts";
 import { PostgresOcspStore } from "./ocsp-store.ts";
@@ -72,6 +73,12 @@ describe("PostgresIdentityStore", () =>
   identityStoreContract(async () => {
     const { stores } = await start();
     return { store: stores.identity, audit: stores.audit };
+  }));
+
+describe("PostgresRequestStore", () =>
+  requestStoreContract(async () => {
+    const { stores } = await start();
+    return { store: stores.requests, audit: stores.audit };
   }));
 
 describe("PostgresLoginAttempts", () => loginAttemptsContract(async () => (await start()).stores.loginAttempts));

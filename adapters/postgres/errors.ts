@@ -3,6 +3,7 @@ import { Fenced, Unavailable } from "../../core/errors.ts";
 /** SQLSTATEs that our own functions raise. */
 export const FENCED = "MV001";
 export const CONFLICT = "MV002";
+export const ATTEMPT_OVER = "MV003";
 
 /** Connection exceptions, operator intervention, too many connections, out of resources, read-only standby. */
 const UNAVAILABLE = /^(08|57|53)|^(25006|55P03|40001|40P01|3D000|28000|28P01)$/;
@@ -32,6 +33,11 @@ export function mapError(error: unknown): Unavailable {
   if (UNAVAILABLE.test(state)) {
     const { message } = error as Error;
     return new Unavailable("DatabaseUnavailable", `PostgreSQL cannot serve now (${state}): ${message}`, {
+      cause: error,
+    });
+  }
+  if (state === ATTEMPT_OVER) {
+    return new Unavailable("Failed", "it took too long, and another attempt at this request is under way", {
       cause: error,
     });
   }

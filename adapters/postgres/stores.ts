@@ -6,6 +6,7 @@ import type { KeyStore, RootKey } from "../../core/ports/key-store.ts";
 import type { Leadership } from "../../core/ports/leadership.ts";
 import type { LoginAttempts } from "../../core/ports/login-attempts.ts";
 import type { PkiStore } from "../../core/ports/pki-store.ts";
+import type { RequestStore } from "../../core/ports/request-store.ts";
 import type { SyncStore } from "../../core/ports/sync-store.ts";
 import type { VaultStore } from "../../core/ports/vault-store.ts";
 import { KeyRing } from "../../core/vault/keyring.ts";
@@ -19,6 +20,7 @@ import { PostgresLoginAttempts } from "./login-attempts.ts";
 import { OutboxHint, PKI_CHANNEL } from "./outbox-hint.ts";
 import { OutboxListener, type OutboxListenerOptions } from "./outbox-listener.ts";
 import { PostgresPkiStore } from "./pki-store.ts";
+import { PostgresRequestStore } from "./request-store.ts";
 import { PostgresSinkCursors } from "./sink-cursors.ts";
 import { PostgresSyncStore } from "./sync-store.ts";
 import { PostgresVaultStore } from "./vault-store.ts";
@@ -29,6 +31,7 @@ export interface Stores {
   readonly pki: PkiStore;
   readonly identity: IdentityStore;
   readonly loginAttempts: LoginAttempts;
+  readonly requests: RequestStore;
   readonly audit: AuditLog;
   readonly sinkCursors: SinkCursors;
   readonly keyStore: KeyStore;
@@ -64,6 +67,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
       pki: new PostgresPkiStore(database, signer, pkiHint),
       identity: new PostgresIdentityStore(database, signer),
       loginAttempts: new PostgresLoginAttempts(database),
+      requests: new PostgresRequestStore(database),
       audit,
       sinkCursors: new PostgresSinkCursors(database),
       keys,

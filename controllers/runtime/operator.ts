@@ -11,15 +11,16 @@ import { Backoff } from "./backoff.ts";
 import type { ChangeType } from "./cache.ts";
 import type { Controller } from "./controller.ts";
 import type { EventRecorder } from "./events.ts";
-import { Informer, type InformerHealth, type InformerOptions } from "./informer.ts";
+import type { Informer, InformerHealth, InformerOptions } from "./informer.ts";
 import { kubeconfigFiles, restoreTokenFiles } from "./kubeconfig.ts";
 import { fencedWrites, Leadership, type LeadershipOptions } from "./leadership.ts";
 import { type RuntimeMetrics, silentMetrics } from "./metrics.ts";
-import { NamespacedInformers } from "./namespaced-informers.ts";
+import type { NamespacedInformers } from "./namespaced-informers.ts";
 import { type AddOptions, KeyedQueue } from "./queue.ts";
 import { type KubernetesObject, keyOf, type ResourceType } from "./resource-type.ts";
 import { Runner, type RunnerOptions } from "./runner.ts";
-import { KubernetesApi } from "./transport.ts";
+import type { KubernetesApi } from "./transport.ts";
+import { Watches } from "./watches.ts";
 
 export interface OperatorOptions {
   /** Kubeconfig file; when absent as for kubectl, and in a pod its ServiceAccount. */
@@ -57,12 +58,6 @@ interface Controlled {
   end(drainMs: number): Promise<void>;
 }
 
-interface Source {
-  start(): void;
-  stop(): Promise<void>;
-  readonly health: InformerHealth | readonly InformerHealth[];
-}
-
 const eventTypes: Readonly<Record<ChangeType, `${ResourceEventType}`>> = {
   added: "ADDED",
   updated: "MODIFIED",
@@ -83,9 +78,8 @@ export abstract class MazeVaultOperator extends base.default {
   protected readonly metrics: RuntimeMetrics;
   readonly #leadership: Leadership | undefined;
   readonly #drainMs: number;
-  readonly #sources: Source[] = [];
+  readonly #watches: Watches;
   readonly #controlled: Controlled[] = [];
-  readonly #reports: Pick<InformerOptions<KubernetesObject>, "onProblem" | "onHandlerError" | "onState">;
   readonly #started = Promise.withResolvers<void>();
   #leading = false;
   #stopped: Promise<void> | undefined;
@@ -102,18 +96,8 @@ export abstract class MazeVaultOperator extends base.default {
     this.log = log;
     this.metrics = options.metrics ?? silentMetrics;
     this.#drainMs = options.drainMs ?? 10_000;
-    this.#reports = {
-      onProblem: ({ informer, error, failures, retryInMs }) => {
-        // Once is everyday life: a server that restarts, a watch that ended. Again and again is worth a line.
-        log[failures === 1 ? "debug" : "warn"]({ informer, error, failures, retryInMs }, "watch interrupted");
-      },
-      onHandlerError: (error) => log.error({ error }, "a change handler failed"),
-      onState: (health) => this.metrics.informerSynced(health.informer, health.synced && health.failing === undefined),
-    };
-    this.api = KubernetesApi.connect(this.kubeConfig, {
-      onCall: ({ target, verb, resource, code, seconds }) =>
-        this.metrics.externalCall(target, resource === "" ? verb : `${verb} ${resource}`, code, seconds),
-    });
+    this.#watches = new Watches(this.kubeConfig, log, this.metrics);
+    this.api = this.#watches.api;
     const { leadership } = options;
     if (leadership === undefined) {
       this.#leadership = undefined;
@@ -135,7 +119,7 @@ export abstract class MazeVaultOperator extends base.default {
     return {
       leading: this.#leadership?.leading ?? this.#leading,
       epoch: this.#leadership?.epoch,
-      informers: this.#sources.flatMap((source) => source.health),
+      informers: this.#watches.health,
     };
   }
 
@@ -148,7 +132,7 @@ export abstract class MazeVaultOperator extends base.default {
   override async start(): Promise<void> {
     await restoreTokenFiles(this.kubeConfig, kubeconfigFiles());
     await super.start();
-    for (const source of this.#sources) source.start();
+    this.#watches.start();
     this.#started.resolve();
     if (this.#leadership === undefined) await this.#begin(undefined);
     else this.#leadership.start();
@@ -168,22 +152,14 @@ export abstract class MazeVaultOperator extends base.default {
 
   /** A cache that starts and stops with the operator. */
   protected informer<T extends KubernetesObject>(options: InformerOptions<T>): Informer<T> {
-    return this.#adopt(new Informer<T>(this.api, { ...this.#reports, ...options }));
+    return this.#watches.informer(options);
   }
 
   /** Caches that begin and end namespace by namespace, and end with the operator at the latest. */
   protected namespacedInformers<T extends KubernetesObject>(
     options: Omit<InformerOptions<T>, "namespace">,
   ): NamespacedInformers<T> {
-    const informers = new NamespacedInformers<T>(this.api, { ...this.#reports, ...options });
-    this.#sources.push({
-      start: () => {},
-      stop: () => informers.stop(),
-      get health() {
-        return informers.health;
-      },
-    });
-    return informers;
+    return this.#watches.namespacedInformers(options);
   }
 
   /** Runs a controller while this replica leads. `setUp` is called for each term, to follow further caches. */
@@ -252,12 +228,7 @@ export abstract class MazeVaultOperator extends base.default {
       latest.set(key, [latest.get(key)?.[0] === "added" && change === "updated" ? "added" : change, object]);
       queue.add(key);
     });
-    this.#sources.push({ start: () => queue.start(), stop: () => queue.shutdown(this.#drainMs), health: [] });
-  }
-
-  #adopt<T extends KubernetesObject>(informer: Informer<T>): Informer<T> {
-    this.#sources.push(informer);
-    return informer;
+    this.#watches.add({ start: () => queue.start(), stop: () => queue.shutdown(this.#drainMs), health: [] });
   }
 
   async #begin(epoch: bigint | undefined): Promise<void> {
@@ -285,8 +256,7 @@ export abstract class MazeVaultOperator extends base.default {
   async #shutDown(): Promise<void> {
     if (this.#leadership !== undefined) await this.#leadership.stop();
     else if (this.#leading) await this.#end("the operator is stopping");
-    await Promise.all(this.#sources.map((source) => source.stop()));
-    await this.api.close();
+    await this.#watches.stop();
   }
 }
 

@@ -44,6 +44,20 @@ export function describeSubject(subject: Subject): string {
   }
 }
 
+/** What tells this subject from every other one, also from a later one of its name. */
+export function immutableSubject(subject: Subject): readonly string[] {
+  switch (subject.kind) {
+    case "LocalUser":
+      return [subject.kind, subject.id];
+    case "ServiceAccount":
+      return [subject.kind, subject.uid];
+    case "Client":
+      return [subject.kind, subject.fingerprint];
+    case "External":
+      return [subject.kind, subject.provider, subject.tenant, subject.objectId];
+  }
+}
+
 /** The subject as a policy names it. */
 export function describeAccessSubject({ localUser, serviceAccount, clientCertificate }: AccessSubject): string {
   if (localUser !== undefined) return `LocalUser ${localUser.id}`;

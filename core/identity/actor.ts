@@ -5,6 +5,8 @@ import type { Actor } from "../ports/audit-log.ts";
 export interface Origin {
   /** IP address of the client. */
   readonly address: string;
+  /** Of the request at which this is an attempt, see `RequestStore`. */
+  readonly attempt?: string;
 }
 
 /** How the audit record names who did it. */
@@ -14,6 +16,7 @@ export const actorOf = ({ subject, via, id }: Omit<Authenticated, "via"> & { via
   via,
   session: id,
   ...(from === undefined ? {} : { address: from.address }),
+  ...(from?.attempt === undefined ? {} : { attempt: from.attempt }),
 });
 
 /** Somebody who failed to say who it is. */

@@ -38,6 +38,8 @@ export interface ApiKeysOptions {
   /** How often uses are written. */
   readonly usesEveryMs: number;
   readonly now: () => Date;
+  /** One was revoked. */
+  readonly onEnd: () => void;
 }
 
 interface Known {
@@ -122,6 +124,7 @@ export class ApiKeys {
     const row = { ...known.key, revokedAt: now() };
     await store.revokeApiKey((await keys.authenticity()).apiKey(row), [entry("ApiKeyRevoked", actor, row, {})]);
     this.#recent.forget(id);
+    this.#options.onEnd();
   }
 
   /** Throws `Unauthenticated`. */

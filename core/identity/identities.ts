@@ -1,5 +1,6 @@
 import type { Authenticated } from "../access/subject.ts";
 import type { Actor, AuditLog } from "../ports/audit-log.ts";
+import type { ChangeHints } from "../ports/change-hints.ts";
 import type { IdentityStore, UserRow } from "../ports/identity-store.ts";
 import type { LoginAttempts } from "../ports/login-attempts.ts";
 import type { Writer } from "../ports/vault-store.ts";
@@ -50,6 +51,8 @@ export interface IdentitiesOptions {
   readonly attempts: LoginAttempts;
   readonly keys: KeyRing;
   readonly audit: Pick<AuditLog, "append">;
+  /** With them, other replicas know at once what ended; without, in a second. */
+  readonly hints?: ChangeHints;
   readonly settings?: Partial<IdentitySettings>;
   readonly now?: () => Date;
   /** For tests that count what is computed. */
@@ -73,9 +76,10 @@ export class Identities {
   readonly #failures: LoginFailures;
   readonly #tokens: Tokens;
   readonly #sessions: Sessions;
+  readonly #stopListening: (() => void) | undefined;
 
   constructor(options: IdentitiesOptions) {
-    const { store, attempts, keys, audit, argon2, now = () => new Date() } = options;
+    const { store, attempts, keys, audit, argon2, hints, now = () => new Date() } = options;
     const settings = { ...IDENTITY_SETTINGS, ...options.settings };
     const { hashCost, tokenMs } = settings;
     this.#options = options;
@@ -97,11 +101,15 @@ export class Identities {
       tokenMs,
       now,
     });
-    const shared = { store, keys: this.#keys, now };
+    const shared = { store, keys: this.#keys, now, onEnd: () => hints?.tell() };
     this.#sessions = new Sessions({ ...shared, tokens: this.#tokens, sessionMs: settings.sessionMs });
-    const onChange = () => this.#forgetUsers();
+    const onChange = () => {
+      this.#forgetUsers();
+      hints?.tell();
+    };
     this.users = new Users({ ...shared, hasher: this.#hasher, onChange });
     this.apiKeys = new ApiKeys({ ...shared, users: this.users, usesEveryMs: settings.summaryMs });
+    this.#stopListening = hints?.listen(() => this.#forgetUsers());
   }
 
   /**
@@ -186,6 +194,7 @@ export class Identities {
 
   /** Writes what was only counted so far. */
   async close(): Promise<void> {
+    this.#stopListening?.();
     await Promise.all([this.#failures.flush(), this.apiKeys.flush()]);
   }
 

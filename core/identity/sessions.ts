@@ -29,6 +29,8 @@ export interface SessionsOptions {
   /** How long a session lasts. */
   readonly sessionMs: number;
   readonly now: () => Date;
+  /** One has ended. */
+  readonly onEnd: () => void;
 }
 
 export interface Known {
@@ -113,6 +115,7 @@ export class Sessions {
       throw new IdentityRefused("Changed", "the session is being refreshed again and again: try again");
     } finally {
       this.#recent.forget(id);
+      this.#options.onEnd();
     }
   }
 

@@ -80,6 +80,8 @@ export type Actor =
       readonly via: string;
       readonly session: string;
       readonly address?: string;
+      /** Binds what is put on record to an attempt at a request, see `RequestStore`; not part of the record. */
+      readonly attempt?: string;
     };
 
 export interface AuditSubject {

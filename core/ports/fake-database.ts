@@ -14,6 +14,10 @@ export class FakeDatabase implements Leadership {
   readonly checkpoints: Checkpoint[] = [];
   readonly signingKeys: SigningKey[] = [{ version: 1, createdAt: new Date(0), ...generateKeyPairSync("ed25519") }];
   readonly outbox: OutboxRow[] = [];
+  /** Attempts at requests that something is on record for. */
+  readonly attempts = new Set<string>();
+  /** Throws when the attempt is over. */
+  onAttempt: (attempt: string) => void = () => {};
   head: ChainHead;
   #epoch = 0n;
 
@@ -49,10 +53,19 @@ export class FakeDatabase implements Leadership {
   }
 
   record(entries: readonly AuditEntry[]): void {
-    for (const entry of entries) {
+    for (const given of entries) {
+      const entry = this.#bound(given);
       const sequence = BigInt(this.audit.length + 1);
       this.audit.push({ ...this.signer.sign(entry), sequence, position: undefined, link: undefined });
     }
+  }
+
+  #bound(entry: AuditEntry): AuditEntry {
+    if (entry.actor.kind !== "Subject" || entry.actor.attempt === undefined) return entry;
+    const { attempt, ...actor } = entry.actor;
+    this.onAttempt(attempt);
+    this.attempts.add(attempt);
+    return { ...entry, actor };
   }
 
   link(limit: number): number {

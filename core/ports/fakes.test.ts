@@ -1,18 +1,22 @@
 import { auditLogContract } from "./audit-log.contract.ts";
 import { auditSinkContract, sinkCursorsContract } from "./audit-sink.contract.ts";
+import { changeHintsContract } from "./change-hints.contract.ts";
 import { FakeAuditLog } from "./fake-audit-log.ts";
 import { FakeAuditSink, FakeSinkCursors } from "./fake-audit-sink.ts";
+import { FakeChangeHints } from "./fake-change-hints.ts";
 import { FakeDatabase } from "./fake-database.ts";
 import { FakeIdentityStore } from "./fake-identity-store.ts";
 import { FakeKeyStore } from "./fake-key-store.ts";
 import { FakeLoginAttempts } from "./fake-login-attempts.ts";
 import { FakePkiStore } from "./fake-pki-store.ts";
+import { FakeRequestStore } from "./fake-request-store.ts";
 import { FakeSyncStore } from "./fake-sync-store.ts";
 import { FakeVaultStore } from "./fake-vault-store.ts";
 import { identityStoreContract } from "./identity-store.contract.ts";
 import { keyStoreContract } from "./key-store.contract.ts";
 import { loginAttemptsContract } from "./login-attempts.contract.ts";
 import { pkiStoreContract } from "./pki-store.contract.ts";
+import { requestStoreContract } from "./request-store.contract.ts";
 import { syncStoreContract } from "./sync-store.contract.ts";
 import { vaultStoreContract } from "./vault-store.contract.ts";
 
@@ -67,6 +71,18 @@ describe("FakeIdentityStore", () =>
   identityStoreContract(async () => {
     const database = new FakeDatabase();
     return { store: new FakeIdentityStore(database), audit: new FakeAuditLog(database) };
+  }));
+
+describe("FakeRequestStore", () =>
+  requestStoreContract(async () => {
+    const database = new FakeDatabase();
+    return { store: new FakeRequestStore(database), audit: new FakeAuditLog(database) };
+  }));
+
+describe("FakeChangeHints", () =>
+  changeHintsContract(async () => {
+    const first = new FakeChangeHints();
+    return [first, new FakeChangeHints(first), new FakeChangeHints(first)];
   }));
 
 describe("FakeLoginAttempts", () => loginAttemptsContract(async () => new FakeLoginAttempts()));

@@ -52,6 +52,11 @@ export const testPackages = {
     program: "usr/sbin/nginx",
     versionOption: "-v",
   },
+  "redis-server": {
+    name: "redis-server",
+    purpose: "what replicas share through Redis",
+    program: "usr/bin/redis-server",
+  },
 } satisfies Readonly<Record<string, TestPackage>>;
 
 export interface InstalledPackage {

@@ -5,6 +5,8 @@ import type { TLSSocket } from "node:tls";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import type { Authenticated } from "../../core/access/subject.ts";
 import type { Identities } from "../../core/identity/identities.ts";
+import { type Certificate, parseCertificate } from "../../core/pki/certificate.ts";
+import type { ClientCrl } from "./client-crl.ts";
 import { Problem, retryAfter } from "./problem.ts";
 
 const tokenReviews = {
@@ -20,6 +22,7 @@ const REVIEW_KEPT_MS = 10_000;
 const REVIEWS_KEPT = 10_000;
 const REVIEW_TIMEOUT_MS = 5_000;
 const MOST_UNDER_WAY = 16;
+const CRL_RETRY_MS = 60_000;
 const SERVICE_ACCOUNT = /^system:serviceaccount:([^:]+):([^:]+)$/;
 
 interface TokenReview {
@@ -36,6 +39,8 @@ export interface AuthenticatorParts {
   readonly api: Pick<KubernetesApi, "create">;
   /** That a ServiceAccount token must be meant for. */
   readonly audience: string;
+  /** Judges client certificates; without it none is known to be revoked. */
+  readonly clientCrl?: Pick<ClientCrl, "fault">;
   readonly now?: () => number;
 }
 
@@ -43,6 +48,7 @@ export class Authenticator {
   readonly #parts: AuthenticatorParts;
   readonly #now: () => number;
   #underWay = 0;
+  readonly #certificates = new WeakMap<TLSSocket, Certificate>();
   /** By the SHA-256 of a token: what the API server said of it, and until when that counts. */
   readonly #reviews = new Map<string, { readonly review: Promise<Authenticated>; readonly until: number }>();
 
@@ -60,8 +66,35 @@ export class Authenticator {
       return issuerOf(token) === "Kubernetes" ? this.#review(token) : this.#parts.identities.authenticate(token);
     }
     const client = clientOf(request, this.#now());
-    if (client !== undefined) return client;
+    if (client !== undefined) {
+      this.#assertNotRevoked(request.socket as TLSSocket);
+      return client;
+    }
     throw unauthenticated("credentials are missing: send Authorization: Bearer TOKEN, or a client certificate");
+  }
+
+  /** At each request: a connection may be older than the CRL. */
+  #assertNotRevoked(socket: TLSSocket): void {
+    const { clientCrl } = this.#parts;
+    if (clientCrl === undefined) return;
+    let certificate = this.#certificates.get(socket);
+    if (certificate === undefined) {
+      certificate = parseCertificate(socket.getPeerX509Certificate()?.raw ?? Buffer.alloc(0));
+      this.#certificates.set(socket, certificate);
+    }
+    const fault = clientCrl.fault(certificate, new Date(this.#now()));
+    if (fault === "Revoked") throw unauthenticated();
+    if (fault !== undefined) {
+      const what = fault === "CrlMissing" ? "there is no CRL of its issuer" : "the CRL of its issuer has expired";
+      throw new Problem(
+        503,
+        "RevocationUnknown",
+        `the client certificate cannot be judged: ${what}; tell the operator`,
+        {
+          headers: retryAfter(CRL_RETRY_MS),
+        },
+      );
+    }
   }
 
   #review(token: string): Promise<Authenticated> {

@@ -1,6 +1,7 @@
 /** Which problem an error is. What is not known here is a defect of ours, and says nothing of itself. */
 import { ApiError } from "../../controllers/runtime/api-error.ts";
 import { Fenced, Stalled, Unavailable, Waiting } from "../../core/errors.ts";
+import { RequestRefused } from "../../core/idempotency/requests.ts";
 import { IdentityRefused, TooManyAttempts, Unauthenticated } from "../../core/identity/errors.ts";
 import { Conflict } from "../../core/ports/vault-store.ts";
 import { Problem, type ProblemStatus, retryAfter } from "./problem.ts";
@@ -26,6 +27,11 @@ export function problemOf(error: unknown): Problem {
   if (error instanceof IdentityRefused) {
     const { code, message } = error;
     return new Problem(refusalStatus[code] ?? 422, code, message);
+  }
+  if (error instanceof RequestRefused) {
+    const { code, message, retryAfterMs } = error;
+    const headers = retryAfterMs === undefined ? {} : retryAfter(retryAfterMs);
+    return new Problem(code === "IdempotencyKeyReused" ? 422 : 409, code, message, { headers });
   }
   if (error instanceof Conflict) {
     return new Problem(

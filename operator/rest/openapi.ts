@@ -1,7 +1,8 @@
 /** The OpenAPI 3.1 document of the routes: the schemas that judge requests are the ones that describe them. */
 import { z } from "zod";
+import { idempotencyKeyHeader } from "./idempotency-key.ts";
 import { PROBLEM_TYPE, problemBody, TITLES } from "./problem.ts";
-import { problemsOf, type Route } from "./route.ts";
+import { problemsOf, type Route, takesIdempotencyKey } from "./route.ts";
 
 type Json = Record<string, unknown>;
 
@@ -10,7 +11,8 @@ const schemaOf = (schema: z.ZodType, io: "input" | "output"): Json => {
   return body;
 };
 
-function parametersOf({ params, query }: Route): Json[] {
+function parametersOf(route: Route): Json[] {
+  const { params, query } = route;
   const listed = (shape: z.ZodObject["shape"], place: "path" | "query"): Json[] =>
     Object.entries(shape).map(([name, schema]) => {
       const { description, ...rest } = schemaOf(schema as z.ZodType, "input");
@@ -22,7 +24,8 @@ function parametersOf({ params, query }: Route): Json[] {
         schema: rest,
       };
     });
-  return [...listed(params.shape, "path"), ...listed(query.shape, "query")];
+  const headers = takesIdempotencyKey(route) ? [idempotencyKeyHeader] : [];
+  return [...listed(params.shape, "path"), ...listed(query.shape, "query"), ...headers];
 }
 
 function answersOf(route: Route): Json {

@@ -1,5 +1,6 @@
 /** How often an address and a subject may ask, counted over seconds so that a short burst passes. */
-import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
+import { describeSubject, immutableSubject, type Subject } from "../../core/access/subject.ts";
+import type { RateCounter, RateCounters } from "../../core/ports/rate-counter.ts";
 import { Problem, retryAfter } from "./problem.ts";
 
 const WINDOW_S = 10;
@@ -11,32 +12,28 @@ export interface RateLimitSettings {
 }
 
 export class RateLimits {
-  readonly #addresses: RateLimiterMemory;
-  readonly #subjects: RateLimiterMemory;
+  readonly #addresses: RateCounter;
+  readonly #subjects: RateCounter;
 
-  constructor({ perAddress, perSubject }: RateLimitSettings) {
-    this.#addresses = new RateLimiterMemory({ points: perAddress * WINDOW_S, duration: WINDOW_S });
-    this.#subjects = new RateLimiterMemory({ points: perSubject * WINDOW_S, duration: WINDOW_S });
+  constructor(counters: RateCounters, { perAddress, perSubject }: RateLimitSettings) {
+    this.#addresses = counters("address", { points: perAddress * WINDOW_S, windowSeconds: WINDOW_S });
+    this.#subjects = counters("subject", { points: perSubject * WINDOW_S, windowSeconds: WINDOW_S });
   }
 
   /** Throws a `Problem` with 429. */
   address(address: string): Promise<void> {
-    return consume(this.#addresses, address, "this address");
+    return count(this.#addresses, address, "this address");
   }
 
-  subject(name: string): Promise<void> {
-    return consume(this.#subjects, name, name);
+  /** Throws a `Problem` with 429. */
+  subject(subject: Subject): Promise<void> {
+    return count(this.#subjects, immutableSubject(subject).join("/"), describeSubject(subject));
   }
 }
 
-async function consume(limiter: RateLimiterMemory, key: string, who: string): Promise<void> {
-  try {
-    await limiter.consume(key);
-  } catch (refused) {
-    if (!(refused instanceof RateLimiterRes)) throw refused;
-    const headers = retryAfter(refused.msBeforeNext);
-    throw new Problem(429, "TooManyRequests", `${who} asks too often; go on in ${headers["retry-after"]} s`, {
-      headers,
-    });
-  }
+async function count(counter: RateCounter, key: string, who: string): Promise<void> {
+  const waitMs = await counter.count(key);
+  if (waitMs === undefined) return;
+  const headers = retryAfter(waitMs);
+  throw new Problem(429, "TooManyRequests", `${who} asks too often; go on in ${headers["retry-after"]} s`, { headers });
 }

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import type { Decision, Target, Verb } from "../../core/access/policy.ts";
 import type { Authenticated } from "../../core/access/subject.ts";
+import type { Origin } from "../../core/identity/actor.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import type { ProblemStatus } from "./problem.ts";
 import type { Services } from "./services.ts";
@@ -46,7 +47,7 @@ export interface Call<I extends Input> {
   /** The grant that let it in, for the audit record of a read. */
   readonly grant: string;
   readonly requestId: string;
-  readonly address: string;
+  readonly from: Origin;
   /** Without the quotes: what the caller has seen (RFC 9110, section 13.1.1). */
   readonly ifMatch: string | undefined;
   readonly ifNoneMatch: string | undefined;
@@ -91,6 +92,8 @@ export interface Route<
   readonly tag: string;
   readonly summary: string;
   readonly description?: string;
+  /** Changes nothing, whatever its method is (RFC 9110, section 9.2.1). */
+  readonly safe: boolean;
   readonly params: P;
   readonly query: Q;
   readonly body: B | undefined;
@@ -105,8 +108,9 @@ const nothing = z.object({});
 
 type Defined<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> = Omit<
   Route<P, Q, B>,
-  "params" | "query" | "body" | "problems"
+  "safe" | "params" | "query" | "body" | "problems"
 > & {
+  readonly safe?: boolean;
   readonly params?: P;
   readonly query?: Q;
   readonly body?: B;
@@ -119,14 +123,20 @@ export function route<
   Q extends z.ZodObject = z.ZodObject<Record<never, never>>,
   B extends z.ZodType = z.ZodUndefined,
 >(defined: Defined<P, Q, B>): Route {
-  const { params = nothing, query = nothing, body, problems = [] } = defined;
-  return { ...defined, params, query, body, problems } as unknown as Route;
+  const { safe = defined.method === "get", params = nothing, query = nothing, body, problems = [] } = defined;
+  return { ...defined, safe, params, query, body, problems } as unknown as Route;
 }
 
+/** Whether it can be sent again without being done twice: what changes something for somebody who is known. */
+export const takesIdempotencyKey = ({ safe, access }: Route): boolean => !safe && access.kind !== "Anyone";
+
 /** The problems that a route can answer: its own, and those that follow from what it takes and who may call it. */
-export function problemsOf({ access, params, query, body, path, problems }: Route): readonly ProblemStatus[] {
-  const takes = Object.keys(params.shape).length + Object.keys(query.shape).length > 0;
+export function problemsOf(route: Route): readonly ProblemStatus[] {
+  const { access, params, query, body, path, problems } = route;
+  const takesKey = takesIdempotencyKey(route);
+  const takes = takesKey || Object.keys(params.shape).length + Object.keys(query.shape).length > 0;
   const every: ProblemStatus[] = [
+    ...(takesKey ? ([409, 422] as const) : []),
     ...(takes || body !== undefined ? ([400] as const) : []),
     ...(access.kind === "Anyone" ? [] : ([401] as const)),
     ...(access.kind === "Allowed" ? ([403] as const) : []),

@@ -6,27 +6,30 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { SecureContextOptions } from "node:tls";
 import express, { type NextFunction, type Request, type Response } from "express";
-import type { Decision, Target, Verb } from "../../core/access/policy.ts";
+import type { Target, Verb } from "../../core/access/policy.ts";
 import { type Authenticated, describeSubject } from "../../core/access/subject.ts";
+import type { Origin } from "../../core/identity/actor.ts";
 import { networkOf } from "../../core/identity/throttle.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import type { Logger } from "../../program/logging.ts";
 import type { TlsSettings } from "../../program/tls.ts";
 import type { Authenticator } from "./authenticate.ts";
 import { problemOf } from "./failure.ts";
+import { idempotencyKeyOf } from "./idempotency-key.ts";
 import { openApiDocument } from "./openapi.ts";
 import { PROBLEM_TYPE, Problem, retryAfter } from "./problem.ts";
 import type { RateLimits } from "./rate-limits.ts";
 import { Refusals } from "./refusals.ts";
-import type { Answer, Call, Input, Route } from "./route.ts";
+import { type Answer, type Call, type Input, type Route, takesIdempotencyKey } from "./route.ts";
 import type { Services } from "./services.ts";
-
 import { readInput } from "./validation.ts";
 
 const MAX_BODY = "1mb";
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 const DRAIN_MS = 5_000;
 const STARTING_MS = 1_000;
+/** So often it is looked at while a long answer is sent whether its caller still may have it. */
+const LOOK_AGAIN_MS = 1_000;
 const LIMITS = {
   maxHeaderSize: 16 * 1024,
   handshakeTimeout: 10_000,
@@ -53,7 +56,7 @@ export interface RestServerParts {
   readonly maxConnections: number;
   readonly services: Services;
   readonly routes: readonly Route[];
-  readonly authenticator: Authenticator;
+  readonly authenticator: Pick<Authenticator, "authenticate">;
   readonly limits: RateLimits;
   readonly log: Pick<Logger, "debug" | "error" | "warn">;
   /** Told of each answer, for the metrics: the route's path as it is documented. */
@@ -63,6 +66,17 @@ export interface RestServerParts {
     readonly status: number;
     readonly seconds: number;
   }) => void;
+}
+
+/** A request that is judged, before it is known whether it is done, or was. */
+interface Asked extends Pick<Call<Input>, "input" | "requestId" | "from" | "ifMatch" | "ifNoneMatch" | "signal"> {
+  readonly route: Route;
+  readonly caller: Caller;
+}
+
+/** Who asks, as was last known; nobody where the route is for anyone. */
+interface Caller {
+  who: Authenticated | undefined;
 }
 
 export class RestServer {
@@ -173,61 +187,121 @@ export class RestServer {
 
   async #serve(route: Route, json: express.RequestHandler, request: Request, response: Response): Promise<void> {
     const { services, authenticator, limits } = this.#parts;
-    const { access, id } = route;
+    const { access } = route;
     const unready = access.kind === "Anyone" ? undefined : services.unready();
     // What the caches do not hold yet must not look as if it did not exist.
     if (unready !== undefined) throw new Problem(503, "Starting", unready, { headers: retryAfter(STARTING_MS) });
     const who = access.kind === "Anyone" ? undefined : await authenticator.authenticate(request);
-    if (who !== undefined) await limits.subject(describeSubject(who.subject));
+    if (who !== undefined) await limits.subject(who.subject);
     if (route.body !== undefined) await parseBody(json, request, response);
     const input = readInput(route, { params: request.params, query: request.query, body: request.body as unknown });
-    const requestId = response.locals.requestId as string;
-    const address = request.socket.remoteAddress ?? "";
-    const actor = actorOf(who, address);
-    const known = (): Authenticated => {
-      if (who === undefined) throw new TypeError(`${id} is for anyone`);
-      return who;
-    };
-    const may = (verb: Verb, target: Target): Decision => services.policies.decide(known(), verb, target);
-    const assertMay = async (verb: Verb, target: Target): Promise<string> => {
-      const { allowed, reason } = may(verb, target);
-      if (allowed) return reason;
-      const subject = { kind: target.kind, id: "", name: targetName(target) } as const;
-      await this.#refusals.add({ actor, subject, route: id, verb, reason, requestId });
-      // The reason may name what the caller must not know of; it stands in the record, and `access explain` tells it.
-      throw new Problem(403, "AccessDenied", `no grant of ${verb} on ${target.kind} ${subject.name}`.trimEnd());
-    };
-    const grant =
-      access.kind === "Allowed"
-        ? await assertMay(access.verb, await access.target(input as never, services))
-        : access.kind;
     const abort = new AbortController();
     response.once("close", () => abort.abort());
-    const call: Call<Input> = {
+    const asked: Asked = {
+      route,
       input,
-      services,
-      get who() {
-        return known();
-      },
-      get hasNoGrant() {
-        return services.policies.grantsNothing(known());
-      },
-      actor,
-      grant,
-      requestId,
-      address,
+      caller: { who },
+      requestId: response.locals.requestId as string,
+      from: { address: request.socket.remoteAddress ?? "" },
       ifMatch: entityTag(request.get("if-match"), "if-match"),
       ifNoneMatch: entityTag(request.get("if-none-match"), "if-none-match"),
       signal: abort.signal,
-      may,
-      assertMay,
+    };
+    const key = takesIdempotencyKey(route) ? idempotencyKeyOf(request.get("idempotency-key")) : undefined;
+    const answer = key === undefined ? await this.#answer(asked) : await this.#answerOnce(asked, key);
+    const stopWatching = answer.stream === undefined ? undefined : this.#watch(asked, request, abort);
+    try {
+      await send(answer, response, abort.signal);
+    } finally {
+      stopWatching?.();
+    }
+  }
+
+  /** Whoever may not have it any more gets no more of a long answer, and that is on record. */
+  #watch(asked: Asked, request: Request, abort: AbortController): () => void {
+    const { route, caller, requestId, from } = asked;
+    const { access } = route;
+    const began = caller.who;
+    if (access.kind === "Anyone" || began === undefined) return () => {};
+    const look = async (): Promise<void> => {
+      try {
+        caller.who = await this.#parts.authenticator.authenticate(request);
+        if (access.kind === "Allowed") await this.#grant(asked);
+      } catch (error) {
+        abort.abort(error);
+        if (problemOf(error).status !== 401) return;
+        const subject = { kind: "Session", id: began.id, name: describeSubject(began.subject) } as const;
+        const verb = access.kind === "Authenticated" ? "list" : access.verb;
+        const reason = "the credentials ended while the answer was sent";
+        await this.#refusals.add({ actor: actorOf(began, from), subject, route: route.id, verb, reason, requestId });
+      }
+    };
+    const timer = setInterval(() => {
+      look().catch((error: unknown) =>
+        this.#parts.log.warn({ requestId, error }, "the end of an answer is not on record"),
+      );
+    }, LOOK_AGAIN_MS);
+    return () => clearInterval(timer);
+  }
+
+  /**
+   * What was answered before is given to the same caller without another decision: the request may have taken away what
+   * that would be based on, such as the secret that it deleted.
+   */
+  #answerOnce(asked: Asked, key: string): Promise<Answer> {
+    const { route, input, caller, from, ifMatch, ifNoneMatch } = asked;
+    const content = [route.id, JSON.stringify(input), ifMatch, ifNoneMatch];
+    // Who goes away asks again later, and then wants to know what came of it.
+    const signal = AbortSignal.timeout(LIMITS.requestTimeout);
+    return this.#parts.services.idempotency.once({ who: known(caller, route), key, content }, (attempt) =>
+      this.#answer({ ...asked, signal, from: { ...from, attempt } }),
+    );
+  }
+
+  /** The grant that lets the caller in. Throws a `Problem` with 403. */
+  async #grant(asked: Asked): Promise<string> {
+    const { access } = asked.route;
+    if (access.kind !== "Allowed") return access.kind;
+    return this.#assertMay(asked, access.verb, await access.target(asked.input as never, this.#parts.services));
+  }
+
+  async #assertMay({ route, caller, from, requestId }: Asked, verb: Verb, target: Target): Promise<string> {
+    const { allowed, reason } = this.#parts.services.policies.decide(known(caller, route), verb, target);
+    if (allowed) return reason;
+    const subject = { kind: target.kind, id: "", name: targetName(target) } as const;
+    // That nothing is done is no change of an attempt's.
+    const actor = actorOf(caller.who, { address: from.address });
+    await this.#refusals.add({ actor, subject, route: route.id, verb, reason, requestId });
+    // The reason may name what the caller must not know of; it stands in the record, and `access explain` tells it.
+    throw new Problem(403, "AccessDenied", `no grant of ${verb} on ${target.kind} ${subject.name}`.trimEnd());
+  }
+
+  async #answer(asked: Asked): Promise<Answer> {
+    const { services } = this.#parts;
+    const { route, caller, ...rest } = asked;
+    const { from, requestId } = rest;
+    const actor = actorOf(caller.who, from);
+    const grant = await this.#grant(asked);
+    const call: Call<Input> = {
+      ...rest,
+      services,
+      get who() {
+        return known(caller, route);
+      },
+      get hasNoGrant() {
+        return services.policies.grantsNothing(known(caller, route));
+      },
+      actor,
+      grant,
+      may: (verb, target) => services.policies.decide(known(caller, route), verb, target),
+      assertMay: (verb, target) => this.#assertMay(asked, verb, target),
       announce: async (operation, target) => {
         const subject = { kind: target.kind, id: "", name: targetName(target) } as const;
-        const details = { operation, route: id, grant, requestId };
+        const details = { operation, route: route.id, grant, requestId };
         await services.audit.append([{ action: "ObjectChangeRequested", actor, subject, outcome: "Success", details }]);
       },
     };
-    await send(await route.handle(call as Parameters<Route["handle"]>[0]), response, abort.signal);
+    return route.handle(call as Parameters<Route["handle"]>[0]);
   }
 
   #refuse(error: unknown, request: Request, response: Response): void {
@@ -264,7 +338,9 @@ async function send(
     const pieces = stream.pieces[Symbol.asyncIterator]();
     const first = await pieces.next();
     response.type(stream.type);
-    await pipeline(Readable.from(following(first, pieces)), response, { signal });
+    // Each may be a megabyte, and what is waiting here may not be the caller's any more when its turn comes.
+    const readable = Readable.from(following(first, pieces), { highWaterMark: 1 });
+    await pipeline(readable, response, { signal });
   } else if (body === undefined) response.end();
   else response.json(body);
 }
@@ -292,9 +368,14 @@ function entityTag(text: string | undefined, header: string): string | undefined
   });
 }
 
-function actorOf(who: Authenticated | undefined, address: string): Actor {
+function known({ who }: Caller, { id }: Route): Authenticated {
+  if (who === undefined) throw new TypeError(`${id} is for anyone`);
+  return who;
+}
+
+function actorOf(who: Authenticated | undefined, from: Origin): Actor {
   const subject = who === undefined ? "Anonymous" : describeSubject(who.subject);
-  return { kind: "Subject", subject, via: who?.via ?? "None", session: who?.id ?? "", address };
+  return { kind: "Subject", subject, via: who?.via ?? "None", session: who?.id ?? "", ...from };
 }
 
 const targetName = ({ namespace, name, project, environment }: Target): string =>

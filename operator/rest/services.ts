@@ -2,6 +2,7 @@
 import type { Cluster } from "../../controllers/cluster.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import type { AccessPolicies } from "../../core/access/policy.ts";
+import type { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
 import type { AuditLog } from "../../core/ports/audit-log.ts";
 import type { PkiStore } from "../../core/ports/pki-store.ts";
@@ -37,6 +38,7 @@ export interface Services {
   readonly pki: Pick<PkiStore, "authority" | "certificatesOf" | "certificateFor" | "listAuthorities" | "crl">;
   readonly audit: AuditLog;
   readonly identities: Identities;
+  readonly idempotency: Pick<IdempotentRequests, "once">;
   readonly policies: AccessPolicies;
   readonly health: () => readonly HealthPart[];
   /** Why nothing but its health can be told yet; undefined once it can. */

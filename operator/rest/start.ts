@@ -2,7 +2,9 @@
 import type { Stores } from "../../adapters/postgres/stores.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import { AccessPolicies, type AccessSource } from "../../core/access/policy.ts";
+import type { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
+import type { RateCounters } from "../../core/ports/rate-counter.ts";
 import { Vault } from "../../core/vault/vault.ts";
 import type { Logger } from "../../program/logging.ts";
 import { ConfigError } from "../../program/settings.ts";
@@ -10,6 +12,7 @@ import { followTls, readTls } from "../../program/tls.ts";
 import { VERSION } from "../../program/version.ts";
 import type { Config } from "../config.ts";
 import { Authenticator } from "./authenticate.ts";
+import { ClientCrl } from "./client-crl.ts";
 import { RateLimits } from "./rate-limits.ts";
 import { routes } from "./routes/index.ts";
 import { RestServer, type RestServerParts } from "./server.ts";
@@ -21,6 +24,8 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
   readonly stores: Stores;
   readonly api: KubernetesApi;
   readonly identities: Identities;
+  readonly idempotency: IdempotentRequests;
+  readonly rateCounters: RateCounters;
   readonly view: View & AccessSource;
   readonly health: Services["health"];
   readonly unready: Services["unready"];
@@ -32,10 +37,11 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
  * @throws ConfigError also without a certificate: nothing secret is served without TLS
  */
 export async function startRest(parts: RestParts): Promise<() => Promise<void>> {
-  const { config, log, stores, api, identities, view, health, unready, onAnswer } = parts;
+  const { config, log, stores, api, identities, idempotency, rateCounters, view, health, unready, onAnswer } = parts;
   const { rest, mode } = config;
   const tls = readTls("rest", rest);
   if (tls === undefined) throw new ConfigError(["rest.certFile: required"]);
+  const clientCrl = ClientCrl.follow(rest, log);
   const server = new RestServer({
     host: rest.host,
     port: rest.port,
@@ -52,12 +58,13 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
       pki: stores.pki,
       audit: stores.audit,
       identities,
+      idempotency,
       policies: new AccessPolicies(view),
       health,
       unready,
     },
-    authenticator: new Authenticator({ identities, api, audience: rest.audience }),
-    limits: new RateLimits({ perAddress: rest.requestsPerAddress, perSubject: rest.requestsPerSubject }),
+    authenticator: new Authenticator({ identities, api, audience: rest.audience, ...(clientCrl && { clientCrl }) }),
+    limits: new RateLimits(rateCounters, { perAddress: rest.requestsPerAddress, perSubject: rest.requestsPerSubject }),
     log,
     ...(onAnswer !== undefined && { onAnswer }),
   });
@@ -68,6 +75,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
   const stopTls = followTls("rest", rest, log, (context) => server.useTls(context));
   return async () => {
     stopTls();
+    clientCrl?.close();
     await server.close();
   };
 }

@@ -108,6 +108,7 @@ export const auditRoutes = [
     method: "post",
     path: "/api/v1/audit/verification",
     tag: TAG,
+    safe: true,
     summary: "Proves the audit record: every row, the chain, the signatures.",
     description: "Takes about a second for each 20,000 rows.",
     access: { kind: "Allowed", verb: "audit", target },

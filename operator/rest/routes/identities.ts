@@ -153,8 +153,8 @@ export const identityRoutes = [
     access: { kind: "Authenticated" },
     answers: { 204: { description: "It is changed; log in again." } },
     problems: [422],
-    handle: async ({ input, services, who, address }) => {
-      await services.identities.changePassword(who, input.body, { address });
+    handle: async ({ input, services, who, from }) => {
+      await services.identities.changePassword(who, input.body, from);
       return { status: 204 };
     },
   }),

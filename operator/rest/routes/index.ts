@@ -6,7 +6,7 @@ import { certificateRoutes } from "./certificates.ts";
 import { identityRoutes } from "./identities.ts";
 import { issuerRoutes } from "./issuers.ts";
 import { projectRoutes } from "./projects.ts";
-import { secretRoutes } from "./secrets.ts";
+import { secretRoutes } from "./secrets/index.ts";
 import { sessionRoutes } from "./sessions.ts";
 import { syncRuleRoutes } from "./sync-rules.ts";
 import { systemRoutes } from "./system.ts";

@@ -38,9 +38,9 @@ export const sessionRoutes = [
     access: { kind: "Anyone" },
     answers: { 200: { description: "A session.", schema: session } },
     problems: [401],
-    handle: async ({ input, services, address }) => {
+    handle: async ({ input, services, from }) => {
       const { email, password } = input.body;
-      return { status: 200, body: shown(await services.identities.login(email, password, { address })) };
+      return { status: 200, body: shown(await services.identities.login(email, password, from)) };
     },
   }),
   route({
@@ -54,9 +54,9 @@ export const sessionRoutes = [
     access: { kind: "Anyone" },
     answers: { 200: { description: "The session, with other tokens.", schema: session } },
     problems: [401],
-    handle: async ({ input, services, address }) => ({
+    handle: async ({ input, services, from }) => ({
       status: 200,
-      body: shown(await services.identities.refresh(input.body.refreshToken, { address })),
+      body: shown(await services.identities.refresh(input.body.refreshToken, from)),
     }),
   }),
   route({
@@ -67,8 +67,8 @@ export const sessionRoutes = [
     summary: "Ends the session of the token.",
     access: { kind: "Authenticated" },
     answers: { 204: { description: "It is over." } },
-    handle: async ({ services, who, address }) => {
-      await services.identities.logout(who, { from: { address } });
+    handle: async ({ services, who, from }) => {
+      await services.identities.logout(who, { from });
       return { status: 204 };
     },
   }),

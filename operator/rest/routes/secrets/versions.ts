@@ -1,0 +1,93 @@
+/** The versions that are kept, and the way back to one. */
+import { z } from "zod";
+import { UNLED } from "../../../../core/ports/vault-store.ts";
+import { Problem } from "../../problem.ts";
+import { route } from "../../route.ts";
+import { inNamespace } from "../names.ts";
+import { assertUnchanged, etag, PATH, TAG, target, theRecord, theSecret, written } from "./secret.ts";
+
+export const versionRoutes = [
+  route({
+    id: "listSecretVersions",
+    method: "get",
+    path: `${PATH}/versions`,
+    tag: TAG,
+    summary: "The versions that are kept, newest first.",
+    params: inNamespace,
+    access: { kind: "Allowed", verb: "list", target },
+    answers: {
+      200: {
+        description: "All of them.",
+        schema: z.strictObject({
+          items: z.array(
+            z.strictObject({
+              version: z.int(),
+              createdAt: z.iso.datetime(),
+              current: z.boolean(),
+              keys: z.array(z.string()),
+            }),
+          ),
+        }),
+      },
+    },
+    problems: [404, 409],
+    handle: async ({ input, services }) => {
+      const record = await theRecord(theSecret(input.params, services), services);
+      const items = (await services.vault.versions(record)).map(({ version, createdAt, keys }) => ({
+        version,
+        createdAt: createdAt.toISOString(),
+        current: version === record.currentVersion,
+        keys: [...keys],
+      }));
+      return { status: 200, body: { items }, headers: etag(record) };
+    },
+  }),
+  route({
+    id: "rollBackSecret",
+    method: "post",
+    path: `${PATH}/rollback`,
+    tag: TAG,
+    summary: "Makes a new version with the values of an older one.",
+    description:
+      "Generated and external entries are rolled back; those of the manifest and of core Secrets follow their source.",
+    params: inNamespace,
+    body: z.strictObject({ version: z.int().min(1).max(2_147_483_647).meta({ description: "One that is kept." }) }),
+    access: { kind: "Allowed", verb: "write", target },
+    answers: {
+      200: {
+        description: "The new version.",
+        schema: z.strictObject({
+          ...written.shape,
+          kept: z.array(z.string()).meta({ description: "Keys that differ and follow their source." }),
+        }),
+        headers: { etag: "As it is now." },
+      },
+    },
+    problems: [404, 409, 412],
+    handle: async (call) => {
+      const { input, services, actor } = call;
+      const secret = theSecret(input.params, services);
+      const seen = await theRecord(secret, services);
+      assertUnchanged(seen, call);
+      const { version } = input.body;
+      const kept = await services.vault.versions(seen);
+      if (!kept.some((each) => each.version === version)) {
+        throw new Problem(
+          404,
+          "VersionNotKept",
+          `version ${version} is not kept; there are ${kept.map((each) => each.version).join(", ")}`,
+        );
+      }
+      const rolledBack = await services.vault.rollback(UNLED, seen, { version, entries: secret.spec.entries, actor });
+      return {
+        status: 200,
+        body: {
+          version: rolledBack.record.currentVersion,
+          changed: [...rolledBack.changedKeys].sort(),
+          kept: [...rolledBack.kept].sort(),
+        },
+        headers: etag(rolledBack.record),
+      };
+    },
+  }),
+];
