@@ -66,6 +66,7 @@ const rules: Readonly<Record<string, Rule>> = {
   whoCan: { installation: "audit" },
   listAudit: { installation: "audit" },
   verifyAudit: { installation: "audit" },
+  exportAudit: { installation: "audit" },
 };
 
 interface Operation {

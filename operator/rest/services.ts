@@ -2,6 +2,7 @@
 import type { Cluster } from "../../controllers/cluster.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import type { AccessPolicies } from "../../core/access/policy.ts";
+import type { SigningKeys } from "../../core/audit/checkpoint.ts";
 import type { Identities } from "../../core/identity/identities.ts";
 import type { AuditLog } from "../../core/ports/audit-log.ts";
 import type { PkiStore } from "../../core/ports/pki-store.ts";
@@ -36,6 +37,8 @@ export interface Services {
   readonly vaultStore: Pick<VaultStore, "locate">;
   readonly pki: Pick<PkiStore, "authority" | "certificatesOf" | "certificateFor" | "listAuthorities" | "crl">;
   readonly audit: AuditLog;
+  /** For exports, which are proved by the public halves. */
+  readonly signing: SigningKeys;
   readonly identities: Identities;
   readonly policies: AccessPolicies;
   readonly health: () => readonly HealthPart[];

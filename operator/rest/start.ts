@@ -51,6 +51,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
       vaultStore: stores.vault,
       pki: stores.pki,
       audit: stores.audit,
+      signing: stores.keys,
       identities,
       policies: new AccessPolicies(view),
       health,
