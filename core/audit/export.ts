@@ -58,7 +58,7 @@ export async function* exportRecords(
     version,
     publicKey: spki(publicKey).toString("base64"),
   }));
-  const start = after === 0n ? undefined : await audit.lastCheckpoint(after);
+  const start = (after === 0n ? undefined : await audit.lastCheckpoint(after)) ?? (await beginning(audit));
   const { position: head } = await audit.head();
   let position = start?.position ?? 0n;
   let number = start?.number ?? 0n;
@@ -88,6 +88,12 @@ export async function* exportRecords(
     // What is linked while it is exported is left to the next export.
     if (upTo === undefined && position >= head && checkpoints.length < PAGE) return;
   }
+}
+
+/** The checkpoint at which the record was cut, when it was. */
+async function beginning(audit: Pick<AuditLog, "checkpoints">): Promise<Checkpoint | undefined> {
+  const [first] = await audit.checkpoints(0n, 1);
+  return first !== undefined && first.number > 1n ? first : undefined;
 }
 
 export async function* jsonLines(records: AsyncIterable<ExportRecord>): AsyncGenerator<string> {
