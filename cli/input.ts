@@ -23,10 +23,10 @@ export function readValueFile(file: string): Buffer {
 }
 
 /** A file that only its owner reads. What is there already is not written over: it may be the only copy of something. */
-export function writeOwnFile(file: string, text: string): void {
+export function writeOwnFile(file: string, content: string | Buffer): void {
   try {
     mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(file, text, { mode: 0o600, flag: "wx" });
+    writeFileSync(file, content, { mode: 0o600, flag: "wx" });
   } catch (error) {
     throw new UsageError(`${file} cannot be written (${(error as NodeJS.ErrnoException).code})`);
   }

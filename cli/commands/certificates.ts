@@ -1,7 +1,7 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { acting, type Place, placeOf } from "../context.ts";
 import { CommandError, EXIT, UsageError } from "../errors.ts";
-import { readValueFile } from "../input.ts";
+import { assertNew, givenPassword, readValueFile, writeOwnFile } from "../input.ts";
 import type { Output, Terminal } from "../output.ts";
 
 interface Signed {
@@ -138,6 +138,30 @@ export function certificateCommands(program: Command, terminal: Terminal): void 
     .action(
       acting(terminal, async ({ client, output }, certificate: string) =>
         output.raw((await client.send("GET", `${pathOf(placeOf(certificate))}/chain`)).bytes),
+      ),
+    );
+
+  certificates
+    .command("keystore")
+    .description("the certificate with its private key and its chain, in a new file; its password is asked for")
+    .argument("<certificate>", "NAMESPACE/NAME")
+    .requiredOption("--file <file>", "the keystore; only you can read it")
+    .addOption(new Option("--format <format>", "PKCS#12, or Java's own").choices(["pkcs12", "jks"]).default("pkcs12"))
+    .option("--password-stdin", "read its password from standard input")
+    .action(
+      acting(
+        terminal,
+        async (
+          { client, output },
+          certificate: string,
+          options: { file: string; format: string; passwordStdin?: boolean },
+        ) => {
+          const { file, format } = options;
+          assertNew(file);
+          const body = { format, password: await givenPassword(terminal, options.passwordStdin) };
+          writeOwnFile(file, (await client.send("POST", `${pathOf(placeOf(certificate))}/keystore`, { body })).bytes);
+          output.note(`written to ${file}`);
+        },
       ),
     );
 

@@ -3,6 +3,7 @@ import type { Stores } from "../../adapters/postgres/stores.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import { AccessPolicies, type AccessSource } from "../../core/access/policy.ts";
 import type { Identities } from "../../core/identity/identities.ts";
+import { Authorities } from "../../core/pki/authority.ts";
 import { Vault } from "../../core/vault/vault.ts";
 import type { Logger } from "../../program/logging.ts";
 import { ConfigError } from "../../program/settings.ts";
@@ -50,6 +51,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
       vault: new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit }),
       vaultStore: stores.vault,
       pki: stores.pki,
+      authorities: new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit }),
       audit: stores.audit,
       signing: stores.keys,
       identities,
