@@ -1,6 +1,6 @@
 /** The REST surface as the commands use it: JSON in and out, problems as errors, tokens renewed on the way. */
 import { setTimeout as delay } from "node:timers/promises";
-import { Agent, request } from "undici";
+import { Agent, type Dispatcher, request } from "undici";
 import { CommandError, EXIT } from "./errors.ts";
 import type { Settings, Tokens } from "./settings.ts";
 
@@ -17,13 +17,12 @@ interface Sent {
   readonly anonymous?: boolean;
   /** Statuses that are an answer here, and no problem. */
   readonly accepts?: readonly number[];
-  /** Longer than usual. */
-  readonly timeoutMs?: number;
 }
 
 export interface Received {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly bytes: Buffer;
   readonly text: string;
 }
 
@@ -80,6 +79,27 @@ export class Client {
     return answer;
   }
 
+  /** An answer that is too long to be held, or whose parts are to be seen as they come. @throws CommandError */
+  async stream(
+    method: string,
+    path: string,
+    query: Sent["query"] = {},
+  ): Promise<{ readonly headers: Received["headers"]; readonly pieces: AsyncIterable<Buffer> }> {
+    // A token that has expired is renewed here, where the request can still be sent again.
+    await this.get("/api/v1/auth/me");
+    const answer = await this.#request(method, path, { query });
+    if (answer.statusCode >= 400) throw problem(await received(answer), this.#mend);
+    return { headers: answer.headers, pieces: this.#pieces(answer) };
+  }
+
+  async *#pieces({ body }: Dispatcher.ResponseData): AsyncGenerator<Buffer> {
+    try {
+      for await (const piece of body) yield piece as Buffer;
+    } catch (error) {
+      throw unreachable(this.#settings.server, error);
+    }
+  }
+
   /** What helps when nobody knows us. */
   get #mend(): string {
     return this.#settings.tokenIsGiven ? "MAZEVAULT_TOKEN must be a valid API key or token" : "run mazevault login";
@@ -101,11 +121,18 @@ export class Client {
     }
   }
 
-  async #once(
+  async #once(method: string, path: string, sent: Sent): Promise<Received> {
+    const answer = await this.#request(method, path, sent);
+    return received(answer).catch((error: unknown) => {
+      throw unreachable(this.#settings.server, error);
+    });
+  }
+
+  async #request(
     method: string,
     path: string,
-    { query = {}, body, headers = {}, anonymous = false, timeoutMs = TIMEOUT_MS }: Sent,
-  ): Promise<Received> {
+    { query = {}, body, headers = {}, anonymous = false }: Sent,
+  ): Promise<Dispatcher.ResponseData> {
     const { server, ca, token } = this.#settings;
     if (!anonymous && token === undefined) {
       throw new CommandError(
@@ -118,11 +145,11 @@ export class Client {
     for (const [name, value] of Object.entries(query))
       if (value !== undefined) url.searchParams.set(name, String(value));
     try {
-      const answer = await request(url, {
+      return await request(url, {
         method: method as "GET",
         dispatcher: this.#agent,
-        headersTimeout: timeoutMs,
-        bodyTimeout: timeoutMs,
+        headersTimeout: TIMEOUT_MS,
+        bodyTimeout: TIMEOUT_MS,
         headers: {
           ...(anonymous || token === undefined ? {} : { authorization: `Bearer ${token}` }),
           ...(body === undefined ? {} : { "content-type": "application/json" }),
@@ -130,7 +157,6 @@ export class Client {
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
-      return { status: answer.statusCode, headers: answer.headers, text: await answer.body.text() };
     } catch (error) {
       throw unreachable(server, error);
     }
@@ -142,6 +168,11 @@ export class Client {
       return received.status === 200 ? tokensOf(received) : undefined;
     });
   }
+}
+
+async function received({ statusCode, headers, body }: Dispatcher.ResponseData): Promise<Received> {
+  const bytes = Buffer.from(await body.arrayBuffer());
+  return { status: statusCode, headers, bytes, text: bytes.toString("utf8") };
 }
 
 export function tokensOf(received: Received): Tokens {

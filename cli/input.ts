@@ -1,5 +1,6 @@
 /** Values and passwords, on ways that leave no trace: not in the shell's history, not on the screen. */
-import { readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { createInterface } from "node:readline";
 import { Option } from "commander";
 import { UsageError } from "./errors.ts";
@@ -19,6 +20,26 @@ export function readValueFile(file: string): Buffer {
   } catch (error) {
     throw new UsageError(`${file} cannot be read (${(error as NodeJS.ErrnoException).code})`);
   }
+}
+
+/** A file that only its owner reads. What is there already is not written over: it may be the only copy of something. */
+export function writeOwnFile(file: string, content: string | Buffer): void {
+  try {
+    mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+    writeFileSync(file, content, { mode: 0o600, flag: "wx" });
+  } catch (error) {
+    throw new UsageError(`${file} cannot be written (${(error as NodeJS.ErrnoException).code})`);
+  }
+}
+
+/** Asked before the work whose outcome it is to hold. */
+export function assertNew(file: string): void {
+  if (existsSync(file)) throw new UsageError(`${file} is there already`);
+}
+
+/** A password that is asked for, or stands alone on standard input. */
+export async function givenPassword(terminal: Terminal, fromStdin: boolean | undefined): Promise<string> {
+  return fromStdin === true ? (await readStdin(terminal)).toString("utf8") : ask(terminal, "Password");
 }
 
 /** Asks a person, without showing what is typed. */

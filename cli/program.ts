@@ -5,6 +5,9 @@ import { auditCommands } from "./commands/audit.ts";
 import { certificateCommands } from "./commands/certificates.ts";
 import { completionCommands } from "./commands/completion.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { apiKeyCommands, userCommands } from "./commands/identities.ts";
+import { listingCommands } from "./commands/listings.ts";
+import { readerKeyCommands } from "./commands/reader-keys.ts";
 import { sealCommands } from "./commands/seal.ts";
 import { secretCommands } from "./commands/secrets.ts";
 import { sessionCommands } from "./commands/session.ts";
@@ -28,8 +31,12 @@ export function program(terminal: Terminal): Command {
   for (const add of [
     sessionCommands,
     secretCommands,
+    readerKeyCommands,
     certificateCommands,
+    listingCommands,
     accessCommands,
+    userCommands,
+    apiKeyCommands,
     auditCommands,
     sealCommands,
     doctorCommand,

@@ -42,6 +42,11 @@ export class Settings {
     this.#remembered = read(this.#file);
   }
 
+  /** Of everything that is remembered. */
+  get folder(): string {
+    return path.dirname(this.#file);
+  }
+
   /** Throws `UsageError` when nothing says where it is. */
   get server(): string {
     const server = this.#flags.server ?? this.#env.MAZEVAULT_SERVER ?? this.#remembered?.server;

@@ -31,6 +31,18 @@ test("different lists have different bytes, equal ones the same", () => {
   );
 });
 
+test("a list within a list is the field that its own bytes are", () => {
+  fc.assert(
+    fc.property(list, list, field, ([purpose, fields], inner, last) => {
+      const nested = { purpose: inner[0], fields: inner[1] };
+      const bytes = encodeFields(purpose, [...fields, encodeFields(...inner), last]);
+      expect(encodeFields(purpose, [...fields, nested, last])).toEqual(bytes);
+      const twice = encodeFields("p", [encodeFields(purpose, [nested])]);
+      expect(encodeFields("p", [{ purpose, fields: [nested] }])).toEqual(twice);
+    }),
+  );
+});
+
 test("moving the border between two fields changes the bytes", () => {
   fc.assert(
     fc.property(fc.string({ minLength: 1 }), fc.nat(), fc.nat(), (text, i, j) => {

@@ -38,7 +38,10 @@ export const accessSubject = z
           .string()
           .min(1)
           .max(64)
-          .regex(/^[0-9A-Za-z][-_0-9A-Za-z]*$/, "must be the user's id, which never changes; an email address may")
+          .regex(
+            /^[0-9A-Za-z][-_0-9A-Za-z]*$/,
+            "must be the user's id, which mazevault users list tells; it never changes, an email address may",
+          )
           .meta({ description: "Id of the user, which is never given to another one." }),
       })
       .optional()

@@ -9,6 +9,7 @@ import { openStores } from "../adapters/postgres/stores.ts";
 import { openRootKeyFile } from "../adapters/rootkey/file.ts";
 import { linkOf } from "../core/audit/chain.ts";
 import type { AuditRecord, RowRecord } from "../core/audit/record.ts";
+import type { AuditVerdict } from "../core/ports/audit-log.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
@@ -157,20 +158,25 @@ test.each(["auditsink.afterDeliver", "auditsink.afterMove"])(
   },
 );
 
-test("the record is proved, as far as an anchor reaches that a receiver has", async () => {
-  await caughtUp();
+/** Of the record in the database, with the last row of a receiver as anchor. */
+async function verdict(): Promise<AuditVerdict> {
   const { lab, mazevault } = world;
   const stores = await openStores(mazevault.database, openRootKeyFile(path.join(lab.dir, "operator", "root.key")));
   try {
     const last = rows(atWebhook()).at(-1);
     if (last === undefined) throw new Error("expected rows");
     const anchor = { position: BigInt(last.position), link: Buffer.from(last.link, "hex") };
-    const verdict = await stores.audit.verify({ anchors: [anchor] });
-    expect(verdict).toMatchObject({ ok: true, anchoredTo: last.position });
-    expect(verdict.ok && verdict.checkpoints).toBeGreaterThan(1);
+    return await stores.audit.verify({ anchors: [anchor] });
   } finally {
     await stores.close();
   }
+}
+
+test("the record is proved, as far as an anchor reaches that a receiver has", async () => {
+  await caughtUp();
+  const found = await verdict();
+  expect(found).toMatchObject({ ok: true, anchoredTo: rows(atWebhook()).at(-1)?.position });
+  expect(found.ok && found.checkpoints).toBeGreaterThan(1);
 });
 
 test("what a manifest may not ask for is refused, and a missing credential is named", async () => {
@@ -187,4 +193,21 @@ test("what a manifest may not ask for is refused, and a missing credential is na
   );
   expect(conditionOf(waiting, "Delivering")?.message).toContain(`${SYSTEM_NAMESPACE}/later`);
   await world.kubectl("delete", SINK, "later");
+});
+
+test("rows whose time is over leave, the receivers keep them, and what is left is proved", async () => {
+  await caughtUp();
+  await operator.process.stop();
+  const retaining = { ...config, audit: { ...config.audit, retentionMs: 1 } };
+  await world.mazevault.startOperator({ name: "retaining", config: retaining });
+  const cuts = () => world.sql<{ position: string }>("SELECT position FROM audit_cut");
+  await until("the record is cut", async () => (await cuts()).length === 1, soon);
+  await store("afterwards");
+  await caughtUp();
+  const [cut] = await cuts();
+  const found = await verdict();
+  expect(found).toMatchObject({ ok: true, removedTo: Number(cut?.position) });
+  const gone = "SELECT FROM audit WHERE position <= $1 AND NOT audit_is_kept(audit)";
+  expect(await world.sql(gone, [cut?.position])).toEqual([]);
+  for (const records of [inFile(), atWebhook()]) isChain(records);
 });

@@ -16,6 +16,8 @@ const folder = mkdtempSync(path.join(tmpdir(), "mazevault-cli-"));
 const file = (name: string): string => path.join(folder, name);
 const loginFile = file("login.json");
 
+const soon = { timeoutMs: 20_000, intervalMs: 200 };
+
 let world: World;
 let operator: Operator;
 let env: NodeJS.ProcessEnv;
@@ -23,7 +25,7 @@ let password: string;
 
 beforeAll(async () => {
   world = await startWorld();
-  operator = await world.mazevault.startOperator();
+  operator = await world.mazevault.startOperator({ config: { audit: { fileDirectory: folder, checkpointMs: 1_000 } } });
   writeLaunchers(folder, world.mazevault.cli);
   const { kubectlPath, kubeconfigPath } = world.lab.controlPlane;
   const { MAZEVAULT_TOKEN: _, ...inherited } = process.env;
@@ -34,6 +36,7 @@ beforeAll(async () => {
     MAZEVAULT_SERVER: operator.restUrl,
     MAZEVAULT_CA_FILE: world.lab.pki.caFile,
     MAZEVAULT_CLI_CONFIG: loginFile,
+    AUDIT_DIRECTORY: folder,
   };
   password = (await firstAdmin(world)).password;
   await world.tenant("crew");
@@ -250,14 +253,143 @@ describe("access", () => {
   });
 });
 
-async function apiKey(scopes: readonly string[]): Promise<string> {
-  const { token } = JSON.parse(readFileSync(loginFile, "utf8")) as { token: string };
-  const url = `${operator.restUrl}/api/v1/api-keys`;
-  const body = JSON.stringify({ name: "ci", scopes });
-  const headers = ["-H", `Authorization: Bearer ${token}`, "-H", "Content-Type: application/json"];
-  const { stdout } = await ended("curl", ["-s", "--cacert", world.lab.pki.caFile, ...headers, "-d", body, url]);
-  return (JSON.parse(stdout) as { secret: string }).secret;
-}
+const apiKey = async (scopes: readonly string[]): Promise<string> =>
+  (await good(`api-keys create ci ${scopes.map((scope) => `--scope ${scope}`).join(" ")}`)).trim();
+
+describe("local users and API keys", () => {
+  const asUser = { MAZEVAULT_CLI_CONFIG: file("auditor.json") };
+  const loginAs = (given: string) =>
+    mazevault("login --email auditor@example.com --password-stdin", { input: `${given}\n`, env: asUser });
+
+  test("a user is made, found by email, stopped, let in again and removed", async () => {
+    const made = JSON.parse(
+      await good("users create auditor@example.com --role auditor --password-stdin -o json", {
+        input: "correct horse battery\n",
+      }),
+    ) as { id: string };
+    expect(await good("users list")).toMatch(new RegExp(`^${made.id} +auditor@example.com +auditor +false`, "m"));
+    const asked = "access explain read crew/partner --user";
+    expect(await mazevault(`${asked} auditor@example.com`)).toMatchObject({ code: 4 });
+    const policy = (id: string) => ({
+      apiVersion: "mazevault.io/v1",
+      kind: "AccessPolicy",
+      metadata: { name: "auditor", namespace: "crew" },
+      spec: {
+        subjects: [{ localUser: { id } }],
+        rules: [{ projects: ["crew"], environments: ["pro"], secrets: ["partner"], verbs: ["read"] }],
+      },
+    });
+    expect(await world.applyRefused(policy("auditor@example.com"))).toContain("mazevault users list");
+    await world.apply(policy(made.id));
+    await world.waitReady("accesspolicies.mazevault.io", "auditor", "crew");
+    for (const who of ["Auditor@example.com", made.id]) expect(await good(`${asked} ${who}`)).toMatch(/^allowed: /);
+    expect(await mazevault(`${asked} nobody@example.com`)).toMatchObject({ code: 5 });
+
+    expect(await loginAs("correct horse battery")).toMatchObject({ code: 0 });
+    expect(await mazevault("users list", { env: asUser })).toMatchObject({ code: 4 });
+    await good("users disable auditor@example.com");
+    expect(await loginAs("correct horse battery")).toMatchObject({ code: 3 });
+    await good("users enable auditor@example.com");
+    await good("users reset-password auditor@example.com --password-stdin", { input: "another horse battery\n" });
+    expect(await loginAs("another horse battery")).toMatchObject({ code: 0 });
+    const own = { input: "another horse battery\nyet another horse\n", env: asUser };
+    expect(await mazevault("password --password-stdin", own)).toMatchObject({ code: 0 });
+    expect(await mazevault("whoami", { env: asUser })).toMatchObject({ code: 3 });
+    expect(JSON.parse(await good("users set-role auditor@example.com none -o json"))).toEqual(
+      expect.not.objectContaining({ role: expect.anything() }),
+    );
+    await good(`users remove ${made.id}`);
+    expect(await mazevault("users disable auditor@example.com")).toMatchObject({ code: 5 });
+  });
+
+  test("an API key is told once: to a file of its owner, or where it is asked for", async () => {
+    await good("api-keys create ci --scope list --scope read --expires 24h --file ci.key");
+    expect(statSync(file("ci.key")).mode & 0o777).toBe(0o600);
+    const secret = readFileSync(file("ci.key"), "utf8").trim();
+    expect(secret).toMatch(/^mvk_/);
+    expect(await mazevault("api-keys create ci --scope list --file ci.key")).toMatchObject({ code: 2 });
+    await expect(onTerminal("api-keys create ci --scope list")).rejects.toThrow(/: 2 .*told this once/);
+    expect(await onTerminal("api-keys create shown --scope list --show")).toMatch(/^mvk_\S+\n$/);
+    expect(await mazevault("api-keys create ci --scope everything")).toMatchObject({ code: 2 });
+    expect(await mazevault("api-keys create ci --scope list --expires soon")).toMatchObject({ code: 2 });
+
+    const keys = JSON.parse(await good("api-keys list -o json")) as { id: string; name: string; expiresAt: string }[];
+    expect(keys.filter(({ name }) => name === "ci")).toHaveLength(2);
+    const ci = keys.find(({ expiresAt }) => Date.parse(expiresAt) < Date.now() + 86_400_000);
+    const as = { env: { MAZEVAULT_TOKEN: secret } };
+    expect(JSON.parse(await good("whoami -o json", as))).toMatchObject({ scopes: ["list", "read"] });
+    await good(`api-keys revoke ${ci?.id}`);
+    await until("it is refused", async () => (await mazevault("whoami", as)).code === 3, soon);
+    expect(await good("api-keys list")).toMatch(new RegExp(`^${ci?.id} +ci +list,read +revoked`, "m"));
+  });
+});
+
+describe("values that MazeVault cannot open", () => {
+  const reading = { env: { MAZEVAULT_CLI_CONFIG: file("reader/login.json") } };
+  const sealed = (readers: readonly object[]) =>
+    secretManifest("crew", "card", { protection: "EndToEnd", readers, entries: [{ key: "pan", external: {} }] });
+  const put = (more = "") => mazevault(`put crew/card pan=-${more}`, { input: "4111 1111\n" });
+  const versions = async () =>
+    (await world.sql("SELECT FROM versions v JOIN secrets s ON s.id = v.secret_id WHERE s.name = 'card'")).length;
+  const newKey = async (name: string) =>
+    JSON.parse(await good(`reader-keys new ${name} -o json`, reading)) as { publicKey: string; fingerprint: string };
+
+  test("are sealed for readers that were accepted, and for nobody else", async () => {
+    const login = { ...reading, input: `${password}\n` };
+    await good("login --email admin@mazevault.com --password-stdin", login);
+    const { publicKey, fingerprint } = await newKey("alice");
+    expect(statSync(file("reader/reader-keys/alice.json")).mode & 0o777).toBe(0o600);
+    expect(await mazevault("reader-keys new alice", reading)).toMatchObject({ code: 2 });
+    await world.apply(sealed([{ name: "alice", publicKey }]));
+    await until(
+      "the replica knows it",
+      async () => (await mazevault("list -n crew -o json")).stdout.includes("card"),
+      soon,
+    );
+
+    const unknown = await put();
+    expect(unknown).toMatchObject({ code: 6, stdout: "" });
+    expect(unknown.stderr).toContain("the key of reader crew/alice was not accepted here yet");
+    expect(unknown.stderr).toContain("mazevault reader-keys add crew/alice FINGERPRINT");
+    // Whoever accepts what the refusal says would accept whatever the server says.
+    expect(unknown.stderr).not.toContain(fingerprint);
+    expect(await versions()).toBe(0);
+
+    expect(await good("reader-keys fingerprint alice", reading)).toBe(`${fingerprint}\n`);
+    expect(await mazevault(`reader-keys add crew/alice ${fingerprint.slice(0, -1)}`)).toMatchObject({ code: 2 });
+    await good(`reader-keys add crew/alice ${fingerprint}`);
+    expect(await put()).toMatchObject({ code: 0 });
+    expect(await good("get crew/card pan", reading)).toBe("4111 1111");
+    expect(await good("get crew/card pan --reader-key reader/reader-keys/alice.json")).toBe("4111 1111");
+    expect(await mazevault("get crew/card pan")).toMatchObject({
+      code: 4,
+      stderr: expect.stringContaining("no reader key"),
+    });
+    expect(await put(" --managed")).toMatchObject({ code: 0 });
+    expect(await good("get crew/card pan", reading)).toBe("4111 1111");
+  });
+
+  test("are not sent when a reader has another key, or the server denies that they are sealed", async () => {
+    const other = await newKey("other");
+    const before = await versions();
+    await world.apply(sealed([{ name: "alice", publicKey: other.publicKey }]));
+    await until("the replica knows the other key", async () => (await put()).stderr.includes("another key"), soon);
+    expect(await put()).toMatchObject({ code: 6 });
+    expect(await mazevault(`reader-keys add crew/alice ${other.fingerprint}`)).toMatchObject({ code: 6 });
+    await good(`reader-keys add crew/alice ${other.fingerprint} --replace`);
+    expect(await versions()).toBe(before);
+    expect(await put()).toMatchObject({ code: 0 });
+    expect(await good("get crew/card pan", reading)).toBe("4111 1111");
+    expect(await good("diff crew/card 1", reading)).toBe("nothing found\n");
+
+    await world.kubectl("-n", "crew", "delete", "secrets.mazevault.io", "card");
+    await world.apply(secretManifest("crew", "card", { entries: [{ key: "pan", external: {} }] }));
+    await until("it is another one", async () => (await put()).stderr.includes("denies it now"), soon);
+    expect(await put()).toMatchObject({ code: 6 });
+    await good("reader-keys remove crew/alice");
+    expect(await good("reader-keys list")).toBe("nothing found\n");
+  });
+});
 
 test("a request of openssl is signed, and a certificate revoked", async () => {
   const names = { profiles: ["Server"], dnsNames: ["*.{namespace}.svc"] };
@@ -277,6 +409,7 @@ test("a request of openssl is signed, and a certificate revoked", async () => {
   const verify =
     "openssl verify -x509_strict -CAfile ca.pem web.pem && openssl x509 -in web.pem -noout -pubkey | diff - <(openssl pkey -in web.key -pubout)";
   expect(await ended("bash", ["--norc", "-c", verify])).toMatchObject({ code: 0, stdout: "web.pem: OK\n" });
+  expect(await good("certificates request crew/web")).toBe(readFileSync(file("web.pem"), "utf8"));
   const outside = await mazevault("issue crew/outside --csr nothing.csr --issuer ClusterIssuer/crew");
   expect(outside).toMatchObject({ code: 2, stderr: "mazevault: nothing.csr cannot be read (ENOENT)\n" });
 
@@ -292,6 +425,26 @@ test("a request of openssl is signed, and a certificate revoked", async () => {
     },
   });
   const before = await world.waitReady("certificate.mazevault.io", "shop", "crew");
+  expect(await good("certificates list -n crew")).toContain(String(before.status?.serialNumber));
+  expect(await good("issuers list")).toMatch(/^ClusterIssuer +crew /m);
+  expect(await good("projects list")).toMatch(/^crew +dev,pro/m);
+  writeFileSync(file("chain.pem"), await good("certificates chain crew/shop"));
+  const chain = "openssl verify -x509_strict -CAfile ca.pem -untrusted chain.pem chain.pem";
+  expect(await ended("bash", ["--norc", "-c", chain])).toMatchObject({ code: 0, stdout: "chain.pem: OK\n" });
+  const keystore = "certificates keystore crew/shop --password-stdin --file";
+  await good(`${keystore} shop.p12`, { input: "Keystore password\n" });
+  expect(statSync(file("shop.p12")).mode & 0o777).toBe(0o600);
+  const opened =
+    "openssl pkcs12 -in shop.p12 -passin 'pass:Keystore password' -nodes -out shop.pem && openssl x509 -in shop.pem -noout -pubkey | diff - <(openssl pkey -in shop.pem -pubout) && openssl x509 -in shop.pem -noout -serial";
+  const serial = String(before.status?.serialNumber).replaceAll(":", "").toUpperCase();
+  expect(await ended("bash", ["--norc", "-c", opened])).toMatchObject({ code: 0, stdout: `serial=${serial}\n` });
+  await good(`${keystore} shop.jks --format jks`, { input: "Keystore password" });
+  expect(readFileSync(file("shop.jks")).subarray(0, 4).toString("hex")).toBe("feedfeed");
+  expect(await mazevault(`${keystore} other.p12`, { input: "with \u00fcmlaut" })).toMatchObject({ code: 2 });
+  const reads = JSON.parse(await good("audit list --action CertificateKeyRead -o json")) as {
+    actor: { subject?: string };
+  }[];
+  expect(reads.filter(({ actor }) => actor.subject === "LocalUser admin@mazevault.com")).toHaveLength(2);
   expect(await mazevault("revoke crew/shop --reason superseded")).toMatchObject({ code: 0, stdout: "" });
   const changed = await world.waitFor(
     "certificate.mazevault.io",
@@ -300,6 +453,16 @@ test("a request of openssl is signed, and a certificate revoked", async () => {
     (it) => it.status?.serialNumber !== before.status?.serialNumber,
   );
   expect(changed.status?.revision).toBe(2);
+  const [ca] = await world.sql<{ id: string }>(
+    "SELECT authority_id AS id FROM certificates WHERE name = 'shop' LIMIT 1",
+  );
+  const crl = `mazevault crl ${ca?.id}/1.crl | openssl crl -inform DER -noout -text`;
+  const revoked = String(before.status?.serialNumber).replaceAll(":", "").toUpperCase();
+  await until(
+    "the CRL has it",
+    async () => (await ended("bash", ["--norc", "-c", crl])).stdout.includes(revoked),
+    soon,
+  );
   expect(await mazevault("revoke crew/shop --reason boredom")).toMatchObject({
     code: 2,
     stderr: expect.stringContaining("body.reason"),
@@ -392,6 +555,91 @@ describe("sealing", () => {
   });
 });
 
+describe("the audit record", () => {
+  test("is listed by what happened and when", async () => {
+    const rows = JSON.parse(await good("audit list --action LoginSucceeded --from 2020-01-01 -o json")) as object[];
+    expect(rows[0]).toMatchObject({ action: "LoginSucceeded", actor: { subject: "LocalUser admin@mazevault.com" } });
+    expect(await good("audit list --to 2020-01-01")).toBe("nothing found\n");
+    expect(await mazevault("audit list --from soon")).toMatchObject({ code: 2 });
+  });
+
+  test("is followed, also over a restart of the server", async () => {
+    const child = spawn("mazevault", ["audit", "tail", "--lines", "1", "--follow", "--action", "SecretRead"], {
+      cwd: folder,
+      env,
+    });
+    let printed = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text: string) => (printed += text));
+    const readOnce = async (version: number, what: string) => {
+      const reads = () => printed.split("\n").filter((line) => line.includes("SecretRead")).length;
+      const before = reads();
+      await good(`get crew/partner token --at ${version}`);
+      await until(what, async () => reads() > before, soon);
+    };
+    try {
+      await until("the last row", async () => printed.includes("SecretRead"), soon);
+      await readOnce(1, "a read is seen");
+      await operator.process.stop();
+      await until("it says that it waits", async () => printed.includes("trying again"), soon);
+      await operator.process.start();
+      await until("it is back", async () => printed.includes("back\n"), { ...soon, timeoutMs: 40_000 });
+      await readOnce(2, "a read after the restart is seen");
+      expect(child.exitCode).toBeNull();
+    } finally {
+      child.kill();
+    }
+  });
+
+  test("is proved, with a bar on a terminal, and the first row that was changed is named", async () => {
+    expect(await onTerminal("audit verify")).toMatch(/\[#+\] (\d+)\/\1\n[\s\S]*no external anchor was given/);
+    const change = (from: string, to: string) =>
+      world.sql(
+        `WITH one AS (SELECT sequence FROM audit WHERE action = '${from}' AND subject_name = 'crew/partner' AND position IS NOT NULL ORDER BY sequence LIMIT 1)
+         UPDATE audit SET action = '${to}' FROM one WHERE audit.sequence = one.sequence RETURNING audit.sequence`,
+      );
+    await world.sql("ALTER TABLE audit DISABLE TRIGGER audit_only_linked");
+    const [row] = await change("SecretRead", "SecretRetained");
+    const found = await mazevault("audit verify");
+    expect(found).toMatchObject({ code: 7, stdout: "" });
+    expect(found.stderr).toContain(`audit row ${row?.sequence}: the row was changed`);
+    await change("SecretRetained", "SecretRead");
+    await world.sql("ALTER TABLE audit ENABLE TRIGGER audit_only_linked");
+    expect(await mazevault("audit verify")).toMatchObject({ code: 0 });
+  });
+
+  test("is exported whole or not at all", async () => {
+    expect(await onTerminal("audit export --file all.jsonl")).toMatch(/\[#+\] (\d+)\/\1\n/);
+    expect(await mazevault("audit export --file all.jsonl")).toMatchObject({ code: 2 });
+    const offline = { env: { MAZEVAULT_SERVER: undefined, MAZEVAULT_CLI_CONFIG: file("none.json") } };
+    const proved = JSON.parse(await good("audit verify --file all.jsonl -o json", offline)) as {
+      keys: string[];
+      rows: number;
+    };
+    expect(proved).toMatchObject({ ok: true, from: 1, keys: [expect.any(String)] });
+    expect(await good(`audit verify --file all.jsonl --signed-by ${proved.keys[0]}`, offline)).toContain(
+      `${proved.rows} rows`,
+    );
+    expect(await mazevault(`audit verify --file all.jsonl --signed-by ${"0".repeat(64)}`, offline)).toMatchObject({
+      code: 7,
+    });
+    const third = (line: string) => line.startsWith('{"type":"row","position":3,');
+    const short = readFileSync(file("all.jsonl"), "utf8")
+      .split("\n")
+      .filter((line) => !third(line))
+      .join("\n");
+    writeFileSync(file("short.jsonl"), short);
+    expect(await mazevault("audit verify --file short.jsonl", offline)).toMatchObject({
+      code: 7,
+      stderr: expect.stringContaining("(rowMissing)"),
+    });
+    expect(await mazevault("audit verify --file nothing.jsonl", offline)).toMatchObject({ code: 2 });
+    const lines = (await good("audit export --format csv")).split("\r\n");
+    expect(lines[0]).toMatch(/^type,position,at,/);
+    expect(lines.length).toBeGreaterThan(proved.rows);
+  });
+});
+
 describe("the guides work as they are printed", () => {
   /** What its commands print, one block after the other in one folder; throws at the first that fails. */
   async function followed(guide: string): Promise<readonly string[]> {
@@ -423,6 +671,19 @@ describe("the guides work as they are printed", () => {
     expect(printed[1]).toContain("allowed: ");
     expect(printed[2]).toMatch(/"values":\{"token":"[0-9a-f]{32}"\}/);
     expect(printed[3]).toContain("ServiceAccount shop/app");
+  });
+
+  test("prove to an auditor", async () => {
+    const printed = await followed("prove-to-an-auditor.md");
+    expect(printed).toHaveLength(5);
+    expect(printed[1]).toMatch(/SecretRead +LocalUser admin@mazevault.com +Secret shop\/partner +Success/);
+    expect(readFileSync(file("month.csv"), "utf8")).toContain(",SecretRead,");
+    expect(printed[3]).toMatch(
+      /an external anchor vouches for rows up to \d+; [\s\S]*an external anchor vouches for rows up to \d+\n/,
+    );
+    expect(printed[4]).toMatch(
+      /forged.jsonl: row \d+: the row was changed, or was not written by MazeVault \(macDiffers\)/,
+    );
   });
 
   test("seal for Git", async () => {

@@ -56,6 +56,7 @@ const rules: Readonly<Record<string, Rule>> = {
   listCertificates: { filtered: "list" },
   getCertificate: { object: "list" },
   getCertificateChain: { object: "list" },
+  getCertificateKeystore: { object: "read" },
   revokeCertificate: { object: "revoke" },
   issueCertificate: { object: "issue" },
   getCertificateRequest: { object: "list" },
@@ -66,6 +67,7 @@ const rules: Readonly<Record<string, Rule>> = {
   whoCan: { installation: "audit" },
   listAudit: { installation: "audit" },
   verifyAudit: { installation: "audit" },
+  exportAudit: { installation: "audit" },
 };
 
 interface Operation {
@@ -163,6 +165,7 @@ function requestOf({ id, path: template }: Operation, namespace: string): { path
     createApiKey: { name: "k", scopes: ["list"] },
     putSecretValues: { values: { k: "other" } },
     rollBackSecret: { version: 999_999 },
+    getCertificateKeystore: { format: "pkcs12", password: PASSWORD },
     revokeCertificate: { reason: "superseded" },
     issueCertificate: { name: `r-${randomUUID()}`, request: "A".repeat(64), issuerRef: { name: "none" } },
   };

@@ -137,7 +137,10 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       const certificate = await lab.pki.issue("rest", { commonName: "mazevault", usage: "server" });
       const dir = path.join(lab.dir, "operator");
       const configFile = path.join(dir, `${name}.yaml`);
+      const fileDirectory = path.join(dir, "audit");
+      mkdirSync(fileDirectory, { recursive: true });
       const base = {
+        audit: { fileDirectory },
         kubernetes: { kubeconfig, namespace: SYSTEM_NAMESPACE },
         database: {
           host: database.host,

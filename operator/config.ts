@@ -164,6 +164,11 @@ const audit = z.strictObject({
     .min(1)
     .optional()
     .describe("Where AuditSinks of kind file may write. None: there may be no such sinks."),
+  retentionMs: milliseconds
+    .optional()
+    .describe(
+      "Audit rows that are older are removed once every AuditSink has them, in milliseconds; none are when absent, or while there is no sink.",
+    ),
   sinkTimeoutMs: milliseconds
     .default(10_000)
     .describe("Longest wait for an answer of an AuditSink's receiver, in milliseconds."),

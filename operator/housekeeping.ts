@@ -12,8 +12,10 @@ export interface HousekeepingDependencies {
   readonly vault: Pick<Vault, "purgeExpired">;
   readonly store: Pick<VaultStore, "listLocations">;
   readonly pki: Pick<PkiStore, "listHolders">;
-  readonly audit: Pick<AuditLog, "link" | "checkpoint">;
+  readonly audit: Pick<AuditLog, "link" | "checkpoint" | "cut">;
   readonly checkpointDue: CheckpointDue;
+  /** After which audit rows are removed; none are when absent. */
+  readonly auditRetentionMs: number | undefined;
   /** Rows were linked or a checkpoint was signed. */
   readonly onRecorded: () => void;
   readonly cluster: Pick<Caches, "secret" | "certificate" | "certificateRequest" | "namespace">;
@@ -53,6 +55,7 @@ export class Housekeeping {
     this.#abort = abort;
     const chores: readonly Chore[] = [
       { name: "link audit rows", everyMs: LINK_EVERY_MS, run: () => this.#link(writer) },
+      { name: "remove old audit rows", everyMs: SWEEP_EVERY_MS, run: () => this.#cutAudit(writer, abort.signal) },
       { name: "purge expired secrets", everyMs: SWEEP_EVERY_MS, run: () => this.#purge(writer) },
       { name: "end vanished secrets", everyMs: SWEEP_EVERY_MS, run: () => this.#endSecrets(abort.signal) },
       { name: "end vanished certificates", everyMs: SWEEP_EVERY_MS, run: () => this.#endCertificates(abort.signal) },
@@ -88,6 +91,13 @@ export class Housekeeping {
       const signed = await audit.checkpoint(epoch, checkpointDue);
       if (linked > 0 || signed !== undefined) onRecorded();
     } while (linked === LINK_BATCH);
+  }
+
+  async #cutAudit({ epoch }: Writer, signal: AbortSignal): Promise<void> {
+    const { audit, auditRetentionMs: retentionMs } = this.#deps;
+    if (retentionMs === undefined) return;
+    const before = new Date(Date.now() - retentionMs);
+    while (!signal.aborted && (await audit.cut(epoch, before)) !== undefined);
   }
 
   async #purge(writer: Writer): Promise<void> {

@@ -317,6 +317,7 @@ export class Primary extends MazeVaultOperator {
       pki: stores.pki,
       audit: stores.audit,
       checkpointDue: { rows: config.audit.checkpointRows, ms: config.audit.checkpointMs },
+      auditRetentionMs: config.audit.retentionMs,
       onRecorded: () => {
         // One that fails is tried again when its pause is over.
         for (const sink of caches.auditSinkCache.values()) if (!isFailing(sink)) sinkRunner.enqueue(keyOf(sink));

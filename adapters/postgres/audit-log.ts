@@ -11,7 +11,9 @@ import {
   type RecordedRow,
 } from "../../core/audit/chain.ts";
 import { type Checkpoint, CheckpointSequence, type WriterCount } from "../../core/audit/checkpoint.ts";
+import { type Cut, cutEntry, cutHolds } from "../../core/audit/cut.ts";
 import { isForked, nextCheckpoint, type Standing } from "../../core/audit/next-checkpoint.ts";
+import { nextCut } from "../../core/audit/next-cut.ts";
 import { rowHolds } from "../../core/audit/row.ts";
 import type { AuditSigner } from "../../core/audit/signer.ts";
 import { type Anchor, type RecordPages, verifyRecord } from "../../core/audit/verification.ts";
@@ -25,6 +27,7 @@ import type {
   VerifyOptions,
 } from "../../core/ports/audit-log.ts";
 import { CHECKPOINT_COLUMNS, type CheckpointRow, checkpoint, insertCheckpoint } from "./audit-checkpoints.ts";
+import { readCut, storeCut } from "./audit-cut.ts";
 import { auditParameter, ROW_COLUMNS, recordedRow, type StoredRow } from "./audit-rows.ts";
 import { type Database, read, type Statement } from "./database.ts";
 import { mapError, mapWriteError } from "./errors.ts";
@@ -34,7 +37,8 @@ const LARGEST_BATCH = 1_000;
 const PAGE = 2_000;
 const CHAIN = {
   name: "audit_chain",
-  text: `SELECT ${ROW_COLUMNS} FROM audit WHERE position > $1 ORDER BY position LIMIT $2`,
+  text: `SELECT ${ROW_COLUMNS} FROM audit
+         WHERE position > greatest($1, (SELECT position FROM audit_cut)) ORDER BY position LIMIT $2`,
 };
 const CHECKPOINTS = {
   name: "audit_checkpoints",
@@ -168,6 +172,29 @@ export class PostgresAuditLog implements AuditLog {
     });
   }
 
+  async cut(epoch: bigint, before: Date): Promise<Cut | undefined> {
+    const { key, signingKeys } = this.#signer;
+    const keys = await signingKeys.auditSigning({ epoch });
+    return this.#asLinker(epoch, async (client) => {
+      // Thousands of rows take longer than a request may.
+      await client.query("SET LOCAL statement_timeout = 0");
+      const last = await readCut(client);
+      const made = await nextCut({
+        installationId: signingKeys.installationId,
+        keys,
+        rowHolds: (row) => rowHolds(key, row),
+        last,
+        checkpoints: await cuttable(client, last, before),
+        rows: (upTo) => rowsBetween(client, last?.position ?? 0n, upTo),
+        at: new Date(),
+      });
+      if (made === undefined) return undefined;
+      const removed = await storeCut(client, made);
+      await client.query("SELECT insert_audit($1)", [auditParameter(this.#signer, [cutEntry(made, removed)])]);
+      return made;
+    });
+  }
+
   async verify({ anchors = [], onProgress }: VerifyOptions = {}): Promise<AuditVerdict> {
     const { key, signingKeys } = this.#signer;
     return this.#snapshot(async (client) => {
@@ -176,11 +203,13 @@ export class PostgresAuditLog implements AuditLog {
       // After the snapshot was taken: a key that signed what is seen is among them.
       const keys = await signingKeys.auditSigning();
       const publicKeys = new Map(keys.map(({ version, publicKey }) => [version, publicKey]));
+      const cut = await readCut(client);
       return verifyRecord(
-        { head, ...recordPages(client) },
+        { head, cut, ...recordPages(client) },
         {
           rowHolds: (row) => rowHolds(key, row),
           headHolds: (each) => headMacHolds(key, each),
+          cutHolds: (each) => cutHolds(signingKeys.installationId, each, publicKeys.get(each.keyVersion)),
           checkpoints: new CheckpointSequence(signingKeys.installationId, publicKeys),
           anchors: [...(await taken(client)), ...anchors.map((anchor) => ({ ...anchor, external: true }))].sort(
             (a, b) => Number(a.position - b.position),
@@ -259,7 +288,9 @@ export class PostgresAuditLog implements AuditLog {
     const left = this.#left;
     if (left !== undefined && left.server === server && left.position > 0n) {
       const link = await linkAt(client, left.position);
-      if (head.position < left.position || !link?.equals(left.link)) {
+      // It may have been removed since, when another one led meanwhile.
+      const gone = link === undefined && left.position <= ((await readCut(client))?.position ?? 0n);
+      if (head.position < left.position || !(gone || link?.equals(left.link))) {
         throw new Unavailable(
           "TamperDetected",
           `the audit record does not reach row ${left.position} as it was linked before; see the runbook`,
@@ -343,6 +374,27 @@ async function linkAt(client: pg.ClientBase, position: bigint): Promise<Buffer |
     position.toString(),
   ]);
   return rows[0]?.link;
+}
+
+/** The checkpoint of the last cut, and those behind it that are old enough and that every sink has; never the newest. */
+async function cuttable(client: pg.ClientBase, last: Cut | undefined, before: Date): Promise<readonly Checkpoint[]> {
+  const { rows } = await client.query<CheckpointRow>(
+    `SELECT ${CHECKPOINT_COLUMNS} FROM audit_checkpoints
+     WHERE number = $1 OR (number > $1 AND at < $2 AND position < (SELECT max(position) FROM audit_checkpoints)
+                           AND number <= (SELECT min(checkpoint) FROM audit_sinks))
+     ORDER BY number LIMIT 1000`,
+    [(last?.checkpoint ?? 0n).toString(), before],
+  );
+  return rows.map(checkpoint);
+}
+
+async function rowsBetween(client: pg.ClientBase, after: bigint, upTo: bigint): Promise<readonly RecordedRow[]> {
+  const { rows } = await client.query<StoredRow & unknown[]>({
+    text: `SELECT ${ROW_COLUMNS} FROM audit WHERE position > $1 AND position <= $2 ORDER BY position, sequence`,
+    values: [after.toString(), upTo.toString()],
+    rowMode: "array",
+  } as pg.QueryArrayConfig);
+  return rows.map((row) => recordedRow(row as StoredRow));
 }
 
 async function writersSince(client: pg.ClientBase, position: bigint): Promise<readonly WriterCount[]> {

@@ -25,6 +25,7 @@ test("replicas that start together migrate once", async () => {
     "0007_identity",
     "0008_audit",
     "0010_requests",
+    "0012_audit_retention",
   ];
   expect(runs.filter((names) => names.length > 0)).toEqual([every]);
   expect(await migrate(database)).toEqual([]);

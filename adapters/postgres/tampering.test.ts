@@ -1,3 +1,4 @@
+import { exportRecords, jsonLines, proveExport } from "../../core/audit/export.ts";
 import { Authorities } from "../../core/pki/authority.ts";
 import { CrlPublication } from "../../core/pki/crl-publication.ts";
 import { ExpiredCertificates } from "../../core/pki/expired-certificates.ts";
@@ -387,6 +388,133 @@ describe("the audit record", () => {
       details, mac) SELECT writer_id, counter + 1000, at, action, actor, subject_kind, subject_id, subject_name, outcome,
       details, mac FROM audit WHERE position = 4`);
     expect(await verdict()).toMatchObject({ ok: false, fault: "macDiffers" });
+  });
+
+  describe("behind a cut", () => {
+    const later = new Date(Date.now() + 3_600_000);
+    let cut: bigint;
+
+    const sign = async () => {
+      await installation.stores.audit.link(writer.epoch, 1_000);
+      return installation.stores.audit.checkpoint(writer.epoch, { rows: 1, ms: 0 });
+    };
+    const handOver = async () => {
+      const { sinkCursors, audit } = installation.stores;
+      const last = await audit.lastCheckpoint(1_000n);
+      if (last === undefined) throw new Error("expected a checkpoint");
+      await sinkCursors.open(writer, "uid", "sink");
+      const { position, link, number: checkpoint } = last;
+      await sinkCursors.move(writer, "uid", { position, link, checkpoint });
+    };
+    const change = (statement: string) =>
+      withConnection(installation.database, async (client) => {
+        for (const table of ["audit", "audit_checkpoints"])
+          await client.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`);
+        await client.query(statement);
+        for (const table of ["audit", "audit_checkpoints"])
+          await client.query(`ALTER TABLE ${table} ENABLE TRIGGER USER`);
+      });
+
+    beforeEach(async () => {
+      const one = await store("three", "value");
+      for (let round = 0; round < 3; round += 1) {
+        await read(one);
+        await sign();
+      }
+      await handOver();
+      cut = (await installation.stores.audit.cut(writer.epoch, later))?.position ?? 0n;
+      await read(await store("four", "value"));
+      await sign();
+    });
+
+    test("verifies, exports what proves itself, and what it kept still tells an old row that is put back", async () => {
+      const { audit, keys } = installation.stores;
+      expect(cut).toBeGreaterThan(5n);
+      expect(await verdict()).toMatchObject({ ok: true, removedTo: Number(cut) });
+      expect(
+        await sql("SELECT FROM audit WHERE position <= $1 AND subject_generation IS NULL", [cut.toString()]),
+      ).toMatchObject({ rowCount: 0 });
+      expect(await proveExport(jsonLines(exportRecords(audit, keys)))).toMatchObject({
+        ok: true,
+        from: Number(cut) + 1,
+      });
+      const record = await store("five", "first");
+      await sql("CREATE TABLE old AS SELECT * FROM secrets WHERE name = 'five'");
+      await store("five", "second", record);
+      for (let round = 0; round < 2; round += 1) {
+        await read(await store(`more-${round}`, "value"));
+        await sign();
+      }
+      await handOver();
+      expect((await audit.cut(writer.epoch, later))?.position).toBeGreaterThan(cut);
+      expect(await verdict()).toMatchObject({ ok: true });
+      await sql(
+        "UPDATE secrets s SET generation = o.generation, current_version = o.current_version, mac = o.mac FROM old o WHERE s.id = o.id",
+      );
+      await expect(installation.vault.describe(identity("five"))).rejects.toMatchObject(tampered);
+    });
+
+    test.each([
+      ["a row beyond it removed", () => `DELETE FROM audit WHERE position = ${cut + 2n}`, "rowMissing"],
+      [
+        "more rows removed than it says",
+        () => `DELETE FROM audit WHERE position <= ${cut + 2n} AND NOT audit_is_kept(audit)`,
+        "rowMissing",
+      ],
+      [
+        "a row that it kept removed",
+        () => `DELETE FROM audit WHERE position = (SELECT min(position) FROM audit)`,
+        "keptDiffer",
+      ],
+      [
+        "a row that it kept changed",
+        () => `UPDATE audit SET outcome = 'Denied' WHERE position = (SELECT min(position) FROM audit)`,
+        "macDiffers",
+      ],
+      [
+        "its statement moved on",
+        () => `DELETE FROM audit WHERE position = ${cut + 1n}; UPDATE audit_cut SET position = position + 1`,
+        "cutForged",
+      ],
+      ["its statement removed", () => "DELETE FROM audit_cut", "rowMissing"],
+      [
+        "its checkpoint removed",
+        () => "DELETE FROM audit_checkpoints WHERE number = (SELECT min(number) FROM audit_checkpoints)",
+        "checkpointMissing",
+      ],
+    ])("tells %s", async (_, statement, fault) => {
+      await change(statement());
+      expect(await verdict()).toMatchObject({ ok: false, fault });
+    });
+
+    test("tells an older statement that is put back", async () => {
+      await sql("CREATE TABLE older AS SELECT * FROM audit_cut");
+      await handOver();
+      await sign();
+      expect((await installation.stores.audit.cut(writer.epoch, later))?.position).toBeGreaterThan(cut);
+      await sql("DELETE FROM audit_cut");
+      await sql("INSERT INTO audit_cut SELECT * FROM older");
+      expect(await verdict()).toMatchObject({ ok: false });
+    });
+
+    test("refuses to remove anything else, and what does not verify", async () => {
+      for (const statement of [
+        `DELETE FROM audit WHERE position = ${cut + 1n}`,
+        "DELETE FROM audit WHERE position = (SELECT min(position) FROM audit)",
+        "DELETE FROM audit_checkpoints WHERE number = (SELECT min(number) FROM audit_checkpoints)",
+      ]) {
+        await expect(sql(statement)).rejects.toMatchObject({ code: "MV003" });
+      }
+      await handOver();
+      await read(await store("five", "value"));
+      await sign();
+      const rows = async () => (await sql("SELECT FROM audit")).rowCount;
+      const before = await rows();
+      await change(`UPDATE audit SET outcome = 'Denied' WHERE position = ${cut + 2n}`);
+      await expect(installation.stores.audit.cut(writer.epoch, later)).rejects.toMatchObject(tampered);
+      expect(await rows()).toBe(before);
+      expect(await verdict()).toMatchObject({ ok: false, fault: "macDiffers" });
+    });
   });
 
   describe("below checkpoints", () => {

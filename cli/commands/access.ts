@@ -32,6 +32,7 @@ export function accessCommands(program: Command, terminal: Terminal): void {
   about(access.command("explain"))
     .description("why something is allowed or denied; ends with 4 when it is denied")
     .option("--service-account <namespace/name>", "ask about this ServiceAccount instead of yourself")
+    .option("--user <user>", "ask about this local user, by email or id, instead of yourself")
     .action(
       acting(
         terminal,
@@ -39,7 +40,7 @@ export function accessCommands(program: Command, terminal: Terminal): void {
           { client, output },
           verb: string,
           object: string | undefined,
-          options: Question & { readonly serviceAccount?: string },
+          options: Question & { readonly serviceAccount?: string; readonly user?: string },
         ) => {
           const place = object === undefined ? {} : placeOf(object);
           const found = await client.get<Explanation>("/api/v1/access/explain", { verb, ...place, ...options });

@@ -1,8 +1,9 @@
 import type { Command } from "commander";
 import { parsed } from "../client.ts";
 import { acting, type Context, type Place, placeOf } from "../context.ts";
+import { openedByReader, sealedForReaders } from "../end-to-end.ts";
 import { CommandError, EXIT, UsageError } from "../errors.ts";
-import { givenValues, literalOption } from "../input.ts";
+import { assertNew, givenValues, literalOption, writeOwnFile } from "../input.ts";
 import type { Terminal } from "../output.ts";
 
 interface Summary {
@@ -20,6 +21,14 @@ interface Values {
   readonly values: Readonly<Record<string, string>>;
 }
 
+interface ExportOptions {
+  readonly project?: string;
+  readonly environment?: string;
+  readonly namespace?: string;
+  readonly file?: string;
+  readonly show?: boolean;
+}
+
 interface Version {
   readonly version: number;
   readonly createdAt: string;
@@ -32,11 +41,21 @@ const pathOf = ({ namespace, name }: Place): string =>
 
 const HIDDEN = "(hidden; --show shows it)";
 
-const valuesOf = (
-  client: Context["client"],
+async function valuesOf(
+  context: Context,
   place: Place,
   query: { version?: string | undefined; key?: string | undefined },
-) => client.get<Values>(`${pathOf(place)}/values`, { ...query, encoding: "base64" });
+  readerKey?: string,
+): Promise<Values> {
+  const path = `${pathOf(place)}/values`;
+  const { version, values } = await context.client.get<Values>(path, { ...query, encoding: "base64" });
+  return { version, values: await openedByReader(context, place, values, readerKey) };
+}
+
+const readerKeyOption = [
+  "--reader-key <file>",
+  "open with this key alone, where values are sealed for readers",
+] as const;
 
 /** As text where it is text, else as base64 with a word that says so. */
 function shownValue(base64: string): string {
@@ -82,15 +101,17 @@ export function secretCommands(program: Command, terminal: Terminal): void {
     .argument("[key]", "only this one")
     .option("--at <version>", "of this version; the current one when absent")
     .option("--show", "show values on a terminal")
+    .option(...readerKeyOption)
     .action(
       acting(
         terminal,
         async (
-          { client, output },
+          context,
           secret: string,
           key: string | undefined,
-          options: { at?: string; show?: boolean },
+          options: { at?: string; show?: boolean; readerKey?: string },
         ) => {
+          const { client, output } = context;
           const hides = output.isTerminal && options.show !== true;
           const place = placeOf(secret);
           if (hides) {
@@ -109,7 +130,7 @@ export function secretCommands(program: Command, terminal: Terminal): void {
             );
             return;
           }
-          const { version, values } = await valuesOf(client, place, { version: options.at, key });
+          const { version, values } = await valuesOf(context, place, { version: options.at, key }, options.readerKey);
           if (key !== undefined && output.format === "table") {
             output.raw(Buffer.from(values[key] ?? "", "base64"));
             if (output.isTerminal) output.raw("\n");
@@ -127,25 +148,29 @@ export function secretCommands(program: Command, terminal: Terminal): void {
   program
     .command("put")
     .description(
-      "write values of external entries, as one new version; a secret that is not there is made with --project and --environment",
+      "write values of external entries, as one new version; a secret that is not there is made with --project and --environment; with protection EndToEnd they are sealed here for its readers",
     )
     .argument("<secret>", "NAMESPACE/NAME")
     .argument("[keys...]", "KEY (asks for it), KEY=@FILE, or KEY=- (standard input)")
     .addOption(literalOption())
     .option("--project <name>", "project of a secret that is to be made")
     .option("--environment <name>", "environment of a secret that is to be made")
+    .option("--managed", "MazeVault may read the values, also where they were sealed for readers before")
     .action(
       acting(
         terminal,
         async (
-          { client, output },
+          context,
           secret: string,
           keys: string[],
-          options: { literal?: string[]; project?: string; environment?: string },
+          options: { literal?: string[]; project?: string; environment?: string; managed?: boolean },
         ) => {
+          const { client, output } = context;
           const place = placeOf(secret);
-          const values = await givenValues(terminal, keys, options.literal);
-          const { project, environment } = options;
+          const given = await givenValues(terminal, keys, options.literal);
+          const { project, environment, managed = false } = options;
+          const makes = project !== undefined && environment !== undefined;
+          const values = await sealedForReaders(context, place, given, { managed, makes });
           const body = {
             encoding: "base64",
             values: Object.fromEntries([...values].map(([key, value]) => [key, value.toString("base64")])),
@@ -185,19 +210,21 @@ export function secretCommands(program: Command, terminal: Terminal): void {
     .argument("<from>", "number of a version")
     .argument("[to]", "number of a version; the current one when absent")
     .option("--show", "show the values")
+    .option(...readerKeyOption)
     .action(
       acting(
         terminal,
         async (
-          { client, output },
+          context,
           secret: string,
           from: string,
           to: string | undefined,
-          options: { show?: boolean },
+          options: { show?: boolean; readerKey?: string },
         ) => {
+          const { output } = context;
           const place = placeOf(secret);
-          const before = await valuesOf(client, place, { version: from });
-          const after = await valuesOf(client, place, { version: to });
+          const before = await valuesOf(context, place, { version: from }, options.readerKey);
+          const after = await valuesOf(context, place, { version: to }, options.readerKey);
           const keys = [...new Set([...Object.keys(before.values), ...Object.keys(after.values)])].sort();
           const differing = keys
             .filter((key) => before.values[key] !== after.values[key])
@@ -251,6 +278,25 @@ export function secretCommands(program: Command, terminal: Terminal): void {
       acting(terminal, async ({ client, output }, secret: string) => {
         const { version } = await client.post<{ version: number }>(`${pathOf(placeOf(secret))}/recover`);
         output.note(`${secret} is back, with version ${version}`);
+      }),
+    );
+
+  program
+    .command("export")
+    .description("current values of many secrets, as JSON Lines; sealed ones stay sealed")
+    .option("--project <name>", "only of this project")
+    .option("--environment <name>", "only of this environment")
+    .option("-n, --namespace <name>", "only in this namespace")
+    .option("--file <file>", "write them to a new file that only you can read")
+    .option("--show", "show values on a terminal")
+    .action(
+      acting(terminal, async ({ client, output }, { file, show, ...scope }: ExportOptions) => {
+        if (file !== undefined) assertNew(file);
+        else if (output.isTerminal && show !== true)
+          throw new UsageError("values are not shown on a terminal: name a --file for them, or --show");
+        const { text } = await client.send("GET", "/api/v1/export", { query: { ...scope, encoding: "base64" } });
+        if (file === undefined) output.raw(text);
+        else writeOwnFile(file, text);
       }),
     );
 }

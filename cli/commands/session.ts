@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { tokensOf } from "../client.ts";
 import { acting } from "../context.ts";
 import { CommandError, EXIT } from "../errors.ts";
-import { ask, readStdin } from "../input.ts";
+import { ask, givenPassword, readStdin } from "../input.ts";
 import type { Terminal } from "../output.ts";
 
 export function sessionCommands(program: Command, terminal: Terminal): void {
@@ -13,10 +13,7 @@ export function sessionCommands(program: Command, terminal: Terminal): void {
     .option("--password-stdin", "read the password from standard input")
     .action(
       acting(terminal, async ({ client, settings, output }, options: { email: string; passwordStdin?: boolean }) => {
-        const password =
-          options.passwordStdin === true
-            ? (await readStdin(terminal)).toString("utf8")
-            : await ask(terminal, "Password");
+        const password = await givenPassword(terminal, options.passwordStdin);
         const body = { email: options.email, password };
         const answer = await client
           .send("POST", "/api/v1/auth/login", { body, anonymous: true })
@@ -53,6 +50,22 @@ export function sessionCommands(program: Command, terminal: Terminal): void {
         );
         const { subject, via, role = "", scopes } = me;
         output.rows(me, [{ subject, via, role, scopes: scopes?.join(",") ?? "" }]);
+      }),
+    );
+
+  program
+    .command("password")
+    .description("change your own password, which ends all your sessions; asked for, or two lines of standard input")
+    .option("--password-stdin", "read the current password and the next one from standard input, a line each")
+    .action(
+      acting(terminal, async ({ client, settings, output }, options: { passwordStdin?: boolean }) => {
+        const [current = "", next = ""] =
+          options.passwordStdin === true
+            ? (await readStdin(terminal)).toString("utf8").split(/\r?\n/)
+            : [await ask(terminal, "Current password"), await ask(terminal, "Next password")];
+        await client.post("/api/v1/auth/password", { current, next });
+        settings.forget();
+        output.note("the password is changed; log in again");
       }),
     );
 }

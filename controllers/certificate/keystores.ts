@@ -3,6 +3,7 @@ import { isUtf8 } from "node:buffer";
 import type { KeyObject } from "node:crypto";
 import { Stalled, Waiting } from "../../core/errors.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
+import type { KeyStoreContents } from "../../core/pki/keystore/contents.ts";
 import { jks } from "../../core/pki/keystore/jks.ts";
 import { pkcs12 } from "../../core/pki/keystore/pkcs12.ts";
 import { Sensitive } from "../../core/sensitive.ts";
@@ -56,19 +57,33 @@ export interface KeystoreContents {
 /** Both files of one format, by their keys in the core Secret; other bytes each time. */
 export async function keystoreValues(
   { format, alias }: WantedKeystore,
-  { privateKey, chain, root, createdAt }: KeystoreContents,
+  contents: KeystoreContents,
   password: Sensitive,
 ): Promise<[string, Sensitive][]> {
-  const key = { key: { alias, privateKey, chain } };
+  const { root, createdAt } = contents;
   const trust = { trusted: [{ alias: ROOT_ALIAS, certificate: root }] };
   const files = KEYSTORE_FILES[format];
-  const make = async (contents: typeof key | typeof trust): Promise<Sensitive> =>
-    new Sensitive(format === "pkcs12" ? await pkcs12(contents, password) : jks(contents, password, createdAt));
   return [
-    [files.key, await make(key)],
-    [files.trust, await make(trust)],
+    [files.key, await keystoreOf(format, contents, password, alias)],
+    [files.trust, await written(format, trust, password, createdAt)],
   ];
 }
+
+/** The key with its chain; other bytes each time. */
+export const keystoreOf = (
+  format: KeystoreFormat,
+  { privateKey, chain, createdAt }: Omit<KeystoreContents, "root">,
+  password: Sensitive,
+  alias = KEY_ALIAS,
+): Promise<Sensitive> => written(format, { key: { alias, privateKey, chain } }, password, createdAt);
+
+const written = async (
+  format: KeystoreFormat,
+  contents: KeyStoreContents,
+  password: Sensitive,
+  createdAt: Date,
+): Promise<Sensitive> =>
+  new Sensitive(format === "pkcs12" ? await pkcs12(contents, password) : jks(contents, password, createdAt));
 
 /** A watch tells at once when it appears; this is only the safety net. */
 const PASSWORD_RECHECK_MS = 60_000;

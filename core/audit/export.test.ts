@@ -4,7 +4,7 @@ import type { AuditEntry } from "../ports/audit-log.ts";
 import { FakeAuditLog } from "../ports/fake-audit-log.ts";
 import { FakeDatabase } from "../ports/fake-database.ts";
 import { auditEntry } from "../ports/samples.ts";
-import { csv, type ExportRange, exportRecords, jsonLines, proveExport } from "./export.ts";
+import { csv, type ExportRange, exportRecords, jsonLines, proveExport, rangeOf } from "./export.ts";
 
 async function record(rows: number, every = 5) {
   const database = new FakeDatabase();
@@ -36,7 +36,7 @@ const key = expect.stringMatching(/^[0-9a-f]{64}$/);
 test("an export is proved with nothing but what stands in it", async () => {
   const source = await record(23);
   const lines = await exported(source);
-  expect(await prove(lines)).toEqual({ ok: true, from: 1, rows: 23, signedTo: 20, keys: [key] });
+  expect(await prove(lines)).toEqual({ ok: true, from: 1, rows: 23, signedTo: 20, keys: [key], anchoredTo: 0 });
   expect(lines.join("")).not.toContain(source.database.signer.key.export().toString("hex"));
   expect(await prove(await exported(await record(0)))).toMatchObject({ ok: true, rows: 0, signedTo: 0, keys: [] });
 });
@@ -44,11 +44,36 @@ test("an export is proved with nothing but what stands in it", async () => {
 test("a stretch begins at the checkpoint before it and ends at the one behind it", async () => {
   const source = await record(23);
   const of = async (range: ExportRange) => prove(await exported(source, range));
-  expect(await of({ after: 7n, upTo: 12n })).toEqual({ ok: true, from: 6, rows: 10, signedTo: 15, keys: [key] });
+  expect(await of({ after: 7n, upTo: 12n })).toMatchObject({ ok: true, from: 6, rows: 10, signedTo: 15, keys: [key] });
   expect(await of({ after: 10n, upTo: 15n })).toMatchObject({ ok: true, from: 11, rows: 5, signedTo: 15 });
   expect(await of({ after: 3n, upTo: 5n })).toMatchObject({ ok: true, from: 1, rows: 5 });
   expect(await of({ after: 17n })).toMatchObject({ ok: true, from: 16, rows: 8, signedTo: 20 });
   expect(await of({ upTo: 22n })).toMatchObject({ ok: true, from: 1, rows: 23, signedTo: 20 });
+});
+
+test("what a sink has vouches for an export, and one that was written anew from an older state is told by it", async () => {
+  const source = await record(23);
+  const lines = await exported(source);
+  const links = lines.map((line) => JSON.parse(line) as { type: string; position: number; link: string });
+  const taken = new Map(
+    links.filter(({ type }) => type === "checkpoint").map(({ position, link }) => [position, link]),
+  );
+  expect(await proveExport(from(lines), taken)).toMatchObject({ ok: true, anchoredTo: 20 });
+  expect(await proveExport(from(lines), new Map([[99, "00"]]))).toMatchObject({ ok: true, anchoredTo: 0 });
+  const forged = new Map([...taken, [15, "00".repeat(32)]]);
+  expect(await proveExport(from(lines), forged)).toEqual({ ok: false, row: 15n, fault: "anchorMissed" });
+});
+
+test("the rows of a time are a stretch", async () => {
+  const source = await record(23);
+  const rows = await source.audit.chain(0n, 100);
+  const at = (position: number) => rows[position - 1]?.at as Date;
+  const of = (time: { from?: Date; to?: Date }) => rangeOf(source.audit, time);
+  expect(await of({})).toEqual({});
+  expect(await of({ from: new Date(0), to: new Date(at(23).getTime() + 1) })).toEqual({ after: 0n, upTo: 23n });
+  expect(await of({ from: new Date(at(23).getTime() + 1) })).toEqual({ after: 23n });
+  const first = rows.find((row) => row.at.getTime() === at(12).getTime());
+  expect(await of({ from: at(12) })).toEqual({ after: (first?.position ?? 0n) - 1n });
 });
 
 test("an export goes over to a rotated key", async () => {

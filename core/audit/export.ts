@@ -4,7 +4,7 @@
  */
 import { createHash, type KeyObject } from "node:crypto";
 import type { AuditFault, AuditLog } from "../ports/audit-log.ts";
-import { type ChainPosition, GENESIS } from "./chain.ts";
+import { type ChainPosition, GENESIS, type LinkedRow } from "./chain.ts";
 import { type Checkpoint, CheckpointSequence, publicKeyOf, type SigningKeys, spki } from "./checkpoint.ts";
 import { type AuditRecord, checkpointOf, checkpointRecord, recordsOf, rowOf } from "./record.ts";
 import { digestHolds } from "./row.ts";
@@ -31,6 +31,23 @@ export interface ExportRange {
 
 const PAGE = 500;
 
+/** The stretch with every row of a time; rows are in the order in which they were linked, which is nearly that of their times. */
+export async function rangeOf(
+  audit: Pick<AuditLog, "read" | "head">,
+  { from, to }: { readonly from?: Date | undefined; readonly to?: Date | undefined },
+): Promise<ExportRange> {
+  const time = { ...(from && { from }), ...(to && { to }) };
+  if (from === undefined && to === undefined) return {};
+  const [first] = await audit.read({ ...time, order: "OldestFirst" }, undefined, 1);
+  const [last] = await audit.read({ ...time, order: "NewestFirst" }, undefined, 1);
+  const { position: head } = await audit.head();
+  return {
+    after: from === undefined ? 0n : (first?.position ?? head + 1n) - 1n,
+    // What is not linked yet is behind the head.
+    ...(to !== undefined && last?.position !== undefined && { upTo: last.position }),
+  };
+}
+
 /** Reads page by page, as fast as it is consumed. */
 export async function* exportRecords(
   audit: Pick<AuditLog, "chain" | "checkpoints" | "head" | "lastCheckpoint">,
@@ -41,7 +58,7 @@ export async function* exportRecords(
     version,
     publicKey: spki(publicKey).toString("base64"),
   }));
-  const start = after === 0n ? undefined : await audit.lastCheckpoint(after);
+  const start = (after === 0n ? undefined : await audit.lastCheckpoint(after)) ?? (await beginning(audit));
   const { position: head } = await audit.head();
   let position = start?.position ?? 0n;
   let number = start?.number ?? 0n;
@@ -71,6 +88,12 @@ export async function* exportRecords(
     // What is linked while it is exported is left to the next export.
     if (upTo === undefined && position >= head && checkpoints.length < PAGE) return;
   }
+}
+
+/** The checkpoint at which the record was cut, when it was. */
+async function beginning(audit: Pick<AuditLog, "checkpoints">): Promise<Checkpoint | undefined> {
+  const [first] = await audit.checkpoints(0n, 1);
+  return first !== undefined && first.number > 1n ? first : undefined;
 }
 
 export async function* jsonLines(records: AsyncIterable<ExportRecord>): AsyncGenerator<string> {
@@ -147,18 +170,30 @@ export type ExportVerdict =
       readonly signedTo: number;
       /** SHA-256 of the public keys that signed, hexadecimal: compare them with what is known of the installation. */
       readonly keys: readonly string[];
+      /** Position of the last anchor that it has; 0 when none was given, or none lies in it. */
+      readonly anchoredTo: number;
     }
   | { readonly ok: false; readonly line: "header" }
   | { readonly ok: false; readonly row: bigint; readonly fault: AuditFault; readonly checkpoint?: bigint };
 
+/** Links that somebody else has, in hexadecimal, by position: a checkpoint or a row that a sink took. */
+export type Anchors = ReadonlyMap<number, string>;
+
 /** Proves an export in JSON Lines without the database and without any secret key. */
-export async function proveExport(lines: AsyncIterable<string>): Promise<ExportVerdict> {
+export async function proveExport(
+  lines: AsyncIterable<string>,
+  anchors: Anchors = new Map(),
+  onProgress?: (position: number) => void,
+): Promise<ExportVerdict> {
   let proof: Proof | undefined;
   for await (const line of lines) {
     const record = parsed(line);
+    if (record?.type === "row" && record.position % PAGE === 0) onProgress?.(record.position);
     if (proof === undefined) {
-      if (record?.type !== "header" || record.format !== 1) return { ok: false, line: "header" };
-      proof = new Proof(record);
+      if (record?.type !== "header" || record.format !== 1 || !Array.isArray(record.keys)) {
+        return { ok: false, line: "header" };
+      }
+      proof = new Proof(record, anchors);
     } else if (!proof.take(record)) break;
   }
   return proof?.verdict() ?? { ok: false, line: "header" };
@@ -169,11 +204,14 @@ class Proof {
   readonly #publicKeys: ReadonlyMap<number, KeyObject>;
   readonly #checkpoints: CheckpointSequence;
   readonly #used = new Set<number>();
+  readonly #anchors: Anchors;
+  #anchored = 0;
   #walk: ChainWalk | undefined;
   #failure: Extract<ExportVerdict, { ok: false }> | undefined;
 
-  constructor(header: ExportHeader) {
+  constructor(header: ExportHeader, anchors: Anchors) {
     this.#header = header;
+    this.#anchors = anchors;
     this.#publicKeys = new Map(
       header.keys.map(({ version, publicKey }) => [version, publicKeyOf(Buffer.from(publicKey, "base64"))]),
     );
@@ -188,7 +226,7 @@ class Proof {
     if (this.#walk === undefined) return this.#first(checkpoint);
     if (checkpoint !== undefined) return this.#walk.checkpoint(checkpoint);
     const row = record?.type === "row" ? rowOf(record) : undefined;
-    if (row !== undefined) return this.#walk.row(row);
+    if (row !== undefined) return this.#walk.row(row) && this.#isAnchored(row);
     return this.#fail(this.#walk.end.position + 1n, "macDiffers");
   }
 
@@ -201,7 +239,16 @@ class Proof {
     if (!verdict.ok) return verdict;
     const { after } = this.#header;
     const keys = [...this.#used].map((version) => fingerprint(this.#publicKeys.get(version)));
-    return { ok: true, from: after + 1, rows: verdict.linked - after, signedTo: verdict.signedTo, keys };
+    const { linked, signedTo } = verdict;
+    return { ok: true, from: after + 1, rows: linked - after, signedTo, keys, anchoredTo: this.#anchored };
+  }
+
+  #isAnchored({ position, link }: LinkedRow): boolean {
+    const anchor = this.#anchors.get(Number(position));
+    if (anchor === undefined) return true;
+    if (anchor !== link.toString("hex")) return this.#fail(position, "anchorMissed");
+    this.#anchored = Number(position);
+    return true;
   }
 
   /** A stretch begins with the checkpoint that it begins at. */

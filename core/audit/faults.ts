@@ -8,8 +8,10 @@ export const auditFaults: Readonly<Record<AuditFault, string>> = {
   checkpointForged: "the checkpoint does not match its signature, or its key was never handed over to",
   checkpointMissing: "a checkpoint before this one was removed or replaced",
   countersDiffer: "the rows below the checkpoint are not those that its writers had numbered",
+  cutForged: "the statement that older rows were removed was not signed by the installation",
   headForged: "the head of the chain was written by somebody else",
   headOlder: "an older head of the chain was put back",
+  keptDiffer: "the rows that stayed when older ones were removed are not all there, or not those that stayed",
   macDiffers: "the row was changed, or was not written by MazeVault",
   rowMissing: "rows are missing, from this one on",
 };
@@ -23,9 +25,14 @@ export function explainVerdict(verdict: AuditVerdict): readonly string[] {
     const where = verdict.checkpoint === undefined ? "" : ` at checkpoint ${verdict.checkpoint}`;
     return [`audit row ${verdict.row}${where}: ${auditFaults[verdict.fault]} (${verdict.fault})`, REMEDY];
   }
-  const { linked, unlinked, checkpoints, signedTo, anchoredTo, missingNumbers } = verdict;
+  const { linked, unlinked, checkpoints, signedTo, anchoredTo, missingNumbers, removedTo } = verdict;
   return [
-    `${linked} rows are whole and in order, ${unlinked} more are not linked yet`,
+    `${linked - (removedTo ?? 0)} rows are whole and in order, ${unlinked} more are not linked yet`,
+    ...(removedTo === undefined
+      ? []
+      : [
+          `the record begins behind row ${removedTo}: what was older was removed when its time was over, and that is signed`,
+        ]),
     `${checkpoints} checkpoints hold; rows up to ${signedTo} are signed`,
     anchoredTo === 0
       ? "no external anchor was given: that the newest rows were cut off together with their checkpoints cannot be excluded"

@@ -29,10 +29,10 @@ function content({ writerId, counter, at, entry }: Content): Buffer {
     counter,
     at,
     action,
-    encodeFields("actor", actorFields(actor)),
-    encodeFields("subject", [subject.kind, subject.id, subject.generation, subject.name]),
+    { purpose: "actor", fields: actorFields(actor) },
+    { purpose: "subject", fields: [subject.kind, subject.id, subject.generation, subject.name] },
     outcome,
-    encodeFields("details", detailFields(details)),
+    { purpose: "details", fields: detailFields(details) },
   ]);
 }
 
@@ -81,7 +81,7 @@ function actorFields(actor: Actor): readonly Field[] {
 
 /** Sorted by name, each value with its type: a store may hand them back in another order. */
 function detailFields(details: AuditEntry["details"]): readonly Field[] {
-  return Object.entries(details)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .flatMap(([name, value]) => [name, typeof value, String(value)]);
+  const fields: Field[] = [];
+  for (const name of Object.keys(details).sort()) fields.push(name, typeof details[name], String(details[name]));
+  return fields;
 }

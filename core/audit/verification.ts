@@ -14,6 +14,7 @@ import {
   type RecordedRow,
 } from "./chain.ts";
 import type { Checkpoint, CheckpointSequence, WriterCount } from "./checkpoint.ts";
+import { type Cut, KeptRows } from "./cut.ts";
 
 /** A place of the chain that somebody vouches for who is not the record itself. */
 export interface Anchor extends ChainPosition {
@@ -25,6 +26,7 @@ export interface VerificationParts {
   /** Whether a row is as it was written. */
   readonly rowHolds: (row: RecordedRow) => boolean;
   readonly headHolds: (head: ChainHead) => boolean;
+  readonly cutHolds?: (cut: Cut) => boolean;
   readonly checkpoints: CheckpointSequence;
   /** In the order of positions. */
   readonly anchors?: readonly Anchor[];
@@ -39,6 +41,7 @@ export interface RecordPages {
   readonly rows: AsyncIterable<readonly RecordedRow[]>;
   /** By number. */
   readonly checkpoints: AsyncIterable<readonly Checkpoint[]>;
+  readonly cut?: Cut | undefined;
 }
 
 type Failure = Extract<AuditVerdict, { ok: false }>;
@@ -48,9 +51,17 @@ export async function verifyRecord(
   parts: VerificationParts,
   onProgress?: (rows: number) => void,
 ): Promise<AuditVerdict> {
-  const walk = new ChainWalk(parts);
+  const { cut } = record;
   const checkpoints = flatten(record.checkpoints);
   let checkpoint = await checkpoints.next();
+  const walk = new ChainWalk(cut === undefined ? parts : behind(cut, parts));
+  if (cut !== undefined) {
+    if (!walk.begin(cut, checkpoint.value)) return walk.verdict();
+    for (checkpoint = await checkpoints.next(); checkpoint.value?.position === cut.position; ) {
+      if (!walk.checkpoint(checkpoint.value)) return walk.verdict();
+      checkpoint = await checkpoints.next();
+    }
+  }
   for await (const page of record.rows) {
     for (const row of page) {
       if (!walk.row(row)) return walk.verdict();
@@ -71,6 +82,13 @@ export async function verifyRecord(
   return walk.verdict();
 }
 
+/** What is anchored further down cannot be compared any more. */
+const behind = (cut: Cut, parts: VerificationParts): VerificationParts => ({
+  ...parts,
+  start: cut,
+  anchors: (parts.anchors ?? []).filter(({ position }) => position > cut.position),
+});
+
 async function* flatten<T>(pages: AsyncIterable<readonly T[]>): AsyncGenerator<T, undefined> {
   for await (const page of pages) yield* page;
   return undefined;
@@ -87,9 +105,10 @@ export class ChainWalk {
   #unlinked = 0;
   #checkpoints = 0;
   #failure: Failure | undefined;
+  #kept: KeptRows | undefined;
   /** Of the rows since the last checkpoint, and of all before. */
-  #since = new Map<string, { counter: bigint; rows: number }>();
-  readonly #before = new Map<string, { counter: bigint; rows: number }>();
+  #since = new Map<string, Seen>();
+  readonly #before = new Map<string, Seen>();
 
   constructor(parts: VerificationParts) {
     this.#parts = parts;
@@ -105,19 +124,36 @@ export class ChainWalk {
     return Number(this.#position) + this.#unlinked;
   }
 
+  /** The cut that the record begins with, and the first checkpoint that is there. */
+  begin(cut: Cut, first: Checkpoint | undefined): boolean {
+    if (this.#parts.cutHolds?.(cut) !== true) return this.#fail(cut.position, "cutForged");
+    if (first?.number !== cut.checkpoint || first.position !== cut.position || !first.link.equals(cut.link))
+      return this.#fail(cut.position, "checkpointMissing", cut.checkpoint);
+    const fault = this.#parts.checkpoints.next(first, first.number);
+    if (fault !== undefined) return this.#fail(cut.position, fault, first.number);
+    this.#checkpoints += 1;
+    this.#kept = new KeptRows(cut);
+    return true;
+  }
+
   /** False from the first fault on. */
   row(row: RecordedRow): boolean {
+    const start = this.#parts.start;
+    if (this.#kept !== undefined && start !== undefined) {
+      if (isLinked(row) && row.position <= start.position) return this.#keptRow(row, this.#kept);
+      if (!this.#endKept()) return false;
+    }
     if (!isLinked(row)) {
       if (!this.#parts.rowHolds(row)) return this.#fail(row.sequence, "macDiffers");
       this.#unlinked += 1;
-      count(this.#since, row.writerId, row.counter, 1);
+      add(this.#since, row.writerId, { counter: row.counter, least: row.counter, rows: 1 });
       return true;
     }
     const fault = this.#faultOf(row);
     if (fault !== undefined) return this.#fail(row.sequence, fault);
     this.#previous = row.link;
     this.#position = row.position;
-    count(this.#since, row.writerId, row.counter, 1);
+    add(this.#since, row.writerId, { counter: row.counter, least: row.counter, rows: 1 });
     return this.#passAnchors(row);
   }
 
@@ -125,7 +161,7 @@ export class ChainWalk {
     const fault = this.#parts.checkpoints.next(checkpoint) ?? this.#differs(checkpoint);
     if (fault !== undefined) return this.#fail(checkpoint.position, fault, checkpoint.number);
     this.#checkpoints += 1;
-    for (const [writerId, { counter, rows }] of this.#since) count(this.#before, writerId, counter, rows);
+    for (const [writerId, seen] of this.#since) add(this.#before, writerId, seen);
     this.#since = new Map();
     return true;
   }
@@ -137,7 +173,7 @@ export class ChainWalk {
   }
 
   finish(head: ChainHead): void {
-    if (this.#failure !== undefined) return;
+    if (this.#failure !== undefined || !this.#endKept()) return;
     const anchor = this.#anchors[this.#anchor];
     if (!this.#parts.headHolds(head)) this.#fail(head.position, "headForged");
     else if (head.position > this.#position) this.#fail(this.#position + 1n, "rowMissing");
@@ -148,8 +184,10 @@ export class ChainWalk {
 
   verdict(): AuditVerdict {
     if (this.#failure !== undefined) return this.#failure;
-    for (const [writerId, { counter, rows }] of this.#since) count(this.#before, writerId, counter, rows);
+    for (const [writerId, seen] of this.#since) add(this.#before, writerId, seen);
     const { last } = this.#parts.checkpoints;
+    // What a writer had numbered before the record begins is not missing.
+    const isWhole = this.#parts.start === undefined;
     return {
       ok: true,
       linked: Number(this.#position),
@@ -158,10 +196,26 @@ export class ChainWalk {
       checkpoints: this.#checkpoints,
       signedTo: Number(last?.position ?? 0n),
       anchoredTo: Number(this.#anchored),
+      ...(this.#parts.start !== undefined && { removedTo: Number(this.#parts.start.position) }),
       missingNumbers: Number(
-        [...this.#before.values()].reduce((sum, { counter, rows }) => sum + counter - BigInt(rows), 0n),
+        [...this.#before.values()].reduce(
+          (sum, { counter, least, rows }) => sum + counter - (isWhole ? 0n : least - 1n) - BigInt(rows),
+          0n,
+        ),
       ),
     };
+  }
+
+  #keptRow(row: LinkedRow, kept: KeptRows): boolean {
+    if (!this.#parts.rowHolds(row)) return this.#fail(row.sequence, "macDiffers");
+    kept.take(row);
+    return true;
+  }
+
+  #endKept(): boolean {
+    const kept = this.#kept;
+    this.#kept = undefined;
+    return kept === undefined || kept.areAll || this.#fail(this.#position, "keptDiffer");
   }
 
   #faultOf(row: LinkedRow): AuditFault | undefined {
@@ -193,17 +247,25 @@ export class ChainWalk {
   }
 }
 
-function count(into: Map<string, { counter: bigint; rows: number }>, writerId: string, counter: bigint, rows: number) {
+/** The highest and the least number of a writer that were seen, and how many. */
+interface Seen {
+  counter: bigint;
+  least: bigint;
+  rows: number;
+}
+
+function add(into: Map<string, Seen>, writerId: string, { counter, least, rows }: Readonly<Seen>): void {
   const known = into.get(writerId);
   if (known === undefined) {
-    into.set(writerId, { counter, rows });
+    into.set(writerId, { counter, least, rows });
     return;
   }
   if (counter > known.counter) known.counter = counter;
+  if (least < known.least) known.least = least;
   known.rows += rows;
 }
 
-function sameCounts(stated: readonly WriterCount[], found: ReadonlyMap<string, { counter: bigint; rows: number }>) {
+function sameCounts(stated: readonly WriterCount[], found: ReadonlyMap<string, Seen>) {
   return (
     stated.length === found.size &&
     stated.every(({ writerId, counter, rows }) => {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Role, Subject } from "../access/subject.ts";
 import type { Actor, AuditEntry } from "../ports/audit-log.ts";
 import type { IdentityStore, UserRow } from "../ports/identity-store.ts";
-import { requireEmail } from "./email.ts";
+import { normalisedEmail, requireEmail } from "./email.ts";
 import { IdentityRefused } from "./errors.ts";
 import type { IdentityKeys } from "./keys.ts";
 import { type PasswordHasher, requirePassword } from "./password.ts";
@@ -65,6 +65,14 @@ export class Users {
   async find(id: string): Promise<User | undefined> {
     const row = await this.row(id);
     return row === undefined || row.state === "Removed" ? undefined : userOf(row);
+  }
+
+  async findByEmail(email: string): Promise<User | undefined> {
+    const address = normalisedEmail(email);
+    const stored = address === undefined ? undefined : await this.#options.store.findUserByEmail(address);
+    if (stored === undefined) return undefined;
+    const row = (await this.#options.keys.authenticity()).verifiedUser(stored);
+    return row.state === "Removed" ? undefined : userOf(row);
   }
 
   /** By email, after that one, at most `limit`. */

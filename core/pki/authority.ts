@@ -15,7 +15,7 @@ import {
   type Revocation,
   type RevocationSettings,
 } from "../ports/pki-store.ts";
-import type { Writer } from "../ports/vault-store.ts";
+import type { Unled, Writer } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
 import type { KeyRing } from "../vault/keyring.ts";
 import { authorityEntry, certificateEntry } from "./audit-entries.ts";
@@ -190,7 +190,7 @@ export class Authorities {
    * @throws Unavailable TamperDetected also when the key is not that of the certificate
    */
   async openKey(
-    writer: Writer,
+    writer: Writer | Unled,
     record: CertificateRecord,
     { actor, purpose }: { readonly actor: Actor; readonly purpose: string },
   ): Promise<KeyObject> {

@@ -11,7 +11,7 @@ import {
   type Requester,
   type SealedKey,
 } from "../ports/pki-store.ts";
-import type { Writer } from "../ports/vault-store.ts";
+import type { Unled, Writer } from "../ports/vault-store.ts";
 import type { KeyRing } from "../vault/keyring.ts";
 import { certificateEntry } from "./audit-entries.ts";
 import { keyIdentifierOf, type SigningCa } from "./ca-keys.ts";
@@ -99,7 +99,7 @@ export class Issuance {
    *
    * @throws Unavailable TamperDetected also when the certificate does not certify it; PkiConflict when it is not kept
    */
-  async key(writer: Writer, record: CertificateRecord): Promise<KeyObject> {
+  async key(writer: Writer | Unled, record: CertificateRecord): Promise<KeyObject> {
     const sealed = await this.#store.readKey(record.authorityId, record.serialNumber);
     if (sealed === undefined) throw new PkiConflict(`the key of certificate ${record.serialNumber}`);
     const key = importPrivateKey(await this.#keys.pki(writer), this.#keys.installationId, leafOwner(record), sealed);

@@ -1,17 +1,21 @@
 import { randomUUID } from "node:crypto";
 import { Fenced } from "../errors.ts";
 import type { AuditEntry, AuditFilter, AuditLog } from "./audit-log.ts";
+import type { SinkCursors } from "./audit-sink.ts";
 import type { Leadership } from "./leadership.ts";
 import { auditEntry } from "./samples.ts";
 
 /** What every audit log does. `start` gives one without rows. */
-export function auditLogContract(start: () => Promise<{ audit: AuditLog; leadership: Leadership }>): void {
+export function auditLogContract(
+  start: () => Promise<{ audit: AuditLog; leadership: Leadership; sinkCursors: SinkCursors }>,
+): void {
   let audit: AuditLog;
   let leadership: Leadership;
+  let sinkCursors: SinkCursors;
   let epoch: bigint;
 
   beforeEach(async () => {
-    ({ audit, leadership } = await start());
+    ({ audit, leadership, sinkCursors } = await start());
     epoch = await leadership.acquireEpoch("contract");
     await audit.link(epoch, 1_000);
   });
@@ -124,6 +128,80 @@ export function auditLogContract(start: () => Promise<{ audit: AuditLog; leaders
       expect(await audit.verify({ anchors: [foreign] })).toMatchObject({ ok: false, fault: "anchorMissed" });
       const beyond = { position: position + 1n, link };
       expect(await audit.verify({ anchors: [beyond] })).toMatchObject({ ok: false, row: position + 1n });
+    });
+  });
+
+  describe("rows whose time is over", () => {
+    const later = new Date(Date.now() + 3_600_000);
+    const grow = async (...entries: AuditEntry[]) => {
+      await audit.append(entries);
+      await audit.link(epoch, 1_000);
+      const made = await audit.checkpoint(epoch, { rows: 1, ms: 0 });
+      if (made === undefined) throw new Error("expected a checkpoint");
+      return made;
+    };
+    const reads = (count: number) => Array.from({ length: count }, () => auditEntry(randomUUID()));
+    const revoked: AuditEntry = { ...auditEntry("serial"), action: "CertificateRevoked" };
+
+    test("leave when every sink has them, save those that the present state is compared with", async () => {
+      await grow(auditEntry("living", 1n, "SecretVersionCreated"), ...reads(2));
+      const second = await grow(revoked, ...reads(2), auditEntry("living", 2n, "SecretVersionCreated"));
+      const third = await grow(...reads(3));
+      await grow(...reads(1));
+      const before = await audit.verify();
+      const all = await audit.read({}, undefined, 1_000);
+      expect(await audit.cut(epoch, later)).toBeUndefined();
+      await sinkCursors.open({ epoch }, "slow", "slow");
+      await sinkCursors.open({ epoch }, "fast", "fast");
+      const has = (uid: string, { position, link, number: checkpoint }: typeof second) =>
+        sinkCursors.move({ epoch }, uid, { position, link, checkpoint });
+      await has("fast", third);
+      expect(await audit.cut(epoch, later)).toBeUndefined();
+      await has("slow", second);
+      expect(await audit.cut(epoch, new Date(0))).toBeUndefined();
+      expect(await audit.cut(epoch, later)).toMatchObject({ checkpoint: second.number, position: second.position });
+      expect(await audit.cut(epoch, later)).toBeUndefined();
+
+      const stays = ({ entry, position = 0n }: (typeof all)[number]) =>
+        position > second.position || entry.subject.generation !== undefined || entry.action === "CertificateRevoked";
+      const left = await audit.read({}, undefined, 1_000);
+      expect(left.slice(0, -1)).toEqual(all.filter(stays));
+      expect(left.at(-1)?.entry).toMatchObject({
+        action: "AuditRowsRemoved",
+        details: { upTo: Number(second.position) },
+      });
+      const removedTo = Number(second.position);
+      expect(await audit.verify()).toEqual({
+        ...before,
+        removedTo,
+        unlinked: 1,
+        checkpoints: expect.any(Number),
+        missingNumbers: expect.any(Number),
+      });
+      expect((await audit.chain(0n, 1))[0]?.position).toBe(second.position + 1n);
+      expect((await audit.checkpoints(0n, 1))[0]).toEqual(second);
+      expect(await audit.verify({ anchors: [third] })).toMatchObject({ ok: true, anchoredTo: Number(third.position) });
+
+      await has("slow", third);
+      const fifth = await grow(...reads(1));
+      expect(await audit.cut(epoch, later)).toMatchObject({ checkpoint: third.number, position: third.position });
+      expect(await audit.verify()).toMatchObject({
+        ok: true,
+        removedTo: Number(third.position),
+        signedTo: Number(fifth.position),
+      });
+      await audit.link(epoch, 10);
+      expect(await audit.verify()).toMatchObject({ ok: true, unlinked: 0 });
+    });
+
+    test("are removed by the leader, and never up to the newest checkpoint", async () => {
+      const newest = await grow(...reads(3));
+      const { position, link, number: checkpoint } = newest;
+      await sinkCursors.open({ epoch }, "one", "one");
+      await sinkCursors.move({ epoch }, "one", { position, link, checkpoint });
+      expect((await audit.cut(epoch, later))?.position ?? 0n).toBeLessThan(position);
+      await leadership.acquireEpoch("another");
+      await expect(audit.cut(epoch, later)).rejects.toThrow(Fenced);
     });
   });
 

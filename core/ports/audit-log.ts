@@ -1,5 +1,6 @@
 import type { ChainHead, LinkedRow, RecordedRow } from "../audit/chain.ts";
 import type { Checkpoint } from "../audit/checkpoint.ts";
+import type { Cut } from "../audit/cut.ts";
 import type { Anchor } from "../audit/verification.ts";
 
 /**
@@ -21,6 +22,7 @@ export type AuditAction =
   | "AccessDenied"
   | "ObjectChangeRequested"
   | "AuditRecordForked"
+  | "AuditRowsRemoved"
   | "SecretVersionCreated"
   | "SecretRead"
   | "SecretDelivered"
@@ -122,15 +124,21 @@ export interface AuditLog {
    * `Unavailable("TamperDetected")` when the record is not what the last checkpoint says.
    */
   checkpoint(epoch: bigint, due: CheckpointDue): Promise<Checkpoint | undefined>;
+  /**
+   * Removes rows behind a checkpoint that was signed before a time and that every sink has, and puts that on record; a bounded
+   * number of them. undefined when nothing may go: there is nothing so old, a sink lacks it, or there is no sink. Leader only.
+   * Throws `Unavailable("TamperDetected")` when what is to be removed does not verify.
+   */
+  cut(epoch: bigint, before: Date): Promise<Cut | undefined>;
   /** Recomputes MACs, chain and signatures; the first fault, or how far the record is good. */
   verify(options?: VerifyOptions): Promise<AuditVerdict>;
   /** Rows that match, at most `limit`, whether linked or not; `after` is the sequence number of the last one seen. */
   read(filter: AuditFilter, after: bigint | undefined, limit: number): Promise<readonly RecordedRow[]>;
   /** Where the chain ends. */
   head(): Promise<ChainHead>;
-  /** Linked rows behind a position, in the order of the chain. */
+  /** Linked rows behind a position, in the order of the chain; behind the cut when that is further on. */
   chain(after: bigint, limit: number): Promise<readonly LinkedRow[]>;
-  /** Checkpoints behind a number, in their order. */
+  /** Checkpoints behind a number, in their order. The first one has a number above 1 when the record was cut there. */
   checkpoints(after: bigint, limit: number): Promise<readonly Checkpoint[]>;
   /** The last checkpoint at or below a position. */
   lastCheckpoint(upTo: bigint): Promise<Checkpoint | undefined>;
@@ -171,8 +179,10 @@ export type AuditFault =
   | "checkpointForged"
   | "checkpointMissing"
   | "countersDiffer"
+  | "cutForged"
   | "headForged"
   | "headOlder"
+  | "keptDiffer"
   | "macDiffers"
   | "rowMissing";
 
@@ -188,6 +198,8 @@ export type AuditVerdict =
       readonly signedTo: number;
       /** Position of the last external anchor; 0 when none was given: later rows may have been cut off unnoticed. */
       readonly anchoredTo: number;
+      /** Position up to which rows were removed because their time was over; absent when none were. */
+      readonly removedTo?: number;
       /** Counters of writers that no row has: transactions that were rolled back, or rows deleted before they were linked. */
       readonly missingNumbers: number;
     }

@@ -1,6 +1,8 @@
 import { type ChainHead, headMacHolds, isLinked, type LinkedRow, type RecordedRow } from "../audit/chain.ts";
 import { type Checkpoint, CheckpointSequence, type WriterCount } from "../audit/checkpoint.ts";
+import { type Cut, cutEntry, cutHolds, isKept } from "../audit/cut.ts";
 import { nextCheckpoint } from "../audit/next-checkpoint.ts";
+import { nextCut } from "../audit/next-cut.ts";
 import { rowHolds } from "../audit/row.ts";
 import { verifyRecord } from "../audit/verification.ts";
 import type {
@@ -50,15 +52,52 @@ export class FakeAuditLog implements AuditLog {
     return made;
   }
 
+  async cut(epoch: bigint, before: Date): Promise<Cut | undefined> {
+    this.#database.fence({ epoch });
+    const { audit, checkpoints, cut: last, sinks, signer, signingKeys: keys } = this.#database;
+    const delivered = [...sinks.values()].map(({ cursor }) => cursor.checkpoint);
+    const newest = checkpoints.at(-1)?.position ?? 0n;
+    const mayGo = ({ number, position, at }: Checkpoint) =>
+      number > (last?.checkpoint ?? 0n) &&
+      position < newest &&
+      at < before &&
+      delivered.every((each) => number <= each);
+    const made = await nextCut({
+      installationId: signer.signingKeys.installationId,
+      keys,
+      rowHolds: (row) => rowHolds(signer.key, row),
+      last,
+      checkpoints: checkpoints.filter(
+        (each) => each.number === last?.checkpoint || (delivered.length > 0 && mayGo(each)),
+      ),
+      rows: async (upTo) =>
+        this.#linked.filter(({ position }) => position > (last?.position ?? 0n) && position <= upTo),
+      at: new Date(),
+    });
+    if (made === undefined) return undefined;
+    const goes = (row: RecordedRow) => isLinked(row) && row.position <= made.position && !isKept(row);
+    const stays = audit.filter((row) => !goes(row));
+    const removed = audit.length - stays.length;
+    audit.splice(0, audit.length, ...stays);
+    checkpoints.splice(
+      0,
+      checkpoints.findIndex(({ number }) => number === made.checkpoint),
+    );
+    this.#database.cut = made;
+    this.#database.record([cutEntry(made, removed)]);
+    return made;
+  }
+
   async verify({ anchors = [], onProgress }: VerifyOptions = {}): Promise<AuditVerdict> {
-    const { audit, checkpoints, head, signer, signingKeys } = this.#database;
+    const { audit, checkpoints, cut, head, signer, signingKeys } = this.#database;
     const { installationId } = signer.signingKeys;
     const publicKeys = new Map(signingKeys.map(({ version, publicKey }) => [version, publicKey]));
     return verifyRecord(
-      { head, rows: once(audit), checkpoints: once(checkpoints) },
+      { head, rows: once(audit), checkpoints: once(checkpoints), cut },
       {
         rowHolds: (row) => rowHolds(signer.key, row),
         headHolds: (each) => headMacHolds(signer.key, each),
+        cutHolds: (each) => cutHolds(installationId, each, publicKeys.get(each.keyVersion)),
         checkpoints: new CheckpointSequence(installationId, publicKeys),
         anchors: anchors.map((anchor) => ({ ...anchor, external: true })),
       },
@@ -79,7 +118,8 @@ export class FakeAuditLog implements AuditLog {
   }
 
   async chain(after: bigint, limit: number): Promise<readonly LinkedRow[]> {
-    return this.#linked.filter(({ position }) => position > after).slice(0, limit);
+    const from = [after, this.#database.cut?.position ?? 0n].reduce((a, b) => (a > b ? a : b));
+    return this.#linked.filter(({ position }) => position > from).slice(0, limit);
   }
 
   async checkpoints(after: bigint, limit: number): Promise<readonly Checkpoint[]> {

@@ -20,7 +20,6 @@ export class FakeAuditSink implements AuditSink {
 
 export class FakeSinkCursors implements SinkCursors {
   readonly #database: FakeDatabase;
-  readonly #cursors = new Map<string, { readonly name: string; cursor: SinkCursor }>();
 
   constructor(database: FakeDatabase) {
     this.#database = database;
@@ -28,21 +27,22 @@ export class FakeSinkCursors implements SinkCursors {
 
   async open(writer: Writer, uid: string, name: string): Promise<SinkCursor> {
     this.#database.fence(writer);
-    for (const [other, held] of this.#cursors) if (held.name === name && other !== uid) this.#cursors.delete(other);
-    const held = this.#cursors.get(uid) ?? { name, cursor: { position: 0n, link: GENESIS, checkpoint: 0n } };
-    this.#cursors.set(uid, held);
+    for (const [other, held] of this.#database.sinks)
+      if (held.name === name && other !== uid) this.#database.sinks.delete(other);
+    const held = this.#database.sinks.get(uid) ?? { name, cursor: { position: 0n, link: GENESIS, checkpoint: 0n } };
+    this.#database.sinks.set(uid, held);
     return held.cursor;
   }
 
   async move(writer: Writer, uid: string, cursor: SinkCursor): Promise<void> {
     this.#database.fence(writer);
-    const held = this.#cursors.get(uid);
+    const held = this.#database.sinks.get(uid);
     if (held === undefined) throw new Unavailable("Failed", `there is no sink ${uid}`);
     held.cursor = cursor;
   }
 
   async forget(writer: Writer, name: string): Promise<void> {
     this.#database.fence(writer);
-    for (const [uid, held] of this.#cursors) if (held.name === name) this.#cursors.delete(uid);
+    for (const [uid, held] of this.#database.sinks) if (held.name === name) this.#database.sinks.delete(uid);
   }
 }

@@ -1,9 +1,11 @@
 import { createSecretKey, generateKeyPairSync } from "node:crypto";
 import { type ChainHead, GENESIS, headMac, linkOf, type RecordedRow } from "../audit/chain.ts";
 import type { Checkpoint, SigningKey } from "../audit/checkpoint.ts";
+import type { Cut } from "../audit/cut.ts";
 import { AuditSigner } from "../audit/signer.ts";
 import { Fenced } from "../errors.ts";
 import type { AuditEntry } from "./audit-log.ts";
+import type { SinkCursor } from "./audit-sink.ts";
 import type { Leadership } from "./leadership.ts";
 import type { OutboxRow, Unled, Writer } from "./vault-store.ts";
 
@@ -18,6 +20,8 @@ export class FakeDatabase implements Leadership {
   readonly attempts = new Set<string>();
   /** Throws when the attempt is over. */
   onAttempt: (attempt: string) => void = () => {};
+  readonly sinks = new Map<string, { readonly name: string; cursor: SinkCursor }>();
+  cut: Cut | undefined;
   head: ChainHead;
   #epoch = 0n;
 
@@ -55,7 +59,7 @@ export class FakeDatabase implements Leadership {
   record(entries: readonly AuditEntry[]): void {
     for (const given of entries) {
       const entry = this.#bound(given);
-      const sequence = BigInt(this.audit.length + 1);
+      const sequence = (this.audit.at(-1)?.sequence ?? 0n) + 1n;
       this.audit.push({ ...this.signer.sign(entry), sequence, position: undefined, link: undefined });
     }
   }

@@ -44,7 +44,7 @@ describe("FakeSinkCursors", () =>
 describe("FakeAuditLog", () =>
   auditLogContract(async () => {
     const database = new FakeDatabase();
-    return { audit: new FakeAuditLog(database), leadership: database };
+    return { audit: new FakeAuditLog(database), leadership: database, sinkCursors: new FakeSinkCursors(database) };
   }));
 
 describe("FakeKeyStore", () =>

@@ -12,7 +12,7 @@ import { Fenced, Unavailable } from "../errors.ts";
 import { failpoint } from "../failpoints.ts";
 import type { AuditEntry } from "../ports/audit-log.ts";
 import type { KeyPurpose, KeyStore, RootKey, WrappedKey } from "../ports/key-store.ts";
-import type { Writer } from "../ports/vault-store.ts";
+import type { Unled, Writer } from "../ports/vault-store.ts";
 import { KEY_BYTES, keyContext, openOrTampered } from "./envelope.ts";
 import { type PrivateSealingKey, privateSealingKey, signingKey } from "./sealing.ts";
 import { WrappingKey } from "./wrapping-key.ts";
@@ -131,8 +131,8 @@ export class KeyRing implements SigningKeys {
     return new KeyRing(store, installationId, installation, auditKey, created);
   }
 
-  /** The installation's keys for private keys of certificates, made where they do not exist yet. */
-  pki(writer: Writer): Promise<PkiKeys> {
+  /** The installation's keys for private keys of certificates, made by who leads where they do not exist yet. */
+  pki(writer: Writer | Unled): Promise<PkiKeys> {
     this.#pki ??= this.#makePki(writer).catch((error: unknown) => {
       this.#pki = undefined;
       throw error;
@@ -291,8 +291,8 @@ export class KeyRing implements SigningKeys {
     };
   }
 
-  async #makePki(writer: Writer): Promise<PkiKeys> {
-    await this.#insert(writer, "Pki", "");
+  async #makePki(writer: Writer | Unled): Promise<PkiKeys> {
+    if (writer.epoch !== undefined) await this.#insert(writer, "Pki", "");
     const versions = await this.#store.load("Pki", "");
     const newest = versions.at(-1);
     if (newest === undefined) throw disappeared("Pki");

@@ -648,7 +648,7 @@ const access: readonly Contradiction[] = [
     title: "a user is named by email address",
     manifest: toSubject({ localUser: { id: "ada@example.com" } }),
     field: "spec.subjects[0].localUser.id",
-    says: /must be the user's id, which never changes; an email address may/,
+    says: /must be the user's id, which mazevault users list tells; it never changes, an email address may/,
   },
   {
     title: "a client certificate has a name and a fingerprint",

@@ -29,19 +29,23 @@ function parametersOf(route: Route): Json[] {
 }
 
 function answersOf(route: Route): Json {
-  const good = Object.entries(route.answers).map(([status, { description, schema, type, headers }]) => [
-    status,
-    {
-      description,
-      ...(headers && {
-        headers: Object.fromEntries(
-          Object.entries(headers).map(([name, text]) => [name, { description: text, schema: { type: "string" } }]),
-        ),
-      }),
-      ...(schema !== undefined && { content: { "application/json": { schema: schemaOf(schema, "output") } } }),
-      ...(type !== undefined && { content: { [type]: { schema: { type: "string" } } } }),
-    },
-  ]);
+  const good = Object.entries(route.answers).map(
+    ([status, { description, schema, type, otherTypes = [], headers }]) => [
+      status,
+      {
+        description,
+        ...(headers && {
+          headers: Object.fromEntries(
+            Object.entries(headers).map(([name, text]) => [name, { description: text, schema: { type: "string" } }]),
+          ),
+        }),
+        ...(schema !== undefined && { content: { "application/json": { schema: schemaOf(schema, "output") } } }),
+        ...(type !== undefined && {
+          content: Object.fromEntries([type, ...otherTypes].map((each) => [each, { schema: { type: "string" } }])),
+        }),
+      },
+    ],
+  );
   const bad = problemsOf(route).map((status) => [
     String(status),
     {

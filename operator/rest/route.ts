@@ -76,6 +76,8 @@ export interface DocumentedAnswer {
   readonly schema?: z.ZodType;
   /** Of an answer that is no JSON. */
   readonly type?: string;
+  /** Where the caller chooses. */
+  readonly otherTypes?: readonly string[];
   readonly headers?: Readonly<Record<string, string>>;
 }
 

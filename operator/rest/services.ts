@@ -3,7 +3,9 @@ import type { Cluster } from "../../controllers/cluster.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import type { AccessPolicies } from "../../core/access/policy.ts";
 import type { IdempotentRequests } from "../../core/idempotency/requests.ts";
+import type { SigningKeys } from "../../core/audit/checkpoint.ts";
 import type { Identities } from "../../core/identity/identities.ts";
+import type { Authorities } from "../../core/pki/authority.ts";
 import type { AuditLog } from "../../core/ports/audit-log.ts";
 import type { PkiStore } from "../../core/ports/pki-store.ts";
 import type { VaultStore } from "../../core/ports/vault-store.ts";
@@ -36,7 +38,10 @@ export interface Services {
   readonly vault: Vault;
   readonly vaultStore: Pick<VaultStore, "locate">;
   readonly pki: Pick<PkiStore, "authority" | "certificatesOf" | "certificateFor" | "listAuthorities" | "crl">;
+  readonly authorities: Pick<Authorities, "openKey">;
   readonly audit: AuditLog;
+  /** For exports, which are proved by the public halves. */
+  readonly signing: SigningKeys;
   readonly identities: Identities;
   readonly idempotency: Pick<IdempotentRequests, "once">;
   readonly policies: AccessPolicies;

@@ -5,6 +5,7 @@ import { AccessPolicies, type AccessSource } from "../../core/access/policy.ts";
 import type { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
 import type { RateCounters } from "../../core/ports/rate-counter.ts";
+import { Authorities } from "../../core/pki/authority.ts";
 import { Vault } from "../../core/vault/vault.ts";
 import type { Logger } from "../../program/logging.ts";
 import { ConfigError } from "../../program/settings.ts";
@@ -56,7 +57,9 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
       vault: new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit }),
       vaultStore: stores.vault,
       pki: stores.pki,
+      authorities: new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit }),
       audit: stores.audit,
+      signing: stores.keys,
       identities,
       idempotency,
       policies: new AccessPolicies(view),

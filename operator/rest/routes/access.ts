@@ -1,7 +1,8 @@
 /** Why something is allowed or not, and to whom it is. */
 import { z } from "zod";
 import type { Target } from "../../../core/access/policy.ts";
-import { describeAccessSubject, describeSubject } from "../../../core/access/subject.ts";
+import { type Authenticated, describeAccessSubject, describeSubject } from "../../../core/access/subject.ts";
+import type { Users } from "../../../core/identity/users.ts";
 import { VERBS } from "../../../crds/access.ts";
 import { labelName, objectName } from "../../../crds/common.ts";
 import { Problem } from "../problem.ts";
@@ -40,13 +41,28 @@ function targetOf({ kind, namespace, name, project, environment }: Question, { s
 /** Who reads the record may know who may do what; everybody may know it of themselves. */
 const mayLookAtOthers = ({ may }: Call<Input>): boolean => may("audit", { kind: "Audit" }).allowed;
 
+function asServiceAccount(place: string): Authenticated {
+  const [namespace = "", name = ""] = place.split("/");
+  return { subject: { kind: "ServiceAccount", namespace, name, uid: "" }, via: "ServiceAccountToken", id: "" };
+}
+
+/** Policies name users by id; people know the email. */
+async function asUser(idOrEmail: string, users: Pick<Users, "find" | "findByEmail">): Promise<Authenticated> {
+  const found = z.uuid().safeParse(idOrEmail).success
+    ? await users.find(idOrEmail)
+    : await users.findByEmail(idOrEmail);
+  if (found === undefined) throw new Problem(404, "NotFound", `there is no local user ${idOrEmail}`);
+  const { id, email, role } = found;
+  return { subject: { kind: "LocalUser", id, email, ...(role !== undefined && { role }) }, via: "Token", id: "" };
+}
+
 export const accessRoutes = [
   route({
     id: "explainAccess",
     method: "get",
     path: "/api/v1/access/explain",
     tag: "Access",
-    summary: "Whether the caller, or a ServiceAccount, may do something, and why.",
+    summary: "Whether the caller, a local user or a ServiceAccount may do something, and why.",
     query: z.object({
       ...question,
       serviceAccount: z
@@ -55,6 +71,12 @@ export const accessRoutes = [
         .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?\/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, "must be NAMESPACE/NAME")
         .optional()
         .meta({ description: "NAMESPACE/NAME of a ServiceAccount to ask about; the caller when absent." }),
+      user: z
+        .string()
+        .min(1)
+        .max(254)
+        .optional()
+        .meta({ description: "Id or email of a local user to ask about; the caller when absent." }),
     }),
     access: { kind: "Authenticated" },
     answers: {
@@ -68,15 +90,15 @@ export const accessRoutes = [
         }),
       },
     },
-    problems: [403],
+    problems: [403, 404],
     handle: async (call) => {
       const { input, services, who } = call;
-      const { serviceAccount, ...asked } = input.query;
+      const { serviceAccount, user, ...asked } = input.query;
       let asking = who;
-      if (serviceAccount !== undefined) {
+      if (serviceAccount !== undefined || user !== undefined) {
         if (!mayLookAtOthers(call as Call<Input>)) throw new Problem(403, "AccessDenied", "no grant of audit on Audit");
-        const [namespace = "", name = ""] = serviceAccount.split("/");
-        asking = { subject: { kind: "ServiceAccount", namespace, name, uid: "" }, via: "ServiceAccountToken", id: "" };
+        asking =
+          user === undefined ? asServiceAccount(serviceAccount ?? "") : await asUser(user, services.identities.users);
       }
       const target = targetOf(asked, call as Call<Input>);
       const { allowed, reason } = services.policies.decide(asking, asked.verb, target);

@@ -1,12 +1,15 @@
 /** The audit record: read, proved, and handed out. It says who did what, and never holds a value. */
+import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import type { Target } from "../../../core/access/policy.ts";
+import { csv, exportRecords, jsonLines, rangeOf } from "../../../core/audit/export.ts";
 import type { AuditAction, AuditFilter, AuditLog, AuditSubject, AuditVerdict } from "../../../core/ports/audit-log.ts";
 import { cursorOf, keyOfCursor, pageOf, pageQuery } from "../page.ts";
 import { Problem } from "../problem.ts";
 import { route } from "../route.ts";
 
 const TAG = "Audit";
+const JSON_LINES = "application/x-ndjson";
 const target = (): Target => ({ kind: "Audit" });
 
 const row = z.strictObject({
@@ -59,16 +62,61 @@ const filterOf = ({ action, actor, subject, outcome, from, to, order }: Filter):
   order: order === "newest" ? "NewestFirst" : "OldestFirst",
 });
 
-/** Under way: it reads the whole record over one connection, and whoever asks meanwhile gets the same answer. */
-const underWay = new WeakMap<AuditLog, Promise<AuditVerdict>>();
-
-function verified(audit: AuditLog): Promise<AuditVerdict> {
-  const standing = underWay.get(audit);
-  if (standing !== undefined) return standing;
-  const verifying = audit.verify().finally(() => underWay.delete(audit));
-  underWay.set(audit, verifying);
-  return verifying;
+interface Verification {
+  readonly verdict: Promise<AuditVerdict>;
+  progress: { readonly rows: number; readonly linked: number };
 }
+
+/** By what is asked: each reads the whole record over one connection, and whoever asks the same meanwhile gets the same answer. */
+const underWay = new WeakMap<AuditLog, Map<string, Verification>>();
+const PROGRESS_EVERY_MS = 500;
+
+function verification(audit: AuditLog, anchor: string | undefined): Verification {
+  const all = underWay.get(audit) ?? new Map<string, Verification>();
+  underWay.set(audit, all);
+  const question = anchor ?? "";
+  const standing = all.get(question);
+  if (standing !== undefined) return standing;
+  const before = Promise.allSettled([...all.values()].map(({ verdict }) => verdict));
+  const begun: Verification = {
+    progress: { rows: 0, linked: 0 },
+    verdict: before
+      .then(() =>
+        audit.verify({
+          anchors: anchor === undefined ? [] : [anchorOf(anchor)],
+          onProgress: (rows, linked) => {
+            begun.progress = { rows, linked };
+          },
+        }),
+      )
+      .finally(() => all.delete(question)),
+  };
+  all.set(question, begun);
+  return begun;
+}
+
+function anchorOf(anchor: string): { readonly position: bigint; readonly link: Buffer } {
+  const [position = "", link = ""] = anchor.split(":");
+  return { position: BigInt(position), link: Buffer.from(link, "hex") };
+}
+
+/** A line now and then, so that neither a person nor a proxy takes it for dead, and the verdict as the last one. */
+async function* told(begun: Verification): AsyncGenerator<string> {
+  const ended = begun.verdict.then((found) => ({ found }));
+  // Whoever looks away must not leave a rejection that nobody handles.
+  ended.catch(() => {});
+  for (;;) {
+    const first = await Promise.race([ended, delay(PROGRESS_EVERY_MS, undefined)]);
+    if (first !== undefined) {
+      const { found } = first;
+      yield `${JSON.stringify({ type: "verdict", ...found }, numbers)}\n`;
+      return;
+    }
+    yield `${JSON.stringify({ type: "progress", ...begun.progress })}\n`;
+  }
+}
+
+const numbers = (_: string, value: unknown): unknown => (typeof value === "bigint" ? value.toString() : value);
 
 export const auditRoutes = [
   route({
@@ -110,29 +158,58 @@ export const auditRoutes = [
     tag: TAG,
     safe: true,
     summary: "Proves the audit record: every row, the chain, the signatures.",
-    description: "Takes about a second for each 20,000 rows.",
+    description:
+      "Takes about a second for each 20,000 rows. Lines of type progress tell how far it is; the last line, of type verdict, says whether it is ok, or names the first bad row and its fault.",
+    query: z.object({
+      anchor: z
+        .string()
+        .regex(/^[1-9]\d{0,14}:[0-9a-f]{64}$/, "must be POSITION:LINK")
+        .optional()
+        .meta({ description: "Position and link of a row or checkpoint that was kept outside of the database." }),
+    }),
+    access: { kind: "Allowed", verb: "audit", target },
+    answers: { 200: { description: "JSON Lines.", type: JSON_LINES } },
+    handle: async ({ input, services }) => ({
+      status: 200,
+      stream: { type: JSON_LINES, pieces: told(verification(services.audit, input.query.anchor)) },
+    }),
+  }),
+  route({
+    id: "exportAudit",
+    method: "get",
+    path: "/api/v1/audit/export",
+    tag: TAG,
+    summary: "The audit record, or a stretch of it, with everything that proves it.",
+    description:
+      "A stretch begins and ends at the checkpoints around it, so there can be more than was asked for. JSON Lines can be proved without the installation; CSV is for reading.",
+    query: z.object({
+      from: filterQuery.from,
+      to: filterQuery.to,
+      format: z.enum(["jsonl", "csv"]).default("jsonl").meta({ description: "JSON Lines, or RFC 4180." }),
+    }),
     access: { kind: "Allowed", verb: "audit", target },
     answers: {
       200: {
-        description: "What was found.",
-        schema: z.strictObject({
-          ok: z.boolean(),
-          linked: z.int().optional(),
-          unlinked: z.int().optional(),
-          head: z.string().optional().meta({ description: "The last link, to be kept elsewhere." }),
-          row: z.string().optional().meta({ description: "The first bad row." }),
-          fault: z.string().optional(),
-        }),
+        description: "The record.",
+        type: JSON_LINES,
+        otherTypes: ["text/csv"],
+        headers: { "x-row-count": "About how many rows are to come." },
       },
     },
-    handle: async ({ services }) => {
-      const verdict = await verified(services.audit);
-      const { ok } = verdict;
+    handle: async ({ input, services }) => {
+      const { from, to, format } = input.query;
+      const { audit, signing } = services;
+      const time = { ...(from && { from: new Date(from) }), ...(to && { to: new Date(to) }) };
+      const range = await rangeOf(audit, time);
+      const upTo = range.upTo ?? (await audit.head()).position;
+      const records = exportRecords(audit, signing, range);
       return {
         status: 200,
-        body: ok
-          ? { ok, linked: verdict.linked, unlinked: verdict.unlinked, head: verdict.head }
-          : { ok, row: verdict.row.toString(), fault: verdict.fault },
+        headers: { "x-row-count": String(upTo - (range.after ?? 0n)) },
+        stream:
+          format === "csv"
+            ? { type: "text/csv", pieces: csv(records) }
+            : { type: JSON_LINES, pieces: jsonLines(records) },
       };
     },
   }),

@@ -1,9 +1,14 @@
-/** Certificates that are kept valid, and requests that are signed once. Private keys do not leave through here. */
+/** Certificates that are kept valid, and requests that are signed once. A private key leaves in a keystore only, and is on record before. */
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
+import { keystoreOf, passwordFault } from "../../../controllers/certificate/keystores.ts";
 import { resourceType } from "../../../controllers/runtime/resource-type.ts";
 import type { Target } from "../../../core/access/policy.ts";
+import { parseCertificate } from "../../../core/pki/certificate.ts";
 import { pem } from "../../../core/pki/pem.ts";
+import { type CertificateRecord, PkiConflict } from "../../../core/ports/pki-store.ts";
+import { UNLED } from "../../../core/ports/vault-store.ts";
+import { Sensitive } from "../../../core/sensitive.ts";
 import { type Certificate, certificateKind, issuerRef, REVOCATION_REASONS } from "../../../crds/certificate.ts";
 import {
   type CertificateRequest,
@@ -20,6 +25,7 @@ import { inNamespace, readiness, readinessOf } from "./names.ts";
 const TAG = "Certificates";
 const PATH = "/api/v1/namespaces/{namespace}/certificates/{name}";
 const FIELD_MANAGER = "mazevault-rest";
+const KEYSTORE_TYPES = { pkcs12: "application/x-pkcs12", jks: "application/x-java-keystore" } as const;
 const PEM_CHAIN = "application/pem-certificate-chain";
 const requests = resourceType(certificateRequestKind);
 
@@ -62,6 +68,21 @@ function theCertificate({ namespace, name }: Place, { view }: Services): Certifi
   const found = view.certificate(namespace, name);
   if (found === undefined) throw new Problem(404, "NotFound", `there is no Certificate ${namespace}/${name}`);
   return found;
+}
+
+/** The newest certificate, with the CAs above it. */
+async function issued(
+  place: Place,
+  services: Services,
+): Promise<{ record: CertificateRecord; chain: readonly Buffer[] }> {
+  const { metadata, status } = theCertificate(place, services);
+  const [record] = await services.pki.certificatesOf(metadata.uid, 1);
+  const authority = record && (await services.pki.authority(record.authorityId));
+  const generation = authority?.generations.find(({ number }) => number === record?.generation);
+  if (record?.certificate === undefined || generation?.certificate === undefined || status === undefined) {
+    throw new Problem(404, "NotIssued", `nothing is issued for Certificate ${place.namespace}/${place.name} yet`);
+  }
+  return { record, chain: [record.certificate, generation.certificate, ...generation.chain] };
 }
 
 const signed = z.strictObject({
@@ -155,20 +176,54 @@ export const certificateRoutes = [
     answers: { 200: { description: "The certificate first, the root last.", type: PEM_CHAIN } },
     problems: [404],
     handle: async ({ input, services }) => {
-      const { metadata, status } = theCertificate(input.params, services);
-      const [record] = await services.pki.certificatesOf(metadata.uid, 1);
-      const authority = record && (await services.pki.authority(record.authorityId));
-      const generation = authority?.generations.find(({ number }) => number === record?.generation);
-      if (record?.certificate === undefined || generation?.certificate === undefined || status === undefined) {
-        throw new Problem(
-          404,
-          "NotIssued",
-          `nothing is issued for Certificate ${metadata.namespace}/${metadata.name} yet`,
-        );
-      }
-      const chain = [record.certificate, generation.certificate, ...generation.chain];
+      const { chain } = await issued(input.params, services);
       const text = chain.map((der) => pem("CERTIFICATE", der)).join("");
       return { status: 200, stream: { type: PEM_CHAIN, pieces: once(text) } };
+    },
+  }),
+  route({
+    id: "getCertificateKeystore",
+    method: "post",
+    path: `${PATH}/keystore`,
+    tag: TAG,
+    summary: "The certificate with its private key and its chain, in a keystore under the caller's password.",
+    description: "That the key was read is on record before it leaves. Only keys that were made here can be had.",
+    params: inNamespace,
+    body: z.strictObject({
+      format: z.enum(["pkcs12", "jks"]).meta({ description: "PKCS#12 (RFC 7292), or Java's own." }),
+      password: z
+        .string()
+        .min(1)
+        .max(1024)
+        .meta({ description: "Of the keystore and the key in it.", format: "password" }),
+    }),
+    access: { kind: "Allowed", verb: "read", target },
+    answers: {
+      200: { description: "The keystore.", type: KEYSTORE_TYPES.pkcs12, otherTypes: [KEYSTORE_TYPES.jks] },
+    },
+    problems: [404, 409],
+    handle: async ({ input, services, actor, grant }) => {
+      const { format, password: given } = input.body;
+      const password = new Sensitive(given);
+      const fault = passwordFault(format, password);
+      if (fault !== undefined) {
+        const errors = [{ field: "body.password", message: fault }];
+        throw new Problem(400, "InvalidRequest", `body.password: ${fault}`, { errors });
+      }
+      const { record, chain } = await issued(input.params, services);
+      const [own = Buffer.alloc(0)] = chain;
+      const purpose = `REST, ${format}: ${grant}`;
+      const privateKey = await services.authorities
+        .openKey(UNLED, record, { actor, purpose })
+        .catch((error: unknown) => {
+          if (!(error instanceof PkiConflict)) throw error;
+          throw new Problem(409, "KeyNotKept", "the private key is not kept here any more, or never was");
+        });
+      // Servers send the chain without the root, which clients must know anyway (RFC 8446, section 4.4.2).
+      const sent = chain.length > 2 ? chain.slice(0, -1) : [own];
+      const contents = { privateKey, chain: sent, createdAt: parseCertificate(own).notBefore };
+      const store = await keystoreOf(format, contents, password);
+      return { status: 200, stream: { type: KEYSTORE_TYPES[format], pieces: once(store.reveal()) } };
     },
   }),
   route({
@@ -267,6 +322,6 @@ export const certificateRoutes = [
   }),
 ];
 
-async function* once(text: string): AsyncGenerator<string> {
-  yield text;
+async function* once<T>(piece: T): AsyncGenerator<T> {
+  yield piece;
 }
