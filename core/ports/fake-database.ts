@@ -4,6 +4,7 @@ import type { Checkpoint, SigningKey } from "../audit/checkpoint.ts";
 import { AuditSigner } from "../audit/signer.ts";
 import { Fenced } from "../errors.ts";
 import type { AuditEntry } from "./audit-log.ts";
+import { KeyReplaced } from "./key-store.ts";
 import type { Leadership } from "./leadership.ts";
 import type { OutboxRow, Unled, Writer } from "./vault-store.ts";
 
@@ -14,6 +15,10 @@ export class FakeDatabase implements Leadership {
   readonly checkpoints: Checkpoint[] = [];
   readonly signingKeys: SigningKey[] = [{ version: 1, createdAt: new Date(0), ...generateKeyPairSync("ed25519") }];
   readonly outbox: OutboxRow[] = [];
+  /** Versions of keys that have a successor. */
+  readonly replacedKeys = new Set<string>();
+  /** Each tells how many keys of its own a key wraps. */
+  readonly wrapCounts: ((keyId: string) => number)[] = [];
   head: ChainHead;
   #epoch = 0n;
 
@@ -46,6 +51,14 @@ export class FakeDatabase implements Leadership {
   /** For what may be written without leading too. */
   fenceLed(writer: Writer | Unled): void {
     if (writer.epoch !== undefined) this.fence(writer);
+  }
+
+  assertNewest(keyId: string): void {
+    if (this.replacedKeys.has(keyId)) throw new KeyReplaced();
+  }
+
+  wraps(keyId: string): number {
+    return this.wrapCounts.reduce((sum, count) => sum + count(keyId), 0);
   }
 
   record(entries: readonly AuditEntry[]): void {

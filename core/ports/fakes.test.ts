@@ -13,6 +13,7 @@ import { identityStoreContract } from "./identity-store.contract.ts";
 import { keyStoreContract } from "./key-store.contract.ts";
 import { loginAttemptsContract } from "./login-attempts.contract.ts";
 import { pkiStoreContract } from "./pki-store.contract.ts";
+import { rotationContract } from "./rotation.contract.ts";
 import { syncStoreContract } from "./sync-store.contract.ts";
 import { vaultStoreContract } from "./vault-store.contract.ts";
 
@@ -47,6 +48,13 @@ describe("FakeKeyStore", () =>
   keyStoreContract(async () => {
     const database = new FakeDatabase();
     return { store: new FakeKeyStore(database), leadership: database };
+  }));
+
+describe("FakeKeyStore and FakeVaultStore", () =>
+  rotationContract(async () => {
+    const database = new FakeDatabase();
+    const vault = new FakeVaultStore(database);
+    return { keys: new FakeKeyStore(database), vault, leadership: database, audit: new FakeAuditLog(database) };
   }));
 
 describe("FakeSyncStore", () =>

@@ -63,18 +63,21 @@ export function dataKeyContext(
   return encodeFields("mazevault data key", [...identityFields(installationId, identity), version, projectKeyId]);
 }
 
-/** What an entry is bound to; its digests are part of it, so that they cannot be exchanged either. */
+/**
+ * What an entry is bound to; its digests are part of it, so that they cannot be exchanged either. `entriesKeyId` is the
+ * project key that wrapped the data key when the version was made: it stays when another one wraps it.
+ */
 export function entryContext(
   installationId: string,
   identity: SecretIdentity,
   version: number,
-  projectKeyId: string,
+  entriesKeyId: string,
   digest: { readonly key: string; readonly recipe: string; readonly fingerprint: string },
 ): Buffer {
   return encodeFields("mazevault entry", [
     ...identityFields(installationId, identity),
     version,
-    projectKeyId,
+    entriesKeyId,
     digest.key,
     digest.recipe,
     digest.fingerprint,
