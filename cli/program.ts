@@ -5,6 +5,7 @@ import { auditCommands } from "./commands/audit.ts";
 import { certificateCommands } from "./commands/certificates.ts";
 import { completionCommands } from "./commands/completion.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { keyCommands } from "./commands/keys.ts";
 import { sealCommands } from "./commands/seal.ts";
 import { secretCommands } from "./commands/secrets.ts";
 import { sessionCommands } from "./commands/session.ts";
@@ -32,6 +33,7 @@ export function program(terminal: Terminal): Command {
     accessCommands,
     auditCommands,
     sealCommands,
+    keyCommands,
     doctorCommand,
     completionCommands,
   ])

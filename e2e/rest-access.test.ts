@@ -66,6 +66,10 @@ const rules: Readonly<Record<string, Rule>> = {
   whoCan: { installation: "audit" },
   listAudit: { installation: "audit" },
   verifyAudit: { installation: "audit" },
+  listKeys: { installation: "administer" },
+  rotateInstallationKey: { installation: "administer" },
+  getProjectKey: { installation: "administer" },
+  rotateProjectKey: { installation: "administer" },
 };
 
 interface Operation {

@@ -6,6 +6,7 @@ import type { Identities } from "../../core/identity/identities.ts";
 import type { AuditLog } from "../../core/ports/audit-log.ts";
 import type { PkiStore } from "../../core/ports/pki-store.ts";
 import type { VaultStore } from "../../core/ports/vault-store.ts";
+import type { KeyRotation } from "../../core/vault/rotation.ts";
 import type { Vault } from "../../core/vault/vault.ts";
 import type { Certificate } from "../../crds/certificate.ts";
 import type { ClusterIssuer, Issuer } from "../../crds/issuer.ts";
@@ -34,6 +35,7 @@ export interface Services {
   readonly api: KubernetesApi;
   readonly vault: Vault;
   readonly vaultStore: Pick<VaultStore, "locate">;
+  readonly rotation: Pick<KeyRotation, "find" | "list" | "rotate" | "root">;
   readonly pki: Pick<PkiStore, "authority" | "certificatesOf" | "certificateFor" | "listAuthorities" | "crl">;
   readonly audit: AuditLog;
   readonly identities: Identities;

@@ -3,12 +3,13 @@ import type { Stores } from "../../adapters/postgres/stores.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import { AccessPolicies, type AccessSource } from "../../core/access/policy.ts";
 import type { Identities } from "../../core/identity/identities.ts";
+import { KeyRotation } from "../../core/vault/rotation.ts";
 import { Vault } from "../../core/vault/vault.ts";
 import type { Logger } from "../../program/logging.ts";
 import { ConfigError } from "../../program/settings.ts";
 import { followTls, readTls } from "../../program/tls.ts";
 import { VERSION } from "../../program/version.ts";
-import type { Config } from "../config.ts";
+import { type Config, rotationAges } from "../config.ts";
 import { Authenticator } from "./authenticate.ts";
 import { RateLimits } from "./rate-limits.ts";
 import { routes } from "./routes/index.ts";
@@ -49,6 +50,12 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
       api,
       vault: new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit }),
       vaultStore: stores.vault,
+      rotation: new KeyRotation({
+        keys: stores.keys,
+        store: stores.keyStore,
+        vault: stores.vault,
+        ages: rotationAges(config),
+      }),
       pki: stores.pki,
       audit: stores.audit,
       identities,
