@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { createSecretKey, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { Fenced } from "../../core/errors.ts";
+import { KeyReplaced } from "../../core/ports/key-store.ts";
 import { actor, identity, lifecycle } from "../../core/ports/samples.ts";
 import { Conflict, type SecretRecord, UNLED, type Writer } from "../../core/ports/vault-store.ts";
 import { Sensitive } from "../../core/sensitive.ts";
@@ -59,7 +60,8 @@ async function put({ vault }: TestInstallation, name: string, value: string): Pr
       });
       return record;
     } catch (error) {
-      if (!(error instanceof Conflict)) throw error;
+      // As every writer does: looks again when somebody was faster.
+      if (!(error instanceof Conflict || error instanceof KeyReplaced)) throw error;
     }
   }
 }

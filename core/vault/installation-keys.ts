@@ -45,9 +45,13 @@ export class InstallationKeys {
   }
 
   /** The version that wrapped something; another replica may have made it. */
-  async byId(id: string): Promise<WrappingKey> {
+  async find(id: string): Promise<WrappingKey | undefined> {
     if (!this.#known.has(id)) await this.reload();
-    const key = this.#known.get(id);
+    return this.#known.get(id);
+  }
+
+  async byId(id: string): Promise<WrappingKey> {
+    const key = await this.find(id);
     if (key === undefined)
       throw new Unavailable("TamperDetected", `there is no installation key ${id}; see the runbook`);
     return key;

@@ -164,12 +164,16 @@ export class KeyRing implements SigningKeys {
 
   /** The project's sealing keys; undefined while there are none. */
   async existingSealing(project: string): Promise<SealingKeys | undefined> {
-    const known = await this.existingProject(project);
-    if (known === undefined) return undefined;
-    const versions = await this.#store.load("Sealing", project);
-    const keys = versions.every(({ wrappedBy }) => known.has(wrappedBy)) ? known : await this.reloadProject(project);
+    let keys = await this.existingProject(project);
+    if (keys === undefined) return undefined;
+    let versions = await this.#store.load("Sealing", project);
+    if (!versions.every(({ wrappedBy }) => keys?.has(wrappedBy))) {
+      keys = await this.reloadProject(project);
+      versions = await this.#store.load("Sealing", project);
+    }
+    const { byId } = keys;
     const opened = await Promise.all(
-      versions.map((key) => privateSealingKey(key.id, openKey(keys.byId(key.wrappedBy), this.installationId, key))),
+      versions.map((key) => privateSealingKey(key.id, openKey(byId(key.wrappedBy), this.installationId, key))),
     );
     const current = opened.at(-1);
     return current && { current, byId: (id) => opened.find((key) => key.id === id) };
@@ -464,7 +468,11 @@ export class KeyRing implements SigningKeys {
 
   /** The bytes of a key that the installation key wraps. */
   async #open(key: WrappedKey): Promise<Buffer> {
-    return openKey((await this.#installation.byId(key.wrappedBy)).key, this.installationId, key);
+    const wrapping = await this.#installation.find(key.wrappedBy);
+    if (wrapping !== undefined) return openKey(wrapping.key, this.installationId, key);
+    // Unless it has been wrapped anew since it was read, and that version is retired.
+    const read = (await this.#store.load(key.purpose, key.scope)).find(({ id }) => id === key.id) ?? key;
+    return openKey((await this.#installation.byId(read.wrappedBy)).key, this.installationId, read);
   }
 
   async #unwrap(key: WrappedKey): Promise<KeyObject> {

@@ -139,6 +139,47 @@ test("a replica that has not heard of it writes with the new version all the sam
   }
 });
 
+describe("what is wrapped anew twice between reading its row and its key opens all the same:", () => {
+  const turn = async () => {
+    await leader.rotation.rotate(writer, "payments", actor);
+    await leader.rotation.rotate(writer, undefined, actor);
+    await leader.rotation.advance(writer);
+  };
+  let other: Replica;
+
+  beforeEach(async () => {
+    await put(leader, "one", "v");
+    other = await replica();
+  });
+
+  test("a data key", async () => {
+    await other.vault.describe(identity("one"));
+    await turn();
+    const { readVersion } = store;
+    store.readVersion = async (...args) => {
+      store.readVersion = readVersion;
+      const stale = await store.readVersion(...args);
+      await turn();
+      return stale;
+    };
+    expect(await read(other, "one")).toBe("v");
+    expect(await versions("payments")).toEqual([3]);
+  });
+
+  test("a key below the installation key", async () => {
+    await turn();
+    const { load } = keyStore;
+    keyStore.load = async (...args) => {
+      keyStore.load = load;
+      const stale = await keyStore.load(...args);
+      await turn();
+      return stale;
+    };
+    expect(await read(other, "one")).toBe("v");
+    expect(await versions()).toEqual([3]);
+  });
+});
+
 test("the installation key is replaced, and everything that it wraps opens with the new one alone", async () => {
   const other = await replica();
   await put(other, "one", "v");

@@ -238,7 +238,7 @@ export class Vault {
     const isKept = ({ generate, external }: SecretEntry) => generate !== undefined || external !== undefined;
     const restored = differing.filter(isKept).map(({ key }) => key);
     const kept = differing.filter((entry) => !isKept(entry)).map(({ key }) => key);
-    const replaced = await this.#openVersion(keys, record.identity, sealed, restored);
+    const replaced = await this.#openVersion(keys, record, sealed, restored);
     try {
       const { identity, lifecycle } = record;
       const change = {
@@ -267,7 +267,7 @@ export class Vault {
     const version = options.version ?? record.currentVersion;
     const keys = await this.#existingKeys(identity);
     const sealed = await this.#readVersion(record, version);
-    const values = await this.#openVersion(keys, identity, sealed, options.keys);
+    const values = await this.#openVersion(keys, record, sealed, options.keys);
     const read = this.#entry("SecretRead", record, options.actor, {
       version,
       purpose: options.purpose,
@@ -361,7 +361,7 @@ export class Vault {
   async #openCurrent(keys: ProjectKeys, seen: SecretRecord): Promise<readonly MadeEntry[]> {
     if (seen.state !== "Active") throw notActive(seen);
     const sealed = await this.#readVersion(seen, seen.currentVersion);
-    const values = await this.#openVersion(keys, seen.identity, sealed);
+    const values = await this.#openVersion(keys, seen, sealed);
     return sealed.entries.flatMap(({ ciphertext: _, ...digest }): MadeEntry[] => {
       const value = values.get(digest.key);
       return value === undefined ? [] : [{ ...digest, value }];
@@ -440,7 +440,7 @@ export class Vault {
     if (seen === undefined || wanted.length === 0) return new Map();
     const sealed = await this.#readVersion(seen, seen.currentVersion);
     const names = wanted.map(({ key }) => key);
-    return this.#openVersion(keys, seen.identity, sealed, names);
+    return this.#openVersion(keys, seen, sealed, names);
   }
 
   /** Brings state and lifecycle to what they should be without a new version. */
@@ -504,12 +504,16 @@ export class Vault {
   /** As `openVersion`, also when its data key is wrapped by a version that another replica has made. */
   async #openVersion(
     keys: ProjectKeys,
-    identity: SecretIdentity,
+    { id, identity }: SecretRecord,
     sealed: SealedVersion,
     only?: readonly string[],
   ): Promise<ReadonlyMap<string, Sensitive>> {
-    const known = keys.has(sealed.projectKeyId) ? keys : await this.#keys.reloadProject(identity.project);
-    return openVersion(known, this.#keys.installationId, identity, sealed, only);
+    const { installationId } = this.#keys;
+    if (keys.has(sealed.projectKeyId)) return openVersion(keys, installationId, identity, sealed, only);
+    const known = await this.#keys.reloadProject(identity.project);
+    // Unless it has been wrapped anew once more since it was read, and that version is retired.
+    const read = known.has(sealed.projectKeyId) ? undefined : await this.#store.readVersion(id, sealed.version);
+    return openVersion(known, installationId, identity, read ?? sealed, only);
   }
 
   async #existingKeys({ project }: SecretIdentity): Promise<ProjectKeys> {
