@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, type KeyObject, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject, randomBytes } from "node:crypto";
 import { encodeFields } from "../canonical.ts";
 import { Unavailable } from "../errors.ts";
 import type { SecretIdentity } from "../ports/vault-store.ts";
@@ -42,6 +42,13 @@ export function openOrTampered(key: KeyObject, sealed: Buffer, additionalData: B
     throw new Unavailable("TamperDetected", `${what} does not match its authentication tag; see the runbook`);
   }
   return plaintext;
+}
+
+/** The bytes are zeroed. */
+export function importKey(material: Buffer): KeyObject {
+  const key = createSecretKey(material);
+  material.fill(0);
+  return key;
 }
 
 const identityFields = (installationId: string, identity: SecretIdentity) => [

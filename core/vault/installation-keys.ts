@@ -1,7 +1,6 @@
-import { createSecretKey } from "node:crypto";
 import { Unavailable } from "../errors.ts";
 import type { KeyStore, RootKey, WrappedKey } from "../ports/key-store.ts";
-import { keyContext } from "./envelope.ts";
+import { importKey, keyContext } from "./envelope.ts";
 import { WrappingKey } from "./wrapping-key.ts";
 
 /** The root key in use and, while it is being replaced, the one before. */
@@ -71,9 +70,7 @@ export class InstallationKeys {
   async #unwrap(key: WrappedKey): Promise<WrappingKey> {
     const root = rootOf(this.#roots, key);
     const material = await root.unwrap(key.wrapped, keyContext(this.#installationId, key));
-    const unwrapped = createSecretKey(material);
-    material.fill(0);
-    return new WrappingKey(key.id, unwrapped, this.#store);
+    return new WrappingKey(key.id, importKey(material), this.#store);
   }
 }
 

@@ -21,7 +21,7 @@ import {
   type WrappedKey,
 } from "../ports/key-store.ts";
 import type { Unled, Writer } from "../ports/vault-store.ts";
-import { KEY_BYTES, keyContext, openOrTampered } from "./envelope.ts";
+import { importKey, KEY_BYTES, keyContext, openOrTampered } from "./envelope.ts";
 import { InstallationKeys, type RootKeys, rootOf } from "./installation-keys.ts";
 import { type PrivateSealingKey, privateSealingKey, signingKey } from "./sealing.ts";
 import { WrappingKey } from "./wrapping-key.ts";
@@ -565,12 +565,6 @@ const disappeared = (purpose: KeyPurpose): Unavailable =>
 
 const openKey = (wrappedBy: KeyObject, installationId: string, key: WrappedKey): Buffer =>
   openOrTampered(wrappedBy, key.wrapped, keyContext(installationId, key), `${key.purpose} key ${key.id}`);
-
-function importKey(material: Buffer): KeyObject {
-  const key = createSecretKey(material);
-  material.fill(0);
-  return key;
-}
 
 /** PKCS #8 of an Ed25519 private key up to its 32 octets, which are any random ones (RFC 8410 7, RFC 8032 5.1.5). */
 const ED25519_PKCS8 = Buffer.from("302e020100300506032b657004220420", "hex");
