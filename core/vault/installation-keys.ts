@@ -18,7 +18,7 @@ export class InstallationKeys {
   readonly #installationId: string;
   readonly #roots: RootKeys;
   readonly #known = new Map<string, WrappingKey>();
-  #newest: { readonly version: number; readonly key: WrappingKey } | undefined;
+  #newest: WrappingKey | undefined;
 
   private constructor(store: KeyStore, installationId: string, roots: RootKeys) {
     this.#store = store;
@@ -36,11 +36,7 @@ export class InstallationKeys {
   /** Wraps what is new. */
   get current(): WrappingKey {
     if (this.#newest === undefined) throw lost();
-    return this.#newest.key;
-  }
-
-  get version(): number {
-    return this.#newest?.version ?? 0;
+    return this.#newest;
   }
 
   /** The version that wrapped something; another replica may have made it. */
@@ -61,10 +57,8 @@ export class InstallationKeys {
     for (const key of versions) {
       if (!this.#known.has(key.id)) this.#known.set(key.id, await this.#unwrap(key));
     }
-    const newest = versions.at(-1);
-    const key = newest && this.#known.get(newest.id);
-    if (newest === undefined || key === undefined) throw lost();
-    this.#newest = { version: newest.version, key };
+    this.#newest = this.#known.get(versions.at(-1)?.id ?? "");
+    if (this.#newest === undefined) throw lost();
   }
 
   async #unwrap(key: WrappedKey): Promise<WrappingKey> {
