@@ -21,6 +21,7 @@ import { ocsp } from "./measurements/ocsp.ts";
 import { probe, raw } from "./measurements/raw.ts";
 import { rest } from "./measurements/rest.ts";
 import { restart } from "./measurements/restart.ts";
+import { rotation } from "./measurements/rotation.ts";
 import { start } from "./measurements/start.ts";
 import { vaultIdle } from "./measurements/vault-idle.ts";
 import { type Result, row } from "./result.ts";
@@ -41,6 +42,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   certificates,
   access,
   audit,
+  rotation,
 };
 
 const results = fileURLToPath(new URL("results", import.meta.url));

@@ -6,6 +6,7 @@ import { certificateCommands } from "./commands/certificates.ts";
 import { completionCommands } from "./commands/completion.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { apiKeyCommands, userCommands } from "./commands/identities.ts";
+import { keyCommands } from "./commands/keys.ts";
 import { listingCommands } from "./commands/listings.ts";
 import { readerKeyCommands } from "./commands/reader-keys.ts";
 import { sealCommands } from "./commands/seal.ts";
@@ -39,6 +40,7 @@ export function program(terminal: Terminal): Command {
     apiKeyCommands,
     auditCommands,
     sealCommands,
+    keyCommands,
     doctorCommand,
     completionCommands,
   ])

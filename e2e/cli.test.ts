@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { parse } from "yaml";
+import { parse, stringify } from "yaml";
 import { writeLaunchers } from "../lab/launcher.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
@@ -641,11 +641,17 @@ describe("the audit record", () => {
 });
 
 describe("the guides work as they are printed", () => {
+  const guideText = (guide: string): string =>
+    readFileSync(fileURLToPath(new URL(`../docs/guides/${guide}`, import.meta.url)), "utf8");
+
   /** What its commands print, one block after the other in one folder; throws at the first that fails. */
-  async function followed(guide: string): Promise<readonly string[]> {
-    const text = readFileSync(fileURLToPath(new URL(`../docs/guides/${guide}`, import.meta.url)), "utf8");
+  async function followed(
+    guide: string,
+    before: (index: number) => Promise<void> = async () => {},
+  ): Promise<readonly string[]> {
     const printed: string[] = [];
-    for (const [, block = ""] of text.matchAll(/^```sh\n([\s\S]*?)^```$/gm)) {
+    for (const [, block = ""] of guideText(guide).matchAll(/^```sh\n([\s\S]*?)^```$/gm)) {
+      await before(printed.length);
       const { stdout, stderr } = await promisify(execFile)("bash", ["--norc", "-euo", "pipefail", "-c", block], {
         cwd: folder,
         env,
@@ -684,6 +690,38 @@ describe("the guides work as they are printed", () => {
     expect(printed[4]).toMatch(
       /forged.jsonl: row \d+: the row was changed, or was not written by MazeVault \(macDiffers\)/,
     );
+  });
+
+  /** The operator again, with other settings of its keys. */
+  async function restarted(keys: Record<string, unknown>): Promise<void> {
+    await operator.process.stop();
+    const settings = parse(readFileSync(operator.configFile, "utf8"));
+    writeFileSync(operator.configFile, stringify({ ...settings, keys }));
+    await operator.process.start();
+    await until("it answers", async () => (await mazevault("whoami")).code === 0, { timeoutMs: 30_000 });
+  }
+
+  test("rotate the root key", async () => {
+    const name = "rotate-the-root-key.md";
+    // What step 3 says, with the paths of this machine.
+    const yaml = /^```yaml\n([\s\S]*?)^```$/m.exec(guideText(name))?.[1] ?? "";
+    const former = path.join(path.dirname(operator.configFile), "root.key");
+    const { keys } = parse(yaml.replaceAll("/etc/mazevault/root.key", former).replaceAll("/etc/mazevault", folder));
+    const guide = await followed(name, async (block) => {
+      if (block === 2) await restarted(keys);
+    });
+    expect(guide).toHaveLength(4);
+    const [status, , replaced, rotated] = guide;
+    expect(status).toMatch(
+      /^root key: file:[0-9a-f]{16}\nKEY +VERSION +AGE IN DAYS +USES +LEFT\ninstallation +1 +0 +\d+\n/,
+    );
+    expect(replaced).toMatch(
+      /^root key: passphrase:[0-9a-f]{16}\n[\s\S]*KeysRewrapped +keyring +Key Installation +Success\n$/,
+    );
+    expect(rotated).toMatch(/installation +2 +0 +\d+\n[\s\S]*project shop +2 +0 +\d+\n/);
+    const { previous: _, ...last } = keys;
+    await restarted(last);
+    expect(await good("get shop/partner token")).toMatch(/^[0-9a-f]{32}$/);
   });
 
   test("seal for Git", async () => {

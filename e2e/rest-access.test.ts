@@ -68,6 +68,10 @@ const rules: Readonly<Record<string, Rule>> = {
   listAudit: { installation: "audit" },
   verifyAudit: { installation: "audit" },
   exportAudit: { installation: "audit" },
+  listKeys: { installation: "administer" },
+  rotateInstallationKey: { installation: "administer" },
+  getProjectKey: { installation: "administer" },
+  rotateProjectKey: { installation: "administer" },
 };
 
 interface Operation {

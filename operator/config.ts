@@ -1,7 +1,22 @@
 /** The settings of the operator. */
 import { z } from "zod";
 import { SHORTEST_KEPT_MS } from "../core/pki/expired-certificates.ts";
+import type { RotationAges } from "../core/vault/rotation.ts";
 import { database, log, milliseconds, port } from "../program/common-settings.ts";
+
+const DAY_MS = 86_400_000;
+const YEAR_MS = 366 * DAY_MS;
+
+const keyAge = z
+  .int()
+  .min(3_600_000)
+  .max(20 * YEAR_MS);
+
+const previousRootKey = z.strictObject({
+  provider: z.enum(["file", "passphrase"]).default("file").describe("Who holds it."),
+  file: z.string().min(1).describe("As of keys.file."),
+  passphraseFile: z.string().min(1).optional().describe("As of keys.passphraseFile."),
+});
 
 const keys = z.strictObject({
   provider: z.enum(["file", "passphrase"]).default("file").describe("Who holds the root key."),
@@ -14,6 +29,15 @@ const keys = z.strictObject({
     ),
   passphraseFile: z.string().min(1).optional().describe("passphrase: file with the passphrase."),
   create: z.boolean().default(false).describe("Make the root key on first start when its file does not exist."),
+  previous: previousRootKey
+    .optional()
+    .describe("The root key that is being replaced; needed until `mazevault keys status` says that it is not."),
+  installationMaxAgeMs: keyAge
+    .default(YEAR_MS)
+    .describe("The installation key is replaced when it is older, in milliseconds; a year unless said."),
+  projectMaxAgeMs: keyAge
+    .default(YEAR_MS)
+    .describe("The key of a project is replaced when it is older, in milliseconds; a year unless said."),
 });
 
 const connectTo = z.strictObject({
@@ -67,9 +91,6 @@ const controllers = z.strictObject({
     .default(true)
     .describe("Grant the operator access to a namespace (RoleBinding mazevault) when a Project admits it."),
 });
-
-const DAY_MS = 86_400_000;
-const YEAR_MS = 366 * DAY_MS;
 
 const pki = z.strictObject({
   baseUrl: z
@@ -189,3 +210,8 @@ export const configSchema = z.strictObject({
   log: log.prefault({}),
 });
 export type Config = z.infer<typeof configSchema>;
+
+export const rotationAges = ({ keys }: Config): RotationAges => ({
+  installationMs: keys.installationMaxAgeMs,
+  projectMs: keys.projectMaxAgeMs,
+});

@@ -39,12 +39,15 @@ export class DatabaseConnection {
 
   /** Tries until PostgreSQL answers. Throws what waiting cannot mend: a newer schema, a wrong root key. */
   async open(): Promise<Stores> {
-    const root = await rootKey(this.#config, this.#log);
+    const { keys } = this.#config;
+    const root = await rootKey("keys", keys, this.#log);
+    const previous =
+      keys.previous && (await rootKey("keys.previous", { ...keys.previous, isPrevious: true }, this.#log));
     for (let pauseMs = FIRST_RETRY_MS; ; pauseMs = Math.min(LONGEST_RETRY_MS, pauseMs * 2)) {
       try {
         const applied = await migrate(this.#options);
         if (applied.length > 0) this.#log.info({ applied }, "database migrated");
-        const stores = await openStores(this.#options, root);
+        const stores = await openStores(this.#options, root, previous);
         this.#problem = undefined;
         void this.#probe(stores);
         return stores;
@@ -82,16 +85,26 @@ export class DatabaseConnection {
   }
 }
 
-async function rootKey({ keys }: Config, log: Logger): Promise<RootKey> {
-  if (keys.provider === "passphrase") {
-    if (keys.passphraseFile === undefined) {
-      throw new ConfigError(["keys.passphraseFile: required with keys.provider passphrase"]);
+interface RootKeySettings extends Pick<Config["keys"], "provider" | "file" | "passphraseFile"> {
+  readonly create?: boolean;
+  /** Then there is nothing to be made for it. */
+  readonly isPrevious?: boolean;
+}
+
+/** `setting` names where it stands, for whoever has to mend it. */
+async function rootKey(setting: string, keys: RootKeySettings, log: Logger): Promise<RootKey> {
+  const { provider, file, passphraseFile, create = false, isPrevious = false } = keys;
+  if (provider === "passphrase") {
+    if (passphraseFile === undefined) {
+      throw new ConfigError([`${setting}.passphraseFile: required with ${setting}.provider passphrase`]);
     }
-    return openPassphrase(readFileSync(keys.passphraseFile, "utf8").trimEnd(), scryptParametersFile(keys.file));
+    const passphrase = readFileSync(passphraseFile, "utf8").trimEnd();
+    const parameters = scryptParametersFile(file, !isPrevious);
+    return openPassphrase(passphrase, parameters, `passphrase in ${passphraseFile} with ${file}`);
   }
-  if (keys.create && !existsSync(keys.file)) {
-    createRootKeyFile(keys.file);
-    log.warn({ file: keys.file }, "made a new root key: keep a copy elsewhere, without it every secret is lost");
+  if (create && !existsSync(file)) {
+    createRootKeyFile(file);
+    log.warn({ file }, "made a new root key: keep a copy elsewhere, without it every secret is lost");
   }
-  return openRootKeyFile(keys.file);
+  return openRootKeyFile(file);
 }

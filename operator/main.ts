@@ -27,6 +27,7 @@ async function run(config: Config): Promise<void> {
     vaults: () => vaults?.states() ?? [],
     sinks: () => operator?.sinkStates ?? [],
     tamperedAuthorities: () => operator?.tamperedAuthorities ?? 0,
+    rotation: () => operator?.rotationProgress ?? { left: 0, stuck: 0 },
   });
   const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
     runtime.externalCall(call.target, call.operation, call.code, call.seconds);

@@ -3,6 +3,7 @@ import type { Registry } from "prom-client";
 import type { SinkState } from "../controllers/auditsink/index.ts";
 import { prometheusMetrics, type RuntimeMetrics } from "../controllers/runtime/metrics.ts";
 import type { VaultState } from "../core/ports/target-vaults.ts";
+import type { RotationProgress } from "../core/vault/rotation.ts";
 
 export interface ProgramMetrics {
   readonly registry: Pick<Registry, "metrics">;
@@ -29,9 +30,15 @@ interface States {
   readonly sinks: () => readonly SinkState[];
   /** CAs whose CRLs are not made, because rows that they are made from were tampered with. */
   readonly tamperedAuthorities: () => number;
+  readonly rotation: () => RotationProgress;
 }
 
-export async function programMetrics({ vaults, sinks, tamperedAuthorities }: States): Promise<ProgramMetrics> {
+export async function programMetrics({
+  vaults,
+  sinks,
+  tamperedAuthorities,
+  rotation,
+}: States): Promise<ProgramMetrics> {
   const { Gauge, Registry, collectDefaultMetrics } = (await import("prom-client")).default;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -43,6 +50,22 @@ export async function programMetrics({ vaults, sinks, tamperedAuthorities }: Sta
     registers: [registry],
     collect() {
       this.set(tamperedAuthorities());
+    },
+  });
+  new Gauge({
+    name: "mazevault_key_rewraps_left",
+    help: "Keys that are still to be wrapped by the newer version of the key that wraps them; told by the leader.",
+    registers: [registry],
+    collect() {
+      this.set(rotation().left);
+    },
+  });
+  new Gauge({
+    name: "mazevault_key_rewraps_stuck",
+    help: "Those among them that do not open: somebody changed them. What wraps them is not retired.",
+    registers: [registry],
+    collect() {
+      this.set(rotation().stuck);
     },
   });
   return { registry, runtime: await prometheusMetrics(registry), restAnswered: await restMetrics(registry) };

@@ -32,6 +32,7 @@ import { publicationUrls } from "../core/pki/urls.ts";
 import type { AuditSinks } from "../core/ports/audit-sink.ts";
 import type { TargetVaults } from "../core/ports/target-vaults.ts";
 import type { OutboxRow, Writer } from "../core/ports/vault-store.ts";
+import { KeyRotation, type RotationProgress } from "../core/vault/rotation.ts";
 import { Vault } from "../core/vault/vault.ts";
 import type { AuditSink } from "../crds/auditsink.ts";
 import type { CertificateRequest } from "../crds/certificaterequest.ts";
@@ -41,9 +42,10 @@ import type { Project } from "../crds/project.ts";
 import type { SyncRule } from "../crds/syncrule.ts";
 import type { Logger } from "../program/logging.ts";
 import { BY_CORE_SECRET, BY_ISSUER, BY_KEY_VAULT, BY_NAMESPACE, BY_PROJECT, Caches, vaultsOf } from "./caches.ts";
-import type { Config } from "./config.ts";
+import { type Config, rotationAges } from "./config.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { IdentityChores } from "./identity-chores.ts";
+import { KeyChores } from "./key-chores.ts";
 import { PkiChores } from "./pki-chores.ts";
 
 export interface PrimaryParts {
@@ -67,6 +69,8 @@ export class Primary extends MazeVaultOperator {
   #auditSinks: AuditSinkController | undefined;
   #pkiChores: PkiChores | undefined;
   #identityChores: IdentityChores | undefined;
+  #keyChores: KeyChores | undefined;
+  #rotation: KeyRotation | undefined;
   #crls: CrlPublication | undefined;
   #pkiHints: HintListener | undefined;
   #outbox: OutboxListener | undefined;
@@ -110,6 +114,11 @@ export class Primary extends MazeVaultOperator {
     return this.#crls?.tampered ?? 0;
   }
 
+  /** What is left to be wrapped by newer keys, as far as this replica leads. */
+  get rotationProgress(): RotationProgress {
+    return this.#rotation?.progress ?? { left: 0, stuck: 0 };
+  }
+
   /** What is known of the cluster, for whoever serves it; there from `start` on. */
   get view(): Caches {
     if (this.#caches === undefined) throw new TypeError("the operator has not started");
@@ -145,7 +154,7 @@ export class Primary extends MazeVaultOperator {
       onboards: onboardNamespaces,
       systemNamespace: config.kubernetes.namespace,
     });
-    this.control(projects, { ...running, cache: caches.projectCache }, (runner) => {
+    const projectRunner = this.control(projects, { ...running, cache: caches.projectCache }, (runner) => {
       const every = () => [...caches.projects()].map(keyOf);
       runner.follow(caches.namespaceCache, (namespace, old) => (sameLabels(namespace, old) ? [] : every()));
       runner.follow(caches.bindingCache, (_binding, _old, type) => (type === "deleted" ? every() : []));
@@ -339,6 +348,18 @@ export class Primary extends MazeVaultOperator {
         onFenced: (error) => this.leadership?.surrender(error.message),
       });
     }
+    this.#rotation = new KeyRotation({
+      keys: stores.keys,
+      store: stores.keyStore,
+      vault: stores.vault,
+      ages: rotationAges(config),
+      onReplaced: (project) => projectRunner.enqueue(project),
+    });
+    this.#keyChores = new KeyChores({
+      rotation: this.#rotation,
+      log,
+      onFenced: (error) => this.leadership?.surrender(error.message),
+    });
     this.#pkiChores = new PkiChores({
       crls,
       authorities,
@@ -365,6 +386,7 @@ export class Primary extends MazeVaultOperator {
     this.#housekeeping?.start(writer);
     this.#pkiChores?.start(writer);
     this.#identityChores?.start(writer);
+    this.#keyChores?.start(writer);
     this.#pkiHints = stores.listenPki({
       onHint: () => this.#pkiChores?.hint(),
       onError: (error) => log.debug({ error }, "PKI hints interrupted"),
@@ -378,6 +400,7 @@ export class Primary extends MazeVaultOperator {
       this.#housekeeping?.stop(),
       this.#pkiChores?.stop(),
       this.#identityChores?.stop(),
+      this.#keyChores?.stop(),
     ]);
     await this.#auditSinks?.forgetAll();
     this.#parts.vaults.forgetAll();

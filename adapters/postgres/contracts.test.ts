@@ -5,6 +5,7 @@ import { keyStoreContract } from "../../core/ports/key-store.contract.ts";
 import { loginAttemptsContract } from "../../core/ports/login-attempts.contract.ts";
 import { pkiStoreContract } from "../../core/ports/pki-store.contract.ts";
 import { requestStoreContract } from "../../core/ports/request-store.contract.ts";
+import { rotationContract } from "../../core/ports/rotation.contract.ts";
 import { syncStoreContract } from "../../core/ports/sync-store.contract.ts";
 import { vaultStoreContract } from "../../core/ports/vault-store.contract.ts";
 import { PostgresOcspStore } from "./ocsp-store.ts";
@@ -57,6 +58,13 @@ describe("PostgresKeyStore", () =>
   keyStoreContract(async () => {
     const { stores } = await start();
     return { store: stores.keyStore, leadership: stores.leadership };
+  }));
+
+describe("PostgresKeyStore and PostgresVaultStore", () =>
+  rotationContract(async () => {
+    const { stores } = await start();
+    const { keyStore: keys, vault, leadership, audit } = stores;
+    return { keys, vault, leadership, audit };
   }));
 
 describe("PostgresSyncStore", () => syncStoreContract(async () => (await start()).stores));

@@ -1,9 +1,11 @@
 import { Fenced, Unavailable } from "../../core/errors.ts";
+import { KeyReplaced } from "../../core/ports/key-store.ts";
 
 /** SQLSTATEs that our own functions raise. */
 export const FENCED = "MV001";
 export const CONFLICT = "MV002";
 export const ATTEMPT_OVER = "MV003";
+const KEY_REPLACED = "MV004";
 
 /** Connection exceptions, operator intervention, too many connections, out of resources, read-only standby. */
 const UNAVAILABLE = /^(08|57|53)|^(25006|55P03|40001|40P01|3D000|28000|28P01)$/;
@@ -46,5 +48,7 @@ export function mapError(error: unknown): Unavailable {
 
 /** As `mapError`, for a write with this epoch; what is written without leading cannot be fenced. */
 export function mapWriteError(error: unknown, epoch: bigint | undefined): Error {
-  return epoch !== undefined && sqlState(error) === FENCED ? new Fenced(epoch) : mapError(error);
+  const state = sqlState(error);
+  if (state === KEY_REPLACED) return new KeyReplaced();
+  return epoch !== undefined && state === FENCED ? new Fenced(epoch) : mapError(error);
 }

@@ -61,7 +61,7 @@ test("what must be led is refused without an epoch", async () => {
     const { rows } = await client.query<{ name: string }>(
       "SELECT proname AS name FROM pg_proc WHERE prosrc LIKE '%fence_led(writer_epoch)%' ORDER BY proname",
     );
-    expect(rows.map(({ name }) => name)).toEqual(["change_pointer", "commit_version", "reserve_uses"]);
+    expect(rows.map(({ name }) => name)).toEqual(["change_pointer", "commit_version", "reserve_uses", "rotate_key"]);
   });
 });
 

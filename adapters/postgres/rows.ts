@@ -9,7 +9,7 @@ import type {
   StoredPointer,
 } from "../../core/ports/vault-store.ts";
 
-interface IdentityRow {
+export interface IdentityRow {
   readonly project: string;
   readonly environment: string;
   readonly namespace: string;
@@ -38,7 +38,11 @@ export interface PointerRow extends LocationRow {
 }
 
 /** Columns of an entry are null where a version has none. */
-export type EntryRow = { readonly wrapped_key: Buffer; readonly project_key_id: string } & (
+export type EntryRow = {
+  readonly wrapped_key: Buffer;
+  readonly project_key_id: string;
+  readonly entries_key_id: string;
+} & (
   | { readonly key: string; readonly recipe: Buffer; readonly fingerprint: Buffer; readonly ciphertext: Buffer }
   | { readonly key: null; readonly recipe: null; readonly fingerprint: null; readonly ciphertext: null }
 );

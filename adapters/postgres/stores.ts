@@ -47,8 +47,10 @@ export interface Stores {
 /**
  * All stores on one pool, and the key ring opened, on a database that `migrate` has brought up to date. Throws
  * `Unavailable` with DatabaseUnavailable or KeyUnavailable; calling again is harmless.
+ *
+ * @param previous the root key that is being replaced
  */
-export async function openStores(options: DatabaseOptions, root: RootKey): Promise<Stores> {
+export async function openStores(options: DatabaseOptions, root: RootKey, previous?: RootKey): Promise<Stores> {
   const database = new Database(options);
   const signer = new AuditSigner();
   const hint = new OutboxHint(database);
@@ -56,7 +58,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey): Promi
   const keyStore: KeyStore = new PostgresKeyStore(database, signer);
   const audit = new PostgresAuditLog(database, signer);
   try {
-    const keys = await KeyRing.open(keyStore, root);
+    const keys = await KeyRing.open(keyStore, root, previous);
     signer.useKeys(keys.auditKey, keys);
     await audit.append(keys.created);
     const vault = new PostgresVaultStore(database, signer, hint);

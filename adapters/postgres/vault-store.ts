@@ -2,6 +2,8 @@ import type { AuditSigner } from "../../core/audit/signer.ts";
 import type { AuditEntry } from "../../core/ports/audit-log.ts";
 import {
   Conflict,
+  type DataKey,
+  type DataKeyRewrap,
   type DeliveryRecord,
   type KeptVersion,
   type NewVersion,
@@ -20,7 +22,16 @@ import { auditParameter } from "./audit-rows.ts";
 import { type Database, read, type Statement } from "./database.ts";
 import { CONFLICT, mapWriteError, sqlState } from "./errors.ts";
 import type { OutboxHint } from "./outbox-hint.ts";
-import { type EntryRow, hex, identityOf, type LocationRow, locationOf, type PointerRow, pointerOf } from "./rows.ts";
+import {
+  type EntryRow,
+  hex,
+  type IdentityRow,
+  identityOf,
+  type LocationRow,
+  locationOf,
+  type PointerRow,
+  pointerOf,
+} from "./rows.ts";
 
 const COMMIT = statement(
   "commit_version",
@@ -45,7 +56,8 @@ const FIND = statement(
 );
 const READ_VERSION = statement(
   "read_version",
-  `SELECT v.wrapped_key, v.project_key_id, e.key, e.recipe, e.fingerprint, e.ciphertext
+  `SELECT v.wrapped_key, v.project_key_id, coalesce(v.entries_key_id, v.project_key_id) AS entries_key_id,
+     e.key, e.recipe, e.fingerprint, e.ciphertext
    FROM versions v LEFT JOIN entries e USING (secret_id, version)
    WHERE v.secret_id = $1 AND v.version = $2 ORDER BY e.key`,
 );
@@ -75,6 +87,14 @@ const OUTBOX = statement(
   `SELECT transaction, id, r.secret_id, r.namespace, r.name, o.unled
    FROM read_outbox($1, $2, $3) r JOIN outbox o USING (transaction, id) ORDER BY transaction, id`,
 );
+
+const DATA_KEYS = statement(
+  "list_data_keys",
+  `SELECT v.secret_id AS id, v.version, v.wrapped_key, s.project, s.environment, s.namespace, s.namespace_uid, s.name
+   FROM versions v JOIN secrets s ON s.id = v.secret_id
+   WHERE v.project_key_id = $1 AND (v.secret_id, v.version) > ($2, $3) ORDER BY v.secret_id, v.version LIMIT $4`,
+);
+const REWRAP = statement("rewrap_data_keys", "SELECT rewrap_data_keys($1, $2, $3, $4, $5, $6, $7) AS changed");
 
 interface LineOfOutbox {
   readonly transaction: string;
@@ -118,7 +138,8 @@ export class PostgresVaultStore implements VaultStore {
         ? []
         : [{ key, recipe: recipe.toString("hex"), fingerprint: fingerprint.toString("hex"), ciphertext }],
     );
-    return { version, wrappedKey: first.wrapped_key, projectKeyId: first.project_key_id, entries };
+    const { wrapped_key: wrappedKey, project_key_id: projectKeyId, entries_key_id: entriesKeyId } = first;
+    return { version, wrappedKey, projectKeyId, entriesKeyId, entries };
   }
 
   async listVersions(id: string): Promise<readonly KeptVersion[]> {
@@ -211,6 +232,41 @@ export class PostgresVaultStore implements VaultStore {
       name,
       unled,
     }));
+  }
+
+  async listDataKeys(
+    projectKeyId: string,
+    after: Pick<DataKey, "id" | "version"> | undefined,
+    limit: number,
+  ): Promise<readonly DataKey[]> {
+    const values = [projectKeyId, after?.id ?? LOWEST_UUID, after?.version ?? 0, limit];
+    const rows = await read<IdentityRow & { id: string; version: number; wrapped_key: Buffer }>(
+      this.#database,
+      DATA_KEYS,
+      values,
+    );
+    return rows.map((row) => {
+      const { id, version, wrapped_key: wrappedKey } = row;
+      return { id, identity: identityOf(row), version, wrappedKey };
+    });
+  }
+
+  async rewrapDataKeys(writer: Writer, from: string, to: string, keys: readonly DataKeyRewrap[]): Promise<number> {
+    const values = [
+      writer.epoch,
+      from,
+      to,
+      keys.map(({ id }) => id),
+      keys.map(({ version }) => version),
+      keys.map(({ before }) => before),
+      keys.map(({ after }) => after),
+    ];
+    try {
+      const [row] = await this.#database.query<{ changed: number }>(REWRAP, values);
+      return row?.changed ?? 0;
+    } catch (error) {
+      throw mapWriteError(error, writer.epoch);
+    }
   }
 
   async #write(

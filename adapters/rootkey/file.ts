@@ -1,5 +1,6 @@
 import { createSecretKey, randomBytes } from "node:crypto";
 import { closeSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
 import { Unavailable } from "../../core/errors.ts";
 import { LocalRootKey } from "./local-root-key.ts";
 
@@ -10,9 +11,18 @@ const KEY_BYTES = 32;
  * EEXIST when the file is there. Without a copy of it kept elsewhere, losing the file loses every secret.
  */
 export function createRootKeyFile(path: string): void {
-  const file = openSync(path, "wx", 0o600);
+  createDurably(path, `${randomBytes(KEY_BYTES).toString("base64")}\n`);
+}
+
+/** A file that only its owner can read; it is there after a power failure before anything is wrapped with what it holds. */
+export function createDurably(path: string, text: string): void {
+  synced(openSync(path, "wx", 0o600), (file) => writeSync(file, text));
+  synced(openSync(dirname(path), "r"), () => {});
+}
+
+function synced(file: number, use: (file: number) => void): void {
   try {
-    writeSync(file, `${randomBytes(KEY_BYTES).toString("base64")}\n`);
+    use(file);
     fsyncSync(file);
   } finally {
     closeSync(file);
@@ -39,5 +49,5 @@ export function openRootKeyFile(path: string): LocalRootKey {
   if (bytes.length !== KEY_BYTES) throw refuse(`it holds ${bytes.length} bytes instead of ${KEY_BYTES}`);
   const key = createSecretKey(bytes);
   bytes.fill(0);
-  return new LocalRootKey("file", key);
+  return new LocalRootKey("file", key, `root key file ${path}`);
 }

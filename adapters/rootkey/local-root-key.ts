@@ -6,12 +6,14 @@ import { open, seal } from "../../core/vault/envelope.ts";
 /** A root key that is held in memory. Its id is derived from the key itself, so another key has another id. */
 export class LocalRootKey implements RootKey {
   readonly id: string;
+  readonly source: string;
   readonly #key: KeyObject;
 
   /** `provider` begins the id; `key` has 32 bytes. */
-  constructor(provider: string, key: KeyObject) {
+  constructor(provider: string, key: KeyObject, source = `the ${provider} given`) {
     const name = createHmac("sha256", key).update("mazevault root key id").digest("hex").slice(0, 16);
     this.id = `${provider}:${name}`;
+    this.source = source;
     this.#key = key;
   }
 

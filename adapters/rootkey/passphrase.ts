@@ -1,7 +1,8 @@
 import { createSecretKey, randomBytes, scrypt } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { Unavailable } from "../../core/errors.ts";
+import { createDurably } from "./file.ts";
 import { LocalRootKey } from "./local-root-key.ts";
 
 const derive = promisify<string, Buffer, number, { N: number; r: number; p: number; maxmem: number }, Buffer>(scrypt);
@@ -27,11 +28,9 @@ export function newScryptParameters(): ScryptParameters {
   return { salt: randomBytes(SALT_BYTES).toString("base64"), N: LEAST_COST, r: 8, p: 1 };
 }
 
-/** The parameters stored in `path` (JSON); makes and stores new ones when there is no such file. */
-export function scryptParametersFile(path: string): ScryptParameters {
-  if (!existsSync(path)) {
-    writeFileSync(path, `${JSON.stringify(newScryptParameters())}\n`, { mode: 0o600, flag: "wx" });
-  }
+/** The parameters stored in `path` (JSON); unless told otherwise makes and stores new ones when there is no such file. */
+export function scryptParametersFile(path: string, create = true): ScryptParameters {
+  if (create && !existsSync(path)) createDurably(path, `${JSON.stringify(newScryptParameters())}\n`);
   try {
     return JSON.parse(readFileSync(path, "utf8")) as ScryptParameters;
   } catch (cause) {
@@ -43,8 +42,14 @@ export function scryptParametersFile(path: string): ScryptParameters {
  * Derives the root key by scrypt, which takes 128 * N * r bytes of memory for some tenths of a second. Throws
  * `Unavailable("KeyUnavailable")` when passphrase or parameters are too weak; a wrong passphrase gives a key with
  * another id.
+ *
+ * @param source where the passphrase was read, for whoever looks for it
  */
-export async function openPassphrase(passphrase: string, parameters: ScryptParameters): Promise<LocalRootKey> {
+export async function openPassphrase(
+  passphrase: string,
+  parameters: ScryptParameters,
+  source?: string,
+): Promise<LocalRootKey> {
   const { N, r, p } = parameters;
   const salt = Buffer.from(String(parameters.salt), "base64");
   // The same passphrase can be typed as different code points.
@@ -62,5 +67,5 @@ export async function openPassphrase(passphrase: string, parameters: ScryptParam
   const bytes = await derive(normalized, salt, KEY_BYTES, { N, r, p, maxmem: 256 * N * r });
   const key = createSecretKey(bytes);
   bytes.fill(0);
-  return new LocalRootKey("passphrase", key);
+  return new LocalRootKey("passphrase", key, source);
 }

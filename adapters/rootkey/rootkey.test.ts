@@ -76,6 +76,12 @@ describe("passphrase", () => {
     expect(await two.unwrap(await one.wrap(material, context), context)).toEqual(material);
   });
 
+  test("parameters that should be there are not made anew", () => {
+    const file = path.join(dir, "scrypt.json");
+    expect(() => scryptParametersFile(file, false)).toThrow(expect.objectContaining(unavailable));
+    expect(() => statSync(file)).toThrow("ENOENT");
+  });
+
   test("another passphrase, another salt or another cost give another key", async () => {
     const parameters = newScryptParameters();
     const keys = await Promise.all([

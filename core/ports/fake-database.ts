@@ -6,6 +6,7 @@ import { AuditSigner } from "../audit/signer.ts";
 import { Fenced } from "../errors.ts";
 import type { AuditEntry } from "./audit-log.ts";
 import type { SinkCursor } from "./audit-sink.ts";
+import { KeyReplaced } from "./key-store.ts";
 import type { Leadership } from "./leadership.ts";
 import type { OutboxRow, Unled, Writer } from "./vault-store.ts";
 
@@ -22,6 +23,10 @@ export class FakeDatabase implements Leadership {
   onAttempt: (attempt: string) => void = () => {};
   readonly sinks = new Map<string, { readonly name: string; cursor: SinkCursor }>();
   cut: Cut | undefined;
+  /** Versions of keys that have a successor. */
+  readonly replacedKeys = new Set<string>();
+  /** Each tells how many keys of its own a key wraps. */
+  readonly wrapCounts: ((keyId: string) => number)[] = [];
   head: ChainHead;
   #epoch = 0n;
 
@@ -54,6 +59,14 @@ export class FakeDatabase implements Leadership {
   /** For what may be written without leading too. */
   fenceLed(writer: Writer | Unled): void {
     if (writer.epoch !== undefined) this.fence(writer);
+  }
+
+  assertNewest(keyId: string): void {
+    if (this.replacedKeys.has(keyId)) throw new KeyReplaced();
+  }
+
+  wraps(keyId: string): number {
+    return this.wrapCounts.reduce((sum, count) => sum + count(keyId), 0);
   }
 
   record(entries: readonly AuditEntry[]): void {

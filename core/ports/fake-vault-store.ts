@@ -2,6 +2,8 @@ import type { AuditEntry } from "./audit-log.ts";
 import type { FakeDatabase } from "./fake-database.ts";
 import {
   Conflict,
+  type DataKey,
+  type DataKeyRewrap,
   type DeliveryRecord,
   type KeptVersion,
   type NewVersion,
@@ -31,6 +33,7 @@ export class FakeVaultStore implements VaultStore {
 
   constructor(database: FakeDatabase) {
     this.#database = database;
+    database.wrapCounts.push((keyId) => this.#dataKeys(keyId).length);
   }
 
   async find(identity: SecretIdentity): Promise<StoredPointer | undefined> {
@@ -58,6 +61,7 @@ export class FakeVaultStore implements VaultStore {
     const { id, identity, expected, generation, mac, sealed, lifecycle, audit } = next;
     const before = expected === undefined ? undefined : this.#expect(id, expected);
     if (expected === undefined && this.#byIdentity(identity) !== undefined) throw new Conflict(id);
+    this.#database.assertNewest(sealed.projectKeyId);
     const entries = sealed.entries.map(({ ciphertext: _, ...digest }) => digest);
     const delivery = before?.record.delivery;
     const record: SecretRecord = {
@@ -137,9 +141,42 @@ export class FakeVaultStore implements VaultStore {
     return this.#database.outbox.filter(({ position }) => position.id > (after?.id ?? 0n)).slice(0, limit);
   }
 
+  async listDataKeys(
+    projectKeyId: string,
+    after: Pick<DataKey, "id" | "version"> | undefined,
+    limit: number,
+  ): Promise<readonly DataKey[]> {
+    const following = this.#dataKeys(projectKeyId).filter(
+      ({ id, version }) => after === undefined || id > after.id || (id === after.id && version > after.version),
+    );
+    return following.slice(0, limit);
+  }
+
+  async rewrapDataKeys(writer: Writer, from: string, to: string, keys: readonly DataKeyRewrap[]): Promise<number> {
+    this.#database.fence(writer);
+    this.#database.assertNewest(to);
+    let changed = 0;
+    for (const { id, version, before, after } of keys) {
+      const versions = this.#secrets.get(id)?.versions;
+      const standing = versions?.get(version);
+      if (standing?.sealed.projectKeyId !== from || !standing.sealed.wrappedKey.equals(before)) continue;
+      versions?.set(version, { ...standing, sealed: { ...standing.sealed, wrappedKey: after, projectKeyId: to } });
+      changed += 1;
+    }
+    return changed;
+  }
+
   /** All records, ordered by id. */
   records(): readonly SecretRecord[] {
     return [...this.#secrets.values()].map(({ record }) => record).sort((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  #dataKeys(projectKeyId: string): readonly DataKey[] {
+    return this.records().flatMap(({ id, identity }) =>
+      [...(this.#secrets.get(id)?.versions.values() ?? [])]
+        .filter(({ sealed }) => sealed.projectKeyId === projectKeyId)
+        .map(({ sealed: { version, wrappedKey } }) => ({ id, identity, version, wrappedKey })),
+    );
   }
 
   #byIdentity(identity: SecretIdentity): Held | undefined {

@@ -17,6 +17,7 @@ import { keyStoreContract } from "./key-store.contract.ts";
 import { loginAttemptsContract } from "./login-attempts.contract.ts";
 import { pkiStoreContract } from "./pki-store.contract.ts";
 import { requestStoreContract } from "./request-store.contract.ts";
+import { rotationContract } from "./rotation.contract.ts";
 import { syncStoreContract } from "./sync-store.contract.ts";
 import { vaultStoreContract } from "./vault-store.contract.ts";
 
@@ -51,6 +52,13 @@ describe("FakeKeyStore", () =>
   keyStoreContract(async () => {
     const database = new FakeDatabase();
     return { store: new FakeKeyStore(database), leadership: database };
+  }));
+
+describe("FakeKeyStore and FakeVaultStore", () =>
+  rotationContract(async () => {
+    const database = new FakeDatabase();
+    const vault = new FakeVaultStore(database);
+    return { keys: new FakeKeyStore(database), vault, leadership: database, audit: new FakeAuditLog(database) };
   }));
 
 describe("FakeSyncStore", () =>

@@ -33,6 +33,7 @@ export const auditEntry = (
 export function nextVersion(of: SecretIdentity, seen?: SecretRecord, keepVersions = 3): NewVersion {
   const generation = (seen?.generation ?? 0n) + 1n;
   const id = seen?.id ?? randomUUID();
+  const projectKeyId = randomUUID();
   const entry = (key: string) => ({ key, recipe: digest(), fingerprint: digest(), ciphertext: randomBytes(60) });
   return {
     id,
@@ -43,7 +44,8 @@ export function nextVersion(of: SecretIdentity, seen?: SecretRecord, keepVersion
     sealed: {
       version: (seen?.currentVersion ?? 0) + 1,
       wrappedKey: randomBytes(60),
-      projectKeyId: randomUUID(),
+      projectKeyId,
+      entriesKeyId: projectKeyId,
       entries: [entry("password"), entry("username")],
     },
     lifecycle: { ...lifecycle, keepVersions },

@@ -111,7 +111,27 @@ export interface SealedVersion {
   /** The DEK wrapped by the project key `projectKeyId`, same layout as a ciphertext. */
   readonly wrappedKey: Buffer;
   readonly projectKeyId: string;
+  /** The project key that wrapped the DEK at first, which the entries are bound to. */
+  readonly entriesKeyId: string;
   readonly entries: readonly SealedEntry[];
+}
+
+/** The wrapped DEK of a version, without what it encrypts. */
+export interface DataKey {
+  /** Of the secret. */
+  readonly id: string;
+  readonly identity: SecretIdentity;
+  readonly version: number;
+  readonly wrappedKey: Buffer;
+}
+
+/** A DEK that is to be wrapped by another project key: what stands there, and what shall. */
+export interface DataKeyRewrap {
+  /** Of the secret. */
+  readonly id: string;
+  readonly version: number;
+  readonly before: Buffer;
+  readonly after: Buffer;
 }
 
 /** A new version becomes the current one, and the secret is Active afterwards whatever it was before. */
@@ -195,6 +215,7 @@ export interface VaultStore {
   readVersion(id: string, version: number): Promise<SealedVersion | undefined>;
   /** The versions that are kept, newest first. */
   listVersions(id: string): Promise<readonly KeptVersion[]>;
+  /** Throws `KeyReplaced` when the DEK is not wrapped by the newest version of the project key. */
   commitVersion(writer: Writer | Unled, version: NewVersion): Promise<void>;
   changePointer(writer: Writer | Unled, change: PointerChange): Promise<void>;
   /** Deletes the secret and every version; the audit rows stay. */
@@ -217,6 +238,17 @@ export interface VaultStore {
   ): Promise<readonly { id: string; generation: bigint; identity: SecretIdentity }[]>;
   /** Outbox rows after `after` (absent: from the oldest that is kept), oldest first, at most `limit`. */
   readOutbox(after: OutboxPosition | undefined, limit: number): Promise<readonly OutboxRow[]>;
+  /** DEKs that a project key wraps, by id and version, at most `limit`. */
+  listDataKeys(
+    projectKeyId: string,
+    after: Pick<DataKey, "id" | "version"> | undefined,
+    limit: number,
+  ): Promise<readonly DataKey[]>;
+  /**
+   * Wraps DEKs by another project key, each only when it is as it was and nobody is deleting it; returns how many.
+   * Throws `KeyReplaced`.
+   */
+  rewrapDataKeys(writer: Writer, from: string, to: string, keys: readonly DataKeyRewrap[]): Promise<number>;
 }
 
 /** A record together with what its authenticity is judged by. */

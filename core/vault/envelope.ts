@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, type KeyObject, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject, randomBytes } from "node:crypto";
 import { encodeFields } from "../canonical.ts";
 import { Unavailable } from "../errors.ts";
 import type { SecretIdentity } from "../ports/vault-store.ts";
@@ -44,6 +44,13 @@ export function openOrTampered(key: KeyObject, sealed: Buffer, additionalData: B
   return plaintext;
 }
 
+/** The bytes are zeroed. */
+export function importKey(material: Buffer): KeyObject {
+  const key = createSecretKey(material);
+  material.fill(0);
+  return key;
+}
+
 const identityFields = (installationId: string, identity: SecretIdentity) => [
   installationId,
   identity.project,
@@ -63,18 +70,21 @@ export function dataKeyContext(
   return encodeFields("mazevault data key", [...identityFields(installationId, identity), version, projectKeyId]);
 }
 
-/** What an entry is bound to; its digests are part of it, so that they cannot be exchanged either. */
+/**
+ * What an entry is bound to; its digests are part of it, so that they cannot be exchanged either. `entriesKeyId` is the
+ * project key that wrapped the data key when the version was made: it stays when another one wraps it.
+ */
 export function entryContext(
   installationId: string,
   identity: SecretIdentity,
   version: number,
-  projectKeyId: string,
+  entriesKeyId: string,
   digest: { readonly key: string; readonly recipe: string; readonly fingerprint: string },
 ): Buffer {
   return encodeFields("mazevault entry", [
     ...identityFields(installationId, identity),
     version,
-    projectKeyId,
+    entriesKeyId,
     digest.key,
     digest.recipe,
     digest.fingerprint,

@@ -11,6 +11,7 @@ function rootKey(id = "root"): RootKey {
   const key = createSecretKey(randomBytes(32));
   return {
     id,
+    source: `root key file ${id}.key`,
     wrap: async (plaintext, context) => seal(key, plaintext, context),
     unwrap: async (wrapped, context) => {
       const plaintext = open(key, wrapped, context);
@@ -101,7 +102,9 @@ test("another root key is named, with what to check", async () => {
   await KeyRing.open(store, root);
   const opening = KeyRing.open(store, rootKey("another"));
   await expect(opening).rejects.toMatchObject({ code: "KeyUnavailable" });
-  await expect(opening).rejects.toThrow(/wrapped by root key root, but the configured one is another; check/);
+  await expect(opening).rejects.toThrow(
+    /wrapped by root key root, which is missing: root key file another.key is another; check/,
+  );
 });
 
 test("a key refuses to wrap more often than AES-GCM allows, and counts over restarts", async () => {

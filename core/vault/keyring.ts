@@ -10,10 +10,19 @@ import {
 import type { SigningKey, SigningKeys } from "../audit/checkpoint.ts";
 import { Fenced, Unavailable } from "../errors.ts";
 import { failpoint } from "../failpoints.ts";
-import type { AuditEntry } from "../ports/audit-log.ts";
-import type { KeyPurpose, KeyStore, RootKey, WrappedKey } from "../ports/key-store.ts";
+import type { Actor, AuditEntry } from "../ports/audit-log.ts";
+import {
+  type KeyPurpose,
+  KeyReplaced,
+  type KeyStore,
+  type Rewrap,
+  type RootKey,
+  type RotatedPurpose,
+  type WrappedKey,
+} from "../ports/key-store.ts";
 import type { Unled, Writer } from "../ports/vault-store.ts";
-import { KEY_BYTES, keyContext, openOrTampered } from "./envelope.ts";
+import { importKey, KEY_BYTES, keyContext, openOrTampered } from "./envelope.ts";
+import { InstallationKeys, type RootKeys, rootOf } from "./installation-keys.ts";
 import { type PrivateSealingKey, privateSealingKey, signingKey } from "./sealing.ts";
 import { WrappingKey } from "./wrapping-key.ts";
 
@@ -27,6 +36,7 @@ export interface ProjectKeys {
   readonly pointer: KeyObject;
   /** A version of the project key, for data keys that it wrapped. */
   byId(id: string): KeyObject;
+  has(id: string): boolean;
 }
 
 /** Keys that wrap the data keys of certificates' private keys, unwrapped. */
@@ -71,8 +81,11 @@ export class KeyRing implements SigningKeys {
   /** What must be told to the audit record about keys that this start made, once it can be written. */
   readonly created: readonly AuditEntry[];
   readonly #store: KeyStore;
-  readonly #installation: WrappingKey;
+  readonly #roots: RootKeys;
+  readonly #installation: InstallationKeys;
   readonly #projects = new Map<string, Promise<ProjectKeys | undefined>>();
+  /** Versions of project keys by id, by project. What was replaced stays, as of the installation key. */
+  readonly #unwrapped = new Map<string, Map<string, KeyObject>>();
   /** Versions of the audit signing key, by id. */
   readonly #signing = new Map<string, SigningKey>();
   #pki: Promise<PkiKeys> | undefined;
@@ -80,12 +93,14 @@ export class KeyRing implements SigningKeys {
   private constructor(
     store: KeyStore,
     installationId: string,
-    installation: WrappingKey,
+    roots: RootKeys,
+    installation: InstallationKeys,
     auditKey: KeyObject,
     created: readonly AuditEntry[],
   ) {
     this.#store = store;
     this.installationId = installationId;
+    this.#roots = roots;
     this.#installation = installation;
     this.auditKey = auditKey;
     // Derived, since nothing is ever opened with it: were it another one, keystores would be written once more.
@@ -95,40 +110,33 @@ export class KeyRing implements SigningKeys {
     this.created = created;
   }
 
-  /** Throws `Unavailable("KeyUnavailable")` when the root key is not the one that the installation was made with. */
-  static async open(store: KeyStore, root: RootKey): Promise<KeyRing> {
+  /**
+   * Throws `Unavailable("KeyUnavailable")` when the root key is not the one that the installation was made with.
+   *
+   * @param previous the root key that is being replaced: either of the two opens what it wrapped
+   */
+  static async open(store: KeyStore, root: RootKey, previous?: RootKey): Promise<KeyRing> {
     const installationId = await store.installationId();
+    const roots = { current: root, ...(previous && { previous }) };
     const created: AuditEntry[] = [];
+    await findOrInsert(store, "Installation", created, async (key) =>
+      root.wrap(key.material, keyContext(installationId, { ...key, wrappedBy: root.id })).then((wrapped) => ({
+        wrappedBy: root.id,
+        wrapped,
+      })),
+    );
+    const installation = await InstallationKeys.open(store, installationId, roots);
+    const audit = await findOrInsert(store, "Audit", created, async (key) => {
+      const { current } = installation;
+      const context = keyContext(installationId, { ...key, wrappedBy: current.id });
+      return { wrappedBy: current.id, wrapped: await current.wrap(BEFORE_LEADERSHIP, key.material, context) };
+    });
+    const auditKey = importKey(openKey((await installation.byId(audit.wrappedBy)).key, installationId, audit));
+    return new KeyRing(store, installationId, roots, installation, auditKey, created);
+  }
 
-    const keyOfInstallation = async (): Promise<WrappingKey> => {
-      const stored = await findOrInsert(store, "Installation", created, async (key) =>
-        root.wrap(key.material, keyContext(installationId, { ...key, wrappedBy: root.id })).then((wrapped) => ({
-          wrappedBy: root.id,
-          wrapped,
-        })),
-      );
-      if (stored.wrappedBy !== root.id) {
-        throw new Unavailable(
-          "KeyUnavailable",
-          `the installation's key was wrapped by root key ${stored.wrappedBy}, but the configured one is ${root.id}; ` +
-            "check that the root key file or passphrase is the one this database was set up with",
-        );
-      }
-      const material = await root.unwrap(stored.wrapped, keyContext(installationId, stored));
-      return new WrappingKey(stored.id, importKey(material), store);
-    };
-
-    const installation = await keyOfInstallation();
-    const audit = await findOrInsert(store, "Audit", created, async (key) => ({
-      wrappedBy: installation.id,
-      wrapped: await installation.wrap(
-        BEFORE_LEADERSHIP,
-        key.material,
-        keyContext(installationId, { ...key, wrappedBy: installation.id }),
-      ),
-    }));
-    const auditKey = unwrapKey(installation, installationId, audit);
-    return new KeyRing(store, installationId, installation, auditKey, created);
+  get rootId(): string {
+    return this.#roots.current.id;
   }
 
   /** The installation's keys for private keys of certificates, made by who leads where they do not exist yet. */
@@ -145,8 +153,10 @@ export class KeyRing implements SigningKeys {
    * replica may add one.
    */
   async sealing(writer: Writer, project: string): Promise<SealingKeys> {
-    const keys = await this.project(writer, project);
-    await this.#insert(writer, "Sealing", project, { wrapping: keys.current });
+    await this.#insert(writer, "Sealing", project, {
+      wrapping: async () => (await this.project(writer, project)).current,
+      reload: () => this.reloadProject(project),
+    });
     const existing = await this.existingSealing(project);
     if (existing === undefined) throw disappeared("Sealing");
     return existing;
@@ -154,10 +164,16 @@ export class KeyRing implements SigningKeys {
 
   /** The project's sealing keys; undefined while there are none. */
   async existingSealing(project: string): Promise<SealingKeys | undefined> {
-    const [keys, versions] = await Promise.all([this.existingProject(project), this.#store.load("Sealing", project)]);
+    let keys = await this.existingProject(project);
     if (keys === undefined) return undefined;
+    let versions = await this.#store.load("Sealing", project);
+    if (!versions.every(({ wrappedBy }) => keys?.has(wrappedBy))) {
+      keys = await this.reloadProject(project);
+      versions = await this.#store.load("Sealing", project);
+    }
+    const { byId } = keys;
     const opened = await Promise.all(
-      versions.map((key) => privateSealingKey(key.id, openKey(keys.byId(key.wrappedBy), this.installationId, key))),
+      versions.map((key) => privateSealingKey(key.id, openKey(byId(key.wrappedBy), this.installationId, key))),
     );
     const current = opened.at(-1);
     return current && { current, byId: (id) => opened.find((key) => key.id === id) };
@@ -174,18 +190,20 @@ export class KeyRing implements SigningKeys {
   /** As `signing`; undefined while there is none. */
   async existingSigning(): Promise<KeyObject | undefined> {
     const key = (await this.#store.load("Signing", "")).at(-1);
-    return key && signingKey(openKey(this.#installation.key, this.installationId, key));
+    return key && signingKey(await this.#open(key));
   }
 
   /** Oldest first; none before `makeIdentityKey` was called. Read from the store each time. */
   async identityKeys(purpose: "Identity" | "Token"): Promise<readonly InstallationKey[]> {
     const versions = await this.#store.load(purpose, "");
-    return versions.map((key) => ({
-      id: key.id,
-      version: key.version,
-      createdAt: key.createdAt,
-      key: unwrapKey(this.#installation, this.installationId, key),
-    }));
+    return Promise.all(
+      versions.map(async (key) => ({
+        id: key.id,
+        version: key.version,
+        createdAt: key.createdAt,
+        key: await this.#unwrap(key),
+      })),
+    );
   }
 
   /** Makes this version where it does not exist yet. */
@@ -196,7 +214,7 @@ export class KeyRing implements SigningKeys {
   /** Read from the store each time, since another replica may have made one: it is asked for about once a minute. */
   async auditSigning(writer?: Writer): Promise<readonly SigningKey[]> {
     if (writer !== undefined) await this.#insert(writer, "AuditSigning", "");
-    return (await this.#store.load("AuditSigning", "")).map((key) => this.#signingKey(key));
+    return Promise.all((await this.#store.load("AuditSigning", "")).map((key) => this.#signingKey(key)));
   }
 
   /** Makes another version of the audit signing key, to which the next checkpoint hands over. */
@@ -205,10 +223,10 @@ export class KeyRing implements SigningKeys {
     return (await this.#insert(writer, "AuditSigning", "", { version })).version;
   }
 
-  #signingKey(key: WrappedKey): SigningKey {
+  async #signingKey(key: WrappedKey): Promise<SigningKey> {
     const known = this.#signing.get(key.id);
     if (known !== undefined) return known;
-    const seed = unwrapKey(this.#installation, this.installationId, key);
+    const seed = await this.#unwrap(key);
     const privateKey = ed25519(seed.export());
     const { version, createdAt } = key;
     const signing = { version, createdAt, privateKey, publicKey: createPublicKey(privateKey) };
@@ -228,6 +246,107 @@ export class KeyRing implements SigningKeys {
   async existingProject(project: string): Promise<ProjectKeys | undefined> {
     const cached = await this.#projects.get(project);
     return cached ?? this.#cached(project, () => this.#loadProject(project));
+  }
+
+  /** The keys of a project that has some, as they are now: another version of its key was made. */
+  async reloadProject(project: string): Promise<ProjectKeys> {
+    const keys = await this.#cached(project, () => this.#loadProject(project));
+    if (keys === undefined)
+      throw new Unavailable("TamperDetected", `project ${project} has lost its keys; see the runbook`);
+    return keys;
+  }
+
+  /**
+   * Makes another version of the project key, which wraps from now on. False: one was made before, and what its
+   * predecessor wraps is still being wrapped anew.
+   */
+  async rotateProject(writer: Writer | Unled, project: string, actor: Actor): Promise<boolean> {
+    const { version } = await this.#newest("Project", project);
+    const { wrapping, reload } = this.#byInstallation;
+    const rotated = await withNewest(reload, async () =>
+      this.#rotate(writer, newKey("Project", project, version + 1), await wrapping(), actor),
+    );
+    await this.reloadProject(project);
+    return rotated;
+  }
+
+  /** As `rotateProject`, of the installation key. Throws `KeyReplaced` while the root key is being replaced. */
+  async rotateInstallation(writer: Writer | Unled, actor: Actor): Promise<boolean> {
+    const { version } = await this.#newest("Installation", "");
+    const { current } = this.#roots;
+    const wrapping = {
+      id: current.id,
+      wrap: (_: Writer | Unled, plaintext: Buffer, context: Buffer) => current.wrap(plaintext, context),
+    };
+    const rotated = await this.#rotate(writer, newKey("Installation", "", version + 1), wrapping, actor);
+    await this.#installation.reload();
+    return rotated;
+  }
+
+  /** The newest version of the installation key, as it is now. */
+  async newestInstallation(): Promise<WrappingKey> {
+    await this.#installation.reload();
+    return this.#installation.current;
+  }
+
+  /** A key of the hierarchy, wrapped by `to` instead of `from`. */
+  async rewrapped(writer: Writer, key: WrappedKey, from: KeyObject, to: WrappingKey): Promise<Rewrap> {
+    const material = openKey(from, this.installationId, key);
+    try {
+      const context = keyContext(this.installationId, { ...key, wrappedBy: to.id });
+      return { id: key.id, before: key.wrapped, after: await to.wrap(writer, material, context) };
+    } finally {
+      material.fill(0);
+    }
+  }
+
+  /** A version of the installation key. */
+  async installationKey(id: string): Promise<KeyObject> {
+    return (await this.#installation.byId(id)).key;
+  }
+
+  /** Wraps each version of the installation key that another root key wraps by the one in use; returns those that it did. */
+  async replaceRoot(writer: Writer): Promise<readonly WrappedKey[]> {
+    const { current } = this.#roots;
+    const versions = await this.#store.load("Installation", "");
+    const replaced = versions.filter(({ wrappedBy }) => wrappedBy !== current.id);
+    for (const key of replaced) {
+      const before = rootOf(this.#roots, key);
+      const material = await before.unwrap(key.wrapped, keyContext(this.installationId, key));
+      const context = keyContext(this.installationId, { ...key, wrappedBy: current.id });
+      const after = await current.wrap(material, context);
+      // What opens is only given up for what does.
+      const opens = (await current.unwrap(after, context)).equals(material);
+      material.fill(0);
+      if (!opens) throw new Unavailable("KeyUnavailable", `root key ${current.id} does not open what it wraps`);
+      await this.#store.rewrap(
+        writer,
+        before.id,
+        current.id,
+        [{ id: key.id, before: key.wrapped, after }],
+        [keyEntry("KeysRewrapped", key, undefined, { from: before.id, to: current.id })],
+      );
+      failpoint("rotation.afterRoot");
+    }
+    return replaced;
+  }
+
+  async #rotate(
+    writer: Writer | Unled,
+    made: NewKey,
+    wrapping: Pick<WrappingKey, "id" | "wrap">,
+    actor: Actor,
+  ): Promise<boolean> {
+    const key = await this.#wrapNew(writer, made, wrapping);
+    const rotated = await this.#store.rotate(writer, key, [keyEntry("KeyRotated", key, actor)]);
+    failpoint("rotation.afterKey");
+    return rotated;
+  }
+
+  async #newest(purpose: RotatedPurpose, scope: string): Promise<WrappedKey> {
+    const newest = (await this.#store.load(purpose, scope)).at(-1);
+    if (newest === undefined) throw disappeared(purpose);
+    return newest;
   }
 
   /** One load or creation at a time for each project, remembered only when it came to something. */
@@ -260,31 +379,37 @@ export class KeyRing implements SigningKeys {
 
   async #createProject(writer: Writer, project: string): Promise<ProjectKeys> {
     // The project key is first: whoever sees the other two also sees it.
-    const version = await this.#insert(writer, "Project", project);
+    const standing = await this.#store.load("Project", project);
+    const versions = standing.length > 0 ? standing : [await this.#insert(writer, "Project", project)];
     const fingerprint = await this.#insert(writer, "Fingerprint", project);
     const pointer = await this.#insert(writer, "Pointer", project);
-    return this.#unwrapProject([version], fingerprint, pointer);
+    return this.#unwrapProject(versions, fingerprint, pointer);
   }
 
-  #unwrapProject(versions: readonly WrappedKey[], fingerprint: WrappedKey, pointer: WrappedKey): ProjectKeys {
-    const unwrapped = new Map(versions.map((key) => [key.id, unwrapKey(this.#installation, this.installationId, key)]));
-    const newest = versions.reduce<WrappedKey | undefined>(
-      (best, key) => (best === undefined || key.version > best.version ? key : best),
-      undefined,
-    );
-    const newestKey = newest === undefined ? undefined : unwrapped.get(newest.id);
+  async #unwrapProject(
+    versions: readonly WrappedKey[],
+    fingerprint: WrappedKey,
+    pointer: WrappedKey,
+  ): Promise<ProjectKeys> {
+    const { scope: project } = fingerprint;
+    const unwrapped = this.#unwrapped.get(project) ?? new Map<string, KeyObject>();
+    this.#unwrapped.set(project, unwrapped);
+    for (const key of versions) if (!unwrapped.has(key.id)) unwrapped.set(key.id, await this.#unwrap(key));
+    const newest = versions.at(-1);
+    const newestKey = newest && unwrapped.get(newest.id);
     if (newest === undefined || newestKey === undefined) {
-      throw new Unavailable("TamperDetected", `project ${fingerprint.scope} has lost its project key; see the runbook`);
+      throw new Unavailable("TamperDetected", `project ${project} has lost its project key; see the runbook`);
     }
     return {
       version: newest.version,
       current: new WrappingKey(newest.id, newestKey, this.#store),
-      fingerprint: unwrapKey(this.#installation, this.installationId, fingerprint),
-      pointer: unwrapKey(this.#installation, this.installationId, pointer),
+      fingerprint: await this.#unwrap(fingerprint),
+      pointer: await this.#unwrap(pointer),
+      has: (id) => unwrapped.has(id),
       byId: (id) => {
         const key = unwrapped.get(id);
         if (key === undefined) {
-          throw new Unavailable("TamperDetected", `project ${fingerprint.scope} has no key ${id}; see the runbook`);
+          throw new Unavailable("TamperDetected", `project ${project} has no key ${id}; see the runbook`);
         }
         return key;
       },
@@ -296,7 +421,8 @@ export class KeyRing implements SigningKeys {
     const versions = await this.#store.load("Pki", "");
     const newest = versions.at(-1);
     if (newest === undefined) throw disappeared("Pki");
-    const unwrapped = new Map(versions.map((key) => [key.id, unwrapKey(this.#installation, this.installationId, key)]));
+    const unwrapped = new Map<string, KeyObject>();
+    for (const key of versions) unwrapped.set(key.id, await this.#unwrap(key));
     const byId = (id: string): KeyObject => {
       const key = unwrapped.get(id);
       if (key === undefined) throw new Unavailable("TamperDetected", `there is no Pki key ${id}; see the runbook`);
@@ -309,17 +435,65 @@ export class KeyRing implements SigningKeys {
     writer: Writer,
     purpose: KeyPurpose,
     scope: string,
-    { version = 1, wrapping = this.#installation }: { readonly version?: number; readonly wrapping?: WrappingKey } = {},
+    { version = 1, ...wrapper }: { readonly version?: number } & Partial<Wrapper> = {},
   ): Promise<WrappedKey> {
     const existing = (await this.#store.load(purpose, scope)).find((key) => key.version === version);
     if (existing !== undefined) return existing;
-    const key = { ...newKey(purpose, scope, version), wrappedBy: wrapping.id };
-    const context = keyContext(this.installationId, key);
-    const wrapped = await wrapping.wrap(writer, key.material, context);
-    key.material.fill(0);
-    const inserted = await this.#store.insert(writer, stored(key, key.wrappedBy, wrapped), [keyCreated(key)]);
+    const { wrapping, reload } = { ...this.#byInstallation, ...wrapper };
+    const inserted = await withNewest(reload, async () => {
+      const key = await this.#wrapNew(writer, newKey(purpose, scope, version), await wrapping());
+      return this.#store.insert(writer, key, [keyEntry("KeyCreated", key)]);
+    });
     failpoint("keyring.afterKey");
     return inserted;
+  }
+
+  async #wrapNew(
+    writer: Writer | Unled,
+    { material, ...key }: NewKey,
+    wrapping: Pick<WrappingKey, "id" | "wrap">,
+  ): Promise<WrappedKey> {
+    const wrappedBy = wrapping.id;
+    try {
+      const wrapped = await wrapping.wrap(writer, material, keyContext(this.installationId, { ...key, wrappedBy }));
+      return { ...key, wrappedBy, wrapped, createdAt: new Date() };
+    } finally {
+      material.fill(0);
+    }
+  }
+
+  get #byInstallation(): Wrapper {
+    return { wrapping: async () => this.#installation.current, reload: () => this.#installation.reload() };
+  }
+
+  /** The bytes of a key that the installation key wraps. */
+  async #open(key: WrappedKey): Promise<Buffer> {
+    const wrapping = await this.#installation.find(key.wrappedBy);
+    if (wrapping !== undefined) return openKey(wrapping.key, this.installationId, key);
+    // Unless it has been wrapped anew since it was read, and that version is retired.
+    const read = (await this.#store.load(key.purpose, key.scope)).find(({ id }) => id === key.id) ?? key;
+    return openKey((await this.#installation.byId(read.wrappedBy)).key, this.installationId, read);
+  }
+
+  async #unwrap(key: WrappedKey): Promise<KeyObject> {
+    return importKey(await this.#open(key));
+  }
+}
+
+/** What wraps a new key, and how to learn of its successor. */
+interface Wrapper {
+  readonly wrapping: () => Promise<WrappingKey>;
+  readonly reload: () => Promise<unknown>;
+}
+
+/** Once more with the keys as they are now, when the one that it wraps with was replaced in the meantime. */
+async function withNewest<T>(reload: () => Promise<unknown>, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof KeyReplaced)) throw error;
+    await reload();
+    return work();
   }
 }
 
@@ -342,22 +516,17 @@ const newKey = (purpose: KeyPurpose, scope: string, version = 1): NewKey => ({
   material: randomBytes(KEY_BYTES),
 });
 
-const stored = ({ id, purpose, scope, version }: NewKey, wrappedBy: string, wrapped: Buffer): WrappedKey => ({
-  id,
-  purpose,
-  scope,
-  version,
-  wrappedBy,
-  wrapped,
-  createdAt: new Date(),
-});
-
-const keyCreated = ({ id, purpose, scope, version }: NewKey): AuditEntry => ({
-  action: "KeyCreated",
-  actor: { kind: "Controller", name: "keyring" },
+export const keyEntry = (
+  action: "KeyCreated" | "KeyRetired" | "KeyRotated" | "KeysRewrapped",
+  { id, purpose, scope, version }: Pick<WrappedKey, "id" | "purpose" | "scope" | "version">,
+  actor: Actor = { kind: "Controller", name: "keyring" },
+  details: AuditEntry["details"] = {},
+): AuditEntry => ({
+  action,
+  actor,
   subject: { kind: "Key", id, name: scope === "" ? purpose : `${purpose} ${scope}` },
   outcome: "Success",
-  details: { purpose, version },
+  details: { purpose, version, ...details },
 });
 
 /** The key of the installation with this purpose. Another replica may make it, and even lead, meanwhile. */
@@ -371,9 +540,13 @@ async function findOrInsert(
   if (existing !== undefined) return existing;
   const key = newKey(purpose, "");
   try {
-    const { wrappedBy, wrapped } = await wrap(key);
-    const standing = await store.insert(BEFORE_LEADERSHIP, stored(key, wrappedBy, wrapped), []);
-    if (standing.id === key.id) created.push(keyCreated(key));
+    const { material: _, ...named } = key;
+    const standing = await store.insert(
+      BEFORE_LEADERSHIP,
+      { ...named, ...(await wrap(key)), createdAt: new Date() },
+      [],
+    );
+    if (standing.id === key.id) created.push(keyEntry("KeyCreated", key));
     return standing;
   } catch (error) {
     if (!(error instanceof Fenced)) throw error;
@@ -392,15 +565,6 @@ const disappeared = (purpose: KeyPurpose): Unavailable =>
 
 const openKey = (wrappedBy: KeyObject, installationId: string, key: WrappedKey): Buffer =>
   openOrTampered(wrappedBy, key.wrapped, keyContext(installationId, key), `${key.purpose} key ${key.id}`);
-
-const unwrapKey = (wrappedBy: WrappingKey, installationId: string, key: WrappedKey): KeyObject =>
-  importKey(openKey(wrappedBy.key, installationId, key));
-
-function importKey(material: Buffer): KeyObject {
-  const key = createSecretKey(material);
-  material.fill(0);
-  return key;
-}
 
 /** PKCS #8 of an Ed25519 private key up to its 32 octets, which are any random ones (RFC 8410 7, RFC 8032 5.1.5). */
 const ED25519_PKCS8 = Buffer.from("302e020100300506032b657004220420", "hex");

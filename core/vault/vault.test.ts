@@ -18,6 +18,7 @@ import { Vault } from "./vault.ts";
 const key = createSecretKey(randomBytes(32));
 const root: RootKey = {
   id: "root",
+  source: "the root key",
   wrap: async (plaintext, context) => sealEnvelope(key, plaintext, context),
   unwrap: async (wrapped, context) => open(key, wrapped, context) ?? Buffer.alloc(0),
 };

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { ReaderSpec, SecretEntry } from "../../crds/secret.ts";
 import { Fenced, Stalled, Unavailable } from "../errors.ts";
 import type { Actor, AuditAction, AuditEntry, AuditLog } from "../ports/audit-log.ts";
+import { KeyReplaced } from "../ports/key-store.ts";
 import {
   Conflict,
   type KeptVersion,
@@ -237,7 +238,7 @@ export class Vault {
     const isKept = ({ generate, external }: SecretEntry) => generate !== undefined || external !== undefined;
     const restored = differing.filter(isKept).map(({ key }) => key);
     const kept = differing.filter((entry) => !isKept(entry)).map(({ key }) => key);
-    const replaced = openVersion(keys, this.#keys.installationId, record.identity, sealed, restored);
+    const replaced = await this.#openVersion(keys, record, sealed, restored);
     try {
       const { identity, lifecycle } = record;
       const change = {
@@ -266,7 +267,7 @@ export class Vault {
     const version = options.version ?? record.currentVersion;
     const keys = await this.#existingKeys(identity);
     const sealed = await this.#readVersion(record, version);
-    const values = openVersion(keys, this.#keys.installationId, identity, sealed, options.keys);
+    const values = await this.#openVersion(keys, record, sealed, options.keys);
     const read = this.#entry("SecretRead", record, options.actor, {
       version,
       purpose: options.purpose,
@@ -360,14 +361,24 @@ export class Vault {
   async #openCurrent(keys: ProjectKeys, seen: SecretRecord): Promise<readonly MadeEntry[]> {
     if (seen.state !== "Active") throw notActive(seen);
     const sealed = await this.#readVersion(seen, seen.currentVersion);
-    const values = openVersion(keys, this.#keys.installationId, seen.identity, sealed);
+    const values = await this.#openVersion(keys, seen, sealed);
     return sealed.entries.flatMap(({ ciphertext: _, ...digest }): MadeEntry[] => {
       const value = values.get(digest.key);
       return value === undefined ? [] : [{ ...digest, value }];
     });
   }
 
-  async #commit(
+  /** Under the newest version of the project key, of which this replica may not have heard. */
+  async #commit(writer: Writer | Unled, keys: ProjectKeys, next: NextVersion): Promise<SecretRecord> {
+    try {
+      return await this.#commitWith(writer, keys, next);
+    } catch (error) {
+      if (!(error instanceof KeyReplaced)) throw error;
+      return this.#commitWith(writer, await this.#keys.reloadProject(next.identity.project), next);
+    }
+  }
+
+  async #commitWith(
     writer: Writer | Unled,
     keys: ProjectKeys,
     { identity, seen, lifecycle, actor, material, made, details = {} }: NextVersion,
@@ -429,7 +440,7 @@ export class Vault {
     if (seen === undefined || wanted.length === 0) return new Map();
     const sealed = await this.#readVersion(seen, seen.currentVersion);
     const names = wanted.map(({ key }) => key);
-    return openVersion(keys, this.#keys.installationId, seen.identity, sealed, names);
+    return this.#openVersion(keys, seen, sealed, names);
   }
 
   /** Brings state and lifecycle to what they should be without a new version. */
@@ -488,6 +499,21 @@ export class Vault {
     const now = await this.describe(record.identity);
     if (now?.generation !== record.generation) throw new Conflict(record.id);
     throw new Unavailable("TamperDetected", `${name} has lost or exchanged entries; see the runbook`);
+  }
+
+  /** As `openVersion`, also when its data key is wrapped by a version that another replica has made. */
+  async #openVersion(
+    keys: ProjectKeys,
+    { id, identity }: SecretRecord,
+    sealed: SealedVersion,
+    only?: readonly string[],
+  ): Promise<ReadonlyMap<string, Sensitive>> {
+    const { installationId } = this.#keys;
+    if (keys.has(sealed.projectKeyId)) return openVersion(keys, installationId, identity, sealed, only);
+    const known = await this.#keys.reloadProject(identity.project);
+    // Unless it has been wrapped anew once more since it was read, and that version is retired.
+    const read = known.has(sealed.projectKeyId) ? undefined : await this.#store.readVersion(id, sealed.version);
+    return openVersion(known, installationId, identity, read ?? sealed, only);
   }
 
   async #existingKeys({ project }: SecretIdentity): Promise<ProjectKeys> {

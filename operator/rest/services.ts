@@ -2,13 +2,14 @@
 import type { Cluster } from "../../controllers/cluster.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import type { AccessPolicies } from "../../core/access/policy.ts";
-import type { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { SigningKeys } from "../../core/audit/checkpoint.ts";
+import type { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import type { AuditLog } from "../../core/ports/audit-log.ts";
 import type { PkiStore } from "../../core/ports/pki-store.ts";
 import type { VaultStore } from "../../core/ports/vault-store.ts";
+import type { KeyRotation } from "../../core/vault/rotation.ts";
 import type { Vault } from "../../core/vault/vault.ts";
 import type { Certificate } from "../../crds/certificate.ts";
 import type { ClusterIssuer, Issuer } from "../../crds/issuer.ts";
@@ -37,6 +38,7 @@ export interface Services {
   readonly api: KubernetesApi;
   readonly vault: Vault;
   readonly vaultStore: Pick<VaultStore, "locate">;
+  readonly rotation: Pick<KeyRotation, "find" | "list" | "rotate" | "root">;
   readonly pki: Pick<PkiStore, "authority" | "certificatesOf" | "certificateFor" | "listAuthorities" | "crl">;
   readonly authorities: Pick<Authorities, "openKey">;
   readonly audit: AuditLog;

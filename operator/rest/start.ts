@@ -4,14 +4,15 @@ import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import { AccessPolicies, type AccessSource } from "../../core/access/policy.ts";
 import type { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
-import type { RateCounters } from "../../core/ports/rate-counter.ts";
 import { Authorities } from "../../core/pki/authority.ts";
+import type { RateCounters } from "../../core/ports/rate-counter.ts";
+import { KeyRotation } from "../../core/vault/rotation.ts";
 import { Vault } from "../../core/vault/vault.ts";
 import type { Logger } from "../../program/logging.ts";
 import { ConfigError } from "../../program/settings.ts";
 import { followTls, readTls } from "../../program/tls.ts";
 import { VERSION } from "../../program/version.ts";
-import type { Config } from "../config.ts";
+import { type Config, rotationAges } from "../config.ts";
 import { Authenticator } from "./authenticate.ts";
 import { ClientCrl } from "./client-crl.ts";
 import { RateLimits } from "./rate-limits.ts";
@@ -56,6 +57,12 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
       api,
       vault: new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit }),
       vaultStore: stores.vault,
+      rotation: new KeyRotation({
+        keys: stores.keys,
+        store: stores.keyStore,
+        vault: stores.vault,
+        ages: rotationAges(config),
+      }),
       pki: stores.pki,
       authorities: new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit }),
       audit: stores.audit,

@@ -21,6 +21,7 @@ export const testRootKey = (): RootKey => {
   const key = createSecretKey(randomBytes(32));
   return {
     id: "root",
+    source: "the root key",
     wrap: async (plaintext, context) => seal(key, plaintext, context),
     unwrap: async (wrapped, context) => open(key, wrapped, context) ?? Buffer.alloc(0),
   };

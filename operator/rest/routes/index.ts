@@ -5,6 +5,7 @@ import { auditRoutes } from "./audit.ts";
 import { certificateRoutes } from "./certificates.ts";
 import { identityRoutes } from "./identities.ts";
 import { issuerRoutes } from "./issuers.ts";
+import { keyRoutes } from "./keys.ts";
 import { projectRoutes } from "./projects.ts";
 import { secretRoutes } from "./secrets/index.ts";
 import { sessionRoutes } from "./sessions.ts";
@@ -22,4 +23,5 @@ export const routes: readonly Route[] = [
   ...syncRuleRoutes,
   ...accessRoutes,
   ...auditRoutes,
+  ...keyRoutes,
 ];
