@@ -8,6 +8,7 @@ import { doctorCommand } from "./commands/doctor.ts";
 import { sealCommands } from "./commands/seal.ts";
 import { secretCommands } from "./commands/secrets.ts";
 import { sessionCommands } from "./commands/session.ts";
+import { supportBundleCommand } from "./commands/support-bundle.ts";
 import { CommandError, EXIT } from "./errors.ts";
 import { FORMATS, type Terminal } from "./output.ts";
 
@@ -33,6 +34,7 @@ export function program(terminal: Terminal): Command {
     auditCommands,
     sealCommands,
     doctorCommand,
+    supportBundleCommand,
     completionCommands,
   ])
     add(root, terminal);

@@ -66,6 +66,9 @@ const rules: Readonly<Record<string, Rule>> = {
   whoCan: { installation: "audit" },
   listAudit: { installation: "audit" },
   verifyAudit: { installation: "audit" },
+  getDiagnostics: { installation: "audit" },
+  getSupportFacts: { installation: "audit" },
+  getSupportResources: { installation: "audit" },
 };
 
 interface Operation {

@@ -16,6 +16,8 @@ import type { Config } from "./config.ts";
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 5_000;
 const PROBE_EVERY_MS = 5_000;
+/** A statement may take longer; who waits for it wants to know why. */
+const ANSWER_MS = 3_000;
 
 export class DatabaseConnection {
   readonly #options: DatabaseOptions;
@@ -39,7 +41,8 @@ export class DatabaseConnection {
 
   /** Tries until PostgreSQL answers. Throws what waiting cannot mend: a newer schema, a wrong root key. */
   async open(): Promise<Stores> {
-    const root = await rootKey(this.#config, this.#log);
+    createRootKey(this.#config, this.#log);
+    const root = await openRootKey(this.#config);
     for (let pauseMs = FIRST_RETRY_MS; ; pauseMs = Math.min(LONGEST_RETRY_MS, pauseMs * 2)) {
       try {
         const applied = await migrate(this.#options);
@@ -67,10 +70,12 @@ export class DatabaseConnection {
     while (!signal.aborted) {
       await delay(PROBE_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
       if (signal.aborted) return;
-      const problem = await stores.keyStore.installationId().then(
+      const silence = delay(ANSWER_MS, this.#unanswered(), { ref: false });
+      const answer = stores.keyStore.installationId().then(
         () => undefined,
         () => this.#unanswered(),
       );
+      const problem = await Promise.race([answer, silence]);
       if (problem !== this.#problem)
         this.#log[problem === undefined ? "info" : "warn"](problem ?? "PostgreSQL answers again");
       this.#problem = problem;
@@ -82,16 +87,17 @@ export class DatabaseConnection {
   }
 }
 
-async function rootKey({ keys }: Config, log: Logger): Promise<RootKey> {
-  if (keys.provider === "passphrase") {
-    if (keys.passphraseFile === undefined) {
-      throw new ConfigError(["keys.passphraseFile: required with keys.provider passphrase"]);
-    }
-    return openPassphrase(readFileSync(keys.passphraseFile, "utf8").trimEnd(), scryptParametersFile(keys.file));
+/** Throws `Unavailable("KeyUnavailable")` that says what is wrong with it, and `ConfigError`. */
+export async function openRootKey({ keys }: Pick<Config, "keys">): Promise<RootKey> {
+  if (keys.provider === "file") return openRootKeyFile(keys.file);
+  if (keys.passphraseFile === undefined) {
+    throw new ConfigError(["keys.passphraseFile: required with keys.provider passphrase"]);
   }
-  if (keys.create && !existsSync(keys.file)) {
-    createRootKeyFile(keys.file);
-    log.warn({ file: keys.file }, "made a new root key: keep a copy elsewhere, without it every secret is lost");
-  }
-  return openRootKeyFile(keys.file);
+  return openPassphrase(readFileSync(keys.passphraseFile, "utf8").trimEnd(), scryptParametersFile(keys.file));
+}
+
+function createRootKey({ keys }: Config, log: Logger): void {
+  if (keys.provider !== "file" || !keys.create || existsSync(keys.file)) return;
+  createRootKeyFile(keys.file);
+  log.warn({ file: keys.file }, "made a new root key: keep a copy elsewhere, without it every secret is lost");
 }

@@ -86,17 +86,36 @@ async function run(config: Config): Promise<void> {
   await operator.start();
   if (identities === undefined) return;
   const { startRest } = await import("./rest/start.ts");
+  const { Diagnostics } = await import("./diagnostics/diagnostics.ts");
+  const { view, kubernetes: api } = operator;
+  const diagnostics = new Diagnostics({
+    config,
+    stores,
+    api,
+    view,
+    vaults: () => vaults?.states() ?? [],
+    metrics: () => registry.metrics(),
+  });
   stopRest = await startRest({
     config,
     log,
     stores,
     identities,
-    api: operator.kubernetes,
-    view: operator.view,
+    api,
+    view,
     health: () => [
-      { name: "database", problem: database.problem },
-      { name: "caches", problem: unready() },
+      {
+        name: "database",
+        problem: database.problem,
+        fix: `look whether PostgreSQL runs and lets the operator in: pg_isready -h ${config.database.host} -p ${config.database.port}, then its log and the operator's`,
+      },
+      {
+        name: "caches",
+        problem: unready(),
+        fix: "look whether the API server answers and serves these kinds: kubectl get crd; and for `watch interrupted` in the operator's log",
+      },
     ],
+    diagnostics,
     unready,
     onAnswer: restAnswered,
   });

@@ -23,6 +23,7 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
   readonly identities: Identities;
   readonly view: View & AccessSource;
   readonly health: Services["health"];
+  readonly diagnostics: Services["diagnostics"];
   readonly unready: Services["unready"];
 }
 
@@ -32,7 +33,7 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
  * @throws ConfigError also without a certificate: nothing secret is served without TLS
  */
 export async function startRest(parts: RestParts): Promise<() => Promise<void>> {
-  const { config, log, stores, api, identities, view, health, unready, onAnswer } = parts;
+  const { config, log, stores, api, identities, view, health, diagnostics, unready, onAnswer } = parts;
   const { rest, mode } = config;
   const tls = readTls("rest", rest);
   if (tls === undefined) throw new ConfigError(["rest.certFile: required"]);
@@ -54,6 +55,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
       identities,
       policies: new AccessPolicies(view),
       health,
+      diagnostics,
       unready,
     },
     authenticator: new Authenticator({ identities, api, audience: rest.audience }),

@@ -3,6 +3,7 @@ import type { Route } from "../route.ts";
 import { accessRoutes } from "./access.ts";
 import { auditRoutes } from "./audit.ts";
 import { certificateRoutes } from "./certificates.ts";
+import { diagnosticsRoutes } from "./diagnostics.ts";
 import { identityRoutes } from "./identities.ts";
 import { issuerRoutes } from "./issuers.ts";
 import { projectRoutes } from "./projects.ts";
@@ -22,4 +23,5 @@ export const routes: readonly Route[] = [
   ...syncRuleRoutes,
   ...accessRoutes,
   ...auditRoutes,
+  ...diagnosticsRoutes,
 ];
