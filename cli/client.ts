@@ -206,6 +206,10 @@ const unreached: Readonly<Record<string, readonly [problem: string, fix: string]
     "its certificate is for another host",
     "use the name that stands in it as --server, or give the operator a certificate for this one",
   ],
+  INVALID_PURPOSE: [
+    "its certificate is not one of a server",
+    "give the operator a certificate with extended key usage serverAuth (rest.certFile)",
+  ],
   EPROTO: ["what listens there does not speak TLS", "look at the port: REST is on rest.port, 8443 unless said"],
   ERR_SSL_WRONG_VERSION_NUMBER: [
     "what listens there does not speak TLS",

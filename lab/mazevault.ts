@@ -149,8 +149,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
       const process = await lab.spawn({
         name,
-        command: globalThis.process.execPath,
-        args: [...NODE_ARGUMENTS, ...nodeArgs, path.join(programs, OPERATOR), "--config", configFile],
+        ...withoutCoreDumps([...NODE_ARGUMENTS, ...nodeArgs, path.join(programs, OPERATOR), "--config", configFile]),
         env,
         isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
       });
@@ -181,14 +180,19 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
       const process = await lab.spawn({
         name,
-        command: globalThis.process.execPath,
-        args: [path.join(programs, OCSP), "--config", configFile],
+        ...withoutCoreDumps([path.join(programs, OCSP), "--config", configFile]),
         isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
       });
       return { process, url: `http://127.0.0.1:${port}`, httpPort, database: role };
     },
   };
 }
+
+/** Node cannot set a limit for itself; a core dump would hold every key and value that is in memory. */
+const withoutCoreDumps = (args: readonly string[]) => ({
+  command: "/bin/sh",
+  args: ["-c", 'ulimit -c 0 && exec "$0" "$@"', process.execPath, ...args],
+});
 
 type Settings = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
