@@ -66,7 +66,7 @@ export default {
       "Kubernetes only",
     ),
     packagesOf("program", ["zod", "yaml", "pino", "prom-client"], "settings, logs, metrics"),
-    packagesOf("cli", ["commander", "undici", "yaml", "zod"], "a command line needs little"),
+    packagesOf("cli", ["commander", "tar-stream", "undici", "yaml", "zod"], "a command line needs little"),
     packagesOf("ocsp", ["zod", "prom-client"], "a responder needs little"),
     {
       name: "one-file-for-the-operator-package",

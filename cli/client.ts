@@ -17,6 +17,8 @@ interface Sent {
   readonly anonymous?: boolean;
   /** Statuses that are an answer here, and no problem. */
   readonly accepts?: readonly number[];
+  /** Milliseconds to wait for it, where that is not as long as usual. */
+  readonly timeoutMs?: number;
 }
 
 export interface Received {
@@ -131,14 +133,13 @@ export class Client {
   async #request(
     method: string,
     path: string,
-    { query = {}, body, headers = {}, anonymous = false }: Sent,
+    { query = {}, body, headers = {}, anonymous = false, timeoutMs = TIMEOUT_MS }: Sent,
   ): Promise<Dispatcher.ResponseData> {
     const { server, ca, token } = this.#settings;
     if (!anonymous && token === undefined) {
-      throw new CommandError(
-        EXIT.unauthenticated,
-        "not logged in: run mazevault login, or set MAZEVAULT_TOKEN to an API key",
-      );
+      throw new CommandError(EXIT.unauthenticated, "not logged in", {
+        fix: "run mazevault login, or set MAZEVAULT_TOKEN to an API key",
+      });
     }
     this.#agent ??= new Agent({ connect: { ...(ca !== undefined && { ca }) } });
     const url = new URL(`${server}${path}`);
@@ -148,8 +149,8 @@ export class Client {
       return await request(url, {
         method: method as "GET",
         dispatcher: this.#agent,
-        headersTimeout: TIMEOUT_MS,
-        bodyTimeout: TIMEOUT_MS,
+        headersTimeout: timeoutMs,
+        bodyTimeout: timeoutMs,
         headers: {
           ...(anonymous || token === undefined ? {} : { authorization: `Bearer ${token}` }),
           ...(body === undefined ? {} : { "content-type": "application/json" }),
@@ -185,7 +186,10 @@ export function parsed<T>({ text }: Received): T {
   try {
     return JSON.parse(text) as T;
   } catch (error) {
-    throw new CommandError(EXIT.unavailable, "what answered is not MazeVault; look at --server", { cause: error });
+    throw new CommandError(EXIT.unavailable, "what answered is not MazeVault", {
+      fix: "look at --server",
+      cause: error,
+    });
   }
 }
 
@@ -198,28 +202,56 @@ function problem({ status, text }: Received, mend: string): CommandError {
   }
   const fields = (body.errors ?? []).map(({ field, message }) => `\n  ${field}: ${message}`).join("");
   const id = status >= 500 && body.requestId !== undefined ? ` (request ${body.requestId})` : "";
-  const hint = status === 401 ? `; ${mend}` : "";
   return new CommandError(
     exitCodes[status] ?? EXIT.unavailable,
-    `${body.detail ?? `the server answered ${status}`}${hint}${id}${fields}`,
+    `${body.detail ?? `the server answered ${status}`}${id}${fields}`,
+    status === 401 ? { fix: mend } : {},
   );
 }
 
+const PROBE =
+  "look at it from there: kubectl -n mazevault-system get pods,endpoints; mazevault doctor --kubeconfig FILE";
+const NAME_CA = "name the CA with --ca-file or MAZEVAULT_CA_FILE";
+const UNKNOWN_CA = ["its certificate is of an unknown CA", NAME_CA] as const;
+
 /** Said so that a person knows where to look. */
+const unreached: Readonly<Record<string, readonly [problem: string, fix: string]>> = {
+  ECONNREFUSED: ["nothing listens there", `look at --server, and whether rest.certFile switched REST on; ${PROBE}`],
+  ECONNRESET: ["it ended the connection", PROBE],
+  ENOTFOUND: ["there is no such host", "correct --server or MAZEVAULT_SERVER, or the DNS entry"],
+  EAI_AGAIN: ["the host's name cannot be resolved at the moment", "look at the DNS servers of this machine"],
+  UND_ERR_HEADERS_TIMEOUT: ["it does not answer", PROBE],
+  UND_ERR_BODY_TIMEOUT: ["it does not answer", PROBE],
+  UND_ERR_CONNECT_TIMEOUT: [
+    "it cannot be reached in time",
+    `look for a firewall or network policy in between; ${PROBE}`,
+  ],
+  CERT_HAS_EXPIRED: [
+    "its certificate has expired",
+    "write a renewed one to rest.certFile and rest.keyFile of the operator; it is taken up within 10 s",
+  ],
+  CERT_NOT_YET_VALID: ["its certificate is not valid yet", "look at the clock of this machine: timedatectl"],
+  DEPTH_ZERO_SELF_SIGNED_CERT: UNKNOWN_CA,
+  SELF_SIGNED_CERT_IN_CHAIN: UNKNOWN_CA,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNKNOWN_CA,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNKNOWN_CA,
+  ERR_TLS_CERT_ALTNAME_INVALID: [
+    "its certificate is for another host",
+    "use the name that stands in it as --server, or give the operator a certificate for this one",
+  ],
+  INVALID_PURPOSE: [
+    "its certificate is not one of a server",
+    "give the operator a certificate with extended key usage serverAuth (rest.certFile)",
+  ],
+  EPROTO: ["what listens there does not speak TLS", "look at the port: REST is on rest.port, 8443 unless said"],
+  ERR_SSL_WRONG_VERSION_NUMBER: [
+    "what listens there does not speak TLS",
+    "look at the port: REST is on rest.port, 8443 unless said",
+  ],
+};
+
 function unreachable(server: string, error: unknown): CommandError {
   const { code = "", message = "" } = error as { code?: string; message?: string };
-  const why: Readonly<Record<string, string>> = {
-    ECONNREFUSED: "nothing listens there",
-    ENOTFOUND: "there is no such host",
-    EAI_AGAIN: "the host's name cannot be resolved at the moment",
-    UND_ERR_HEADERS_TIMEOUT: "it does not answer",
-    UND_ERR_CONNECT_TIMEOUT: "it cannot be reached in time",
-    CERT_HAS_EXPIRED: "its certificate has expired",
-    DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is of an unknown CA; name the CA with --ca-file",
-    SELF_SIGNED_CERT_IN_CHAIN: "its certificate is of an unknown CA; name the CA with --ca-file",
-    UNABLE_TO_VERIFY_LEAF_SIGNATURE: "its certificate is of an unknown CA; name the CA with --ca-file",
-    UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate is of an unknown CA; name the CA with --ca-file",
-    ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another host",
-  };
-  return new CommandError(EXIT.unavailable, `${server}: ${why[code] ?? (code || message)}`, { cause: error });
+  const [problem, fix] = unreached[code] ?? [code || message, PROBE];
+  return new CommandError(EXIT.unavailable, `${server}: ${problem}`, { fix, cause: error });
 }

@@ -18,16 +18,21 @@ export const EXIT = {
 
 export class CommandError extends Error {
   readonly exitCode: number;
-  constructor(exitCode: number, message: string, options?: { cause?: unknown }) {
-    super(message, options);
+  /** What is wrong, where the message goes on to say what to do. */
+  readonly problem: string;
+  readonly fix: string | undefined;
+  constructor(exitCode: number, problem: string, { fix, ...options }: { fix?: string; cause?: unknown } = {}) {
+    super(fix === undefined ? problem : `${problem}; ${fix}`, options);
     this.name = "CommandError";
     this.exitCode = exitCode;
+    this.problem = problem;
+    this.fix = fix;
   }
 }
 
 export class UsageError extends CommandError {
-  constructor(message: string) {
-    super(EXIT.usage, message);
+  constructor(problem: string, fix?: string) {
+    super(EXIT.usage, problem, fix === undefined ? {} : { fix });
     this.name = "UsageError";
   }
 }

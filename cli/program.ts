@@ -12,6 +12,7 @@ import { readerKeyCommands } from "./commands/reader-keys.ts";
 import { sealCommands } from "./commands/seal.ts";
 import { secretCommands } from "./commands/secrets.ts";
 import { sessionCommands } from "./commands/session.ts";
+import { supportBundleCommand } from "./commands/support-bundle.ts";
 import { CommandError, EXIT } from "./errors.ts";
 import { FORMATS, type Terminal } from "./output.ts";
 
@@ -42,6 +43,7 @@ export function program(terminal: Terminal): Command {
     sealCommands,
     keyCommands,
     doctorCommand,
+    supportBundleCommand,
     completionCommands,
   ])
     add(root, terminal);

@@ -47,11 +47,20 @@ export class Settings {
     return path.dirname(this.#file);
   }
 
+  /** Whether anything says where it is. */
+  get hasServer(): boolean {
+    return this.#named !== undefined;
+  }
+
+  get #named(): string | undefined {
+    return this.#flags.server ?? this.#env.MAZEVAULT_SERVER ?? this.#remembered?.server;
+  }
+
   /** Throws `UsageError` when nothing says where it is. */
   get server(): string {
-    const server = this.#flags.server ?? this.#env.MAZEVAULT_SERVER ?? this.#remembered?.server;
+    const server = this.#named;
     if (server === undefined) {
-      throw new UsageError("no server: run mazevault login --server https://HOST:8443, or set MAZEVAULT_SERVER");
+      throw new UsageError("no server", "run mazevault login --server https://HOST:8443, or set MAZEVAULT_SERVER");
     }
     if (!z.url({ protocol: /^https$/ }).safeParse(server).success) {
       throw new UsageError(`--server: ${server} is not an https URL`);
@@ -66,7 +75,8 @@ export class Settings {
     try {
       return readFileSync(file);
     } catch (error) {
-      throw new UsageError(`--ca-file: ${file} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+      const why = (error as NodeJS.ErrnoException).code;
+      throw new UsageError(`--ca-file: ${file} cannot be read (${why})`, "correct --ca-file or MAZEVAULT_CA_FILE");
     }
   }
 

@@ -497,16 +497,17 @@ describe("what is wrong is said with what to do", () => {
     expect(found.stderr).not.toContain("    at ");
   });
 
-  test("doctor looks at what is between here and there", async () => {
-    expect(await good("doctor")).toMatch(
-      /connection +ok\nclock +ok\nversion +ok\ndatabase +ok\ncaches +ok\ncredentials +ok\n$/,
-    );
+  test("doctor looks at what is between here and there, and behind it", async () => {
+    const checks = await good("doctor");
+    expect(checks).toMatch(/connection +ok\nclock +ok\nversion +ok\ndatabase +ok\ncaches +ok\ncredentials +ok\n/);
+    expect(checks).toMatch(/leadership +ok\n/);
     const { code, stdout } = await mazevault("doctor -o json", { env: { MAZEVAULT_TOKEN: "mvk_nonsense" } });
     expect(code).toBe(7);
     expect(JSON.parse(stdout)).toContainEqual({
       check: "credentials",
       status: "failing",
-      problem: expect.stringContaining("MAZEVAULT_TOKEN must be a valid API key"),
+      problem: expect.stringContaining("an API key that is not accepted"),
+      fix: expect.stringContaining("MAZEVAULT_TOKEN must be a valid API key"),
     });
   });
 });

@@ -72,6 +72,9 @@ const rules: Readonly<Record<string, Rule>> = {
   rotateInstallationKey: { installation: "administer" },
   getProjectKey: { installation: "administer" },
   rotateProjectKey: { installation: "administer" },
+  getDiagnostics: { installation: "audit" },
+  getSupportFacts: { installation: "audit" },
+  getSupportResources: { installation: "audit" },
 };
 
 interface Operation {

@@ -165,14 +165,13 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
       const process = await lab.spawn({
         name,
-        command: globalThis.process.execPath,
-        args: [
+        ...withoutCoreDumps([
           ...NODE_ARGUMENTS,
           ...nodeArgs,
           path.join(programs, program === "rest" ? REST : OPERATOR),
           "--config",
           configFile,
-        ],
+        ]),
         env,
         isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
       });
@@ -203,14 +202,19 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
       const process = await lab.spawn({
         name,
-        command: globalThis.process.execPath,
-        args: [path.join(programs, OCSP), "--config", configFile],
+        ...withoutCoreDumps([path.join(programs, OCSP), "--config", configFile]),
         isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
       });
       return { process, url: `http://127.0.0.1:${port}`, httpPort, database: role };
     },
   };
 }
+
+/** Node cannot set a limit for itself; a core dump would hold every key and value that is in memory. */
+const withoutCoreDumps = (args: readonly string[]) => ({
+  command: "/bin/sh",
+  args: ["-c", 'ulimit -c 0 && exec "$0" "$@"', process.execPath, ...args],
+});
 
 type Settings = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 

@@ -25,8 +25,11 @@ export interface CertificateRequest {
   readonly usage: "server" | "client" | "both";
   /** RSA-2048 instead of P-256: Entra ID takes no other key of a client. */
   readonly rsa?: boolean;
-  /** Added to localhost and 127.0.0.1, which every server certificate names. */
+  /** Added to localhost and 127.0.0.1, which every server certificate names unless it is for `elsewhere`. */
   readonly dnsNames?: readonly string[];
+  readonly elsewhere?: boolean;
+  /** From now for ten years when absent. */
+  readonly validity?: { readonly notBefore: Date; readonly notAfter: Date };
 }
 
 /** PEM files; the key is readable by its owner only. */
@@ -100,7 +103,7 @@ export class LabPki {
     if (existsSync(files.certFile)) return files;
     const keys = await webcrypto.subtle.generateKey(request.rsa ? rsa : ecdsa, true, ["sign", "verify"]);
     const certificate = await X509CertificateGenerator.create({
-      ...validity(),
+      ...(request.validity ?? validity()),
       serialNumber: serialNumber(),
       subject: [...(request.organizations ?? []).map((name) => ({ O: [name] })), { CN: [request.commonName] }],
       issuer: this.#ca.subjectName.toJSON(),
@@ -142,10 +145,10 @@ export class LabPki {
       await AuthorityKeyIdentifierExtension.create(this.#ca.publicKey),
     ];
     if (request.usage === "client") return extensions;
+    const here = [{ type: "dns", value: "localhost" } as const, { type: "ip", value: "127.0.0.1" } as const];
     const names = new SubjectAlternativeNameExtension([
-      { type: "dns", value: "localhost" },
+      ...(request.elsewhere === true ? [] : here),
       ...(request.dnsNames ?? []).map((value) => ({ type: "dns" as const, value })),
-      { type: "ip", value: "127.0.0.1" },
     ]);
     return [...extensions, names];
   }

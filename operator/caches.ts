@@ -18,7 +18,7 @@ import { type AccessPolicy, accessPolicyKind } from "../crds/accesspolicy.ts";
 import { type AuditSink, auditSinkKind } from "../crds/auditsink.ts";
 import { type Certificate, certificateKind } from "../crds/certificate.ts";
 import { type CertificateRequest, certificateRequestKind } from "../crds/certificaterequest.ts";
-import type { ObjectMeta } from "../crds/common.ts";
+import type { Condition, ObjectMeta, Resource } from "../crds/common.ts";
 import { NAMESPACE_BINDING } from "../crds/installation.ts";
 import { type AnyIssuer, type ClusterIssuer, clusterIssuerKind, type Issuer, issuerKind } from "../crds/issuer.ts";
 import { type KeyVault, keyVaultKind } from "../crds/keyvault.ts";
@@ -156,10 +156,9 @@ export class Caches implements Cluster, AccessSource {
     return this.#whole.filter(({ synced }) => !synced).map(({ name }) => name);
   }
 
-  get #whole() {
+  get #own() {
     return [
       this.projectCache,
-      this.namespaceCache,
       this.secretCache,
       this.issuerCache,
       this.clusterIssuerCache,
@@ -169,8 +168,11 @@ export class Caches implements Cluster, AccessSource {
       this.syncRuleCache,
       this.accessPolicyCache,
       this.auditSinkCache,
-      this.bindingCache,
     ];
+  }
+
+  get #whole() {
+    return [...this.#own, this.namespaceCache, this.bindingCache];
   }
 
   /** Resolves when everything that can be seen is in sight. Namespaces that refuse us do not hold up the others. */
@@ -249,6 +251,11 @@ export class Caches implements Cluster, AccessSource {
 
   syncRules(): Iterable<SyncRule> {
     return this.syncRuleCache.values();
+  }
+
+  /** Every object of our own kinds. */
+  *everything(): Generator<Resource<unknown, { readonly conditions?: readonly Condition[] | undefined }>> {
+    for (const cache of this.#own) yield* cache.values();
   }
 
   secretsIn(namespace: string): readonly Secret[] {

@@ -16,6 +16,8 @@ import type { Config } from "./config.ts";
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 5_000;
 const PROBE_EVERY_MS = 5_000;
+/** A statement may take longer; who waits for it wants to know why. */
+const ANSWER_MS = 3_000;
 
 export class DatabaseConnection {
   readonly #options: DatabaseOptions;
@@ -40,9 +42,9 @@ export class DatabaseConnection {
   /** Tries until PostgreSQL answers. Throws what waiting cannot mend: a newer schema, a wrong root key. */
   async open(): Promise<Stores> {
     const { keys } = this.#config;
-    const root = await rootKey("keys", keys, this.#log);
-    const previous =
-      keys.previous && (await rootKey("keys.previous", { ...keys.previous, isPrevious: true }, this.#log));
+    createRootKey(this.#config, this.#log);
+    const root = await openRootKey(keys);
+    const previous = keys.previous && (await openRootKey({ ...keys.previous, isPrevious: true }));
     for (let pauseMs = FIRST_RETRY_MS; ; pauseMs = Math.min(LONGEST_RETRY_MS, pauseMs * 2)) {
       try {
         const applied = await migrate(this.#options);
@@ -70,10 +72,12 @@ export class DatabaseConnection {
     while (!signal.aborted) {
       await delay(PROBE_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
       if (signal.aborted) return;
-      const problem = await stores.keyStore.installationId().then(
+      const silence = delay(ANSWER_MS, this.#unanswered(), { ref: false });
+      const answer = stores.keyStore.installationId().then(
         () => undefined,
         () => this.#unanswered(),
       );
+      const problem = await Promise.race([answer, silence]);
       if (problem !== this.#problem)
         this.#log[problem === undefined ? "info" : "warn"](problem ?? "PostgreSQL answers again");
       this.#problem = problem;
@@ -86,25 +90,25 @@ export class DatabaseConnection {
 }
 
 interface RootKeySettings extends Pick<Config["keys"], "provider" | "file" | "passphraseFile"> {
-  readonly create?: boolean;
-  /** Then there is nothing to be made for it. */
+  /** It is being replaced, so there is nothing to be made for it. */
   readonly isPrevious?: boolean;
 }
 
-/** `setting` names where it stands, for whoever has to mend it. */
-async function rootKey(setting: string, keys: RootKeySettings, log: Logger): Promise<RootKey> {
-  const { provider, file, passphraseFile, create = false, isPrevious = false } = keys;
-  if (provider === "passphrase") {
-    if (passphraseFile === undefined) {
-      throw new ConfigError([`${setting}.passphraseFile: required with ${setting}.provider passphrase`]);
-    }
-    const passphrase = readFileSync(passphraseFile, "utf8").trimEnd();
-    const parameters = scryptParametersFile(file, !isPrevious);
-    return openPassphrase(passphrase, parameters, `passphrase in ${passphraseFile} with ${file}`);
+/** Throws `Unavailable("KeyUnavailable")` that says what is wrong with it, and `ConfigError` that names the setting. */
+export async function openRootKey(keys: RootKeySettings): Promise<RootKey> {
+  const { provider, file, passphraseFile, isPrevious = false } = keys;
+  if (provider === "file") return openRootKeyFile(file);
+  if (passphraseFile === undefined) {
+    const setting = isPrevious ? "keys.previous" : "keys";
+    throw new ConfigError([`${setting}.passphraseFile: required with ${setting}.provider passphrase`]);
   }
-  if (create && !existsSync(file)) {
-    createRootKeyFile(file);
-    log.warn({ file }, "made a new root key: keep a copy elsewhere, without it every secret is lost");
-  }
-  return openRootKeyFile(file);
+  const passphrase = readFileSync(passphraseFile, "utf8").trimEnd();
+  const parameters = scryptParametersFile(file, !isPrevious);
+  return openPassphrase(passphrase, parameters, `passphrase in ${passphraseFile} with ${file}`);
+}
+
+function createRootKey({ keys }: Config, log: Logger): void {
+  if (keys.provider !== "file" || !keys.create || existsSync(keys.file)) return;
+  createRootKeyFile(keys.file);
+  log.warn({ file: keys.file }, "made a new root key: keep a copy elsewhere, without it every secret is lost");
 }

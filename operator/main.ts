@@ -104,10 +104,9 @@ async function run(config: Config): Promise<void> {
     rateCounters: shared.rateCounters,
     api: operator.kubernetes,
     view: operator.view,
-    health: () => [
-      { name: "database", problem: database.problem },
-      { name: "caches", problem: unready() },
-    ],
+    databaseProblem: () => database.problem,
+    vaults: () => vaults?.states() ?? [],
+    metrics: () => registry.metrics(),
     unready,
     onAnswer: restAnswered,
   });

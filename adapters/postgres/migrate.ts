@@ -6,6 +6,14 @@ import { mapError } from "./errors.ts";
 
 const directory = fileURLToPath(new URL("migrations", import.meta.url));
 const TABLE = "migrations";
+export const MIGRATIONS = `${SCHEMA}.${TABLE}`;
+
+/** The migrations that this program has. */
+export const knownMigrations = (): readonly string[] =>
+  readdirSync(directory)
+    .filter((file) => file.endsWith(".sql"))
+    .map((file) => file.replace(/\.sql$/, ""))
+    .sort();
 
 /** The database was made by a newer program, which may rely on what this one does not know. */
 export class DatabaseIsNewer extends Error {
@@ -54,12 +62,12 @@ export async function migrate(options: DatabaseOptions): Promise<readonly string
 }
 
 async function refuseNewer(client: pg.Client): Promise<void> {
-  const known = new Set(readdirSync(directory).map((file) => file.replace(/\.sql$/, "")));
+  const known = new Set(knownMigrations());
   const { rows: tables } = await client.query<{ table: string | null }>("SELECT to_regclass($1) AS table", [
-    `${SCHEMA}.${TABLE}`,
+    MIGRATIONS,
   ]);
   if (tables[0]?.table === null) return;
-  const { rows } = await client.query<{ name: string }>(`SELECT name FROM ${SCHEMA}.${TABLE} ORDER BY id`);
+  const { rows } = await client.query<{ name: string }>(`SELECT name FROM ${MIGRATIONS} ORDER BY id`);
   const unknown = rows.map(({ name }) => name).filter((name) => !known.has(name));
   if (unknown.length > 0) throw new DatabaseIsNewer(unknown);
 }

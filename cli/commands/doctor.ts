@@ -1,75 +1,41 @@
 import type { Command } from "commander";
-import { VERSION } from "../../program/version.ts";
-import { type Client, parsed } from "../client.ts";
+import type { Finding } from "../../core/diagnosis/finding.ts";
 import { acting } from "../context.ts";
+import { type KubeconfigOptions, kubeconfigOption } from "../diagnosis/kubectl.ts";
 import { CommandError, EXIT } from "../errors.ts";
-import type { Terminal } from "../output.ts";
-
-interface Health {
-  readonly version?: string;
-  readonly checks?: readonly { readonly name: string; readonly problem?: string }[];
-}
-
-interface Check {
-  readonly check: string;
-  readonly status: "ok" | "failing";
-  readonly problem: string;
-}
-
-/** Tokens are judged by the clock; a minute is more than any network needs. */
-const CLOCK_TOLERANCE_MS = 60_000;
+import type { Output, Terminal } from "../output.ts";
 
 export function doctorCommand(program: Command, terminal: Terminal): void {
   program
     .command("doctor")
-    .description("whether everything between here and the installation works; ends with 7 when something does not")
+    .description(
+      "what does not work between here and the installation, and what to do; ends with 7 when something does not",
+    )
+    .addOption(kubeconfigOption())
     .action(
-      acting(terminal, async ({ client, output }) => {
-        const checks = await examined(client);
-        output.rows(
-          checks,
-          checks.map((check) => ({ ...check })),
-        );
-        const failing = checks.filter(({ status }) => status === "failing").length;
-        if (failing > 0) throw new CommandError(EXIT.finding, `${failing} of ${checks.length} checks fail`);
+      acting(terminal, async (context, options: KubeconfigOptions) => {
+        // The schemas of all kinds come with it, for which no other command should wait.
+        const { examined } = await import("../diagnosis/examined.ts");
+        const findings = await examined(context, options);
+        print(context.output, findings);
+        const failing = findings.filter(({ status }) => status === "failing").length;
+        if (failing > 0) throw new CommandError(EXIT.finding, `${failing} of ${findings.length} checks fail`);
       }),
     );
 }
 
-/** Stops at the first thing without which the next ones cannot be told. */
-async function examined(client: Client): Promise<readonly Check[]> {
-  let answer: Awaited<ReturnType<Client["send"]>>;
-  try {
-    answer = await client.send("GET", "/api/v1/health", { anonymous: true, accepts: [503] });
-  } catch (error) {
-    return [check("connection", told(error))];
+/** A table of all checks, then each problem with what to do: both are sentences, which no column is wide enough for. */
+function print(output: Output, findings: readonly Finding[]): void {
+  output.rows(
+    findings,
+    findings.map(({ check, status, subject = "" }) => ({ check, status, subject })),
+  );
+  if (output.format !== "table") return;
+  for (const { check, status, subject, problem = "", fix = "" } of findings) {
+    if (status === "ok") continue;
+    output.line("");
+    output.line(`${status.toUpperCase()} ${check}${subject === undefined ? "" : ` ${subject}`}`);
+    output.line(`  PROBLEM  ${problem}`);
+    output.line(`  FIX      ${fix}`);
   }
-  const { version, checks = [] } = parsed<Health>(answer);
-  return [
-    check("connection"),
-    check("clock", clock(String(answer.headers.date))),
-    check("version", version === VERSION ? undefined : `the server is ${version}, this program ${VERSION}`),
-    ...checks.map(({ name, problem }) => check(name, problem)),
-    check("credentials", await client.get("/api/v1/auth/me").then(() => undefined, told)),
-  ];
-}
-
-const check = (name: string, problem?: string): Check => ({
-  check: name,
-  status: problem === undefined ? "ok" : "failing",
-  problem: problem ?? "",
-});
-
-/** What a command would have said. */
-function told(error: unknown): string {
-  if (error instanceof CommandError) return error.message;
-  throw error;
-}
-
-/** As far as the Date header (RFC 9110, section 6.6.1), which has whole seconds, can tell. */
-function clock(date: string): string | undefined {
-  const offMs = Date.now() - Date.parse(date);
-  if (Math.abs(offMs) <= CLOCK_TOLERANCE_MS) return undefined;
-  const seconds = Math.round(Math.abs(offMs) / 1000);
-  return `this clock is ${seconds} s ${offMs > 0 ? "ahead of" : "behind"} the server's; set both by NTP`;
 }

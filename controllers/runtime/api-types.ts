@@ -22,6 +22,7 @@ export interface ApiResponse {
   readonly status: number;
   /** Whatever JSON came; `undefined` for an empty answer, a string when it is not JSON. */
   readonly body: unknown;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
 }
 
 /** One call, for metrics: `code` is the HTTP status, or `error` when no answer came. */

@@ -289,7 +289,7 @@ export class KubernetesApi {
       });
       code = String(response.status);
       const body = parse(response.body);
-      if (response.status < 400) return { status: response.status, body };
+      if (response.status < 400) return { status: response.status, body, headers: response.headers };
       // The next call, or the retry of this one, goes out with what the files say now.
       if (response.status === 401) await this.renewCredentials();
       throw apiError({

@@ -6,7 +6,7 @@ import { GROUP } from "../common.ts";
 import { kinds } from "../index.ts";
 import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../installation.ts";
 
-interface PolicyRule {
+export interface PolicyRule {
   readonly apiGroups: readonly string[];
   readonly resources: readonly string[];
   readonly resourceNames?: readonly string[];
@@ -58,6 +58,15 @@ const inSystemNamespace: readonly PolicyRule[] = [
 
 /** Credentials of what belongs to the cluster, such as an AuditSink. */
 const inInstallation: readonly PolicyRule[] = [{ apiGroups: [""], resources: ["secrets"], verbs: ["get"] }];
+
+/** The same, by where they hold: what the operator needs to find there. */
+export const rights: Readonly<
+  Record<"everywhere" | "inOnboardedNamespaces" | "inSystemNamespace", readonly PolicyRule[]>
+> = {
+  everywhere,
+  inOnboardedNamespaces,
+  inSystemNamespace: [...inSystemNamespace, ...inInstallation],
+};
 
 const operator = { kind: "ServiceAccount", name: OPERATOR_ACCOUNT, namespace: SYSTEM_NAMESPACE };
 

@@ -28,6 +28,7 @@ async function run(config: Config): Promise<void> {
     vaults: () => [],
     sinks: () => [],
     tamperedAuthorities: () => 0,
+    rotation: () => ({ left: 0, stuck: 0 }),
   });
   const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
     runtime.externalCall(call.target, call.operation, call.code, call.seconds);
@@ -76,10 +77,10 @@ async function run(config: Config): Promise<void> {
     rateCounters: shared.rateCounters,
     api: watches.api,
     view: caches,
-    health: () => [
-      { name: "database", problem: database.problem },
-      { name: "caches", problem: unready() },
-    ],
+    databaseProblem: () => database.problem,
+    // Only the leader talks to them.
+    vaults: () => [],
+    metrics: () => registry.metrics(),
     unready,
     onAnswer: restAnswered,
   });

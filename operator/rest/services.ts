@@ -15,6 +15,7 @@ import type { Certificate } from "../../crds/certificate.ts";
 import type { ClusterIssuer, Issuer } from "../../crds/issuer.ts";
 import type { Secret } from "../../crds/secret.ts";
 import type { SyncRule } from "../../crds/syncrule.ts";
+import type { Diagnostics } from "../diagnostics/diagnostics.ts";
 
 /** The caches, and what they list. */
 export interface View extends Cluster {
@@ -29,6 +30,8 @@ export interface HealthPart {
   readonly name: string;
   /** What is wrong; undefined when nothing is. */
   readonly problem: string | undefined;
+  /** What to do about it. */
+  readonly fix: string;
 }
 
 export interface Services {
@@ -48,6 +51,8 @@ export interface Services {
   readonly idempotency: Pick<IdempotentRequests, "once">;
   readonly policies: AccessPolicies;
   readonly health: () => readonly HealthPart[];
+  /** Everything that can be looked at from here; bounded in time. */
+  readonly diagnostics: Pick<Diagnostics, "examine" | "facts" | "resources">;
   /** Why nothing but its health can be told yet; undefined once it can. */
   readonly unready: () => string | undefined;
 }

@@ -1,7 +1,7 @@
 /** The REST surface, composed: it runs on every replica, whoever leads. */
 import type { Stores } from "../../adapters/postgres/stores.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
-import { AccessPolicies, type AccessSource } from "../../core/access/policy.ts";
+import { AccessPolicies } from "../../core/access/policy.ts";
 import type { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
 import { Authorities } from "../../core/pki/authority.ts";
@@ -12,13 +12,15 @@ import type { Logger } from "../../program/logging.ts";
 import { ConfigError } from "../../program/settings.ts";
 import { followTls, readTls } from "../../program/tls.ts";
 import { VERSION } from "../../program/version.ts";
+import type { Caches } from "../caches.ts";
 import { type Config, rotationAges } from "../config.ts";
+import { Diagnostics, type DiagnosticsParts } from "../diagnostics/diagnostics.ts";
 import { Authenticator } from "./authenticate.ts";
 import { ClientCrl } from "./client-crl.ts";
 import { RateLimits } from "./rate-limits.ts";
 import { routes } from "./routes/index.ts";
 import { RestServer, type RestServerParts } from "./server.ts";
-import type { Services, View } from "./services.ts";
+import type { Services } from "./services.ts";
 
 export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
   readonly config: Config;
@@ -28,8 +30,11 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
   readonly identities: Identities;
   readonly idempotency: IdempotentRequests;
   readonly rateCounters: RateCounters;
-  readonly view: View & AccessSource;
-  readonly health: Services["health"];
+  readonly view: Caches;
+  /** Undefined while PostgreSQL answers. */
+  readonly databaseProblem: () => string | undefined;
+  readonly vaults: DiagnosticsParts["vaults"];
+  readonly metrics: DiagnosticsParts["metrics"];
   readonly unready: Services["unready"];
 }
 
@@ -39,7 +44,8 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
  * @throws ConfigError also without a certificate: nothing secret is served without TLS
  */
 export async function startRest(parts: RestParts): Promise<() => Promise<void>> {
-  const { config, log, stores, api, identities, idempotency, rateCounters, view, health, unready, onAnswer } = parts;
+  const { config, log, stores, api, identities, idempotency, rateCounters, view, unready, onAnswer } = parts;
+  const { databaseProblem, vaults, metrics } = parts;
   const { rest, mode } = config;
   const tls = readTls("rest", rest);
   if (tls === undefined) throw new ConfigError(["rest.certFile: required"]);
@@ -70,7 +76,19 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
       identities,
       idempotency,
       policies: new AccessPolicies(view),
-      health,
+      health: () => [
+        {
+          name: "database",
+          problem: databaseProblem(),
+          fix: `look whether PostgreSQL runs and lets the operator in: pg_isready -h ${config.database.host} -p ${config.database.port}, then its log and the operator's`,
+        },
+        {
+          name: "caches",
+          problem: unready(),
+          fix: "look whether the API server answers and serves these kinds: kubectl get crd; and for `watch interrupted` in the operator's log",
+        },
+      ],
+      diagnostics: new Diagnostics({ config, stores, api, view, vaults, metrics }),
       unready,
     },
     authenticator: new Authenticator({ identities, api, audience: rest.audience, ...(clientCrl && { clientCrl }) }),

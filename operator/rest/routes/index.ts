@@ -3,6 +3,7 @@ import type { Route } from "../route.ts";
 import { accessRoutes } from "./access.ts";
 import { auditRoutes } from "./audit.ts";
 import { certificateRoutes } from "./certificates.ts";
+import { diagnosticsRoutes } from "./diagnostics.ts";
 import { identityRoutes } from "./identities.ts";
 import { issuerRoutes } from "./issuers.ts";
 import { keyRoutes } from "./keys.ts";
@@ -24,4 +25,5 @@ export const routes: readonly Route[] = [
   ...accessRoutes,
   ...auditRoutes,
   ...keyRoutes,
+  ...diagnosticsRoutes,
 ];

@@ -7,7 +7,14 @@ const health = z.strictObject({
   mode: z.literal("primary"),
   version: z.string(),
   checks: z
-    .array(z.strictObject({ name: z.string(), status: z.enum(["ok", "failing"]), problem: z.string().optional() }))
+    .array(
+      z.strictObject({
+        name: z.string(),
+        status: z.enum(["ok", "failing"]),
+        problem: z.string().optional(),
+        fix: z.string().optional(),
+      }),
+    )
     .meta({ description: "Each part that it needs." }),
 });
 
@@ -34,10 +41,10 @@ export const systemRoutes = [
     },
     problems: [503],
     handle: async ({ services }) => {
-      const checks = services.health().map(({ name, problem }) => ({
+      const checks = services.health().map(({ name, problem, fix }) => ({
         name,
         status: problem === undefined ? ("ok" as const) : ("failing" as const),
-        ...(problem !== undefined && { problem }),
+        ...(problem !== undefined && { problem, fix }),
       }));
       const failing = checks.some(({ status }) => status === "failing");
       const { mode, version } = services;

@@ -1,0 +1,122 @@
+/**
+ * The installation as the Kubernetes API shows it, by kubectl and whatever credentials that has: for when REST is away, or
+ * was never switched on.
+ */
+import {
+  DEFINITIONS,
+  DEFINITIONS_PATH,
+  judgeDefinitions,
+  type ServedDefinitions,
+} from "../../core/diagnosis/definitions.ts";
+import { type Finding, failing, fine, warning } from "../../core/diagnosis/finding.ts";
+import { judgeLeadership, LEADERSHIP, LEASE, type LeaseSpec } from "../../core/diagnosis/leadership.ts";
+import { type Judged, judgeResources, RESOURCES } from "../../core/diagnosis/resources.ts";
+import { judgeRights, RIGHTS, rightsOf } from "../../core/diagnosis/rights.ts";
+import { GROUP } from "../../crds/common.ts";
+import { rights } from "../../crds/generate/rbac.ts";
+import { kinds } from "../../crds/index.ts";
+import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../../crds/installation.ts";
+import { type Kubectl, KubectlFailed, MISSING } from "./kubectl.ts";
+import { judgePods, PODS, type Pod } from "./pods.ts";
+
+interface Look {
+  readonly check: string;
+  readonly look: () => Promise<readonly Finding[]>;
+}
+
+export async function examineCluster(kubectl: Kubectl): Promise<readonly Finding[]> {
+  try {
+    await kubectl.text(["get", "--raw", "/version"]);
+  } catch (error) {
+    const fix =
+      error instanceof KubectlFailed && error.message === MISSING
+        ? "install kubectl"
+        : "kubectl config get-contexts; kubectl cluster-info";
+    return [failing("kubernetes", { problem: said(error), fix })];
+  }
+  const looks: readonly Look[] = [
+    { check: DEFINITIONS, look: async () => judgeDefinitions(await servedDefinitions(kubectl)) },
+    { check: RIGHTS, look: () => judgeOperatorRights(kubectl) },
+    { check: LEADERSHIP, look: () => judgeLease(kubectl) },
+    {
+      check: PODS,
+      look: async () => judgePods(await kubectl.list<Pod>(["-n", SYSTEM_NAMESPACE, "get", "pods"])),
+    },
+    { check: RESOURCES, look: async () => judgeResources(await resources(kubectl), new Date()) },
+  ];
+  return [fine("kubernetes"), ...(await Promise.all(looks.map(looked))).flat()];
+}
+
+async function looked({ check, look }: Look): Promise<readonly Finding[]> {
+  try {
+    const findings = await look();
+    return findings.length === 0 ? [fine(check)] : findings;
+  } catch (error) {
+    const problem = `it cannot be told: ${said(error)}`;
+    return [warning(check, { problem, fix: "run it with a kubeconfig that may read the cluster" })];
+  }
+}
+
+function said(error: unknown): string {
+  if (error instanceof KubectlFailed) return error.message;
+  throw error;
+}
+
+const isAbsent = (error: unknown): boolean => error instanceof KubectlFailed && /not ?found/i.test(error.message);
+
+async function servedDefinitions(kubectl: Kubectl): Promise<ServedDefinitions | undefined> {
+  try {
+    return await kubectl.json<ServedDefinitions>(["get", "--raw", DEFINITIONS_PATH]);
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  }
+}
+
+async function judgeLease(kubectl: Kubectl): Promise<readonly Finding[]> {
+  const args = ["-n", SYSTEM_NAMESPACE, "get", "lease", LEASE.name, "-o", "json"];
+  const lease = await kubectl.json<{ spec?: LeaseSpec }>(args).catch((error: unknown) => {
+    if (isAbsent(error)) return { spec: undefined };
+    throw error;
+  });
+  return judgeLeadership(lease.spec, SYSTEM_NAMESPACE, new Date());
+}
+
+async function judgeOperatorRights(kubectl: Kubectl): Promise<readonly Finding[]> {
+  const places = [
+    { wanted: rightsOf(rights.everywhere), namespace: undefined, where: "in the whole cluster" },
+    {
+      wanted: rightsOf(rights.inSystemNamespace),
+      namespace: SYSTEM_NAMESPACE,
+      where: `in namespace ${SYSTEM_NAMESPACE}`,
+    },
+  ];
+  const findings: Finding[] = [];
+  for (const { wanted, namespace, where } of places) {
+    const items = wanted.map(({ verb, group, resource: whole, name }) => {
+      const [resource, subresource] = whole.split("/");
+      return {
+        apiVersion: "authorization.k8s.io/v1",
+        kind: "SubjectAccessReview",
+        spec: {
+          user: `system:serviceaccount:${SYSTEM_NAMESPACE}:${OPERATOR_ACCOUNT}`,
+          groups: ["system:serviceaccounts", `system:serviceaccounts:${SYSTEM_NAMESPACE}`, "system:authenticated"],
+          resourceAttributes: { verb, group, resource, subresource, name, namespace },
+        },
+      };
+    });
+    const asked = { apiVersion: "v1", kind: "List", items };
+    const allowed = ["create", "-f", "-", "-o", 'jsonpath={.status.allowed}{"\\n"}'];
+    const answers = (await kubectl.text(allowed, JSON.stringify(asked))).split("\n");
+    const missing = wanted.filter((_right, at) => answers[at] !== "true");
+    findings.push(...judgeRights(missing, where));
+  }
+  return findings;
+}
+
+/** Kinds whose definitions are missing are told by those. */
+export async function resources(kubectl: Kubectl): Promise<readonly Judged[]> {
+  const served = await kubectl.text(["api-resources", `--api-group=${GROUP}`, "-o", "name"]);
+  const names = kinds.map(({ plural }) => `${plural}.${GROUP}`).filter((name) => served.includes(name));
+  return names.length === 0 ? [] : kubectl.list<Judged>(["get", names.join(","), "-A"]);
+}

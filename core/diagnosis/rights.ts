@@ -1,0 +1,69 @@
+/** What the operator may do, held against what it needs. */
+import type { PolicyRule } from "../../crds/generate/rbac.ts";
+import { OPERATOR_ACCOUNT } from "../../crds/installation.ts";
+import { type Finding, failing } from "./finding.ts";
+
+/** As a SelfSubjectRulesReview tells it. */
+export interface GrantedRule {
+  readonly verbs: readonly string[];
+  readonly apiGroups?: readonly string[];
+  readonly resources?: readonly string[];
+  readonly resourceNames?: readonly string[];
+}
+
+/** One thing to do with one kind of resource. */
+export interface Right {
+  readonly verb: string;
+  readonly group: string;
+  /** With its subresource: `secrets/status`. */
+  readonly resource: string;
+  readonly name?: string;
+}
+
+export const rightsOf = (rules: readonly PolicyRule[]): readonly Right[] =>
+  rules.flatMap(({ apiGroups, resources, resourceNames = [undefined], verbs }) =>
+    apiGroups.flatMap((group) =>
+      resources.flatMap((resource) =>
+        resourceNames.flatMap((name) =>
+          verbs.map((verb): Right => ({ verb, group, resource, ...(name !== undefined && { name }) })),
+        ),
+      ),
+    ),
+  );
+
+export const missingRights = (wanted: readonly Right[], granted: readonly GrantedRule[]): readonly Right[] =>
+  wanted.filter((right) => !granted.some((rule) => allows(rule, right)));
+
+function allows(rule: GrantedRule, { verb, group, resource, name }: Right): boolean {
+  const { verbs, apiGroups = [], resources = [], resourceNames = [] } = rule;
+  const has = (list: readonly string[], ...any: string[]) =>
+    list.includes("*") || any.some((each) => list.includes(each));
+  const named = resourceNames.length === 0 || (name !== undefined && resourceNames.includes(name));
+  const subresource = resource.split("/")[1];
+  return has(verbs, verb) && has(apiGroups, group) && has(resources, resource, `*/${subresource}`) && named;
+}
+
+export const RIGHTS = "kubernetes.rights";
+
+/** @param where `in the whole cluster`, `in namespace shop` */
+export function judgeRights(missing: readonly Right[], where: string): readonly Finding[] {
+  if (missing.length === 0) return [];
+  return [
+    failing(RIGHTS, {
+      problem: `${OPERATOR_ACCOUNT} lacks rights ${where}: ${describe(missing).join("; ")}`,
+      fix: "apply the rights of this version again: kubectl apply --server-side --force-conflicts -f crds/generated/rbac.yaml",
+    }),
+  ];
+}
+
+/** `get, list secrets.mazevault.io`. */
+function describe(missing: readonly Right[]): readonly string[] {
+  const verbs = new Map<string, string[]>();
+  for (const { verb, group, resource, name } of missing) {
+    const [plural, subresource] = resource.split("/");
+    const what = [group === "" ? plural : `${plural}.${group}`, subresource].filter(Boolean).join("/");
+    const key = name === undefined ? what : `${what} ${name}`;
+    verbs.set(key, [...(verbs.get(key) ?? []), verb]);
+  }
+  return [...verbs].map(([what, names]) => `${names.join(", ")} ${what}`);
+}

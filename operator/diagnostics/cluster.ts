@@ -1,0 +1,172 @@
+/** The API server as the operator sees it: whether it answers, what it serves, what it lets us do, and who leads. */
+import { isNotFound } from "../../controllers/runtime/api-error.ts";
+import { type ResourceType, resourcePath } from "../../controllers/runtime/resource-type.ts";
+import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
+import { judgeClock } from "../../core/diagnosis/clock.ts";
+import {
+  DEFINITIONS,
+  DEFINITIONS_PATH,
+  judgeDefinitions,
+  type ServedDefinitions,
+} from "../../core/diagnosis/definitions.ts";
+import type { Check, Finding } from "../../core/diagnosis/finding.ts";
+import { judgeLeadership, LEADERSHIP, LEASE, type LeaseSpec } from "../../core/diagnosis/leadership.ts";
+import {
+  type GrantedRule,
+  judgeRights,
+  missingRights,
+  RIGHTS,
+  type Right,
+  rightsOf,
+} from "../../core/diagnosis/rights.ts";
+import { rights } from "../../crds/generate/rbac.ts";
+
+const KUBERNETES = "kubernetes";
+/** As many are looked at; the rest has the same ClusterRole. */
+const MOST_NAMESPACES = 200;
+
+export interface ClusterParts {
+  readonly api: Pick<KubernetesApi, "request" | "create">;
+  readonly systemNamespace: string;
+  /** Where our RoleBinding stands. */
+  readonly onboarded: () => readonly string[];
+}
+
+export function clusterChecks({ api, systemNamespace, onboarded }: ClusterParts): readonly Check[] {
+  return [
+    {
+      name: KUBERNETES,
+      otherwise: "look at the address of the API server and at the token: kubectl get --raw /readyz?verbose",
+      examine: (signal) => judgeApiServer(api, signal),
+    },
+    {
+      name: DEFINITIONS,
+      otherwise: `kubectl get --raw ${DEFINITIONS_PATH}`,
+      examine: async (signal) => judgeDefinitions(await served(api, signal)),
+    },
+    {
+      name: RIGHTS,
+      otherwise: "kubectl auth can-i --list --as=system:serviceaccount:mazevault-system:mazevault-operator",
+      examine: (signal) => judgeAllRights(api, systemNamespace, onboarded(), signal),
+    },
+    {
+      name: LEADERSHIP,
+      otherwise: `kubectl -n ${systemNamespace} get lease ${LEASE.name} -o yaml`,
+      examine: async (signal) => {
+        const { spec, now } = await readLease(api, systemNamespace, signal);
+        return judgeLeadership(spec, systemNamespace, now);
+      },
+    },
+  ];
+}
+
+async function judgeApiServer(api: ClusterParts["api"], signal: AbortSignal): Promise<readonly Finding[]> {
+  const asked = new Date();
+  const { headers } = await api.request({ method: "GET", path: "/version", signal });
+  const reading = { asked, answered: new Date(), theirs: new Date(String(headers.date)) };
+  return judgeClock("kubernetes.clock", "the operator's clock", "the API server's", reading);
+}
+
+/** Undefined where the group is not served at all. */
+async function served(api: ClusterParts["api"], signal: AbortSignal): Promise<ServedDefinitions | undefined> {
+  try {
+    return (await api.request({ method: "GET", path: DEFINITIONS_PATH, signal })).body as ServedDefinitions;
+  } catch (error) {
+    if ((error as { status?: unknown }).status === 404) return undefined;
+    throw error;
+  }
+}
+
+const leases: ResourceType = { ...LEASE, kind: "Lease", namespaced: true };
+
+/** Its times are the leader's, to whose clock the API server's is nearer than ours when ours is off. */
+async function readLease(
+  api: ClusterParts["api"],
+  namespace: string,
+  signal: AbortSignal,
+): Promise<{ spec: LeaseSpec | undefined; now: Date }> {
+  try {
+    const path = resourcePath(leases, { namespace, name: LEASE.name });
+    const { body, headers } = await api.request({ method: "GET", path, type: leases, signal });
+    return { spec: (body as { spec?: LeaseSpec }).spec, now: new Date(String(headers.date)) };
+  } catch (error) {
+    if (isNotFound(error, LEASE.name)) return { spec: undefined, now: new Date() };
+    throw error;
+  }
+}
+
+async function judgeAllRights(
+  api: ClusterParts["api"],
+  systemNamespace: string,
+  namespaces: readonly string[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const places = [
+    { namespace: "default", of: rights.everywhere, where: "in the whole cluster", clusterWide: true },
+    { namespace: systemNamespace, of: rights.inSystemNamespace, where: `in namespace ${systemNamespace}` },
+    ...namespaces
+      .slice(0, MOST_NAMESPACES)
+      .map((namespace) => ({ namespace, of: rights.inOnboardedNamespaces, where: `in namespace ${namespace}` })),
+  ];
+  const found = await Promise.all(
+    places.map(async ({ namespace, of, where, ...rest }) => {
+      const wanted = rightsOf(of);
+      const { rules, incomplete } = await grantedIn(api, namespace, signal);
+      const missing = missingRights(wanted, rules);
+      // Authorizers that cannot list what they grant say so, and can be asked.
+      const scope = "clusterWide" in rest ? undefined : namespace;
+      const sure = incomplete ? await refused(api, missing, scope, signal) : missing;
+      return judgeRights(sure, where);
+    }),
+  );
+  return found.flat();
+}
+
+const reviews = (plural: string, kind: string): ResourceType => ({
+  group: "authorization.k8s.io",
+  version: "v1",
+  plural,
+  kind,
+  namespaced: false,
+});
+const rulesReviews = reviews("selfsubjectrulesreviews", "SelfSubjectRulesReview");
+const accessReviews = reviews("selfsubjectaccessreviews", "SelfSubjectAccessReview");
+const review = (kind: string, spec: unknown) => ({
+  apiVersion: "authorization.k8s.io/v1",
+  kind,
+  metadata: { name: "" },
+  spec,
+});
+
+interface RulesReview {
+  readonly metadata: { readonly name: string };
+  readonly status?: { readonly resourceRules?: readonly GrantedRule[]; readonly incomplete?: boolean };
+}
+
+async function grantedIn(api: ClusterParts["api"], namespace: string, signal: AbortSignal) {
+  const asked = review(rulesReviews.kind, { namespace });
+  const { status } = await api.create<RulesReview>(rulesReviews, asked, { signal });
+  return { rules: status?.resourceRules ?? [], incomplete: status?.incomplete === true };
+}
+
+async function refused(
+  api: ClusterParts["api"],
+  rights: readonly Right[],
+  namespace: string | undefined,
+  signal: AbortSignal,
+): Promise<readonly Right[]> {
+  const allowed = await Promise.all(
+    rights.map(async ({ verb, group, resource: whole, name }) => {
+      const [resource, subresource] = whole.split("/");
+      const resourceAttributes = { verb, group, resource, subresource, name, namespace };
+      const asked = review(accessReviews.kind, { resourceAttributes });
+      const { status } = await api.create<{ metadata: { name: string }; status?: { allowed?: boolean } }>(
+        accessReviews,
+        asked,
+        { signal },
+      );
+      return status?.allowed === true;
+    }),
+  );
+  return rights.filter((_right, at) => allowed[at] !== true);
+}

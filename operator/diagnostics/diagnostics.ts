@@ -1,0 +1,112 @@
+/**
+ * Everything that can be looked at from where the operator runs, each with what to do. It is asked for by people in
+ * trouble, so nothing here may need what is broken: each check has its own time, and none waits for another.
+ */
+import { type DatabaseSizes, readDatabaseSizes } from "../../adapters/postgres/diagnosis.ts";
+import type { Stores } from "../../adapters/postgres/stores.ts";
+import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
+import { examine } from "../../core/diagnosis/examination.ts";
+import type { Check, Finding } from "../../core/diagnosis/finding.ts";
+import { redactResource, redactSpec } from "../../core/diagnosis/redaction.ts";
+import { judgeResources, RESOURCES } from "../../core/diagnosis/resources.ts";
+import type { VaultState } from "../../core/ports/target-vaults.ts";
+import type { Resource } from "../../crds/common.ts";
+import { databaseOptions } from "../../program/common-settings.ts";
+import { redact } from "../../program/logging.ts";
+import { VERSION } from "../../program/version.ts";
+import type { Caches } from "../caches.ts";
+import type { Config } from "../config.ts";
+import { openRootKey } from "../database.ts";
+import { clusterChecks } from "./cluster.ts";
+import { databaseChecks } from "./database.ts";
+import { fileChecks } from "./files.ts";
+import { pkiChecks } from "./pki.ts";
+import { vaultChecks } from "./vaults.ts";
+
+export interface DiagnosticsParts {
+  readonly config: Config;
+  readonly stores: Pick<Stores, "pki">;
+  readonly api: KubernetesApi;
+  readonly view: Caches;
+  readonly vaults: () => readonly VaultState[];
+  readonly metrics: () => Promise<string>;
+}
+
+export interface InstallationFacts {
+  readonly version: string;
+  readonly node: string;
+  readonly platform: string;
+  readonly upSeconds: number;
+  readonly residentBytes: number;
+  readonly configuration: Readonly<Record<string, unknown>>;
+  /** Absent while PostgreSQL does not answer. */
+  readonly database?: DatabaseSizes;
+  /** In the text format of Prometheus. */
+  readonly metrics: string;
+}
+
+const WITHIN_MS = 5_000;
+
+export class Diagnostics {
+  readonly #parts: DiagnosticsParts;
+  #underWay: Promise<readonly Finding[]> | undefined;
+
+  constructor(parts: DiagnosticsParts) {
+    this.#parts = parts;
+  }
+
+  /** What those who help from outside want to know, without anything that is secret. */
+  async facts(): Promise<InstallationFacts> {
+    const { config, metrics } = this.#parts;
+    const sizes = await readDatabaseSizes(databaseOptions(config.database));
+    return {
+      version: VERSION,
+      node: process.version,
+      platform: `${process.platform} ${process.arch}`,
+      upSeconds: Math.round(process.uptime()),
+      residentBytes: process.memoryUsage.rss(),
+      // It names files, and holds none of what stands in them.
+      configuration: redactSpec(redact(config)) as Record<string, unknown>,
+      ...("check" in sizes ? {} : { database: sizes }),
+      metrics: await metrics(),
+    };
+  }
+
+  /** Every object of our kinds, without what may be secret in it. */
+  *resources(): Generator<Resource> {
+    for (const resource of this.#parts.view.everything()) yield redactResource(resource);
+  }
+
+  /** Whoever asks meanwhile gets the same. */
+  examine(): Promise<readonly Finding[]> {
+    this.#underWay ??= examine(this.#checks(), WITHIN_MS).finally(() => {
+      this.#underWay = undefined;
+    });
+    return this.#underWay;
+  }
+
+  #checks(): readonly Check[] {
+    const { config, stores, api, view, vaults } = this.#parts;
+    return [
+      ...databaseChecks({
+        options: databaseOptions(config.database),
+        rootKey: async () => openRootKey(config.keys),
+        rootKeyFile: config.keys.file,
+        checkpointMs: config.audit.checkpointMs,
+      }),
+      ...clusterChecks({
+        api,
+        systemNamespace: config.kubernetes.namespace,
+        onboarded: () => [...view.bindingCache.values()].map(({ metadata }) => metadata.namespace ?? ""),
+      }),
+      ...fileChecks(config),
+      ...pkiChecks({ store: stores.pki, baseUrl: config.pki.baseUrl }),
+      ...vaultChecks({ api, states: vaults, keyVaults: () => view.keyVaultCache.values() }),
+      {
+        name: RESOURCES,
+        otherwise: "kubectl get mazevault -A",
+        examine: async () => judgeResources(view.everything(), new Date()),
+      },
+    ];
+  }
+}
