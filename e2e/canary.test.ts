@@ -6,12 +6,14 @@ import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { gunzipSync } from "node:zlib";
 import { Sensitive } from "../core/sensitive.ts";
 import { type SealingKey, seal } from "../core/vault/sealing.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
 import { conditionOf, type KubernetesObject, leaderOf, secretManifest, startWorld, type World } from "./harness.ts";
+import { firstAdmin, RestClient } from "./rest-client.ts";
 
 const NAMESPACE = "canary";
 const secret = "secret.mazevault.io";
@@ -33,7 +35,14 @@ const handed = {
   large: canary().repeat(REPEATED),
   principal: canary(),
   certificate: canary(),
+  written: canary(),
+  refused: canary(),
+  wrongPassword: canary(),
+  forgedToken: `${randomBytes(24).toString("base64url")}.${randomBytes(24).toString("base64url")}.x`,
 };
+
+/** What may stand in a manifest, and in nothing that is handed to those who help from outside. */
+const inManifests = { literal: canary(), template: canary() };
 
 let world: World;
 let operators: readonly Operator[];
@@ -51,13 +60,14 @@ beforeAll(async () => {
   await world.tenant(NAMESPACE);
   await workWithoutFaults();
   await workWithFaults();
+  await workThroughRest();
   await collectCanaries();
 });
 
 afterAll(() => world?.stop());
 
 test("no value shows anywhere", async () => {
-  expect([...canaries.keys()].length).toBeGreaterThanOrEqual(15);
+  expect([...canaries.keys()].length).toBeGreaterThanOrEqual(25);
   expect(found(await surfaces())).toEqual([]);
 });
 
@@ -80,14 +90,49 @@ test("the search knows a value in every form, wherever it stands in a larger one
   expect(found(surfaces)).toEqual(Object.keys(shapes).map((shape) => `${shape}: handed over, second`));
 });
 
-test("the search finds a value that is planted in an annotation or a row", async () => {
+test("a support bundle holds no text of a manifest in which a value may stand", async () => {
+  await world.apply(
+    secretManifest(NAMESPACE, "manifest", {
+      entries: [
+        { key: "user", literal: inManifests.literal },
+        { key: "url", template: `db://{{ user }}/${inManifests.template}` },
+      ],
+    }),
+  );
+  await world.waitReady(secret, "manifest", NAMESPACE);
+  const values = new Map(Object.entries(inManifests).map(([what, value]) => [what, Buffer.from(value)]));
+  const bundled = await supportBundle();
+  expect(bundled[0]?.[1].includes(`"name":"manifest"`)).toBe(true);
+  expect(found(bundled, values)).toEqual([]);
+  // As apply writes it, once in the manifest and once more in an annotation.
+  expect(found(await objects(), values)).toEqual([
+    `Secret ${NAMESPACE}/manifest: literal`,
+    `Secret ${NAMESPACE}/manifest: template`,
+  ]);
+});
+
+test("the search finds a value that is planted in an annotation, an Event or a row", async () => {
   const planted = Buffer.from(`planted ${handed.second}`).toString("base64");
   await world.kubectl("-n", NAMESPACE, "annotate", "deployment", "consumer", `example.com/planted=${planted}`);
   await world.sql("CREATE TABLE planted AS SELECT $1::bytea AS shown", [Buffer.from(handed.second)]);
-  const leaks = found(await surfaces(["objects", "tables", "files"]));
+  await world.apply({
+    apiVersion: "events.k8s.io/v1",
+    kind: "Event",
+    metadata: { name: "planted", namespace: NAMESPACE },
+    regarding: { apiVersion: "mazevault.io/v1", kind: "Secret", namespace: NAMESPACE, name: "all" },
+    type: "Warning",
+    reason: "Planted",
+    action: "Plant",
+    note: `planted ${handed.second}`,
+    eventTime: new Date().toISOString().replace("Z", "000Z"),
+    reportingController: "example.com/test",
+    reportingInstance: "test",
+  });
+  const leaks = found(await surfaces(["objects", "tables", "files", "supportBundle"]));
   const where = leaks.map((leak) => leak.replace(/[0-9]+/g, "N"));
   expect(where).toContain(`Deployment ${NAMESPACE}/consumer: handed over, second`);
   expect(where).toContain("table planted: handed over, second");
+  expect(where).toContain("support bundle: handed over, second");
   expect(where).toContain("file base/N/N: handed over, second");
   expect(where.some((leak) => leak.startsWith("file pg_wal/"))).toBe(true);
 });
@@ -221,6 +266,57 @@ async function workWithFaults(): Promise<void> {
   await world.mazevault.keyVault.control.setFaults([]);
 }
 
+const rest = {
+  /** Names of everything secret that went through it. */
+  sent: new Map<string, string>(),
+  key: "",
+};
+
+/** Logins, reads and writes, as they should be and as they should not. */
+async function workThroughRest(): Promise<void> {
+  const [operator] = operators as [Operator];
+  const client = RestClient.of(world, operator);
+  const send = async (expected: number, method: string, where: string, request: object = {}) => {
+    const answer = await client.send(method, where, request);
+    if (answer.status !== expected) throw new Error(`${method} ${where}: ${answer.status} ${answer.text}`);
+    return answer.body;
+  };
+  try {
+    const { email, password } = await firstAdmin(world);
+    await until("REST serves", async () => (await client.send("GET", "/api/v1/health")).status === 200, wait);
+    await send(401, "POST", "/api/v1/auth/login", { body: { email, password: handed.wrongPassword } });
+    await send(400, "POST", "/api/v1/auth/login", {
+      body: `{"email": "${email}", "password": "${handed.wrongPassword}`,
+    });
+    const first = await send(200, "POST", "/api/v1/auth/login", { body: { email, password } });
+    const second = await send(200, "POST", "/api/v1/auth/refresh", { body: { refreshToken: first.refreshToken } });
+    await send(401, "GET", "/api/v1/auth/me", { token: handed.forgedToken });
+    const { token } = second;
+    const { secret: key } = await send(201, "POST", "/api/v1/api-keys", {
+      token,
+      body: { name: "canary", scopes: ["list", "read", "write", "audit"] },
+    });
+    const where = `/api/v1/namespaces/${NAMESPACE}/secrets/written/values`;
+    const body = { project: NAMESPACE, environment: "pro", values: { value: handed.written } };
+    await send(200, "PUT", where, { token: key, body });
+    await send(400, "PUT", where, { token: key, body: { values: { value: [handed.refused] } } });
+    await send(200, "GET", where, { token });
+    await client.send("GET", `/api/v1/export?namespace=${NAMESPACE}`, { token: key });
+    const secrets = { password, key: key.slice(key.lastIndexOf("_") + 1) };
+    rest.sent = new Map([
+      ...Object.entries(secrets),
+      // What is signed is known to everybody who may see it; the signature makes it a credential.
+      ["first token", first.token.split(".")[2]],
+      ["second token", token.split(".")[2]],
+      ["first refresh token", first.refreshToken],
+      ["second refresh token", second.refreshToken],
+    ]);
+    rest.key = key;
+  } finally {
+    await client.close();
+  }
+}
+
 async function collectCanaries(): Promise<void> {
   const add = (what: string, value: string | Buffer): void => {
     const bytes = Buffer.from(value);
@@ -231,6 +327,11 @@ async function collectCanaries(): Promise<void> {
   // It is one value repeated, and only some of it might show.
   add("sealed", handed.sealed);
   add("handed over, large", handed.large.slice(0, handed.large.length / REPEATED));
+  add("written through REST", handed.written);
+  add("refused by REST", handed.refused);
+  add("wrong password", handed.wrongPassword);
+  add("forged token", handed.forgedToken);
+  for (const [what, value] of rest.sent) add(what, value);
   add("client secret", world.mazevault.servicePrincipal.secret);
   add("wrong client secret", handed.principal);
   add("wrong client certificate", handed.certificate);
@@ -287,8 +388,8 @@ function forms(value: Buffer): readonly Buffer[] {
 type Surface = readonly [name: string, content: Buffer];
 
 /** `surface: canary`, for each canary that shows in it. */
-function found(where: Iterable<Surface>): readonly string[] {
-  const patterns = [...canaries].map(([what, value]) => ({ what, forms: forms(value) }));
+function found(where: Iterable<Surface>, of: ReadonlyMap<string, Buffer> = canaries): readonly string[] {
+  const patterns = [...of].map(([what, value]) => ({ what, forms: forms(value) }));
   const leaks: string[] = [];
   for (const [name, content] of where) {
     for (const pattern of patterns) {
@@ -298,12 +399,14 @@ function found(where: Iterable<Surface>): readonly string[] {
   return leaks;
 }
 
+/** A store that values could get into, such as a Redis for sessions, has its collector here. */
 const collectors: Readonly<Record<string, () => Promise<readonly Surface[]>>> = {
   logs,
   objects,
   tables,
   files,
   answers,
+  supportBundle,
 };
 
 /** Everything that the product writes, by where it stands. */
@@ -377,6 +480,26 @@ async function answers(): Promise<readonly Surface[]> {
     said.push(["--print-config", execFileSync(process.execPath, args)]);
   }
   return said;
+}
+
+/** As the command line makes it, from REST and from the cluster, unpacked. */
+async function supportBundle(): Promise<readonly Surface[]> {
+  const [operator] = operators as [Operator];
+  const { kubectlPath, kubeconfigPath } = world.lab.controlPlane;
+  const file = path.join(world.lab.dir, `bundle-${randomBytes(4).toString("hex")}.tar.gz`);
+  const args = ["support-bundle", "--file", file, "--kubeconfig", kubeconfigPath];
+  const env = {
+    PATH: [path.dirname(kubectlPath), process.env.PATH].join(path.delimiter),
+    HOME: world.lab.dir,
+    MAZEVAULT_SERVER: operator.restUrl,
+    MAZEVAULT_CA_FILE: world.lab.pki.caFile,
+    MAZEVAULT_TOKEN: rest.key,
+  };
+  const said = execFileSync(process.execPath, [world.mazevault.cli, ...args], { env, stdio: "pipe" });
+  return [
+    ["support bundle", gunzipSync(readFileSync(file))],
+    ["what support-bundle prints", said],
+  ];
 }
 
 /** Made without `apply`, which would copy the values into an annotation: that would be kubectl's doing. */
