@@ -5,10 +5,12 @@
 const longest = [
   "e2e/outages",
   "e2e/start",
+  "e2e/doctor",
   "e2e/pki-certificates",
   "e2e/chaos/failpoints",
   "e2e/leadership",
   "e2e/ocsp",
+  "e2e/rest-replicas",
   "e2e/cli",
   "e2e/key-vault-faults",
   "e2e/chaos/certificate-failpoints",
