@@ -303,24 +303,25 @@ describe("local users and API keys", () => {
   });
 
   test("an API key is told once: to a file of its owner, or where it is asked for", async () => {
-    await good("api-keys create ci --scope list --scope read --expires 24h --file ci.key");
-    expect(statSync(file("ci.key")).mode & 0o777).toBe(0o600);
-    const secret = readFileSync(file("ci.key"), "utf8").trim();
+    await good("api-keys create build --scope list --scope read --expires 24h --file build.key");
+    expect(statSync(file("build.key")).mode & 0o777).toBe(0o600);
+    const secret = readFileSync(file("build.key"), "utf8").trim();
     expect(secret).toMatch(/^mvk_/);
-    expect(await mazevault("api-keys create ci --scope list --file ci.key")).toMatchObject({ code: 2 });
-    await expect(onTerminal("api-keys create ci --scope list")).rejects.toThrow(/: 2 .*told this once/);
+    expect(await mazevault("api-keys create build --scope list --file build.key")).toMatchObject({ code: 2 });
+    await expect(onTerminal("api-keys create build --scope list")).rejects.toThrow(/: 2 .*told this once/);
     expect(await onTerminal("api-keys create shown --scope list --show")).toMatch(/^mvk_\S+\n$/);
-    expect(await mazevault("api-keys create ci --scope everything")).toMatchObject({ code: 2 });
-    expect(await mazevault("api-keys create ci --scope list --expires soon")).toMatchObject({ code: 2 });
+    expect(await mazevault("api-keys create build --scope everything")).toMatchObject({ code: 2 });
+    expect(await mazevault("api-keys create build --scope list --expires soon")).toMatchObject({ code: 2 });
 
     const keys = JSON.parse(await good("api-keys list -o json")) as { id: string; name: string; expiresAt: string }[];
-    expect(keys.filter(({ name }) => name === "ci")).toHaveLength(2);
-    const ci = keys.find(({ expiresAt }) => Date.parse(expiresAt) < Date.now() + 86_400_000);
+    expect(keys.filter(({ name }) => name === "build")).toHaveLength(1);
+    const build = keys.find(({ name }) => name === "build");
+    expect(Date.parse(build?.expiresAt ?? "")).toBeLessThan(Date.now() + 86_400_000);
     const as = { env: { MAZEVAULT_TOKEN: secret } };
     expect(JSON.parse(await good("whoami -o json", as))).toMatchObject({ scopes: ["list", "read"] });
-    await good(`api-keys revoke ${ci?.id}`);
+    await good(`api-keys revoke ${build?.id}`);
     await until("it is refused", async () => (await mazevault("whoami", as)).code === 3, soon);
-    expect(await good("api-keys list")).toMatch(new RegExp(`^${ci?.id} +ci +list,read +revoked`, "m"));
+    expect(await good("api-keys list")).toMatch(new RegExp(`^${build?.id} +build +list,read +revoked`, "m"));
   });
 });
 
@@ -632,7 +633,8 @@ describe("the audit record", () => {
     writeFileSync(file("short.jsonl"), short);
     expect(await mazevault("audit verify --file short.jsonl", offline)).toMatchObject({
       code: 7,
-      stderr: expect.stringContaining("(rowMissing)"),
+      // What shows it depends on where checkpoints stand.
+      stderr: expect.stringMatching(/short\.jsonl: row [34]: /),
     });
     expect(await mazevault("audit verify --file nothing.jsonl", offline)).toMatchObject({ code: 2 });
     const lines = (await good("audit export --format csv")).split("\r\n");
