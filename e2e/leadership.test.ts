@@ -119,6 +119,7 @@ test("when the leader is killed the other one takes over, not before the Lease h
 
 test("a leader that ends on SIGTERM hands over at once", async () => {
   for (const { process } of operators) await process.stop();
+  const { epoch } = await leadership();
   // Waiting for this Lease to run out would exceed every limit of this test.
   const patient = await world.mazevault.startOperator({
     name: "patient",
@@ -126,13 +127,14 @@ test("a leader that ends on SIGTERM hands over at once", async () => {
   });
   operators.push(patient);
   await until("it leads", async () => (await leader()) === patient, wait);
-  const { epoch } = await leadership();
+  // It holds the Lease before it takes the epoch.
+  await until("it has the next epoch", async () => (await leadership()).epoch === epoch + 1, wait);
   const [first] = operators;
   await first?.process.start();
 
   await patient.process.stop();
   await until("the other one leads", async () => (await leader()) === first, wait);
-  await until("it has the next epoch", async () => (await leadership()).epoch === epoch + 1, wait);
+  await until("it has the epoch after that", async () => (await leadership()).epoch === epoch + 2, wait);
   await world.apply(marker("terminated"));
   await world.waitReady(secret, "terminated", "marker");
 });

@@ -300,12 +300,9 @@ describe("death between two effects", () => {
     const name = nameOf(failpoint);
     const before = (await world.sql("SELECT FROM certificates WHERE requester_kind = 'Responder'")).length;
     const provoked = () => provoke(effect, name);
-    if (effect === "purge") {
-      // Who leads now has looked for these already; who comes looks at once.
-      await provoked();
-      await succession.diesAsSuccessor(failpoint);
-    } else if (effect === "responder") await succession.diesAsSuccessor(failpoint, provoked);
-    else await succession.dies(failpoint, provoked);
+    // Who leads now has looked for these already; who comes looks at once.
+    const found = effect === "purge" || effect === "responder";
+    await (found ? succession.diesAsSuccessor(failpoint, provoked) : succession.dies(failpoint, provoked));
     if (effect === "purge") {
       const ended = () => world.sql("SELECT FROM certificates WHERE requester_uid = $1", [name]);
       await until("what ended long ago is gone", async () => (await ended()).length === 0, soon);

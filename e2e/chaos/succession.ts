@@ -61,13 +61,17 @@ export class Succession {
     }
   }
 
-  /** The leader ends, and its successor dies at the failpoint, over what `provoke` leaves to it or what it does by itself. */
-  async diesAsSuccessor(failpoint: string, provoke: () => Promise<unknown> = async () => {}): Promise<void> {
+  /** The leader ends, and its successor dies at the failpoint, over what `provoke` leaves to it. */
+  async diesAsSuccessor(failpoint: string, provoke: () => Promise<unknown>): Promise<void> {
     await this.#settled();
     try {
-      await this.#diesAt(failpoint, await this.#next, async () => {
+      const successor = await this.#next;
+      await this.#diesAt(failpoint, successor, async () => {
+        // What it looks at only once, when it begins to lead, must be there by then.
+        await successor.process.kill("SIGSTOP");
         await this.#leader.process.stop();
         await provoke();
+        await successor.process.kill("SIGCONT");
       });
     } finally {
       // Only now, as it would be a candidate too.
