@@ -274,7 +274,9 @@ describe("a vault that fails as a whole", () => {
       };
       const furtherAttempts = async () => {
         const { calls } = await counters(failing);
-        await until("further attempts", async () => (await counters(failing)).calls >= calls + 4, { timeoutMs: 30_000 });
+        await until("further attempts", async () => (await counters(failing)).calls >= calls + 4, {
+          timeoutMs: 30_000,
+        });
       };
       // Until every item has had this answer, the rule has something new to tell.
       await furtherAttempts();

@@ -10,6 +10,7 @@ import { LocalSigner } from "../core/pki/signer.ts";
 import { Judge } from "../core/pki/testing/judge.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import { boundedDeaths, type Death } from "./chaos/deaths.ts";
 import { Succession } from "./chaos/succession.ts";
 import { conditionOf, type KubernetesObject, scrape, startWorld, total, type World } from "./harness.ts";
 
@@ -244,7 +245,7 @@ test.each(["SIGTERM", "kill -9"])("a restart by %s changes nothing", async (name
 });
 
 type Effect = "cluster" | "namespace" | "external" | "responder" | "purge";
-const deaths: readonly (readonly [failpoint: string, effect: Effect])[] = [
+const deaths: readonly Death<Effect>[] = [
   ["pki.afterAuthority", "cluster"],
   ["pki.afterRequest", "external"],
   ["pki.afterReserve", "cluster"],
@@ -296,46 +297,49 @@ describe("death between two effects", () => {
     }
   }
 
-  test.each(deaths)("at %s while something of %s is made leaves one of it", async (failpoint, effect) => {
-    const name = nameOf(failpoint);
-    const before = (await world.sql("SELECT FROM certificates WHERE requester_kind = 'Responder'")).length;
-    const provoked = () => provoke(effect, name);
-    // Who leads now has looked for these already; who comes looks at once.
-    const found = effect === "purge" || effect === "responder";
-    await (found ? succession.diesAsSuccessor(failpoint, provoked) : succession.dies(failpoint, provoked));
-    if (effect === "purge") {
-      const ended = () => world.sql("SELECT FROM certificates WHERE requester_uid = $1", [name]);
-      await until("what ended long ago is gone", async () => (await ended()).length === 0, soon);
-      return;
-    }
-    if (effect === "responder") {
-      const pending = () => world.sql("SELECT FROM ocsp_responders WHERE certificate IS NULL");
-      await until("the responder has its certificate", async () => (await pending()).length === 0, soon);
-      expect(await world.sql("SELECT FROM certificates WHERE requester_kind = 'Responder'")).toHaveLength(before + 1);
-      return;
-    }
-    if (effect === "external") {
-      const waits = (each: KubernetesObject) => conditionOf(each, "Issued")?.reason === "WaitingForCertificate";
-      const { status } = await world.waitFor(clusterIssuer, name, undefined, waits);
-      const request = judge.write(`${name}.csr`, String(status?.certificateSigningRequest));
-      expect(judge.run("openssl", "req", "-in", request, "-noout", "-verify", "-subject")).toContain(`${name} CA`);
-      expect(await world.sql("SELECT FROM authorities WHERE name = $1", [name])).toHaveLength(1);
-      return;
-    }
-    const object =
-      effect === "cluster" ? await world.waitReady(clusterIssuer, name) : await world.waitReady(issuer, name, "shop");
-    const { own, root } = files(object);
-    expect(judge.run("openssl", "verify", "-x509_strict", "-CAfile", root, own)).toContain("OK");
-    const [authority] = await world.sql<{ id: string }>("SELECT id FROM authorities WHERE name = $1", [name]);
-    const issued = await world.sql<{ state: string }>("SELECT state FROM certificates WHERE authority_id = $1", [
-      authority?.id,
-    ]);
-    expect(issued.map(({ state }) => state)).toEqual(["Issued"]);
-    const crls = () =>
-      world.sql<{ number: string }>("SELECT number FROM ocsp_crls WHERE authority_id = $1", [authority?.id]);
-    await until("the CRL is there", async () => (await crls()).length === 1, soon);
-    expect(await crls()).toEqual([{ number: "1" }]);
-  });
+  test.each(boundedDeaths(deaths))(
+    "at %s while something of %s is made leaves one of it",
+    async (failpoint, effect) => {
+      const name = nameOf(failpoint);
+      const before = (await world.sql("SELECT FROM certificates WHERE requester_kind = 'Responder'")).length;
+      const provoked = () => provoke(effect, name);
+      // Who leads now has looked for these already; who comes looks at once.
+      const found = effect === "purge" || effect === "responder";
+      await (found ? succession.diesAsSuccessor(failpoint, provoked) : succession.dies(failpoint, provoked));
+      if (effect === "purge") {
+        const ended = () => world.sql("SELECT FROM certificates WHERE requester_uid = $1", [name]);
+        await until("what ended long ago is gone", async () => (await ended()).length === 0, soon);
+        return;
+      }
+      if (effect === "responder") {
+        const pending = () => world.sql("SELECT FROM ocsp_responders WHERE certificate IS NULL");
+        await until("the responder has its certificate", async () => (await pending()).length === 0, soon);
+        expect(await world.sql("SELECT FROM certificates WHERE requester_kind = 'Responder'")).toHaveLength(before + 1);
+        return;
+      }
+      if (effect === "external") {
+        const waits = (each: KubernetesObject) => conditionOf(each, "Issued")?.reason === "WaitingForCertificate";
+        const { status } = await world.waitFor(clusterIssuer, name, undefined, waits);
+        const request = judge.write(`${name}.csr`, String(status?.certificateSigningRequest));
+        expect(judge.run("openssl", "req", "-in", request, "-noout", "-verify", "-subject")).toContain(`${name} CA`);
+        expect(await world.sql("SELECT FROM authorities WHERE name = $1", [name])).toHaveLength(1);
+        return;
+      }
+      const object =
+        effect === "cluster" ? await world.waitReady(clusterIssuer, name) : await world.waitReady(issuer, name, "shop");
+      const { own, root } = files(object);
+      expect(judge.run("openssl", "verify", "-x509_strict", "-CAfile", root, own)).toContain("OK");
+      const [authority] = await world.sql<{ id: string }>("SELECT id FROM authorities WHERE name = $1", [name]);
+      const issued = await world.sql<{ state: string }>("SELECT state FROM certificates WHERE authority_id = $1", [
+        authority?.id,
+      ]);
+      expect(issued.map(({ state }) => state)).toEqual(["Issued"]);
+      const crls = () =>
+        world.sql<{ number: string }>("SELECT number FROM ocsp_crls WHERE authority_id = $1", [authority?.id]);
+      await until("the CRL is there", async () => (await crls()).length === 1, soon);
+      expect(await crls()).toEqual([{ number: "1" }]);
+    },
+  );
 
   test("tells of each purge once", async () => {
     const rows = () => world.sql("SELECT FROM audit WHERE action = 'CertificatesPurged'");

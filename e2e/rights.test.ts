@@ -243,9 +243,8 @@ describe("a core Secret that exists", () => {
     expect(after.metadata.annotations).toMatchObject({ "example.com/note": "keep" });
     expect(after.metadata.finalizers).toEqual(["example.com/hold"]);
     // What we set ourselves goes when it is no longer wanted.
-    await world.apply({
-      ...secretManifest("owner", "decorated", { entries: [{ key: "user", literal: "changed" }], deliver: {} }),
-    });
+    const unwanted = JSON.stringify({ spec: { deliver: { labels: null } } });
+    await world.kubectl("-n", "owner", "patch", secret, "decorated", "--type=merge", "-p", unwanted);
     await until("our label is gone", async () => (await labels("decorated"))?.tier === undefined, wait);
     expect(await labels("decorated")).toMatchObject({ team: "payments" });
     await patch("decorated", { metadata: { finalizers: null } });

@@ -8,6 +8,7 @@ import { azure } from "../../lab/mazevault.ts";
 import { until } from "../../lab/poll.ts";
 import { decoded, type KubernetesObject, secretManifest, startWorld, type World } from "../harness.ts";
 import { ApiClient } from "./api.ts";
+import { boundedDeaths, type Death } from "./deaths.ts";
 import { consumerManifest, pushManifests } from "./manifests.ts";
 import { isReady } from "./observer.ts";
 import { Succession } from "./succession.ts";
@@ -27,8 +28,7 @@ type Effect =
   /** The Secret is deleted. */
   | "removal";
 
-/** `name:n` is its nth passing. */
-const everyRow: readonly (readonly [failpoint: string, effect: Effect])[] = [
+const everyRow: readonly Death<Effect>[] = [
   ["leadership.afterLease", "change"],
   ["leadership.afterEpoch", "change"],
   ["keyring.afterKey", "onboarding"],
@@ -68,11 +68,7 @@ const everyRow: readonly (readonly [failpoint: string, effect: Effect])[] = [
   ["syncrule.afterStatus", "creation"],
 ];
 
-/** `npm test` dies once at each failpoint, `npm run test:chaos` during every effect that passes it. */
-const rows =
-  process.env.CHAOS_FAILPOINTS === "all"
-    ? everyRow
-    : [...new Map(everyRow.map((row) => [row[0].replace(/:.*/, ""), row] as const)).values()];
+const rows = boundedDeaths(everyRow);
 
 const [vault] = azure.vaults;
 
@@ -306,6 +302,6 @@ test("every failpoint of the source is died at", () => {
   const all = named.flatMap((name) =>
     name.includes("$") ? controllers.map((controller) => name.replace(/\$\{.+\}/, controller)) : [name],
   );
-  const covered = new Set(rows.map(([failpoint]) => failpoint.replace(/:.*/, "")));
+  const covered = new Set(everyRow.map(([failpoint]) => failpoint.replace(/:.*/, "")));
   expect([...covered].toSorted()).toEqual([...new Set(all)].toSorted());
 });
