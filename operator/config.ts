@@ -28,7 +28,10 @@ const keys = z.strictObject({
       "file: the root key, 32 bytes in base64, readable by its owner only. passphrase: where salt and parameters stand.",
     ),
   passphraseFile: z.string().min(1).optional().describe("passphrase: file with the passphrase."),
-  create: z.boolean().default(false).describe("Make the root key on first start when its file does not exist."),
+  create: z
+    .boolean()
+    .default(false)
+    .describe("Make keys.file on first start when it does not exist; never while keys.previous is set."),
   previous: previousRootKey
     .optional()
     .describe("The root key that is being replaced; needed until `mazevault keys status` says that it is not."),

@@ -5,7 +5,11 @@ import type { DatabaseOptions } from "../adapters/postgres/database.ts";
 import { DatabaseIsNewer, migrate } from "../adapters/postgres/migrate.ts";
 import { openStores, type Stores } from "../adapters/postgres/stores.ts";
 import { createRootKeyFile, openRootKeyFile } from "../adapters/rootkey/file.ts";
-import { openPassphrase, scryptParametersFile } from "../adapters/rootkey/passphrase.ts";
+import {
+  createScryptParametersFile,
+  openPassphrase,
+  readScryptParametersFile,
+} from "../adapters/rootkey/passphrase.ts";
 import { Unavailable } from "../core/errors.ts";
 import type { RootKey } from "../core/ports/key-store.ts";
 import { databaseOptions } from "../program/common-settings.ts";
@@ -44,7 +48,7 @@ export class DatabaseConnection {
     const { keys } = this.#config;
     createRootKey(this.#config, this.#log);
     const root = await openRootKey(keys);
-    const previous = keys.previous && (await openRootKey({ ...keys.previous, isPrevious: true }));
+    const previous = keys.previous && (await openRootKey(keys.previous, "keys.previous"));
     for (let pauseMs = FIRST_RETRY_MS; ; pauseMs = Math.min(LONGEST_RETRY_MS, pauseMs * 2)) {
       try {
         const applied = await migrate(this.#options);
@@ -89,26 +93,30 @@ export class DatabaseConnection {
   }
 }
 
-interface RootKeySettings extends Pick<Config["keys"], "provider" | "file" | "passphraseFile"> {
-  /** It is being replaced, so there is nothing to be made for it. */
-  readonly isPrevious?: boolean;
-}
+type RootKeySettings = Pick<Config["keys"], "provider" | "file" | "passphraseFile">;
 
 /** Throws `Unavailable("KeyUnavailable")` that says what is wrong with it, and `ConfigError` that names the setting. */
-export async function openRootKey(keys: RootKeySettings): Promise<RootKey> {
-  const { provider, file, passphraseFile, isPrevious = false } = keys;
+export async function openRootKey(keys: RootKeySettings, setting = "keys"): Promise<RootKey> {
+  const { provider, file, passphraseFile } = keys;
   if (provider === "file") return openRootKeyFile(file);
   if (passphraseFile === undefined) {
-    const setting = isPrevious ? "keys.previous" : "keys";
     throw new ConfigError([`${setting}.passphraseFile: required with ${setting}.provider passphrase`]);
   }
   const passphrase = readFileSync(passphraseFile, "utf8").trimEnd();
-  const parameters = scryptParametersFile(file, !isPrevious);
-  return openPassphrase(passphrase, parameters, `passphrase in ${passphraseFile} with ${file}`);
+  return openPassphrase(passphrase, readScryptParametersFile(file), `passphrase in ${passphraseFile} with ${file}`);
 }
 
+/**
+ * For a new installation. One that replaces another is brought along: what a replica makes for itself the others do not
+ * have, and it may go with the pod when everything is wrapped by it.
+ */
 function createRootKey({ keys }: Config, log: Logger): void {
-  if (keys.provider !== "file" || !keys.create || existsSync(keys.file)) return;
-  createRootKeyFile(keys.file);
-  log.warn({ file: keys.file }, "made a new root key: keep a copy elsewhere, without it every secret is lost");
+  const { provider, file, create, previous } = keys;
+  if (!create || previous !== undefined || existsSync(file)) return;
+  const [make, what] =
+    provider === "file"
+      ? ([createRootKeyFile, "a new root key"] as const)
+      : ([createScryptParametersFile, "new scrypt parameters"] as const);
+  make(file);
+  log.warn({ file }, `made ${what}: keep a copy elsewhere, without it every secret is lost`);
 }

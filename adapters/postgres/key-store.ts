@@ -52,8 +52,8 @@ const ALL_REPLACED = versions(
 );
 const DUE = versions(
   "due_key_versions",
-  `purpose = $1 AND (created_at < $2 OR uses >= $3) AND NOT EXISTS
-     (SELECT FROM keys o WHERE o.purpose = k.purpose AND o.scope = k.scope AND o.id <> k.id AND o.retired_at IS NULL)
+  `purpose = $1 AND NOT ${REPLACED} AND (uses >= $3 OR (created_at < $2 AND NOT EXISTS
+     (SELECT FROM keys o WHERE o.purpose = k.purpose AND o.scope = k.scope AND o.id <> k.id AND o.retired_at IS NULL)))
    ORDER BY scope LIMIT $4`,
 );
 

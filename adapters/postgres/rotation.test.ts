@@ -276,6 +276,19 @@ test("a version that was about to be written with the former key is seen before 
   expect((await rotation.find("payments"))?.versions[0]).toMatchObject({ id: version?.id, left: 1 });
 });
 
+test("a version that cannot be retired makes no writer wait", async () => {
+  await put(installation, "one", "value");
+  await sql("UPDATE versions SET wrapped_key = '\\x00'");
+  const rotation = rotationOf(installation);
+  await rotation.rotate(writer, "payments", actor);
+  await withConnection(installation.database, async (client) => {
+    // A long transaction of a writer: the lock that each of them shares is not to be had alone.
+    await client.query("BEGIN");
+    await client.query("SELECT fence_led(NULL)");
+    expect(await rotation.advance(writer)).toEqual({ left: 1, stuck: 1, retired: 0 });
+  });
+});
+
 /** Until somebody waits for this connection. */
 async function blocked(client: Parameters<Parameters<typeof withConnection>[1]>[0]): Promise<void> {
   const waiting =

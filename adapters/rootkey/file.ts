@@ -40,7 +40,12 @@ export function openRootKeyFile(path: string): LocalRootKey {
     text = readFileSync(path, "utf8").trim();
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    throw refuse(code === "ENOENT" ? "it does not exist; restore it, or create one for a new installation" : `${code}`);
+    const making = `(umask 077; openssl rand -base64 ${KEY_BYTES} > ${path})`;
+    throw refuse(
+      code === "ENOENT"
+        ? `it does not exist; restore it, or, for a root key that is to be new, make it, the same on every replica: ${making}`
+        : `${code}`,
+    );
   }
   if ((mode & 0o077) !== 0) throw refuse("others can read it; set its mode to 0600");
   // Node's decoder skips what is not base64, so the text is held against its canonical form.

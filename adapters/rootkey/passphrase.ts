@@ -1,5 +1,5 @@
 import { createSecretKey, randomBytes, scrypt } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { Unavailable } from "../../core/errors.ts";
 import { createDurably } from "./file.ts";
@@ -28,15 +28,27 @@ export function newScryptParameters(): ScryptParameters {
   return { salt: randomBytes(SALT_BYTES).toString("base64"), N: LEAST_COST, r: 8, p: 1 };
 }
 
-/** The parameters stored in `path` (JSON); unless told otherwise makes and stores new ones when there is no such file. */
-export function scryptParametersFile(path: string, create = true): ScryptParameters {
-  if (create && !existsSync(path)) createDurably(path, `${JSON.stringify(newScryptParameters())}\n`);
+/** Stores new parameters. As `createRootKeyFile` it never overwrites. */
+export function createScryptParametersFile(path: string): void {
+  createDurably(path, `${JSON.stringify(newScryptParameters())}\n`);
+}
+
+/** The parameters stored in `path` (JSON). Throws `Unavailable("KeyUnavailable")` that says what is wrong with the file. */
+export function readScryptParametersFile(path: string): ScryptParameters {
   try {
     return JSON.parse(readFileSync(path, "utf8")) as ScryptParameters;
   } catch (cause) {
-    throw new Unavailable("KeyUnavailable", `scrypt parameters in ${path} cannot be read`, { cause });
+    const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
+    const fault = missing
+      ? `it does not exist; restore it, or, for a root key that is to be new, make it, the same on every replica: ${makingIt(path)}`
+      : "it cannot be read";
+    throw new Unavailable("KeyUnavailable", `scrypt parameters in ${path}: ${fault}`, { cause });
   }
 }
+
+/** Without what JSON would escape outside of the single quotes, as this is read in a log. */
+const makingIt = (path: string): string =>
+  `printf '{"salt":"%s","N":${LEAST_COST},"r":8,"p":1}' $(openssl rand -base64 ${SALT_BYTES}) > ${path}`;
 
 /**
  * Derives the root key by scrypt, which takes 128 * N * r bytes of memory for some tenths of a second. Throws

@@ -2,7 +2,12 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createRootKeyFile, openRootKeyFile } from "./file.ts";
-import { newScryptParameters, openPassphrase, scryptParametersFile } from "./passphrase.ts";
+import {
+  createScryptParametersFile,
+  newScryptParameters,
+  openPassphrase,
+  readScryptParametersFile,
+} from "./passphrase.ts";
 
 const context = Buffer.from("context");
 const material = Buffer.alloc(32, 1);
@@ -69,17 +74,20 @@ describe("passphrase", () => {
 
   test("the same passphrase and parameters give the same key", async () => {
     const file = path.join(dir, "scrypt.json");
-    const one = await openPassphrase(passphrase, scryptParametersFile(file));
-    const two = await openPassphrase(passphrase, scryptParametersFile(file));
+    createScryptParametersFile(file);
+    expect(() => createScryptParametersFile(file)).toThrow(expect.objectContaining({ code: "EEXIST" }));
+    const one = await openPassphrase(passphrase, readScryptParametersFile(file));
+    const two = await openPassphrase(passphrase, readScryptParametersFile(file));
     expect(one.id).toMatch(/^passphrase:[0-9a-f]{16}$/);
     expect(two.id).toBe(one.id);
     expect(await two.unwrap(await one.wrap(material, context), context)).toEqual(material);
   });
 
-  test("parameters that should be there are not made anew", () => {
+  test("parameters that are half written are refused with the file's name", () => {
     const file = path.join(dir, "scrypt.json");
-    expect(() => scryptParametersFile(file, false)).toThrow(expect.objectContaining(unavailable));
-    expect(() => statSync(file)).toThrow("ENOENT");
+    writeFileSync(file, '{"salt":');
+    expect(() => readScryptParametersFile(file)).toThrow(expect.objectContaining(unavailable));
+    expect(() => readScryptParametersFile(file)).toThrow(`scrypt parameters in ${file}: it cannot be read`);
   });
 
   test("another passphrase, another salt or another cost give another key", async () => {

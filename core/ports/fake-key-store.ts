@@ -7,6 +7,7 @@ import {
   KeyReplaced,
   type KeyStore,
   type KeyVersion,
+  MANY_USES,
   type Rewrap,
   type RotatedPurpose,
   type WrappedKey,
@@ -52,7 +53,7 @@ export class FakeKeyStore implements KeyStore {
       this.#database.assertNewest(id);
       throw new Unavailable("TamperDetected", `key ${id} disappeared`);
     }
-    const total = (this.#uses.get(id) ?? 0n) + BigInt(count);
+    const total = this.#usesOf(id) + BigInt(count);
     this.#uses.set(id, total);
     return total;
   }
@@ -60,7 +61,8 @@ export class FakeKeyStore implements KeyStore {
   async rotate(writer: Writer | Unled, key: WrappedKey, audit: readonly AuditEntry[]): Promise<boolean> {
     this.#database.fenceLed(writer);
     const [newest, older] = this.#of(key.purpose, key.scope).toReversed();
-    if (newest?.version !== key.version - 1 || older !== undefined) return false;
+    if (newest?.version !== key.version - 1) return false;
+    if (older !== undefined && this.#usesOf(newest.id) < MANY_USES) return false;
     if (key.purpose === "Installation" && newest.wrappedBy !== key.wrappedBy) throw new KeyReplaced();
     this.#database.assertNewest(key.wrappedBy);
     this.#keys.push(key);
@@ -87,8 +89,11 @@ export class FakeKeyStore implements KeyStore {
 
   async due(purpose: RotatedPurpose, madeBefore: Date, uses: bigint, limit: number): Promise<readonly KeyVersion[]> {
     const all = this.#versions().filter((key) => key.purpose === purpose);
-    const single = all.filter(({ scope }) => all.filter((other) => other.scope === scope).length === 1);
-    return single.filter((key) => key.createdAt < madeBefore || key.uses >= uses).slice(0, limit);
+    const alone = ({ scope }: KeyVersion) => all.filter((other) => other.scope === scope).length === 1;
+    return all
+      .filter(({ id }) => !this.#database.replacedKeys.has(id))
+      .filter((key) => key.uses >= uses || (key.createdAt < madeBefore && alone(key)))
+      .slice(0, limit);
   }
 
   async wrappedBy(id: string, after: string | undefined, limit: number): Promise<readonly WrappedKey[]> {
@@ -134,6 +139,10 @@ export class FakeKeyStore implements KeyStore {
       .sort((a, b) => a.version - b.version);
   }
 
+  #usesOf(id: string): bigint {
+    return this.#uses.get(id) ?? 0n;
+  }
+
   #versions(): readonly KeyVersion[] {
     const rotated = (purpose: KeyPurpose): purpose is RotatedPurpose =>
       purpose === "Installation" || purpose === "Project";
@@ -141,7 +150,7 @@ export class FakeKeyStore implements KeyStore {
       .flatMap(({ id, purpose, scope, version, wrappedBy, createdAt }): KeyVersion[] => {
         if (!rotated(purpose)) return [];
         const left = this.#database.replacedKeys.has(id) ? { left: this.#database.wraps(id) } : {};
-        return [{ id, purpose, scope, version, wrappedBy, createdAt, uses: this.#uses.get(id) ?? 0n, ...left }];
+        return [{ id, purpose, scope, version, wrappedBy, createdAt, uses: this.#usesOf(id), ...left }];
       })
       .sort((a, b) => (a.scope === b.scope ? a.version - b.version : a.scope < b.scope ? -1 : 1));
   }

@@ -68,6 +68,9 @@ export class KeyReplaced extends Unavailable {
   }
 }
 
+/** Half of what is allowed, so that there is time for the replacement. */
+export const MANY_USES = 2n ** 30n;
+
 export interface KeyStore {
   /** Id of the installation, a UUID made at the first migration and never changed. */
   installationId(): Promise<string>;
@@ -83,7 +86,8 @@ export interface KeyStore {
   reserveUses(writer: Writer | Unled, id: string, count: number): Promise<bigint>;
   /**
    * Replaces the version before this one. False when there is a newer one already, or an older one that is not retired:
-   * a rotation is under way. Throws `Fenced`, and `KeyReplaced` when what wraps the key has been replaced: also a root
+   * a rotation is under way. Only after `MANY_USES` another one begins all the same: what keeps the older one may never
+   * open, and new keys must be wrapped. Throws `Fenced`, and `KeyReplaced` when what wraps the key has been replaced: also a root
    * key that wraps the version before no longer.
    */
   rotate(writer: Writer | Unled, key: WrappedKey, audit: readonly AuditEntry[]): Promise<boolean>;
@@ -93,7 +97,7 @@ export interface KeyStore {
   projectVersions(after: string | undefined, limit: number): Promise<readonly KeyVersion[]>;
   /** Versions that were replaced and are not retired: what they wrap is to be wrapped anew. */
   replaced(): Promise<readonly KeyVersion[]>;
-  /** Newest versions, not being replaced already, that were made before a time or used so often. */
+  /** Newest versions that were used so often, or made before a time while no older one is left. */
   due(purpose: RotatedPurpose, madeBefore: Date, uses: bigint, limit: number): Promise<readonly KeyVersion[]>;
   /** Keys that this one wraps, by id, at most `limit`. */
   wrappedBy(id: string, after: string | undefined, limit: number): Promise<readonly WrappedKey[]>;

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { Fenced } from "../errors.ts";
 import type { AuditLog } from "./audit-log.ts";
-import { type KeyPurpose, KeyReplaced, type KeyStore, type WrappedKey } from "./key-store.ts";
+import { type KeyPurpose, KeyReplaced, type KeyStore, MANY_USES, type WrappedKey } from "./key-store.ts";
 import type { Leadership } from "./leadership.ts";
 import { auditEntry, identity, nextVersion } from "./samples.ts";
 import { type NewVersion, UNLED, type VaultStore, type Writer } from "./vault-store.ts";
@@ -179,7 +179,26 @@ export function rotationContract(start: () => Promise<RotationUnderTest>): void 
     expect(await keys.due("Project", past, 1_000n, 10)).toMatchObject([{ id: first.id, uses: 1_000n }]);
     expect(await keys.due("Project", past, 1_001n, 10)).toEqual([]);
     await rotated();
-    expect(await keys.due("Project", future, 0n, 10)).toEqual([]);
+    expect(await keys.due("Project", future, 1n, 10)).toEqual([]);
+  });
+
+  test("a version that is about to be used up is replaced also while an older one still wraps something", async () => {
+    const future = new Date(Date.now() + 3_600_000);
+    await stored("one");
+    const second = await rotated();
+    await keys.reserveUses(writer, second.id, Number(MANY_USES) - 1);
+    expect(await keys.due("Project", future, MANY_USES, 10)).toEqual([]);
+    expect(await keys.rotate(writer, wrappedKey("Project", 3), [])).toBe(false);
+    await keys.reserveUses(UNLED, second.id, 1);
+    expect(await keys.due("Project", future, MANY_USES, 10)).toMatchObject([{ id: second.id }]);
+    await rotated(3);
+    expect(await keys.due("Project", future, MANY_USES, 10)).toEqual([]);
+    expect(await keys.retire(writer, first.id, [])).toBe(false);
+    expect(await keys.retire(writer, second.id, [])).toBe(true);
+    expect(await versions()).toEqual([
+      [1, 1],
+      [3, undefined],
+    ]);
   });
 
   test("keys of projects are listed in pages of projects", async () => {

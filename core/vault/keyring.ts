@@ -84,8 +84,11 @@ export class KeyRing implements SigningKeys {
   readonly #roots: RootKeys;
   readonly #installation: InstallationKeys;
   readonly #projects = new Map<string, Promise<ProjectKeys | undefined>>();
-  /** Versions of project keys by id, by project. What was replaced stays, as of the installation key. */
-  readonly #unwrapped = new Map<string, Map<string, KeyObject>>();
+  /**
+   * Versions of project keys by id, by project. What was replaced stays, as of the installation key; and what a version
+   * has reserved of its uses stays with it, however often the project is read again.
+   */
+  readonly #unwrapped = new Map<string, Map<string, WrappingKey>>();
   /** Versions of the audit signing key, by id. */
   readonly #signing = new Map<string, SigningKey>();
   #pki: Promise<PkiKeys> | undefined;
@@ -257,8 +260,8 @@ export class KeyRing implements SigningKeys {
   }
 
   /**
-   * Makes another version of the project key, which wraps from now on. False: one was made before, and what its
-   * predecessor wraps is still being wrapped anew.
+   * Makes another version of the project key, which wraps from now on. False: one was made before, what its predecessor
+   * wraps is still being wrapped anew, and it has uses left.
    */
   async rotateProject(writer: Writer | Unled, project: string, actor: Actor): Promise<boolean> {
     const { version } = await this.#newest("Project", project);
@@ -392,17 +395,22 @@ export class KeyRing implements SigningKeys {
     pointer: WrappedKey,
   ): Promise<ProjectKeys> {
     const { scope: project } = fingerprint;
-    const unwrapped = this.#unwrapped.get(project) ?? new Map<string, KeyObject>();
+    const unwrapped = this.#unwrapped.get(project) ?? new Map<string, WrappingKey>();
     this.#unwrapped.set(project, unwrapped);
-    for (const key of versions) if (!unwrapped.has(key.id)) unwrapped.set(key.id, await this.#unwrap(key));
+    for (const key of versions) {
+      if (unwrapped.has(key.id)) continue;
+      const opened = new WrappingKey(key.id, await this.#unwrap(key), this.#store);
+      // Another read of the project may have been faster.
+      if (!unwrapped.has(key.id)) unwrapped.set(key.id, opened);
+    }
     const newest = versions.at(-1);
-    const newestKey = newest && unwrapped.get(newest.id);
-    if (newest === undefined || newestKey === undefined) {
+    const current = newest && unwrapped.get(newest.id);
+    if (newest === undefined || current === undefined) {
       throw new Unavailable("TamperDetected", `project ${project} has lost its project key; see the runbook`);
     }
     return {
       version: newest.version,
-      current: new WrappingKey(newest.id, newestKey, this.#store),
+      current,
       fingerprint: await this.#unwrap(fingerprint),
       pointer: await this.#unwrap(pointer),
       has: (id) => unwrapped.has(id),
@@ -411,7 +419,7 @@ export class KeyRing implements SigningKeys {
         if (key === undefined) {
           throw new Unavailable("TamperDetected", `project ${project} has no key ${id}; see the runbook`);
         }
-        return key;
+        return key.key;
       },
     };
   }

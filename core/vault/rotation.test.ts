@@ -3,7 +3,7 @@ import { FakeAuditLog } from "../ports/fake-audit-log.ts";
 import { FakeDatabase } from "../ports/fake-database.ts";
 import { FakeKeyStore } from "../ports/fake-key-store.ts";
 import { FakeVaultStore } from "../ports/fake-vault-store.ts";
-import type { RootKey } from "../ports/key-store.ts";
+import { KeyReplaced, type RootKey } from "../ports/key-store.ts";
 import { actor, identity, lifecycle } from "../ports/samples.ts";
 import { type SecretRecord, UNLED, type Writer } from "../ports/vault-store.ts";
 import { Sensitive } from "../sensitive.ts";
@@ -212,20 +212,41 @@ const randomSecret = () => createSecretKey(randomBytes(32));
 test("what somebody changed stays, is counted, and keeps its key from being retired, but holds up nothing else", async () => {
   const record = await put(leader, "one", "v");
   await put(leader, "two", "w");
-  const sealed = await store.readVersion(record.id, 1);
-  if (sealed === undefined) throw new Error("expected a version");
-  const { projectKeyId: id, wrappedKey: before } = sealed;
-  const damaged = Buffer.from(before);
-  damaged.writeUInt8(damaged.readUInt8(20) ^ 1, 20);
-  const edit = (was: Buffer, is: Buffer) =>
-    store.rewrapDataKeys(writer, id, id, [{ id: record.id, version: 1, before: was, after: is }]);
-  await edit(before, damaged);
+  await damage(record);
   await leader.rotation.rotate(writer, "payments", actor);
   expect(await leader.rotation.advance(writer)).toEqual({ left: 1, stuck: 1, retired: 0 });
   expect(leader.rotation.progress).toEqual({ left: 1, stuck: 1 });
   expect(await read(leader, "two")).toBe("w");
   await expect(read(await replica(), "one")).rejects.toMatchObject({ code: "TamperDetected" });
   expect(await versions("payments")).toEqual([1, 2]);
+});
+
+/** Exchanges the data key of a version for one that does not open. */
+async function damage({ id }: SecretRecord): Promise<void> {
+  const sealed = await store.readVersion(id, 1);
+  if (sealed === undefined) throw new Error("expected a version");
+  const { projectKeyId, wrappedKey: before } = sealed;
+  const after = Buffer.from(before);
+  after.writeUInt8(after.readUInt8(20) ^ 1, 20);
+  await store.rewrapDataKeys(writer, projectKeyId, projectKeyId, [{ id, version: 1, before, after }]);
+}
+
+test("what is stuck costs no uses of the newest version, which is replaced all the same once they run out", async () => {
+  await damage(await put(leader, "one", "v"));
+  await leader.rotation.rotate(writer, "payments", actor);
+  const newest = async () => (await leader.rotation.find("payments"))?.versions.at(-1);
+  for (let round = 0; round < 20; round += 1) {
+    expect(await leader.rotation.advance(writer)).toEqual({ left: 1, stuck: 1, retired: 0 });
+    await put(leader, "two", `w${round}`);
+  }
+  // Of all rounds together, as much as is reserved at a time.
+  expect((await newest())?.uses).toBe(65_536n);
+  expect(await leader.rotation.rotate(writer, "payments", actor)).toBe(false);
+  await keyStore.reserveUses(writer, (await newest())?.id ?? "", 2 ** 30);
+  expect(await leader.rotation.rotateDue(writer)).toBe(1);
+  expect(await leader.rotation.advance(writer)).toEqual({ left: 1, stuck: 1, retired: 1 });
+  expect(await versions("payments")).toEqual([1, 3]);
+  expect(await read(await replica(), "two")).toBe("w19");
 });
 
 test("keys are replaced by age and by uses, and not twice", async () => {
@@ -284,5 +305,13 @@ describe("the root key", () => {
     await expect(leader.rotation.rotate(UNLED, undefined, actor)).rejects.toMatchObject({ code: "KeyUnavailable" });
     expect(await both.rotation.rotate(UNLED, undefined, actor)).toBe(true);
     expect(await read(await replica(two), "one")).toBe("v");
+  });
+
+  test("that is not known to the leader yet keeps no project from getting a new key", async () => {
+    await (await replica(two, root)).rotation.replaceRoot(writer);
+    now = new Date(Date.now() + 366 * DAY_MS);
+    await expect(leader.rotation.rotateDue(writer)).rejects.toThrow(KeyReplaced);
+    expect(await versions()).toEqual([1]);
+    expect(await versions("payments")).toEqual([1, 2]);
   });
 });

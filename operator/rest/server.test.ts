@@ -21,7 +21,8 @@ import { until } from "../../lab/poll.ts";
 import { Authenticator } from "./authenticate.ts";
 import { ClientCrl } from "./client-crl.ts";
 import { RateLimits } from "./rate-limits.ts";
-import { route } from "./route.ts";
+import { route, takesIdempotencyKey } from "./route.ts";
+import { routes as products } from "./routes/index.ts";
 import { RestServer } from "./server.ts";
 import type { Services } from "./services.ts";
 
@@ -208,6 +209,12 @@ describe("a change with an idempotency key", () => {
     const other = await change('"k"', "b");
     expect([other.statusCode, await other.body.json()]).toMatchObject([422, { code: "IdempotencyKeyReused" }]);
     expect(calls).toBe(1);
+  });
+
+  test("is never answered with a stream, which is not kept", () => {
+    const streamed = products.filter(({ answers: each }) => Object.values(each).some(({ type }) => type !== undefined));
+    expect(streamed.map(({ id }) => id)).toContain("getCertificateKeystore");
+    expect(streamed.filter(takesIdempotencyKey)).toEqual([]);
   });
 
   test("goes on when its caller has gone, who is told later", async () => {

@@ -55,7 +55,8 @@ BEGIN
   RETURN total;
 END $$;
 
--- One rotation of a key at a time: the next begins when all versions but the newest are retired. A version of the
+-- One rotation of a key at a time: the next begins when all versions but the newest are retired, or when that one was used
+-- 2^30 times: what keeps an older one may never open, and the project is to be written to. A version of the
 -- installation key is wrapped by the same root key as the one before, else a replica that has not heard of another root
 -- key would bring the former one back.
 CREATE FUNCTION rotate_key(
@@ -68,8 +69,9 @@ BEGIN
   PERFORM fence_led(writer_epoch);
   SELECT * INTO newest FROM keys k WHERE k.purpose = new_purpose AND k.scope = new_scope ORDER BY k.version DESC LIMIT 1;
   IF newest.version IS DISTINCT FROM new_version - 1
-     OR EXISTS (SELECT FROM keys k WHERE k.purpose = new_purpose AND k.scope = new_scope AND k.retired_at IS NULL
-                AND k.version < newest.version) THEN
+     OR newest.uses < 1073741824 AND EXISTS (
+       SELECT FROM keys k WHERE k.purpose = new_purpose AND k.scope = new_scope AND k.retired_at IS NULL
+         AND k.version < newest.version) THEN
     RETURN false;
   END IF;
   IF new_purpose = 'Installation' AND newest.wrapped_by <> new_wrapped_by THEN
@@ -126,14 +128,24 @@ BEGIN
   RETURN changed;
 END $$;
 
--- The lock that every writer shares is taken alone, so that nothing that the key wrapped is still to be committed.
+CREATE FUNCTION wraps_something(key_id uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  RETURN EXISTS (SELECT FROM versions v WHERE v.project_key_id = key_id)
+    OR EXISTS (SELECT FROM keys k WHERE k.wrapped_by = key_id::text AND k.retired_at IS NULL);
+END $$;
+
+-- The lock that every writer shares is taken alone, so that nothing that the key wrapped is still to be committed. Whether
+-- that is worth it is seen without, since every writer waits for it meanwhile; a stale leader goes on to where it is
+-- refused.
 CREATE FUNCTION retire_key(writer_epoch bigint, key_id uuid, audit_rows json) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
+  IF writer_epoch = (SELECT epoch FROM leadership) AND wraps_something(key_id) THEN
+    RETURN false;
+  END IF;
   PERFORM pg_advisory_xact_lock(5641863402551213);
   PERFORM fence(writer_epoch);
-  IF EXISTS (SELECT FROM versions v WHERE v.project_key_id = key_id)
-     OR EXISTS (SELECT FROM keys k WHERE k.wrapped_by = key_id::text AND k.retired_at IS NULL) THEN
+  IF wraps_something(key_id) THEN
     RETURN false;
   END IF;
   UPDATE keys k SET retired_at = now(), wrapped = ''

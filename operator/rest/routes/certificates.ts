@@ -188,6 +188,7 @@ export const certificateRoutes = [
     tag: TAG,
     summary: "The certificate with its private key and its chain, in a keystore under the caller's password.",
     description: "That the key was read is on record before it leaves. Only keys that were made here can be had.",
+    safe: true,
     params: inNamespace,
     body: z.strictObject({
       format: z.enum(["pkcs12", "jks"]).meta({ description: "PKCS#12 (RFC 7292), or Java's own." }),

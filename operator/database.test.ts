@@ -1,0 +1,55 @@
+/** What a start makes of the root key before it asks PostgreSQL for anything. */
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createRootKeyFile } from "../adapters/rootkey/file.ts";
+import type { Logger } from "../program/logging.ts";
+import type { Config } from "./config.ts";
+import { DatabaseConnection, openRootKey } from "./database.ts";
+
+const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} } as unknown as Logger;
+let dir: string;
+let file: string;
+let passphraseFile: string;
+
+beforeEach(() => {
+  dir = mkdtempSync(path.join(tmpdir(), "mazevault-database-"));
+  file = path.join(dir, "next");
+  passphraseFile = path.join(dir, "passphrase");
+  writeFileSync(passphraseFile, "correct horse battery staple");
+  createRootKeyFile(path.join(dir, "former"));
+});
+afterEach(() => rmSync(dir, { recursive: true }));
+
+/** A start that gives up when PostgreSQL does not answer: nothing listens there. */
+async function start(keys: Partial<Config["keys"]>): Promise<never> {
+  const database = { host: "127.0.0.1", port: 1, name: "n", user: "u", passwordFile: passphraseFile, tls: "disable" };
+  const config = { database, keys: { file, passphraseFile, ...keys } } as unknown as Config;
+  const connection = new DatabaseConnection(config, log, () => {});
+  connection.stop();
+  await connection.open();
+  throw new Error("it started");
+}
+
+describe.each(["file", "passphrase"] as const)("a root key by %s", (provider) => {
+  test("that replaces another is not made; the error says how to, and that works", async () => {
+    const previous = { provider: "file" as const, file: path.join(dir, "former") };
+    const error: unknown = await start({ provider, previous, create: true }).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "KeyUnavailable", message: expect.stringContaining(file) });
+    expect(existsSync(file)).toBe(false);
+    const [, command = ""] = /the same on every replica: (.*)$/.exec((error as Error).message) ?? [];
+    execFileSync("sh", ["-euc", command]);
+    expect((await openRootKey({ provider, file, passphraseFile })).id).toMatch(new RegExp(`^${provider}:`));
+    await expect(start({ provider, previous, create: true })).rejects.toMatchObject({ name: "AbortError" });
+  });
+
+  test("of a new installation is made only where that is asked for", async () => {
+    await expect(start({ provider, create: false })).rejects.toMatchObject({ code: "KeyUnavailable" });
+    expect(existsSync(file)).toBe(false);
+    await expect(start({ provider, create: true })).rejects.toMatchObject({ name: "AbortError" });
+    const { id } = await openRootKey({ provider, file, passphraseFile });
+    await expect(start({ provider, create: true })).rejects.toMatchObject({ name: "AbortError" });
+    expect((await openRootKey({ provider, file, passphraseFile })).id).toBe(id);
+  });
+});
