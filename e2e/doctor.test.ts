@@ -515,6 +515,8 @@ describe("in the database", () => {
       heal: async () => {
         await asSuperuser("ALTER ROLE mazevault RESET default_transaction_read_only");
         await asSuperuser("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mazevault'");
+        // Our own connections were among them.
+        await until("it answers us again", () => world.sql("SELECT"), { timeoutMs: 10_000 });
       },
       check: "database",
       problem: /takes no writes/,
