@@ -248,8 +248,11 @@ async function inStep(tenant: string, secretName = tenant): Promise<void> {
 
 /** Waits until a deleted Secret has gone the way of its deletion policy. */
 async function removed(tenant: string): Promise<void> {
-  const done = async () =>
-    (await storedOf(tenant))?.state === "SoftDeleted" && (await coreSecret(tenant)) === undefined;
+  const done = async () => {
+    const [state, core] = [(await storedOf(tenant))?.state, await coreSecret(tenant)];
+    if (state === "SoftDeleted" && core === undefined) return true;
+    throw new Error(`it is ${state}, and its core Secret ${core === undefined ? "gone" : "there"}`);
+  };
   await until(`${tenant} removed`, done, { timeoutMs: 60_000, intervalMs: 100 });
 }
 
