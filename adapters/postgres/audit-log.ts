@@ -27,7 +27,7 @@ import type {
   VerifyOptions,
 } from "../../core/ports/audit-log.ts";
 import { CHECKPOINT_COLUMNS, type CheckpointRow, checkpoint, insertCheckpoint } from "./audit-checkpoints.ts";
-import { readCut, storeCut } from "./audit-cut.ts";
+import { CUT, type CutRow, cutOf, readCut, storeCut } from "./audit-cut.ts";
 import { auditParameter, ROW_COLUMNS, recordedRow, type StoredRow } from "./audit-rows.ts";
 import { type Database, read, type Statement } from "./database.ts";
 import { mapError, mapWriteError } from "./errors.ts";
@@ -242,6 +242,11 @@ export class PostgresAuditLog implements AuditLog {
   async lastCheckpoint(upTo: bigint): Promise<Checkpoint | undefined> {
     const [row] = await read<CheckpointRow>(this.#database, LAST_CHECKPOINT, [upTo.toString()]);
     return row && checkpoint(row);
+  }
+
+  async lastCut(): Promise<Cut | undefined> {
+    const [row] = await read<CutRow>(this.#database, CUT, []);
+    return row && cutOf(row);
   }
 
   async #rows(statement: Statement, values: readonly unknown[]): Promise<readonly StoredRow[]> {
