@@ -176,8 +176,6 @@ export class PostgresAuditLog implements AuditLog {
     const { key, signingKeys } = this.#signer;
     const keys = await signingKeys.auditSigning({ epoch });
     return this.#asLinker(epoch, async (client) => {
-      // Thousands of rows take longer than a request may.
-      await client.query("SET LOCAL statement_timeout = 0");
       const last = await readCut(client);
       const made = await nextCut({
         installationId: signingKeys.installationId,
