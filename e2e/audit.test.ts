@@ -8,8 +8,9 @@ import { Receiver } from "../adapters/auditsinks/testing/receiver.ts";
 import { openStores } from "../adapters/postgres/stores.ts";
 import { openRootKeyFile } from "../adapters/rootkey/file.ts";
 import { linkOf } from "../core/audit/chain.ts";
+import type { Cut } from "../core/audit/cut.ts";
 import type { AuditRecord, RowRecord } from "../core/audit/record.ts";
-import type { AuditVerdict } from "../core/ports/audit-log.ts";
+import type { AuditLog, AuditVerdict } from "../core/ports/audit-log.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
@@ -158,18 +159,28 @@ test.each(["auditsink.afterDeliver", "auditsink.afterMove"])(
   },
 );
 
-/** Of the record in the database, with the last row of a receiver as anchor. */
-async function verdict(): Promise<AuditVerdict> {
+async function withRecord<T>(use: (audit: AuditLog) => Promise<T>): Promise<T> {
   const { lab, mazevault } = world;
   const stores = await openStores(mazevault.database, openRootKeyFile(path.join(lab.dir, "operator", "root.key")));
   try {
-    const last = rows(atWebhook()).at(-1);
-    if (last === undefined) throw new Error("expected rows");
-    const anchor = { position: BigInt(last.position), link: Buffer.from(last.link, "hex") };
-    return await stores.audit.verify({ anchors: [anchor] });
+    return await use(stores.audit);
   } finally {
     await stores.close();
   }
+}
+
+/** Of the record in the database, with the last row of a receiver as anchor. */
+function verdict(): Promise<AuditVerdict> {
+  const last = rows(atWebhook()).at(-1);
+  if (last === undefined) throw new Error("expected rows");
+  const anchor = { position: BigInt(last.position), link: Buffer.from(last.link, "hex") };
+  return withRecord((audit) => audit.verify({ anchors: [anchor] }));
+}
+
+/** What the leader does each hour, as it would when all of this is older than what it keeps. */
+async function cut(): Promise<Cut | undefined> {
+  const [leader] = await world.sql<{ epoch: string }>("SELECT epoch FROM leadership");
+  return withRecord((audit) => audit.cut(BigInt(leader?.epoch ?? 0), new Date()));
 }
 
 test("the record is proved, as far as an anchor reaches that a receiver has", async () => {
@@ -192,22 +203,24 @@ test("what a manifest may not ask for is refused, and a missing credential is na
     (object) => conditionOf(object, "Ready")?.reason === "CredentialNotFound",
   );
   expect(conditionOf(waiting, "Delivering")?.message).toContain(`${SYSTEM_NAMESPACE}/later`);
-  await world.kubectl("delete", SINK, "later");
+  expect(await world.sql("SELECT position FROM audit_sinks WHERE name = 'later'")).toEqual([{ position: "0" }]);
 });
 
 test("rows whose time is over leave, the receivers keep them, and what is left is proved", async () => {
   await caughtUp();
+  // The sink whose credential is missing has nothing yet.
+  expect(await cut()).toBeUndefined();
   await operator.process.stop();
-  const retaining = { ...config, audit: { ...config.audit, retentionMs: 1 } };
+  await world.kubectl("delete", SINK, "later");
+  const retaining = { ...config, audit: { ...config.audit, retentionMs: 2 * 86_400_000 } };
   await world.mazevault.startOperator({ name: "retaining", config: retaining });
-  const cuts = () => world.sql<{ position: string }>("SELECT position FROM audit_cut");
-  await until("the record is cut", async () => (await cuts()).length === 1, soon);
+  const sinks = () => world.sql<{ name: string }>("SELECT name FROM audit_sinks");
+  await until("it is forgotten", async () => (await sinks()).every(({ name }) => name !== "later"), soon);
+  const made = await cut();
   await store("afterwards");
   await caughtUp();
-  const [cut] = await cuts();
-  const found = await verdict();
-  expect(found).toMatchObject({ ok: true, removedTo: Number(cut?.position) });
+  expect(await verdict()).toMatchObject({ ok: true, removedTo: Number(made?.position) });
   const gone = "SELECT FROM audit WHERE position <= $1 AND NOT audit_is_kept(audit)";
-  expect(await world.sql(gone, [cut?.position])).toEqual([]);
+  expect(await world.sql(gone, [made?.position.toString()])).toEqual([]);
   for (const records of [inFile(), atWebhook()]) isChain(records);
 });

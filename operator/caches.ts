@@ -253,6 +253,10 @@ export class Caches implements Cluster, AccessSource {
     return this.syncRuleCache.values();
   }
 
+  auditSinks(): Iterable<AuditSink> {
+    return this.auditSinkCache.values();
+  }
+
   /** Every object of our own kinds. */
   *everything(): Generator<Resource<unknown, { readonly conditions?: readonly Condition[] | undefined }>> {
     for (const cache of this.#own) yield* cache.values();

@@ -1,11 +1,14 @@
 /** The settings of the operator. */
 import { z } from "zod";
+import { SHORTEST_LOGIN_RECORD_MS } from "../core/identity/identities.ts";
 import { SHORTEST_KEPT_MS } from "../core/pki/expired-certificates.ts";
 import type { RotationAges } from "../core/vault/rotation.ts";
 import { database, log, milliseconds, port } from "../program/common-settings.ts";
 
 const DAY_MS = 86_400_000;
 const YEAR_MS = 366 * DAY_MS;
+/** In whole days. */
+const SHORTEST_RETENTION_MS = Math.ceil(SHORTEST_LOGIN_RECORD_MS / DAY_MS) * DAY_MS;
 
 const keyAge = z
   .int()
@@ -177,7 +180,7 @@ const audit = z.strictObject({
   checkpointRows: z
     .int()
     .min(1)
-    .max(1_000_000)
+    .max(20_000)
     .default(10_000)
     .describe("A checkpoint of the audit chain is signed at the latest after so many rows."),
   checkpointMs: milliseconds
@@ -188,10 +191,13 @@ const audit = z.strictObject({
     .min(1)
     .optional()
     .describe("Where AuditSinks of kind file may write. None: there may be no such sinks."),
-  retentionMs: milliseconds
+  retentionMs: z
+    .int()
+    .min(SHORTEST_RETENTION_MS)
+    .max(20 * YEAR_MS)
     .optional()
     .describe(
-      "Audit rows that are older are removed once every AuditSink has them, in milliseconds; none are when absent, or while there is no sink.",
+      "Audit rows that are older are removed once every AuditSink has them, in milliseconds, never less than two days; none are when absent, or while there is no sink.",
     ),
   sinkTimeoutMs: milliseconds
     .default(10_000)

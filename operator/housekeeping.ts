@@ -1,7 +1,8 @@
 /** What the leader does besides reconciling: link the audit chain, end what was soft-deleted, find what disappeared. */
 import { setTimeout as delay } from "node:timers/promises";
-import { Fenced } from "../core/errors.ts";
+import { Fenced, Waiting } from "../core/errors.ts";
 import type { AuditLog, CheckpointDue } from "../core/ports/audit-log.ts";
+import type { SinkCursors } from "../core/ports/audit-sink.ts";
 import type { CertificateHolder, PkiStore } from "../core/ports/pki-store.ts";
 import type { SecretLocation, VaultStore, Writer } from "../core/ports/vault-store.ts";
 import type { Vault } from "../core/vault/vault.ts";
@@ -13,12 +14,13 @@ export interface HousekeepingDependencies {
   readonly store: Pick<VaultStore, "listLocations">;
   readonly pki: Pick<PkiStore, "listHolders">;
   readonly audit: Pick<AuditLog, "link" | "checkpoint" | "cut">;
+  readonly cursors: Pick<SinkCursors, "list">;
   readonly checkpointDue: CheckpointDue;
   /** After which audit rows are removed; none are when absent. */
   readonly auditRetentionMs: number | undefined;
   /** Rows were linked or a checkpoint was signed. */
   readonly onRecorded: () => void;
-  readonly cluster: Pick<Caches, "secret" | "certificate" | "certificateRequest" | "namespace">;
+  readonly cluster: Pick<Caches, "secret" | "certificate" | "certificateRequest" | "namespace" | "auditSinks">;
   readonly log: Logger;
   /** Ends what is stored for a Secret, by `namespace/name`, that is gone or belongs to another namespace now. */
   readonly endSecret: (key: string, signal: AbortSignal) => Promise<void>;
@@ -26,7 +28,10 @@ export interface HousekeepingDependencies {
   readonly endCertificate: (key: string, signal: AbortSignal) => Promise<void>;
   /** The same for CertificateRequests. */
   readonly endCertificateRequest: (key: string, signal: AbortSignal) => Promise<void>;
+  /** Forgets how far AuditSinks of that name had come. */
+  readonly endAuditSink: (name: string) => Promise<void>;
   readonly onFenced: (error: Fenced) => void;
+  readonly now?: () => Date;
 }
 
 const LINK_EVERY_MS = 1_000;
@@ -60,6 +65,7 @@ export class Housekeeping {
       { name: "end vanished secrets", everyMs: SWEEP_EVERY_MS, run: () => this.#endSecrets(abort.signal) },
       { name: "end vanished certificates", everyMs: SWEEP_EVERY_MS, run: () => this.#endCertificates(abort.signal) },
       { name: "end vanished requests", everyMs: SWEEP_EVERY_MS, run: () => this.#endRequests(abort.signal) },
+      { name: "end vanished audit sinks", everyMs: SWEEP_EVERY_MS, run: () => this.#endSinks() },
     ];
     this.#running = Promise.all(chores.map((chore) => this.#repeat(chore, abort.signal)));
   }
@@ -94,9 +100,12 @@ export class Housekeeping {
   }
 
   async #cutAudit({ epoch }: Writer, signal: AbortSignal): Promise<void> {
-    const { audit, auditRetentionMs: retentionMs } = this.#deps;
+    const { audit, cursors, cluster, auditRetentionMs: retentionMs, now = () => new Date() } = this.#deps;
     if (retentionMs === undefined) return;
-    const before = new Date(Date.now() - retentionMs);
+    // A sink that was made while nobody led has no cursor yet, and lacks everything.
+    const known = new Set((await cursors.list()).map(({ uid }) => uid));
+    for (const { metadata } of cluster.auditSinks()) if (!known.has(metadata.uid)) throw notYet(metadata.name);
+    const before = new Date(now().getTime() - retentionMs);
     while (!signal.aborted && (await audit.cut(epoch, before)) !== undefined);
   }
 
@@ -142,6 +151,14 @@ export class Housekeeping {
     return this.#endHolders("CertificateRequest", find, endCertificateRequest, signal);
   }
 
+  async #endSinks(): Promise<void> {
+    const { cursors, cluster, endAuditSink } = this.#deps;
+    const held = await cursors.list();
+    // Read later: one that was made in between is among them.
+    const standing = new Set([...cluster.auditSinks()].map(({ metadata }) => metadata.name));
+    for (const { name } of held) if (!standing.has(name)) await endAuditSink(name);
+  }
+
   #endHolders(
     kind: CertificateHolder["kind"],
     find: (namespace: string, name: string) => { readonly metadata: { readonly uid: string } } | undefined,
@@ -161,6 +178,9 @@ export class Housekeeping {
     );
   }
 }
+
+const notYet = (sink: string): Waiting =>
+  new Waiting("Failed", `audit rows stay until AuditSink ${sink} is known in the database`, RETRY_MS);
 
 /** Looks at every row, and ends what vanished. */
 async function sweep<Row>(

@@ -325,17 +325,19 @@ export class Primary extends MazeVaultOperator {
       store: stores.vault,
       pki: stores.pki,
       audit: stores.audit,
+      cursors: stores.sinkCursors,
       checkpointDue: { rows: config.audit.checkpointRows, ms: config.audit.checkpointMs },
       auditRetentionMs: config.audit.retentionMs,
       onRecorded: () => {
         // One that fails is tried again when its pause is over.
-        for (const sink of caches.auditSinkCache.values()) if (!isFailing(sink)) sinkRunner.enqueue(keyOf(sink));
+        for (const sink of caches.auditSinks()) if (!isFailing(sink)) sinkRunner.enqueue(keyOf(sink));
       },
       cluster: caches,
       log,
       endSecret: (key, signal) => secrets.absent(key, signal),
       endCertificate: (key, signal) => certificates.absent(key, signal),
       endCertificateRequest: (key, signal) => requests.absent(key, signal),
+      endAuditSink: (name) => auditSinks.absent(name),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
     if (identities !== undefined && idempotency !== undefined) {

@@ -51,6 +51,15 @@ describe("settings", () => {
     expect(() => readInvocation(configSchema, args, env)).toThrow(says);
   });
 
+  test.each([
+    ["--audit-retention-ms", 2 * 86_400_000, 90 * 86_400_000, 2 * 86_400_000 - 1],
+    ["--audit-retention-ms", 2 * 86_400_000, 20 * 366 * 86_400_000, 20 * 366 * 86_400_000 + 1],
+    ["--audit-checkpoint-rows", 1, 20_000, 20_001],
+  ])("%s may be from %s to %s, and not %s", (flag, least, most, refused) => {
+    for (const value of [least, most]) readInvocation(configSchema, [flag, String(value)], {});
+    expect(() => readInvocation(configSchema, [flag, String(refused)], {})).toThrow(flag);
+  });
+
   test("an unknown field of the file is refused by name", () => {
     const path = file("database: {hots: here}");
     expect(() => readInvocation(configSchema, ["--config", path], {})).toThrow("hots");

@@ -1,7 +1,9 @@
 import type pg from "pg";
 import type { Cut } from "../../core/audit/cut.ts";
 
-interface CutRow {
+export const CUT = { name: "audit_cut", text: "SELECT * FROM audit_cut" };
+
+export interface CutRow {
   readonly checkpoint: string;
   readonly position: string;
   readonly link: Buffer;
@@ -13,21 +15,20 @@ interface CutRow {
 }
 
 export async function readCut(client: pg.ClientBase): Promise<Cut | undefined> {
-  const { rows } = await client.query<CutRow>("SELECT * FROM audit_cut");
-  const [row] = rows;
-  return (
-    row && {
-      checkpoint: BigInt(row.checkpoint),
-      position: BigInt(row.position),
-      link: row.link,
-      kept: BigInt(row.kept),
-      keptHash: row.kept_hash,
-      at: row.at,
-      keyVersion: row.key_version,
-      signature: row.signature,
-    }
-  );
+  const { rows } = await client.query<CutRow>(CUT.text);
+  return rows[0] && cutOf(rows[0]);
 }
+
+export const cutOf = (row: CutRow): Cut => ({
+  checkpoint: BigInt(row.checkpoint),
+  position: BigInt(row.position),
+  link: row.link,
+  kept: BigInt(row.kept),
+  keptHash: row.kept_hash,
+  at: row.at,
+  keyVersion: row.key_version,
+  signature: row.signature,
+});
 
 /** Stores the statement and removes what is behind it; how many rows that were. */
 export async function storeCut(client: pg.ClientBase, cut: Cut): Promise<number> {

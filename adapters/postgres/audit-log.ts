@@ -27,7 +27,7 @@ import type {
   VerifyOptions,
 } from "../../core/ports/audit-log.ts";
 import { CHECKPOINT_COLUMNS, type CheckpointRow, checkpoint, insertCheckpoint } from "./audit-checkpoints.ts";
-import { readCut, storeCut } from "./audit-cut.ts";
+import { CUT, type CutRow, cutOf, readCut, storeCut } from "./audit-cut.ts";
 import { auditParameter, ROW_COLUMNS, recordedRow, type StoredRow } from "./audit-rows.ts";
 import { type Database, read, type Statement } from "./database.ts";
 import { mapError, mapWriteError } from "./errors.ts";
@@ -176,8 +176,6 @@ export class PostgresAuditLog implements AuditLog {
     const { key, signingKeys } = this.#signer;
     const keys = await signingKeys.auditSigning({ epoch });
     return this.#asLinker(epoch, async (client) => {
-      // Thousands of rows take longer than a request may.
-      await client.query("SET LOCAL statement_timeout = 0");
       const last = await readCut(client);
       const made = await nextCut({
         installationId: signingKeys.installationId,
@@ -242,6 +240,11 @@ export class PostgresAuditLog implements AuditLog {
   async lastCheckpoint(upTo: bigint): Promise<Checkpoint | undefined> {
     const [row] = await read<CheckpointRow>(this.#database, LAST_CHECKPOINT, [upTo.toString()]);
     return row && checkpoint(row);
+  }
+
+  async lastCut(): Promise<Cut | undefined> {
+    const [row] = await read<CutRow>(this.#database, CUT, []);
+    return row && cutOf(row);
   }
 
   async #rows(statement: Statement, values: readonly unknown[]): Promise<readonly StoredRow[]> {

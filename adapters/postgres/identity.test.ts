@@ -215,6 +215,34 @@ describe("whoever can write into the tables does not get in by", () => {
   });
 });
 
+test("logins leave the record when their time is over, and the sessions that go on stay good", async () => {
+  const { audit, sinkCursors, leadership } = installation.stores;
+  const epoch = await leadership.acquireEpoch("retention");
+  const sign = async () => {
+    await audit.link(epoch, 1_000);
+    return audit.checkpoint(epoch, { rows: 1, ms: 0 });
+  };
+  const rows = () => audit.read({ subject: { kind: "Session" } }, undefined, 10);
+  await sign();
+  const old = await whoIs();
+  const later = await identities.login(EMAIL, PASSWORD, from);
+  const last = await sign();
+  if (last === undefined) throw new Error("expected a checkpoint");
+  await sinkCursors.open({ epoch }, "uid", "sink");
+  await sinkCursors.move({ epoch }, "uid", { position: last.position, link: last.link, checkpoint: last.number });
+  expect(await audit.cut(epoch, new Date(Date.now() + 60_000))).toBeDefined();
+  const { id } = await identities.authenticate(later.token);
+  expect((await rows()).map(({ entry }) => entry.subject.id)).toEqual([id]);
+  await withReplica(async (replica) => {
+    expect(await replica.authenticate(later.token)).toMatchObject({ id });
+    // Such a cut is only made when they are over; put back as if it went on, it is refused.
+    await expect(replica.authenticate(session.token)).rejects.toMatchObject(tampered);
+    await sql("UPDATE sessions SET expires_at = now() - interval '1 hour' WHERE id = $1", [old.id]);
+    expect((await replica.sessions(user.id)).map((each) => each.id)).toEqual([id]);
+  });
+  expect(await audit.verify()).toMatchObject({ ok: true });
+});
+
 test("nothing that gets anybody in stands in the database, and the record is whole", async () => {
   const key = await identities.apiKeys.create(actor, { ownerId: user.id, name: "pipeline", scopes: ["read"] });
   const next = await identities.refresh(session.refreshToken);

@@ -1,12 +1,13 @@
 import { Unavailable } from "../../core/errors.ts";
 import type { SinkCursor, SinkCursors } from "../../core/ports/audit-sink.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
-import type { Database, Statement } from "./database.ts";
+import { type Database, read, type Statement } from "./database.ts";
 import { mapWriteError } from "./errors.ts";
 
 const OPEN = { name: "open_audit_sink", text: "SELECT * FROM open_audit_sink($1, $2, $3)" };
 const MOVE = { name: "move_audit_sink", text: "SELECT move_audit_sink($1, $2, $3, $4, $5)" };
 const FORGET = { name: "forget_audit_sink", text: "SELECT forget_audit_sink($1, $2)" };
+const LIST = { name: "list_audit_sinks", text: "SELECT uid, name FROM audit_sinks ORDER BY name" };
 
 interface CursorRow {
   readonly position: string;
@@ -33,6 +34,10 @@ export class PostgresSinkCursors implements SinkCursors {
 
   async forget(writer: Writer, name: string): Promise<void> {
     await this.#write(writer, FORGET, [name]);
+  }
+
+  list(): ReturnType<SinkCursors["list"]> {
+    return read<{ uid: string; name: string }>(this.#database, LIST, []);
   }
 
   async #write<Row extends object>(

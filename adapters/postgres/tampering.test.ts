@@ -497,6 +497,17 @@ describe("the audit record", () => {
       expect(await verdict()).toMatchObject({ ok: false });
     });
 
+    test("is made within the time that every statement has", async () => {
+      await sql("CREATE TABLE limits (setting text)");
+      await sql(`CREATE FUNCTION note_limit() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO limits VALUES (current_setting('statement_timeout')); RETURN NULL; END $$`);
+      await sql("CREATE TRIGGER noted AFTER DELETE ON audit FOR EACH STATEMENT EXECUTE FUNCTION note_limit()");
+      await sign();
+      await handOver();
+      expect(await installation.stores.audit.cut(writer.epoch, later)).toBeDefined();
+      expect((await sql("SELECT setting FROM limits")).rows).toEqual([{ setting: "10s" }]);
+    });
+
     test("refuses to remove anything else, and what does not verify", async () => {
       for (const statement of [
         `DELETE FROM audit WHERE position = ${cut + 1n}`,

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { ChangeHints } from "../../core/ports/change-hints.ts";
-import type { RedisConnection } from "./connection.ts";
+import { PROBE_EVERY_MS, type RedisConnection } from "./connection.ts";
 
 /** Hints through a channel. A message says who tells it, and nothing else. */
 export class RedisChangeHints implements ChangeHints {
@@ -10,6 +10,7 @@ export class RedisChangeHints implements ChangeHints {
   readonly #self = randomUUID();
   readonly #listeners = new Set<() => void>();
   #subscriber: Redis | undefined;
+  #probing: NodeJS.Timeout | undefined;
   #listening = false;
   #closed = false;
 
@@ -37,6 +38,7 @@ export class RedisChangeHints implements ChangeHints {
 
   close(): void {
     this.#closed = true;
+    clearInterval(this.#probing);
     this.#subscriber?.disconnect();
   }
 
@@ -63,6 +65,7 @@ export class RedisChangeHints implements ChangeHints {
       this.#listening = false;
     });
     subscriber.connect().catch(() => {});
+    this.#probing = setInterval(() => void subscriber.ping().catch(() => {}), PROBE_EVERY_MS).unref();
     return subscriber;
   }
 }

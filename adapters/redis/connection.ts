@@ -28,7 +28,9 @@ export interface RedisOptions {
 const CONNECT_TIMEOUT_MS = 2_000;
 const LONGEST_RETRY_MS = 2_000;
 /** Who does not answer is not asked by every request, but by this. */
-const PROBE_EVERY_MS = 1_000;
+export const PROBE_EVERY_MS = 1_000;
+/** What goes dead without a word would only be noticed by the kernel, after many minutes: after so many of them it is given up. */
+const PROBES_UNANSWERED = 3;
 
 /** It was not asked, or did not answer as it should. */
 export class RedisUnavailable extends Error {
@@ -55,7 +57,7 @@ export class RedisConnection {
     return this.#problem;
   }
 
-  /** A client of its own, for subscriptions. */
+  /** A client of its own, for subscriptions; it has to be asked something each `PROBE_EVERY_MS`, to notice that it is dead. */
   duplicate(): Redis {
     return newClient(this.options);
   }
@@ -127,6 +129,7 @@ function newClient({ url, username, passwordFile, caFile, timeoutMs }: RedisOpti
     connectionName: "mazevault",
     connectTimeout: CONNECT_TIMEOUT_MS,
     commandTimeout: timeoutMs,
+    socketTimeout: PROBES_UNANSWERED * (PROBE_EVERY_MS + timeoutMs),
     // What it is checked by is forbidden to who may not administer the server.
     enableReadyCheck: false,
     // What cannot be sent now must not come later, when nobody waits for it.

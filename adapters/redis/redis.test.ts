@@ -11,6 +11,7 @@ import { RedisChangeHints } from "./change-hints.ts";
 import { type RedisConnection, RedisUnavailable } from "./connection.ts";
 import { InsuredLoginAttempts, RedisLoginAttempts } from "./login-attempts.ts";
 import { redisRateCounters } from "./rate-counters.ts";
+import { SilentProxy } from "./testing/proxy.ts";
 import { startTestRedis, type TestRedis } from "./testing/server.ts";
 
 let redis: TestRedis;
@@ -130,6 +131,28 @@ test("a hint that may have been lost is given", async () => {
   await redis.server.process.kill();
   await redis.server.process.ready();
   await heard;
+});
+
+test("connections that went dead without a word are given up, for answers and for hints", async () => {
+  const proxy = await SilentProxy.start(Number(new URL(redis.server.url).port));
+  try {
+    const { prefix } = redis.options();
+    const connection = await redis.connect({ prefix, url: proxy.through(redis.server.url), timeoutMs: 250 });
+    const hearing = await listening(connection);
+    const telling = await listening(await redis.connect({ prefix }));
+    let hints = 0;
+    hearing.listen(() => {
+      hints += 1;
+    });
+    proxy.silence();
+    await soon("it is noticed", () => connection.problem !== undefined);
+    await answers(connection);
+    await soon("what may have been lost is given", () => hints === 1);
+    telling.tell();
+    await soon("the next hint is heard", () => hints === 2);
+  } finally {
+    await proxy.stop();
+  }
 });
 
 test("logins are counted where Redis is away, and neither attempt is lost nor a stranger let through", async () => {

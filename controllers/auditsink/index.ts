@@ -63,8 +63,9 @@ export class AuditSinkController implements Controller<AuditSink, Observed, Acti
   async observe(resource: AuditSink, signal: AbortSignal): Promise<Observed> {
     const { audit, cursors, writer } = this.#deps;
     const { name, uid } = resource.metadata;
-    await this.#open(resource, signal);
+    // First: nothing may leave the record that a sink lacks, also one that cannot be opened.
     const cursor = await cursors.open(writer(), uid, name);
+    await this.#open(resource, signal);
     const { position: head } = await audit.head();
     const [next] = await audit.checkpoints(cursor.checkpoint, 1);
     this.#count(name, Number(head - cursor.position));

@@ -27,9 +27,12 @@ export interface Cut extends CutStatement {
 
 export const NOTHING_KEPT: Buffer = Buffer.alloc(32);
 
-/** A pointer's, a status's or a user's generation, or that a certificate was revoked: without it an old state could be put back. */
+/**
+ * A pointer's, a status's or a user's generation, or that a certificate was revoked: without it an old state could be put
+ * back. A session ends by itself before its rows may go.
+ */
 export const isKept = ({ entry: { action, subject } }: RecordedRow): boolean =>
-  subject.generation !== undefined || action === "CertificateRevoked";
+  (subject.generation !== undefined && subject.kind !== "Session") || action === "CertificateRevoked";
 
 export const keptHashOf = (before: Buffer, { position, mac }: Pick<LinkedRow, "position" | "mac">): Buffer =>
   createHash("sha256")

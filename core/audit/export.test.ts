@@ -2,6 +2,7 @@ import { generateKeyPairSync, randomUUID } from "node:crypto";
 import fc from "fast-check";
 import type { AuditEntry } from "../ports/audit-log.ts";
 import { FakeAuditLog } from "../ports/fake-audit-log.ts";
+import { FakeSinkCursors } from "../ports/fake-audit-sink.ts";
 import { FakeDatabase } from "../ports/fake-database.ts";
 import { auditEntry } from "../ports/samples.ts";
 import { csv, type ExportRange, exportRecords, jsonLines, proveExport, rangeOf } from "./export.ts";
@@ -111,6 +112,65 @@ test("no line can be left out, doubled, exchanged or changed up to the last sign
   expect(await prove([])).toEqual({ ok: false, line: "header" });
   expect(await prove(lines.slice(1))).toEqual({ ok: false, line: "header" });
   expect(await prove(lines.with(3, "{}\n"))).toMatchObject({ ok: false, row: 3n });
+});
+
+/** Cuts the record at its last checkpoint but one. */
+async function cut({ database, audit, epoch }: Awaited<ReturnType<typeof record>>): Promise<void> {
+  const last = database.checkpoints.at(-1);
+  if (last === undefined) throw new Error("expected checkpoints");
+  const { position, link, number: checkpoint } = last;
+  const cursors = new FakeSinkCursors(database);
+  await cursors.open({ epoch }, "uid", "sink");
+  await cursors.move({ epoch }, "uid", { position, link, checkpoint });
+  expect(await audit.cut(epoch, new Date(Date.now() + 3_600_000))).toBeDefined();
+}
+
+test("an export of a record that was cut begins there, also at the first checkpoint", async () => {
+  for (const [rows, from] of [
+    [12, 6],
+    [23, 16],
+  ] as const) {
+    const source = await record(rows);
+    await cut(source);
+    expect(await prove(await exported(source))).toMatchObject({ ok: true, from });
+    expect(await prove(await exported(source, { after: 1n }))).toMatchObject({ ok: true, from });
+  }
+});
+
+test("rows that left without a signed cut are missing in an export", async () => {
+  const source = await record(23);
+  await cut(source);
+  const { database } = source;
+  const signed = database.cut;
+  if (signed === undefined) throw new Error("expected a cut");
+  database.cut = { ...signed, signature: Buffer.alloc(64) };
+  expect(await prove(await exported(source))).toMatchObject({ ok: false, fault: "checkpointMissing" });
+  database.cut = undefined;
+  expect(await prove(await exported(source))).toMatchObject({ ok: false, fault: "rowMissing" });
+  database.cut = signed;
+  database.checkpoints.shift();
+  expect(await prove(await exported(source))).toMatchObject({ ok: false, fault: "checkpointMissing" });
+});
+
+test("an export that a cut overtakes says so; one that loses rows otherwise shows it", async () => {
+  for (const harm of ["cut", "tampering"]) {
+    const source = await record(1_302, 100);
+    const { audit, database } = source;
+    const lines: string[] = [];
+    const whole = async () => {
+      for await (const line of jsonLines(exportRecords(audit, database.signer.signingKeys))) {
+        lines.push(line);
+        if (lines.length !== 10) continue;
+        if (harm === "cut") await cut(source);
+        else database.audit.splice(700, 1);
+      }
+    };
+    if (harm === "cut") await expect(whole()).rejects.toThrow("cut while it was exported; export it again");
+    else {
+      await whole();
+      expect(await prove(lines)).toMatchObject({ ok: false, fault: "rowMissing", row: 702n });
+    }
+  }
 });
 
 test("nothing is read before it is consumed", async () => {

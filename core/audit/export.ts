@@ -3,9 +3,11 @@
  * begins at the checkpoint before it and ends at the one behind it, so that it can be proved with nothing but public keys.
  */
 import { createHash, type KeyObject } from "node:crypto";
+import { Unavailable } from "../errors.ts";
 import type { AuditFault, AuditLog } from "../ports/audit-log.ts";
 import { type ChainPosition, GENESIS, type LinkedRow } from "./chain.ts";
 import { type Checkpoint, CheckpointSequence, publicKeyOf, type SigningKeys, spki } from "./checkpoint.ts";
+import { type Cut, cutHolds } from "./cut.ts";
 import { type AuditRecord, checkpointOf, checkpointRecord, recordsOf, rowOf } from "./record.ts";
 import { digestHolds } from "./row.ts";
 import { ChainWalk } from "./verification.ts";
@@ -50,18 +52,20 @@ export async function rangeOf(
 
 /** Reads page by page, as fast as it is consumed. */
 export async function* exportRecords(
-  audit: Pick<AuditLog, "chain" | "checkpoints" | "head" | "lastCheckpoint">,
+  audit: Pick<AuditLog, "chain" | "checkpoints" | "head" | "lastCheckpoint" | "lastCut">,
   signing: SigningKeys,
   { after = 0n, upTo }: ExportRange = {},
 ): AsyncGenerator<ExportRecord> {
+  const last = await audit.lastCut();
+  const cut = last !== undefined && (await isSigned(last, signing)) ? last : undefined;
   const keys = (await signing.auditSigning()).map(({ version, publicKey }) => ({
     version,
     publicKey: spki(publicKey).toString("base64"),
   }));
-  const start = (after === 0n ? undefined : await audit.lastCheckpoint(after)) ?? (await beginning(audit));
+  const start = (after === 0n ? undefined : await audit.lastCheckpoint(after)) ?? (await checkpointOfCut(audit, cut));
   const { position: head } = await audit.head();
-  let position = start?.position ?? 0n;
-  let number = start?.number ?? 0n;
+  let position = start?.position ?? cut?.position ?? 0n;
+  let number = start?.number ?? cut?.checkpoint ?? 0n;
   yield {
     type: "header",
     format: 1,
@@ -75,6 +79,10 @@ export async function* exportRecords(
     const rows = await audit.chain(position, PAGE);
     const last = rows.at(-1)?.position ?? position;
     const checkpoints = (await audit.checkpoints(number, PAGE)).filter((each) => each.position <= last);
+    // Asked behind them: what it removed before they were read, it says by now.
+    if (await isOvertaken({ position, number }, audit, signing)) {
+      throw new Unavailable("Failed", "the record was cut while it was exported; export it again");
+    }
     const closing = checkpoints.find((each) => each.position >= end);
     if (closing !== undefined && upTo !== undefined) {
       const within = rows.filter((row) => row.position <= closing.position);
@@ -90,10 +98,28 @@ export async function* exportRecords(
   }
 }
 
-/** The checkpoint at which the record was cut, when it was. */
-async function beginning(audit: Pick<AuditLog, "checkpoints">): Promise<Checkpoint | undefined> {
-  const [first] = await audit.checkpoints(0n, 1);
-  return first !== undefined && first.number > 1n ? first : undefined;
+/** A cut that nobody signed removed nothing: what is missing then was taken by somebody else, and is shown as such. */
+async function isSigned(cut: Cut, signing: SigningKeys): Promise<boolean> {
+  const key = (await signing.auditSigning()).find(({ version }) => version === cut.keyVersion);
+  return cutHolds(signing.installationId, cut, key?.publicKey);
+}
+
+async function checkpointOfCut(
+  audit: Pick<AuditLog, "checkpoints">,
+  cut: Cut | undefined,
+): Promise<Checkpoint | undefined> {
+  const [first] = cut === undefined ? [] : await audit.checkpoints(cut.checkpoint - 1n, 1);
+  return first?.number === cut?.checkpoint ? first : undefined;
+}
+
+/** Whether a cut has removed what comes behind a place. */
+async function isOvertaken(
+  { position, number }: { readonly position: bigint; readonly number: bigint },
+  audit: Pick<AuditLog, "lastCut">,
+  signing: SigningKeys,
+): Promise<boolean> {
+  const cut = await audit.lastCut();
+  return cut !== undefined && (cut.position > position || cut.checkpoint > number + 1n) && isSigned(cut, signing);
 }
 
 export async function* jsonLines(records: AsyncIterable<ExportRecord>): AsyncGenerator<string> {

@@ -6,7 +6,7 @@ import { type Cut, cutHolds, isKept, keptHashOf, NOTHING_KEPT, signCut } from ".
 import { ChainWalk } from "./verification.ts";
 
 /** At most so many rows at once, or those up to the next checkpoint. */
-const LARGEST_CUT = 20_000n;
+const LARGEST_CUT = 5_000n;
 
 /** The record as it is found before it is cut. */
 export interface Cuttable {

@@ -185,6 +185,17 @@ describe("a session", () => {
     expect((await installation.who(session)).subject).not.toHaveProperty("role");
   });
 
+  test("that has expired is not compared with the audit record, which its rows may have left", async () => {
+    const user = await installation.create();
+    const session = await installation.login();
+    const { audit } = installation.database;
+    audit.splice(0, audit.length, ...audit.filter(({ entry: { subject } }) => subject.kind !== "Session"));
+    await expect(installation.identities.sessions(user.id)).rejects.toMatchObject({ code: "TamperDetected" });
+    installation.passes(43_200_000);
+    expect(await installation.identities.sessions(user.id)).toEqual([]);
+    await expect(installation.identities.refresh(session.refreshToken)).rejects.toMatchObject(unauthenticated);
+  });
+
   test("is forgotten a day after it has expired", async () => {
     const user = await installation.create();
     await installation.login();

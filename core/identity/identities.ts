@@ -61,6 +61,8 @@ export interface IdentitiesOptions {
 
 /** Ended sessions and forgotten attempts are deleted after this time. */
 const KEPT_MS = 86_400_000;
+/** For so long after a login its rows of the audit record may be asked for: the whole session, and a day for clocks that differ. */
+export const SHORTEST_LOGIN_RECORD_MS = IDENTITY_SETTINGS.sessionMs + KEPT_MS;
 const FORGET_BATCH = 1_000;
 
 /** Who somebody is: local users with passwords, their sessions and tokens, and API keys. */

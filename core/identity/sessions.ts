@@ -1,7 +1,7 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import type { Subject } from "../access/subject.ts";
 import type { Actor, AuditEntry } from "../ports/audit-log.ts";
-import type { IdentityStore, SessionRow, UserRow } from "../ports/identity-store.ts";
+import type { IdentityStore, SessionRow, Stored, UserRow } from "../ports/identity-store.ts";
 import { actorOf, type Origin } from "./actor.ts";
 import { sessionGeneration } from "./authenticity.ts";
 import { IdentityRefused, Unauthenticated } from "./errors.ts";
@@ -124,6 +124,7 @@ export class Sessions {
     const authenticity = await this.#options.keys.authenticity();
     const stored = await this.#options.store.listSessions(user.id);
     return stored
+      .filter((each) => !this.#isOver(each))
       .map((each) => authenticity.verifiedSession(each))
       .filter((session) => this.#isLive({ session, user }))
       .map(({ refreshHash: _, sessionEpoch: __, ...session }) => session);
@@ -142,9 +143,14 @@ export class Sessions {
 
   async #find(id: string): Promise<Known | undefined> {
     const stored = await this.#options.store.findSession(id);
-    if (stored === undefined) return undefined;
+    if (stored === undefined || this.#isOver(stored.session)) return undefined;
     const authenticity = await this.#options.keys.authenticity();
     return { session: authenticity.verifiedSession(stored.session), user: authenticity.verifiedUser(stored.user) };
+  }
+
+  /** Nobody gets in by it any more, and what it would be compared with may have left the audit record. */
+  #isOver({ row }: Stored<SessionRow>): boolean {
+    return row.expiresAt <= this.#options.now();
   }
 
   #isLive({ session, user }: Known): boolean {

@@ -141,10 +141,12 @@ export interface AuditLog {
   head(): Promise<ChainHead>;
   /** Linked rows behind a position, in the order of the chain; behind the cut when that is further on. */
   chain(after: bigint, limit: number): Promise<readonly LinkedRow[]>;
-  /** Checkpoints behind a number, in their order. The first one has a number above 1 when the record was cut there. */
+  /** Checkpoints behind a number, in their order; where the record was cut they begin there. */
   checkpoints(after: bigint, limit: number): Promise<readonly Checkpoint[]>;
   /** The last checkpoint at or below a position. */
   lastCheckpoint(upTo: bigint): Promise<Checkpoint | undefined>;
+  /** What is stored as the statement by which the record was cut last; whether it was signed is for the caller to see. */
+  lastCut(): Promise<Cut | undefined>;
 }
 
 /** A checkpoint is signed when so many rows were linked since the last one, or some were and so much time has passed. */

@@ -91,10 +91,15 @@ export function sinkCursorsContract(start: () => Promise<{ cursors: SinkCursors;
     await cursors.move(writer, "uid", moved);
     expect(await cursors.open(writer, "uid", "one")).toMatchObject(moved);
     expect(await cursors.open(writer, "other", "two")).toMatchObject(beginning);
+    expect((await cursors.list()).toSorted((a, b) => (a.name < b.name ? -1 : 1))).toEqual([
+      { uid: "uid", name: "one" },
+      { uid: "other", name: "two" },
+    ]);
     // Made anew under the same name.
     expect(await cursors.open(writer, "again", "one")).toMatchObject(beginning);
     expect(await cursors.open(writer, "uid", "one")).toMatchObject(beginning);
     await cursors.forget(writer, "one");
+    expect(await cursors.list()).toEqual([{ uid: "other", name: "two" }]);
     await expect(cursors.move(writer, "uid", moved)).rejects.toMatchObject({ code: "Failed" });
     await leadership.acquireEpoch("another");
     await expect(cursors.open(writer, "uid", "one")).rejects.toThrow(Fenced);

@@ -51,4 +51,6 @@ export interface SinkCursors {
   open(writer: Writer, uid: string, name: string): Promise<SinkCursor>;
   move(writer: Writer, uid: string, to: SinkCursor): Promise<void>;
   forget(writer: Writer, name: string): Promise<void>;
+  /** The objects that there are cursors of. */
+  list(): Promise<readonly { readonly uid: string; readonly name: string }[]>;
 }

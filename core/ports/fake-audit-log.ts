@@ -130,6 +130,10 @@ export class FakeAuditLog implements AuditLog {
     return this.#database.checkpoints.findLast(({ position }) => position <= upTo);
   }
 
+  async lastCut(): Promise<Cut | undefined> {
+    return this.#database.cut;
+  }
+
   get #linked(): readonly LinkedRow[] {
     return this.#database.audit.filter(isLinked).sort((a, b) => Number(a.position - b.position));
   }

@@ -45,4 +45,8 @@ export class FakeSinkCursors implements SinkCursors {
     this.#database.fence(writer);
     for (const [uid, held] of this.#database.sinks) if (held.name === name) this.#database.sinks.delete(uid);
   }
+
+  async list(): ReturnType<SinkCursors["list"]> {
+    return [...this.#database.sinks].map(([uid, { name }]) => ({ uid, name }));
+  }
 }

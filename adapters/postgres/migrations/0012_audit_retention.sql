@@ -13,9 +13,9 @@ CREATE TABLE audit_cut (
   signature bytea NOT NULL
 );
 
--- What stays when a row's time is over: the present state is compared with it.
+-- What stays when a row's time is over: the present state is compared with it. Sessions are over before that.
 CREATE FUNCTION audit_is_kept(a audit) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-  SELECT a.subject_generation IS NOT NULL OR a.action = 'CertificateRevoked'
+  SELECT (a.subject_generation IS NOT NULL AND a.subject_kind <> 'Session') OR a.action = 'CertificateRevoked'
 $$;
 
 CREATE FUNCTION audit_only_behind_cut() RETURNS trigger LANGUAGE plpgsql AS $$
