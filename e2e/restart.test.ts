@@ -23,7 +23,7 @@ let operator: Operator;
 
 beforeAll(async () => {
   world = await startWorld();
-  operator = await world.mazevault.startOperator({ config: { kubernetes: { leaseDurationMs: 3_000 } } });
+  operator = await world.mazevault.startOperator({ config: { kubernetes: { leaseDurationMs: 9_000 } } });
   for (const namespace of ["steady", "reborn", "marker"]) await world.tenant(namespace);
   await world.apply(
     core("steady", "handover", { token: "from-a-partner" }),

@@ -24,6 +24,7 @@ test("replicas that start together migrate once", async () => {
     "0006_entries",
     "0007_identity",
     "0008_audit",
+    "0009_rotation",
     "0010_requests",
     "0012_audit_retention",
   ];
