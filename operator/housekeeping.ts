@@ -36,7 +36,7 @@ export interface HousekeepingDependencies {
 
 const LINK_EVERY_MS = 1_000;
 const LINK_BATCH = 2_000;
-const RETRY_MS = 60_000;
+const RETRY_MS = 5_000;
 const SWEEP_EVERY_MS = 3_600_000;
 const PAGE = 1_000;
 
