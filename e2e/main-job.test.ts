@@ -91,6 +91,7 @@ test("applying the samples again changes no resourceVersion", async () => {
       ({ kind, metadata }) => `${kind} ${metadata.namespace}/${metadata.name} ${metadata.resourceVersion}`,
     );
   await world.waitReady(secret, "partner-api", "payments");
+  await world.waitReady("certificate.mazevault.io", "orders-tls", "payments");
   const before = await versions();
   const applied = await world.kubectl("apply", "-f", samples);
   expect(applied.split("\n").filter((line) => line !== "" && !line.endsWith("unchanged"))).toEqual([]);

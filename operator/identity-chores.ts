@@ -8,44 +8,23 @@ import type { IdempotentRequests } from "../core/idempotency/requests.ts";
 import type { Identities } from "../core/identity/identities.ts";
 import type { Writer } from "../core/ports/vault-store.ts";
 import { FIRST_ADMIN_SECRET } from "../crds/installation.ts";
-import type { Logger } from "../program/logging.ts";
+import { Chores, type ChoresDependencies } from "./chores.ts";
 
-export interface IdentityChoresDependencies {
+export interface IdentityChoresDependencies extends ChoresDependencies {
   readonly identities: Pick<Identities, "rotateKeys" | "ensureFirstAdmin" | "forgetExpired">;
   readonly idempotency: Pick<IdempotentRequests, "forgetExpired">;
   /** Fenced. */
   readonly api: Pick<KubernetesApi, "create" | "get">;
   /** Of the installation. */
   readonly namespace: string;
-  readonly log: Logger;
-  readonly onFenced: (error: Fenced) => void;
 }
 
 const EVERY_MS = 600_000;
 const RETRY_MS = 5_000;
 
-export class IdentityChores {
-  readonly #deps: IdentityChoresDependencies;
-  #abort: AbortController | undefined;
-  #running: Promise<void> = Promise.resolve();
-
-  constructor(deps: IdentityChoresDependencies) {
-    this.#deps = deps;
-  }
-
-  start(writer: Writer): void {
-    const abort = new AbortController();
-    this.#abort = abort;
-    this.#running = this.#work(writer, abort.signal);
-  }
-
-  async stop(): Promise<void> {
-    this.#abort?.abort();
-    await this.#running;
-  }
-
-  async #work(writer: Writer, signal: AbortSignal): Promise<void> {
-    const { identities, idempotency, log, onFenced } = this.#deps;
+export class IdentityChores extends Chores<IdentityChoresDependencies> {
+  protected async work(writer: Writer, signal: AbortSignal): Promise<void> {
+    const { identities, idempotency, log, onFenced } = this.deps;
     let handedOver = false;
     while (!signal.aborted) {
       let pauseMs = EVERY_MS;
@@ -66,7 +45,7 @@ export class IdentityChores {
 
   /** Looked for first: a restart must not write, and hashing a password takes a moment and much memory. */
   async #handOverFirstAdmin(signal: AbortSignal): Promise<void> {
-    const { identities, api, namespace, log } = this.#deps;
+    const { identities, api, namespace, log } = this.deps;
     const place = { namespace, name: FIRST_ADMIN_SECRET };
     const standing = await api.get(coreSecrets, place, { metadataOnly: true, signal }).catch((error: unknown) => {
       if (isNotFound(error, FIRST_ADMIN_SECRET)) return undefined;

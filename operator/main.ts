@@ -23,14 +23,12 @@ async function run(config: Config): Promise<void> {
   let identities: Identities | undefined;
   let shared: Shared | undefined;
   let stopRest: (() => Promise<void>) | undefined;
-  const { registry, runtime, restAnswered } = await programMetrics({
+  const { registry, runtime, restAnswered, onCall } = await programMetrics({
     vaults: () => vaults?.states() ?? [],
     sinks: () => operator?.sinkStates ?? [],
     tamperedAuthorities: () => operator?.tamperedAuthorities ?? 0,
     rotation: () => operator?.rotationProgress ?? { left: 0, stuck: 0 },
   });
-  const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
-    runtime.externalCall(call.target, call.operation, call.code, call.seconds);
   const database = new DatabaseConnection(config, log, onCall);
   const unready = (): string | undefined => {
     if (operator === undefined) return "not started";

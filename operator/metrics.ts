@@ -6,6 +6,13 @@ import type { VaultState } from "../core/ports/target-vaults.ts";
 import type { RotationProgress } from "../core/vault/rotation.ts";
 
 export interface ProgramMetrics {
+  /** Told of each call to another program. */
+  readonly onCall: (call: {
+    readonly target: string;
+    readonly operation: string;
+    readonly code: string;
+    readonly seconds: number;
+  }) => void;
   readonly registry: Pick<Registry, "metrics">;
   readonly runtime: RuntimeMetrics;
   /** Told of each answer of the REST surface; the route is its path as documented, never what stood in it. */
@@ -68,7 +75,13 @@ export async function programMetrics({
       this.set(rotation().stuck);
     },
   });
-  return { registry, runtime: await prometheusMetrics(registry), restAnswered: await restMetrics(registry) };
+  const runtime = await prometheusMetrics(registry);
+  return {
+    registry,
+    runtime,
+    restAnswered: await restMetrics(registry),
+    onCall: ({ target, operation, code, seconds }) => runtime.externalCall(target, operation, code, seconds),
+  };
 }
 
 async function restMetrics(registry: Registry): Promise<ProgramMetrics["restAnswered"]> {

@@ -1,24 +1,21 @@
 /** What the leader does for the PKI besides reconciling: CRLs, and certificates for the responders. */
 
-import { Fenced, Unavailable } from "../core/errors.ts";
 import type { Authorities } from "../core/pki/authority.ts";
 import type { CrlPublication } from "../core/pki/crl-publication.ts";
 import type { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
 import type { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import type { AuthorityRecord, PkiStore } from "../core/ports/pki-store.ts";
 import type { Writer } from "../core/ports/vault-store.ts";
-import type { Logger } from "../program/logging.ts";
+import { Chores, type ChoresDependencies } from "./chores.ts";
 
-export interface PkiChoresDependencies {
+export interface PkiChoresDependencies extends ChoresDependencies {
   readonly crls: Pick<CrlPublication, "publishDue" | "judge">;
   readonly authorities: Pick<Authorities, "sealFormer">;
   readonly responders: Pick<ResponderCertificates, "sign" | "forget">;
   readonly expired: Pick<ExpiredCertificates, "purge">;
   readonly store: Pick<PkiStore, "listAuthorities">;
-  readonly log: Logger;
   /** Retires a CA whose issuer object disappeared while nobody watched. */
   readonly retireVanished: (authority: AuthorityRecord) => Promise<void>;
-  readonly onFenced: (error: Fenced) => void;
   /** Bounds what a lost hint costs, and tells when a CRL's time has come; 10 seconds when absent. */
   readonly lookEveryMs?: number;
 }
@@ -33,28 +30,9 @@ const CRLS_AT_A_TIME = 100;
 const PURGED_AT_A_TIME = 1_000;
 const PAGE = 1_000;
 
-export class PkiChores {
-  readonly #deps: PkiChoresDependencies;
-  #abort: AbortController | undefined;
+export class PkiChores extends Chores<PkiChoresDependencies> {
   #hinted = false;
   #wake: () => void = () => {};
-  #running: Promise<unknown> = Promise.resolve();
-
-  constructor(deps: PkiChoresDependencies) {
-    this.#deps = deps;
-  }
-
-  start(writer: Writer): void {
-    const abort = new AbortController();
-    this.#abort = abort;
-    this.#running = this.#work(writer, abort.signal);
-  }
-
-  async stop(): Promise<void> {
-    this.#abort?.abort();
-    this.#wake();
-    await this.#running;
-  }
 
   /** Something changed, or a responder asked. */
   hint(): void {
@@ -62,31 +40,31 @@ export class PkiChores {
     this.#wake();
   }
 
-  async #work(writer: Writer, signal: AbortSignal): Promise<void> {
-    const { crls, responders, authorities, expired, lookEveryMs = LOOK_EVERY_MS } = this.#deps;
-    await this.#attempt("authenticate what was revoked before", () => authorities.sealFormer(writer));
+  protected async work(writer: Writer, signal: AbortSignal): Promise<void> {
+    const { crls, responders, authorities, expired, lookEveryMs = LOOK_EVERY_MS } = this.deps;
+    await this.attempt("authenticate what was revoked before", () => authorities.sealFormer(writer));
     let sweepAt = performance.now();
     let judgeAt = sweepAt;
     let purgeAt = sweepAt;
     while (!signal.aborted) {
       this.#hinted = false;
       // A responder without a certificate answers nothing at all, so it goes first.
-      await this.#attempt("sign responder certificates", () => responders.sign(writer));
-      await this.#attempt("publish CRLs", async () => {
+      await this.attempt("sign responder certificates", () => responders.sign(writer));
+      await this.attempt("publish CRLs", async () => {
         while ((await crls.publishDue(writer, CRLS_AT_A_TIME)) === CRLS_AT_A_TIME && !signal.aborted);
       });
       if (performance.now() >= judgeAt) {
-        await this.#attempt("judge the statuses of certificates", () => crls.judge());
+        await this.attempt("judge the statuses of certificates", () => crls.judge());
         judgeAt = performance.now() + JUDGE_EVERY_MS;
       }
       if (performance.now() >= sweepAt) {
         sweepAt = performance.now() + SWEEP_EVERY_MS;
-        await this.#attempt("forget responder requests", () => responders.forget(writer));
-        await this.#attempt("retire vanished CAs", () => this.#retireVanished(signal));
+        await this.attempt("forget responder requests", () => responders.forget(writer));
+        await this.attempt("retire vanished CAs", () => this.#retireVanished(signal));
       }
       if (performance.now() >= purgeAt) {
         purgeAt = performance.now() + SWEEP_EVERY_MS;
-        await this.#attempt("remove expired certificates", async () => {
+        await this.attempt("remove expired certificates", async () => {
           // However many there are, a CRL does not wait for more than these.
           if ((await expired.purge(writer, PURGED_AT_A_TIME)) === PURGED_AT_A_TIME) purgeAt = 0;
         });
@@ -96,19 +74,9 @@ export class PkiChores {
     }
   }
 
-  async #attempt(chore: string, run: () => Promise<unknown>): Promise<void> {
-    try {
-      await run();
-    } catch (error) {
-      if (error instanceof Fenced) this.#deps.onFenced(error);
-      const tampered = error instanceof Unavailable && error.code === "TamperDetected";
-      this.#deps.log[tampered ? "error" : "warn"]({ chore, error }, "housekeeping failed");
-    }
-  }
-
   /** Objects that were deleted, or whose namespace was made anew, while nobody watched. */
   async #retireVanished(signal: AbortSignal): Promise<void> {
-    const { store, retireVanished } = this.#deps;
+    const { store, retireVanished } = this.deps;
     let after: string | undefined;
     do {
       const page = await store.listAuthorities(after, PAGE);

@@ -24,14 +24,12 @@ async function run(config: Config): Promise<void> {
   let shared: Shared | undefined;
   let identities: Identities | undefined;
   let stopRest: (() => Promise<void>) | undefined;
-  const { registry, runtime, restAnswered } = await programMetrics({
+  const { registry, runtime, restAnswered, onCall } = await programMetrics({
     vaults: () => [],
     sinks: () => [],
     tamperedAuthorities: () => 0,
     rotation: () => ({ left: 0, stuck: 0 }),
   });
-  const onCall = (call: { target: string; operation: string; code: string; seconds: number }): void =>
-    runtime.externalCall(call.target, call.operation, call.code, call.seconds);
   const database = new DatabaseConnection(config, log, onCall);
   const unready = (): string | undefined => {
     if (caches === undefined) return "not started";
