@@ -155,8 +155,10 @@ test("a serial number that was not issued is unknown, and only when that is cert
   await responder.caughtUp();
   expect(await verdict("7f01")).toBe("unknown");
   const issued = await responder.pki.issue(root, "another");
-  // Nobody told, yet it is not unknown.
-  expect(await verdict(issued.serialNumber)).toBe("good");
+  const { signatures } = responder.traffic;
+  // Nobody told, yet it is not unknown; and what is said of it is kept for whoever asks next.
+  for (const _ of [1, 2]) expect(await verdict(issued.serialNumber)).toBe("good");
+  expect(responder.traffic.signatures).toBe(signatures + 1);
   responder.failure = away;
   expect(await verdict("7f01")).toBe("tryLater");
 });

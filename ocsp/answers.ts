@@ -50,18 +50,13 @@ export class Answers {
    * `tryLater`: nothing is known for sure, or nobody may sign.
    */
   reply(request: OcspRequest): Reply | Promise<Reply> {
-    const { register, now } = this.#parts;
-    const { certIds, nonce } = request;
-    const [certId] = certIds;
+    const { register } = this.#parts;
+    const [certId] = request.certIds;
     const authority = certId && register.issuerOf(certId);
     if (certId === undefined || authority === undefined)
       return register.syncedAt === undefined ? TRY_LATER : UNAUTHORIZED;
-    if (nonce !== undefined || certIds.length > 1) return this.#replyTo(authority, request);
-    const entry = authority.certificates.get(certId.serialNumber.toString("hex"));
-    if (entry === undefined || !authority.isUsual(certId)) return this.#replyTo(authority, request);
-    const kept = entry[certId.hash];
-    if (kept !== undefined && kept.window.nextUpdate > now()) return { kind: "kept", answer: kept };
-    return this.#replyKept(authority, entry, certId.hash);
+    const entry = keptEntry(authority, request);
+    return entry === undefined ? this.#replyTo(authority, request) : this.#replyKept(authority, entry, certId.hash);
   }
 
   /** Whether that is a certificate which was issued here. */
@@ -99,9 +94,12 @@ export class Answers {
     return now() >= (thisUpdate + nextUpdate) / 2 && floor(register.syncedAt ?? 0) > thisUpdate;
   }
 
-  async #replyKept(authority: CertificationAuthority, entry: Entry, hash: CertIdHash): Promise<Reply> {
-    const answer = await this.#keep(authority, entry, hash);
-    return answer === undefined ? TRY_LATER : { kind: "kept", answer };
+  #replyKept(authority: CertificationAuthority, entry: Entry, hash: CertIdHash): Reply | Promise<Reply> {
+    const kept = entry[hash];
+    if (kept !== undefined && kept.window.nextUpdate > this.#parts.now()) return { kind: "kept", answer: kept };
+    return this.#keep(authority, entry, hash).then((answer) =>
+      answer === undefined ? TRY_LATER : { kind: "kept", answer },
+    );
   }
 
   /** Signs an answer and keeps it; undefined when there is none to give. */
@@ -130,7 +128,12 @@ export class Answers {
     if (certIds.some((certId) => register.issuerOf(certId) !== authority)) return UNAUTHORIZED;
     const entryOf = (certId: CertId) => authority.certificates.get(certId.serialNumber.toString("hex"));
     // It may have been issued a moment ago.
-    if (certIds.some((certId) => entryOf(certId) === undefined) && !(await caughtUp())) return TRY_LATER;
+    if (certIds.some((certId) => entryOf(certId) === undefined)) {
+      if (!(await caughtUp())) return TRY_LATER;
+      const [certId] = certIds;
+      const entry = keptEntry(authority, request);
+      if (certId !== undefined && entry !== undefined) return this.#replyKept(authority, entry, certId.hash);
+    }
     const { responder } = authority;
     if (responder === undefined) return TRY_LATER;
     const responses: SingleResponse[] = [];
@@ -190,6 +193,13 @@ export class Answers {
     }
     return this.#window;
   }
+}
+
+/** Whose kept answer is what the request asks for. */
+function keptEntry(authority: CertificationAuthority, { certIds, nonce }: OcspRequest): Entry | undefined {
+  const [certId] = certIds;
+  if (certId === undefined || certIds.length > 1 || nonce !== undefined || !authority.isUsual(certId)) return undefined;
+  return authority.certificates.get(certId.serialNumber.toString("hex"));
 }
 
 function single(certId: Buffer, status: SingleResponse["status"], window: Window): SingleResponse {
