@@ -1,5 +1,5 @@
 /** Where the time of a CPU profile went: raw profiles are megabytes, and machine-bound; this is what is worth keeping. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -28,6 +28,13 @@ export interface ProfileSummary {
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const TOP = 25;
+
+/** An empty place for the profile of one measurement, and what makes Node write it there. */
+export function profiling(name: string): { readonly dir: string; readonly nodeArgs: readonly string[] } {
+  const dir = path.join(root, ".mazevault/bench", name);
+  rmSync(dir, { recursive: true, force: true });
+  return { dir, nodeArgs: ["--cpu-prof", `--cpu-prof-dir=${dir}`] };
+}
 
 /** Summarises the one profile in a folder. */
 export function summarizeProfile(dir: string): ProfileSummary {

@@ -35,7 +35,8 @@ export interface HousekeepingDependencies {
 }
 
 const LINK_EVERY_MS = 1_000;
-const LINK_BATCH = 2_000;
+/** Requests wait while the links of a batch are computed. */
+const LINK_BATCH = 500;
 const RETRY_MS = 5_000;
 const SWEEP_EVERY_MS = 3_600_000;
 const PAGE = 1_000;

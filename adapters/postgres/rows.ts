@@ -2,6 +2,7 @@ import type {
   DeliveryRecord,
   EntryDigest,
   Lifecycle,
+  SealedVersion,
   SecretIdentity,
   SecretLocation,
   SecretRecord,
@@ -35,6 +36,14 @@ export interface PointerRow extends LocationRow {
   readonly mac: Buffer;
   readonly audited_generation: string | null;
   readonly entries: readonly EntryDigest[] | null;
+}
+
+/** The pointer with the version that is current; digests and ciphertexts are hexadecimal. */
+export interface SealedPointerRow extends Omit<PointerRow, "entries"> {
+  readonly entries: readonly (EntryDigest & { readonly ciphertext: string })[] | null;
+  readonly wrapped_key: Buffer | null;
+  readonly project_key_id: string | null;
+  readonly entries_key_id: string | null;
 }
 
 /** Columns of an entry are null where a version has none. */
@@ -82,4 +91,13 @@ export function pointerOf(row: PointerRow): StoredPointer {
     ...(row.delivery === null ? {} : { delivery: row.delivery }),
   };
   return { record, mac: row.mac, auditedGeneration: BigInt(row.audited_generation ?? 0) };
+}
+
+export function sealedPointerOf(row: SealedPointerRow): StoredPointer {
+  const { wrapped_key: wrappedKey, project_key_id: projectKeyId, entries_key_id: entriesKeyId } = row;
+  const entries = (row.entries ?? []).map((entry) => ({ ...entry, ciphertext: hex(entry.ciphertext) }));
+  const found = pointerOf({ ...row, entries: entries.map(({ ciphertext: _, ...digest }) => digest) });
+  if (wrappedKey === null || projectKeyId === null || entriesKeyId === null) return found;
+  const sealed: SealedVersion = { version: row.current_version, wrappedKey, projectKeyId, entriesKeyId, entries };
+  return { ...found, record: { ...found.record, sealed } };
 }

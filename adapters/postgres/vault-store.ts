@@ -31,6 +31,8 @@ import {
   locationOf,
   type PointerRow,
   pointerOf,
+  type SealedPointerRow,
+  sealedPointerOf,
 } from "./rows.ts";
 
 const COMMIT = statement(
@@ -43,16 +45,27 @@ const CHANGE = statement(
 );
 const PURGE = statement("purge_secret", "SELECT purge_secret($1, $2, $3, $4)");
 const DELIVERY = statement("record_delivery", "SELECT record_delivery($1, $2, $3, $4)");
+const AUDITED_GENERATION = `(SELECT max(a.subject_generation) FROM audit a
+   WHERE a.subject_id = s.id::text AND a.subject_generation IS NOT NULL)`;
+/** Of the current version, as JSON. */
+const entriesWith = (...columns: readonly ("recipe" | "fingerprint" | "ciphertext")[]) =>
+  `(SELECT json_agg(json_build_object('key', e.key, ${columns.map((name) => `'${name}', encode(e.${name}, 'hex')`).join(", ")})
+                    ORDER BY e.key)
+    FROM entries e WHERE e.secret_id = s.id AND e.version = s.current_version)`;
+const IDENTIFIED =
+  "s.namespace = $1 AND s.name = $2 AND s.environment = $3 AND s.project = $4 AND s.namespace_uid = $5";
 const FIND = statement(
   "find",
-  `SELECT s.*,
-     (SELECT max(a.subject_generation) FROM audit a
-      WHERE a.subject_id = s.id::text AND a.subject_generation IS NOT NULL) AS audited_generation,
-     (SELECT json_agg(json_build_object('key', e.key, 'recipe', encode(e.recipe, 'hex'),
-                                        'fingerprint', encode(e.fingerprint, 'hex')) ORDER BY e.key)
-      FROM entries e WHERE e.secret_id = s.id AND e.version = s.current_version) AS entries
-   FROM secrets s
-   WHERE s.namespace = $1 AND s.name = $2 AND s.environment = $3 AND s.project = $4 AND s.namespace_uid = $5`,
+  `SELECT s.*, ${AUDITED_GENERATION} AS audited_generation, ${entriesWith("recipe", "fingerprint")} AS entries
+   FROM secrets s WHERE ${IDENTIFIED}`,
+);
+const FIND_SEALED = statement(
+  "find_sealed",
+  `SELECT s.*, ${AUDITED_GENERATION} AS audited_generation,
+     ${entriesWith("recipe", "fingerprint", "ciphertext")} AS entries,
+     v.wrapped_key, v.project_key_id, coalesce(v.entries_key_id, v.project_key_id) AS entries_key_id
+   FROM secrets s LEFT JOIN versions v ON v.secret_id = s.id AND v.version = s.current_version
+   WHERE ${IDENTIFIED}`,
 );
 const READ_VERSION = statement(
   "read_version",
@@ -107,6 +120,14 @@ interface LineOfOutbox {
 
 const LOWEST_UUID = "00000000-0000-0000-0000-000000000000";
 
+const identified = ({ namespace, name, environment, project, namespaceUid }: SecretIdentity): readonly string[] => [
+  namespace,
+  name,
+  environment,
+  project,
+  namespaceUid,
+];
+
 function statement(name: string, text: string): Statement {
   return { name, text };
 }
@@ -123,10 +144,13 @@ export class PostgresVaultStore implements VaultStore {
   }
 
   async find(identity: SecretIdentity): Promise<StoredPointer | undefined> {
-    const { namespace, name, environment, project, namespaceUid } = identity;
-    const values = [namespace, name, environment, project, namespaceUid];
-    const [row] = await read<PointerRow>(this.#database, FIND, values);
-    return row === undefined ? undefined : pointerOf(row);
+    const [row] = await read<PointerRow>(this.#database, FIND, identified(identity));
+    return row && pointerOf(row);
+  }
+
+  async findSealed(identity: SecretIdentity): Promise<StoredPointer | undefined> {
+    const [row] = await read<SealedPointerRow>(this.#database, FIND_SEALED, identified(identity));
+    return row && sealedPointerOf(row);
   }
 
   async readVersion(id: string, version: number): Promise<SealedVersion | undefined> {

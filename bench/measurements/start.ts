@@ -1,26 +1,21 @@
 /** Secrets that nobody has processed yet are there, and the operator starts. */
-import { rmSync } from "node:fs";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { pause } from "../../lab/poll.ts";
 import { type Cost, costOf } from "../cost.ts";
 import { seconds } from "../in-flight.ts";
 import { labCpu, labCpuFigures } from "../lab-cpu.ts";
-import { summarizeProfile } from "../profile.ts";
+import { profiling, summarizeProfile } from "../profile.ts";
 import { type Figure, floor, type Result, tally } from "../result.ts";
 import { type Stage, TENANT } from "../stage.ts";
 
-const profiles = fileURLToPath(new URL("../../.mazevault/bench", import.meta.url));
 const SETTLE_MS = 15_000;
 
 export async function start(stage: Stage): Promise<Result> {
   const { some } = stage.sizes;
   const run = await once(stage, []);
   // A run of its own, as the profiler slows what it watches.
-  const dir = path.join(profiles, `start-${some}`);
-  rmSync(dir, { recursive: true, force: true });
   stage.report("the same under the profiler");
-  await once(stage, ["--cpu-prof", `--cpu-prof-dir=${dir}`]);
+  const { dir, nodeArgs } = profiling(`start-${some}`);
+  await once(stage, nodeArgs);
   return {
     name: `start-${some}`,
     figures: [

@@ -42,6 +42,12 @@ export class FakeVaultStore implements VaultStore {
     return { record: held.record, mac: held.mac, auditedGeneration: this.#database.auditedGeneration(held.record.id) };
   }
 
+  async findSealed(identity: SecretIdentity): Promise<StoredPointer | undefined> {
+    const found = await this.find(identity);
+    const sealed = found && (await this.readVersion(found.record.id, found.record.currentVersion));
+    return found && { ...found, record: { ...found.record, ...(sealed && { sealed }) } };
+  }
+
   async readVersion(id: string, version: number): Promise<SealedVersion | undefined> {
     return this.#secrets.get(id)?.versions.get(version)?.sealed;
   }

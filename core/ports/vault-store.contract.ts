@@ -46,6 +46,7 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
 
   test("a secret that was never stored is not found", async () => {
     expect(await store.find(identity("absent"))).toBeUndefined();
+    expect(await store.findSealed(identity("absent"))).toBeUndefined();
     expect(await store.readVersion("6f2b6b7e-5a53-4e0f-8a0e-1f1d0c9f3b55", 1)).toBeUndefined();
   });
 
@@ -68,6 +69,10 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
       auditedGeneration: 1n,
     });
     expect(await store.readVersion(first.id, 1)).toEqual(first.sealed);
+    expect(await store.findSealed(identity("one"))).toEqual({
+      ...found,
+      record: { ...found?.record, sealed: first.sealed },
+    });
   });
 
   test("a version may be without any entry", async () => {
@@ -76,6 +81,7 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
     await store.commitVersion(writer, { ...next, sealed: { ...sealed, entries: [] } });
     expect(await find(identity("one"))).toMatchObject({ currentVersion: 2, entries: [] });
     expect(await store.readVersion(seen.id, 2)).toEqual({ ...sealed, entries: [] });
+    expect((await store.findSealed(identity("one")))?.record.sealed).toEqual({ ...sealed, entries: [] });
     expect((await store.listVersions(seen.id)).map(({ keys }) => keys.length)).toEqual([0, 2]);
   });
 

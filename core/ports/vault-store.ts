@@ -76,6 +76,8 @@ export interface SecretRecord {
   /** Of the current version, ordered by key. */
   readonly entries: readonly EntryDigest[];
   readonly delivery?: DeliveryRecord;
+  /** The current version, where it was read along with the record. */
+  readonly sealed?: SealedVersion;
 }
 
 /** What was last delivered as a core Secret; equal resourceVersion means nobody touched it since. */
@@ -211,6 +213,8 @@ export class Conflict extends Error {
 export interface VaultStore {
   /** What is stored, not yet judged: the caller verifies the MAC. Undefined when there is no row. */
   find(identity: SecretIdentity): Promise<StoredPointer | undefined>;
+  /** The same with `record.sealed`, of the same moment. */
+  findSealed(identity: SecretIdentity): Promise<StoredPointer | undefined>;
   /** Ciphertexts of one version; undefined when retention or purge removed it. */
   readVersion(id: string, version: number): Promise<SealedVersion | undefined>;
   /** The versions that are kept, newest first. */

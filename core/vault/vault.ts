@@ -11,6 +11,7 @@ import {
   type SecretIdentity,
   type SecretRecord,
   type SecretState,
+  type StoredPointer,
   type Unled,
   type VaultStore,
   type Writer,
@@ -162,7 +163,15 @@ export class Vault {
 
   /** The record, its MAC and its age verified; undefined when the secret was never stored or is purged. */
   async describe(identity: SecretIdentity): Promise<SecretRecord | undefined> {
-    const found = await this.#store.find(identity);
+    return this.#verified(identity, await this.#store.find(identity));
+  }
+
+  /** The same, to be opened next: its current version comes with it. */
+  async describeToOpen(identity: SecretIdentity): Promise<SecretRecord | undefined> {
+    return this.#verified(identity, await this.#store.findSealed(identity));
+  }
+
+  async #verified(identity: SecretIdentity, found: StoredPointer | undefined): Promise<SecretRecord | undefined> {
     if (found === undefined) return undefined;
     const keys = await this.#existingKeys(identity);
     return verifiedRecord(keys.pointer, this.#keys.installationId, found);
@@ -492,7 +501,8 @@ export class Vault {
   }
 
   async #readVersion(record: SecretRecord, version: number): Promise<SealedVersion> {
-    const sealed = this.#recall(record.id, version) ?? (await this.#store.readVersion(record.id, version));
+    const known = record.sealed?.version === version ? record.sealed : this.#recall(record.id, version);
+    const sealed = known ?? (await this.#store.readVersion(record.id, version));
     if (sealed !== undefined && (version !== record.currentVersion || sameEntries(record, sealed))) return sealed;
     const name = `version ${version} of secret ${record.identity.namespace}/${record.identity.name}`;
     if (version !== record.currentVersion) throw new Unavailable("SecretNotStored", `${name} is no longer kept`);

@@ -126,7 +126,7 @@ export function route<
   B extends z.ZodType = z.ZodUndefined,
 >(defined: Defined<P, Q, B>): Route {
   const { safe = defined.method === "get", params = nothing, query = nothing, body, problems = [] } = defined;
-  return { ...defined, safe, params, query, body, problems } as unknown as Route;
+  return { ...defined, safe, params, query: query.strict(), body, problems } as unknown as Route;
 }
 
 /** Whether it can be sent again without being done twice: what changes something for somebody who is known. */

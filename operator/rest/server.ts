@@ -196,7 +196,9 @@ export class RestServer {
     if (route.body !== undefined) await parseBody(json, request, response);
     const input = readInput(route, { params: request.params, query: request.query, body: request.body as unknown });
     const abort = new AbortController();
-    response.once("close", () => abort.abort());
+    response.once("close", () => {
+      if (!response.writableFinished) abort.abort();
+    });
     const asked: Asked = {
       route,
       input,

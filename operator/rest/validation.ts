@@ -17,7 +17,7 @@ export function readInput({ params, query, body }: Route, given: Input): Input {
   };
   const input = {
     params: judge("path", params, given.params),
-    query: judge("query", query.strict(), given.query),
+    query: judge("query", query, given.query),
     body: body === undefined ? undefined : judge("body", body, given.body),
   };
   if (faults.length === 0) return input;

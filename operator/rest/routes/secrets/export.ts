@@ -4,7 +4,7 @@ import { z } from "zod";
 import { problemOf } from "../../failure.ts";
 import { type Call, type Input, route } from "../../route.ts";
 import { type Scope, scopeQuery } from "../names.ts";
-import { encoding, inScope, keyOf, TAG, targetOf, theRecord } from "./secret.ts";
+import { encoding, inScope, keyOf, TAG, targetOf, theRecordToOpen } from "./secret.ts";
 import { read } from "./values.ts";
 
 export const exportRoutes = [
@@ -40,7 +40,7 @@ async function* exported(
     const place = { namespace, name, project: secret.spec.projectRef.name, environment: secret.spec.environment };
     let line: object;
     try {
-      const record = await theRecord(secret, services);
+      const record = await theRecordToOpen(secret, services);
       line = { ...place, ...(await read(record, { ...call, grant: reason } as Call<Input>, {}, as)) };
     } catch (error) {
       const problem = problemOf(error);

@@ -6,7 +6,7 @@ import { pageOf, pageQuery, visiblePage } from "../../page.ts";
 import { Problem } from "../../problem.ts";
 import { route } from "../../route.ts";
 import { inNamespace, readiness, readinessOf, scopeQuery } from "../names.ts";
-import { encoding, etag, inScope, keyOf, PATH, TAG, target, targetOf, theRecord, theSecret } from "./secret.ts";
+import { encoding, etag, inScope, keyOf, PATH, TAG, target, targetOf, theRecordToOpen, theSecret } from "./secret.ts";
 import { read } from "./values.ts";
 
 const SOURCES = ["literal", "generate", "secretRef", "sealed", "external", "template"] as const;
@@ -107,7 +107,7 @@ export const readingRoutes = [
     handle: async (call) => {
       const { input, services, ifNoneMatch } = call;
       const { version, key, encoding: as } = input.query;
-      const record = await theRecord(theSecret(input.params, services), services);
+      const record = await theRecordToOpen(theSecret(input.params, services), services);
       if (ifNoneMatch === record.generation.toString()) return { status: 304, headers: etag(record) };
       if (key !== undefined && version === undefined && !record.entries.some((entry) => entry.key === key)) {
         throw new Problem(404, "EntryUnknown", `version ${record.currentVersion} has no value of ${key}`);

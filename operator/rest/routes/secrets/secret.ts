@@ -51,7 +51,15 @@ export const identify = (secret: Secret, { view }: Services) =>
   identityOf(secret, tenancyOf(view, secret).namespace.uid);
 
 export async function theRecord(secret: Secret, services: Services): Promise<SecretRecord> {
-  const record = await services.vault.describe(identify(secret, services));
+  return stored(secret, await services.vault.describe(identify(secret, services)));
+}
+
+/** The same, to be opened next. */
+export async function theRecordToOpen(secret: Secret, services: Services): Promise<SecretRecord> {
+  return stored(secret, await services.vault.describeToOpen(identify(secret, services)));
+}
+
+function stored(secret: Secret, record: SecretRecord | undefined): SecretRecord {
   if (record !== undefined) return record;
   const { namespace, name } = secret.metadata;
   throw new Problem(
