@@ -74,13 +74,15 @@ export const reasons = {
   SealedValueInvalid:
     "A sealed value does not open here: it was sealed for another place or key, or was damaged. Seal it again.",
   EndToEndProtected:
-    "The values are sealed for their readers, so MazeVault cannot push them; leave the Secret out of the rule.",
+    "The values are sealed for their readers, so MazeVault cannot synchronise them; leave the Secret out of the rule.",
   SourceIsOwnTarget: "An entry refers to the core Secret that this object delivers.",
   TargetNotOwned: "Something of that name exists and is not ours; set adopt, or choose another name.",
   TargetDiffers:
     "It exists with other data, and the message says what of it cannot be taken over; set overwrite with adopt, or choose another name.",
   TargetTypeDiffers:
     "The core Secret exists with another type, which Kubernetes does not let change; deliver to another name.",
+  TargetMissing: "The vault has no such entry, so there is nothing to take over; make it there, or add a mapping.",
+  PulledByOther: "Another SyncRule takes this entry over already; leave it out of one of them.",
   TargetDisabled: "The current version of the vault entry was disabled by somebody; enable or delete it.",
   TargetNameInvalid: "The name that results for the vault entry is not valid there; add a mapping.",
   TargetNameCollision: "Two entries would get the same name in the vault; add a mapping.",

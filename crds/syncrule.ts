@@ -26,7 +26,9 @@ const vaultEntryName = z
   .regex(/^[0-9a-zA-Z-]+$/, "must be letters, digits and dashes, which is what Key Vault allows");
 
 const keyVaultTarget = z.object({
-  ref: localRef("KeyVault in this namespace").meta({ description: "The KeyVault of this namespace to write to." }),
+  ref: localRef("KeyVault in this namespace").meta({
+    description: "The KeyVault of this namespace to write to or to take from.",
+  }),
   name: z
     .string()
     .min(14)
@@ -69,7 +71,10 @@ export const syncRuleSpec = z.object({
         message: "set names, selector or both; leave out secrets for all",
       }),
     }),
-  direction: z.enum(["Push"]).meta({ description: "Push: the platform's value is written to the target." }),
+  direction: z.enum(["Push", "Pull"]).meta({
+    description:
+      "Push: the platform's value is written to the target. Pull: the target's value is taken over into the external entries of the Secrets, and nothing is written there.",
+  }),
   mappings: z
     .array(
       z.object({
@@ -95,7 +100,7 @@ export const syncRuleSpec = z.object({
     })
     .meta({ description: "Where to synchronise to: exactly one.", ...rules(exactlyOneOf("keyVault")) }),
   interval: duration(
-    "How often the target is looked at for drift; 60s when absent, at least 10s. Changes of the platform go at once.",
+    "How often the target is looked at for changes; 60s when absent, at least 10s. Changes of the platform go at once.",
     "10s",
   ).optional(),
   suspend: z.boolean().optional().meta({ description: "Stop all work of this rule; what is in the target stays." }),
@@ -105,7 +110,7 @@ export type SyncRuleSpec = z.infer<typeof syncRuleSpec>;
 export const syncRuleStatus = z.object({
   observedGeneration,
   items: z.int().min(0).optional().meta({ description: "Number of entries that the rule covers." }),
-  inSync: z.int().min(0).optional().meta({ description: "How many of them are in the target with the current value." }),
+  inSync: z.int().min(0).optional().meta({ description: "How many of them have the same value on both sides." }),
   pending: z.int().min(0).optional().meta({ description: "How many are not." }),
   failures: z
     .array(

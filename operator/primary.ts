@@ -277,6 +277,7 @@ export class Primary extends MazeVaultOperator {
         store: stores.sync,
         audit: stores.audit,
         assertLeading: () => this.leadership?.assertLeading(),
+        onPulled: (key) => storedSecrets.enqueue(key, { priority: "high" }),
       }),
       { ...running, cache: caches.syncRuleCache },
       (runner) => {
@@ -284,9 +285,10 @@ export class Primary extends MazeVaultOperator {
         runner.follow(caches.keyVaultCache, (vault) =>
           caches.syncRuleCache.byIndex(BY_KEY_VAULT, keyOf(vault)).map(keyOf),
         );
-        // What a secret holds comes through the outbox; labels and presence decide whether a rule covers it.
+        // What a secret holds comes through the outbox; labels and presence decide whether a rule covers it, its entries
+        // what is to be taken over.
         runner.follow(caches.secretCache, (secret, old, type) =>
-          type === "updated" && sameLabels(secret, old)
+          type === "updated" && sameLabels(secret, old) && sameGeneration(secret, old)
             ? []
             : caches.syncRuleCache.byIndex(BY_NAMESPACE, secret.metadata.namespace ?? "").map(keyOf),
         );

@@ -3,6 +3,7 @@ import type { AuditEntry } from "../../core/ports/audit-log.ts";
 import {
   type ItemKey,
   NameTaken,
+  type PulledItem,
   type SourceEntry,
   type SyncItem,
   type SyncStore,
@@ -40,6 +41,25 @@ const OUTCOME = {
   text: "SELECT record_outcome($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 };
 const FORGET = { name: "forget_items", text: "SELECT forget_items($1, $2, $3, $4, $5, $6)" };
+
+const PULLED = {
+  name: "sync_pulled",
+  text: "SELECT * FROM sync_pulled WHERE rule_uid = $1 OR secret_id = ANY ($2) ORDER BY secret_id, key",
+};
+const RECORD_PULLED = { name: "record_pulled", text: "SELECT record_pulled($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)" };
+const FORGET_PULLED = { name: "forget_pulled", text: "SELECT forget_pulled($1, $2, $3, $4)" };
+
+interface PulledRow {
+  readonly secret_id: string;
+  readonly key: string;
+  readonly rule_uid: string;
+  readonly vault_url: string;
+  readonly entry_name: string;
+  readonly fingerprint: string;
+  readonly target_version: string;
+  readonly target_updated_on: Date;
+  readonly settled: boolean;
+}
 
 interface ItemRow {
   readonly vault_url: string;
@@ -129,6 +149,36 @@ export class PostgresSyncStore implements SyncStore {
     ]);
   }
 
+  async pulled(ruleUid: string, secretIds: readonly string[]): Promise<readonly PulledItem[]> {
+    return (await read<PulledRow>(this.#database, PULLED, [ruleUid, secretIds])).map(pulledOf);
+  }
+
+  async recordPulled(writer: Writer, items: readonly PulledItem[]): Promise<void> {
+    const [first] = items;
+    if (first === undefined) return;
+    await this.#write(writer, first.secretId, RECORD_PULLED, [
+      items.map(({ secretId }) => secretId),
+      items.map(({ key }) => key),
+      items.map(({ ruleUid }) => ruleUid),
+      items.map(({ vaultUrl }) => vaultUrl),
+      items.map(({ entryName }) => entryName.toLowerCase()),
+      items.map(({ fingerprint }) => fingerprint),
+      items.map(({ targetVersion }) => targetVersion),
+      items.map(({ targetUpdatedOn }) => targetUpdatedOn),
+      items.map(({ settled }) => settled),
+    ]);
+  }
+
+  async forgetPulled(
+    writer: Writer,
+    ruleUid: string,
+    keys: readonly Pick<PulledItem, "secretId" | "key">[],
+  ): Promise<void> {
+    if (keys.length === 0) return;
+    const values = [ruleUid, keys.map(({ secretId }) => secretId), keys.map(({ key }) => key)];
+    await this.#write(writer, ruleUid, FORGET_PULLED, values);
+  }
+
   async #write<Row extends object>(
     writer: Writer,
     id: string,
@@ -142,6 +192,18 @@ export class PostgresSyncStore implements SyncStore {
     }
   }
 }
+
+const pulledOf = (row: PulledRow): PulledItem => ({
+  secretId: row.secret_id,
+  key: row.key,
+  ruleUid: row.rule_uid,
+  vaultUrl: row.vault_url,
+  entryName: row.entry_name,
+  fingerprint: row.fingerprint,
+  targetVersion: row.target_version,
+  targetUpdatedOn: row.target_updated_on,
+  settled: row.settled,
+});
 
 function itemOf(row: ItemRow): SyncItem {
   const item = {

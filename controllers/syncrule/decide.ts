@@ -1,29 +1,26 @@
 /**
- * What to do for one SyncRule with direction Push, from what was observed. Pure: the comparison itself is in
- * `core/sync/plan.ts`.
+ * What to do for one SyncRule, from what was observed. Pure: the comparisons themselves are in `core/sync/plan.ts` and
+ * `core/sync/pull-plan.ts`.
  */
 import { durationMs } from "../../core/duration.ts";
-import type { ItemKey, SyncItem } from "../../core/ports/sync-store.ts";
+import type { ItemKey, PulledItem, SyncItem } from "../../core/ports/sync-store.ts";
 import type { VaultEntryProperties } from "../../core/ports/target-vault.ts";
 import type { NamedEntry, SyncFailure } from "../../core/sync/entries.ts";
 import { decidePush, type PlannedPush } from "../../core/sync/plan.ts";
-import type { PushResult } from "../../core/sync/push.ts";
+import { decidePull, type PlannedPull, type Trouble, type WantedEntry } from "../../core/sync/pull-plan.ts";
+import type { SyncResult } from "../../core/sync/run.ts";
 import type { Reason } from "../../crds/conditions.ts";
 import type { SyncRule } from "../../crds/syncrule.ts";
 import { pauseMs } from "../retry.ts";
 import type { OwnedCondition, Plan } from "../runtime/controller.ts";
 
-export interface Observed {
-  readonly kind: "Suspended" | "Active";
-  readonly installation: string;
+/** What both directions have in common. */
+interface Seen {
   readonly vaultUrl: string;
-  /** What the rule covers, by the names that the entries have in the vault; `failures` have none that can be used. */
-  readonly entries: readonly NamedEntry[];
-  readonly nameFailures: readonly SyncFailure[];
-  /** Secrets that the rule covers without a complete version yet. */
-  readonly unstored: readonly string[];
-  readonly items: readonly SyncItem[];
-  readonly holders: readonly SyncItem[];
+  /** Entries that have no name that can be used, or may not be synchronised at all. */
+  readonly refused: readonly SyncFailure[];
+  /** Entries that the rule covers and that have a name. */
+  readonly covered: number;
   /** All entries of the vault, when this pass looked at it. */
   readonly target?: readonly VaultEntryProperties[];
   /** Why looking at the vault failed. */
@@ -32,9 +29,32 @@ export interface Observed {
   readonly nextLook: Date;
   readonly syncNow?: string;
   readonly forgotten: boolean;
-  /** What pushing came to in this pass. */
-  readonly pushed?: PushResult;
+  /** What pushing or pulling came to in this pass. */
+  readonly done?: SyncResult;
 }
+
+export interface SeenToPush extends Seen {
+  readonly kind: "Push";
+  readonly installation: string;
+  /** What the rule covers, by the names that the entries have in the vault. */
+  readonly entries: readonly NamedEntry[];
+  /** Secrets that the rule covers without a complete version yet. */
+  readonly unstored: readonly string[];
+  readonly items: readonly SyncItem[];
+  readonly holders: readonly SyncItem[];
+}
+
+export interface SeenToPull extends Seen {
+  readonly kind: "Pull";
+  readonly ruleUid: string;
+  readonly wanted: readonly WantedEntry[];
+  readonly pulled: readonly PulledItem[];
+  readonly troubled: ReadonlyMap<string, Trouble>;
+  /** UIDs of the rules that exist. */
+  readonly rules: ReadonlySet<string>;
+}
+
+export type Observed = { readonly kind: "Suspended" } | SeenToPush | SeenToPull;
 
 export interface VaultFailure {
   readonly reason: Reason;
@@ -45,7 +65,18 @@ export interface VaultFailure {
 
 export type Action =
   | { readonly kind: "Forget"; readonly rule: SyncRule; readonly keys: readonly ItemKey[] }
-  | { readonly kind: "Push"; readonly rule: SyncRule; readonly plan: readonly PlannedPush[] };
+  | { readonly kind: "Push"; readonly rule: SyncRule; readonly plan: readonly PlannedPush[] }
+  | { readonly kind: "ForgetPulled"; readonly rule: SyncRule; readonly items: readonly PulledItem[] }
+  | { readonly kind: "Pull"; readonly rule: SyncRule; readonly plan: readonly PlannedPull[] };
+
+/** What there is to do, whichever way. */
+interface Work {
+  readonly forget: readonly Action[];
+  readonly transfer: readonly Action[];
+  readonly inSync: number;
+  readonly failures: readonly SyncFailure[];
+  readonly later: number;
+}
 
 export const SYNC_NOW_ANNOTATION = "mazevault.io/sync-now";
 export const DEFAULT_INTERVAL = "60s";
@@ -65,36 +96,27 @@ export function decide(rule: SyncRule, seen: Observed, now: Date): Plan<Action> 
     };
     return { actions: [], status: { conditions: [suspended] }, next: { kind: "settled" } };
   }
-  const plan = decidePush({
-    entries: seen.entries,
-    vaultUrl: seen.vaultUrl,
-    items: seen.items,
-    holders: seen.holders,
-    ...(seen.target && { target: seen.target }),
-    installation: seen.installation,
-  });
-  const actions: Action[] = [];
-  if (!seen.forgotten && plan.forget.length > 0) actions.push({ kind: "Forget", rule, keys: plan.forget });
-  if (seen.pushed === undefined && seen.lookFailure === undefined && plan.push.length > 0) {
-    actions.push({ kind: "Push", rule, plan: plan.push });
-  }
+  const work = seen.kind === "Push" ? toPush(rule, seen) : toPull(rule, seen);
+  const actions: Action[] = seen.forgotten ? [] : [...work.forget];
+  if (seen.done === undefined && seen.lookFailure === undefined) actions.push(...work.transfer);
 
-  const { pushed } = seen;
-  const items = seen.entries.length + seen.nameFailures.length;
-  const inSync = plan.inSync + (pushed === undefined ? 0 : pushed.written + pushed.confirmed);
+  const { done } = seen;
+  const items = seen.covered + seen.refused.length;
+  const inSync = work.inSync + (done === undefined ? 0 : done.written + done.confirmed);
   const pending = items - inSync;
-  const failures = [...seen.nameFailures, ...plan.failures, ...(pushed?.failures ?? [])];
-  const stopped = seen.lookFailure ?? stoppedBy(pushed);
+  const failures = [...seen.refused, ...work.failures, ...(done?.failures ?? [])];
+  const stopped = seen.lookFailure ?? stoppedBy(done);
   const pause = pauseMs(rule.status?.conditions, ["Synced", "TargetReachable"], now);
-  const open = pushed !== undefined && (pushed.waiting > 0 || pushed.untried > 0 || pushed.failed > 0);
-  const retryMs = stopped?.retryAfterMs ?? pushed?.retryAfterMs ?? pause;
+  const open = done !== undefined && (done.waiting > 0 || done.untried > 0 || done.failed > 0);
+  const retryMs = stopped?.retryAfterMs ?? done?.retryAfterMs ?? pause;
   const retryAt = stopped !== undefined || open ? now.getTime() + retryMs : Number.POSITIVE_INFINITY;
-  const continueAt = pushed !== undefined && plan.later > 0 ? now.getTime() + CONTINUE_MS : Number.POSITIVE_INFINITY;
+  const continueAt = done !== undefined && work.later > 0 ? now.getTime() + CONTINUE_MS : Number.POSITIVE_INFINITY;
+  const unstored = seen.kind === "Push" ? seen.unstored : [];
 
   return {
     actions,
     status: {
-      conditions: [targetReachable(stopped), synced(seen, { items, pending, failures, stopped })],
+      conditions: [targetReachable(stopped), synced({ items, pending, failures, stopped, unstored })],
       fields: {
         items,
         inSync,
@@ -107,10 +129,28 @@ export function decide(rule: SyncRule, seen: Observed, now: Date): Plan<Action> 
   };
 }
 
-function stoppedBy(pushed: PushResult | undefined): VaultFailure | undefined {
-  if (pushed?.stopped === undefined) return undefined;
-  const { code, message } = pushed.stopped;
-  return { reason: code, message, ...(pushed.retryAfterMs !== undefined && { retryAfterMs: pushed.retryAfterMs }) };
+function toPush(rule: SyncRule, seen: SeenToPush): Work {
+  const { push, forget, ...rest } = decidePush(seen);
+  return {
+    ...rest,
+    forget: forget.length === 0 ? [] : [{ kind: "Forget", rule, keys: forget }],
+    transfer: push.length === 0 ? [] : [{ kind: "Push", rule, plan: push }],
+  };
+}
+
+function toPull(rule: SyncRule, seen: SeenToPull): Work {
+  const { pull, forget, ...rest } = decidePull(seen);
+  return {
+    ...rest,
+    forget: forget.length === 0 ? [] : [{ kind: "ForgetPulled", rule, items: forget }],
+    transfer: pull.length === 0 ? [] : [{ kind: "Pull", rule, plan: pull }],
+  };
+}
+
+function stoppedBy(done: SyncResult | undefined): VaultFailure | undefined {
+  if (done?.stopped === undefined) return undefined;
+  const { code, message } = done.stopped;
+  return { reason: code, message, ...(done.retryAfterMs !== undefined && { retryAfterMs: done.retryAfterMs }) };
 }
 
 const targetReachable = (failure: VaultFailure | undefined): OwnedCondition =>
@@ -118,11 +158,14 @@ const targetReachable = (failure: VaultFailure | undefined): OwnedCondition =>
     ? { type: "TargetReachable", status: "True", reason: "Available", message: "the vault answers and lets us in" }
     : { type: "TargetReachable", status: "False", reason: failure.reason, message: failure.message };
 
-function synced(
-  seen: Observed,
-  state: { items: number; pending: number; failures: readonly SyncFailure[]; stopped: VaultFailure | undefined },
-): OwnedCondition {
-  const { items, pending, failures, stopped } = state;
+function synced(state: {
+  readonly items: number;
+  readonly pending: number;
+  readonly failures: readonly SyncFailure[];
+  readonly stopped: VaultFailure | undefined;
+  readonly unstored: readonly string[];
+}): OwnedCondition {
+  const { items, pending, failures, stopped, unstored } = state;
   const [first] = failures;
   if (first !== undefined) {
     const more = pending > 1 ? `; ${pending} of ${items} entries are not in step` : "";
@@ -141,12 +184,12 @@ function synced(
       message: `${pending} of ${items} entries are not in step yet`,
     };
   }
-  if (seen.unstored.length > 0) {
+  if (unstored.length > 0) {
     return {
       type: "Synced",
       status: "False",
       reason: "SecretNotStored",
-      message: `no complete version is stored yet of ${seen.unstored.slice(0, 5).join(", ")}${seen.unstored.length > 5 ? " and others" : ""}`,
+      message: `no complete version is stored yet of ${unstored.slice(0, 5).join(", ")}${unstored.length > 5 ? " and others" : ""}`,
     };
   }
   return { type: "Synced", status: "True", reason: "Succeeded", message: `${items} entries are in step` };

@@ -1,4 +1,4 @@
-/** The controller of `SyncRule`, direction Push to a Key Vault: changes at once, drift by looking now and then. */
+/** The controller of `SyncRule`: what changes here goes at once, what changes in the vault is found by looking now and then. */
 import { Stalled, Unavailable, Waiting } from "../../core/errors.ts";
 import type { Actor, AuditLog } from "../../core/ports/audit-log.ts";
 import type { SourceEntry, SyncStore } from "../../core/ports/sync-store.ts";
@@ -6,15 +6,18 @@ import { type TargetVault, Throttled, type VaultEntryProperties } from "../../co
 import { normalVaultUrl, type Priority, type TargetVaults } from "../../core/ports/target-vaults.ts";
 import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
-import { failure } from "../../core/sync/entries.ts";
-import { checkNames, entryNames } from "../../core/sync/names.ts";
+import { type EntryPlace, failure, type SyncFailure } from "../../core/sync/entries.ts";
+import { checkNames, entryNames, type Naming, nameFailure, namer, type Scope } from "../../core/sync/names.ts";
 import type { PlannedPush } from "../../core/sync/plan.ts";
-import { type PushResult, push } from "../../core/sync/push.ts";
+import { type Kept, pull } from "../../core/sync/pull.ts";
+import { type PlannedPull, type Trouble, troubles, type WantedEntry } from "../../core/sync/pull-plan.ts";
+import { push } from "../../core/sync/push.ts";
+import type { SyncResult } from "../../core/sync/run.ts";
 import { selectSecrets } from "../../core/sync/select.ts";
 import { unwritten } from "../../core/vault/recipe.ts";
 import type { Vault } from "../../core/vault/vault.ts";
 import type { KeyVault } from "../../crds/keyvault.ts";
-import type { Secret } from "../../crds/secret.ts";
+import type { Secret, SecretEntry } from "../../crds/secret.ts";
 import { type SyncRule, syncRuleKind } from "../../crds/syncrule.ts";
 import { objectActor } from "../actor.ts";
 import { type Cluster, type Tenancy, tenancyOf } from "../cluster.ts";
@@ -22,8 +25,16 @@ import { vaultAccess } from "../keyvault/access.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
 import { resourceType } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
-import { identityOf } from "../secret/observe.ts";
-import { type Action, decide, intervalMs, type Observed, SYNC_NOW_ANNOTATION, type VaultFailure } from "./decide.ts";
+import { identityOf, lifecycleOf } from "../secret/observe.ts";
+import {
+  type Action,
+  decide,
+  intervalMs,
+  type Observed,
+  type SeenToPull,
+  type SeenToPush,
+  SYNC_NOW_ANNOTATION,
+} from "./decide.ts";
 
 export interface SyncRuleControllerDependencies {
   readonly api: KubernetesApi;
@@ -36,9 +47,12 @@ export interface SyncRuleControllerDependencies {
   readonly writer: () => Writer;
   /** Throws `Fenced` when another replica may lead. */
   readonly assertLeading: () => void;
+  /** A Secret, by `namespace/name`, has another version, to be delivered. */
+  readonly onPulled: (key: string) => void;
 }
 
-type Outcome = PushResult | undefined;
+/** Undefined when something was forgotten. */
+type Outcome = SyncResult | undefined;
 
 const KEY_VAULT_RECHECK_MS = 60_000;
 const SOON_MS = 1_000;
@@ -50,45 +64,34 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
   readonly #deps: SyncRuleControllerDependencies;
   /** When each rule, by UID, looked at its vault last; milliseconds since the epoch. */
   readonly #looked = new Map<string, number>();
+  /** What each rule with direction Pull, by UID, could not have when it looked last. */
+  readonly #troubled = new Map<string, ReadonlyMap<string, Trouble>>();
 
   constructor(deps: SyncRuleControllerDependencies) {
     this.#deps = deps;
   }
 
   async observe(rule: SyncRule, signal: AbortSignal): Promise<Observed> {
-    const { cluster, store, installation } = this.#deps;
+    const { cluster } = this.#deps;
     const tenancy = tenancyOf(cluster, rule);
     const keyVault = this.#keyVault(rule);
+    if (rule.spec.suspend === true) return { kind: "Suspended" };
     const vaultUrl = normalVaultUrl(keyVault.spec.vaultUrl);
-    const syncNow = rule.metadata.annotations?.[SYNC_NOW_ANNOTATION];
-    const common = { installation, vaultUrl, forgotten: false, ...(syncNow !== undefined && { syncNow }) };
-    if (rule.spec.suspend === true) {
-      return {
-        ...common,
-        kind: "Suspended",
-        entries: [],
-        nameFailures: [],
-        unstored: [],
-        items: [],
-        holders: [],
-        nextLook: new Date(0),
-      };
-    }
+    return rule.spec.direction === "Push"
+      ? this.#observeToPush(rule, tenancy, vaultUrl, signal)
+      : this.#observeToPull(rule, tenancy, vaultUrl, signal);
+  }
 
+  async #observeToPush(rule: SyncRule, tenancy: Tenancy, vaultUrl: string, signal: AbortSignal): Promise<SeenToPush> {
+    const { store, installation } = this.#deps;
     // Read before the vault is looked at: what is written meanwhile is then newer than both, never older than the look.
     const items = await store.items(rule.metadata.uid);
-    const look = await this.#look(rule, tenancy, syncNow, signal);
+    const look = await this.#look(rule, tenancy, signal);
     const secrets = this.#secrets(rule);
-    const scope = {
-      project: rule.spec.projectRef.name,
-      environment: rule.spec.environment,
-      namespace: tenancy.namespace.name,
-      namespaceUid: tenancy.namespace.uid,
-    };
+    const scope = scopeOf(rule, tenancy);
     const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
-    const naming = { pattern: rule.spec.target.keyVault?.name, mappings: rule.spec.mappings };
     const { complete, incomplete } = separate(secrets, sources);
-    const named = entryNames(complete, scope, naming);
+    const named = entryNames(complete, scope, namingOf(rule));
     const holders = await store.holders(
       vaultUrl,
       named.map(({ entryName }) => entryName),
@@ -96,31 +99,75 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const { entries, failures } = refuseOpaque(secrets, checkNames(named, holders, rule.metadata.uid));
     const stored = new Set(complete.map(({ secretName }) => secretName));
     return {
-      ...common,
       ...look,
-      kind: "Active",
+      kind: "Push",
+      vaultUrl,
+      installation,
       entries,
-      nameFailures: failures,
+      covered: entries.length,
+      refused: failures,
       unstored: secrets.map(({ metadata }) => metadata.name).filter((name) => !stored.has(name)),
       // What was pushed of a secret stays remembered while its next version waits for a value.
       items: items.filter(({ secretId }) => !incomplete.has(secretId)),
       holders,
-      nextLook: new Date((this.#looked.get(rule.metadata.uid) ?? Date.now()) + intervalMs(rule)),
+      forgotten: false,
+    };
+  }
+
+  async #observeToPull(rule: SyncRule, tenancy: Tenancy, vaultUrl: string, signal: AbortSignal): Promise<SeenToPull> {
+    const { store, cluster } = this.#deps;
+    const { uid: ruleUid, namespace = "" } = rule.metadata;
+    const secrets = this.#secrets(rule).filter(({ spec }) => spec.entries.some(isExternal));
+    const scope = scopeOf(rule, tenancy);
+    const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
+    const pulled = await store.pulled(ruleUid, [...new Set(sources.map(({ secretId }) => secretId))]);
+    const look = await this.#look(rule, tenancy, signal);
+    const { wanted, failures } = wantedEntries(secrets, sources, namingOf(rule));
+    if (look.target !== undefined) this.#troubled.set(ruleUid, troubles(wanted, look.target));
+    return {
+      ...look,
+      kind: "Pull",
+      vaultUrl,
+      ruleUid,
+      wanted,
+      covered: wanted.length,
+      refused: failures,
+      pulled,
+      troubled: this.#troubled.get(ruleUid) ?? new Map(),
+      rules: new Set(cluster.syncRulesIn(namespace).map(({ metadata }) => metadata.uid)),
+      forgotten: false,
     };
   }
 
   decide = decide;
 
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
-    const { store, audit, cluster, installation, writer, assertLeading } = this.#deps;
-    const { rule } = action;
-    if (action.kind === "Forget") {
-      await store.forget(writer(), rule.metadata.uid, action.keys);
-      return undefined;
+    const { store, writer } = this.#deps;
+    const { uid } = action.rule.metadata;
+    switch (action.kind) {
+      case "Forget":
+        await store.forget(writer(), uid, action.keys);
+        return undefined;
+      case "ForgetPulled":
+        await store.forgetPulled(writer(), uid, action.items);
+        return undefined;
+      case "Push":
+        return this.#push(action.rule, action.plan, signal);
+      case "Pull":
+        return this.#pull(action.rule, action.plan, signal);
     }
+  }
+
+  learn(seen: Observed, _action: Action, outcome: Outcome): Observed {
+    if (seen.kind === "Suspended") return seen;
+    return outcome === undefined ? { ...seen, forgotten: true } : { ...seen, done: outcome };
+  }
+
+  async #push(rule: SyncRule, plan: readonly PlannedPush[], signal: AbortSignal): Promise<SyncResult> {
+    const { store, audit, cluster, installation, writer, assertLeading } = this.#deps;
     const tenancy = tenancyOf(cluster, rule);
     const actor = objectActor(this.resource, rule);
-    return push(action.plan, {
+    return push(plan, {
       vault: await this.#open(rule, tenancy, "Change", signal),
       store,
       audit,
@@ -128,15 +175,47 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       ruleUid: rule.metadata.uid,
       actor,
       installation,
-      open: this.#reader(rule, tenancy, action.plan, actor),
+      open: this.#reader(rule, tenancy, plan, actor),
       assertLeading,
       signal,
     });
   }
 
-  learn(seen: Observed, action: Action, outcome: Outcome): Observed {
-    if (action.kind === "Forget") return { ...seen, forgotten: true };
-    return outcome === undefined ? seen : { ...seen, pushed: outcome };
+  async #pull(rule: SyncRule, plan: readonly PlannedPull[], signal: AbortSignal): Promise<SyncResult> {
+    const { store, cluster, writer, assertLeading } = this.#deps;
+    const tenancy = tenancyOf(cluster, rule);
+    return pull(plan, {
+      vault: await this.#open(rule, tenancy, "Change", signal),
+      store,
+      writer: writer(),
+      ruleUid: rule.metadata.uid,
+      put: (secretName, values) => this.#put(rule, tenancy, secretName, values),
+      assertLeading,
+      signal,
+    });
+  }
+
+  /** Stores what was pulled, as the Secret is now. */
+  async #put(rule: SyncRule, tenancy: Tenancy, name: string, values: ReadonlyMap<string, Sensitive>): Promise<Kept> {
+    const { vault, cluster, writer, onPulled } = this.#deps;
+    const { namespace = "" } = rule.metadata;
+    const secret = cluster.secret(namespace, name);
+    if (secret === undefined) {
+      throw new Waiting("SecretNotStored", `Secret ${namespace}/${name} was deleted meanwhile`, SOON_MS);
+    }
+    const identity = identityOf(secret, tenancy.namespace.uid);
+    const seen = await vault.describe(identity);
+    const { record, created } = await vault.put(writer(), {
+      identity,
+      seen,
+      entries: secret.spec.entries,
+      readers: undefined,
+      values,
+      lifecycle: lifecycleOf(secret),
+      actor: objectActor(this.resource, rule),
+    });
+    if (created) onPulled(`${namespace}/${name}`);
+    return { id: record.id, entries: record.entries, created };
   }
 
   conditionFor(): OwnedConditionType {
@@ -191,14 +270,25 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
   async #look(
     rule: SyncRule,
     tenancy: Tenancy,
-    syncNow: string | undefined,
     signal: AbortSignal,
-  ): Promise<{ target?: readonly VaultEntryProperties[]; lookFailure?: VaultFailure }> {
+  ): Promise<Pick<SeenToPush, "target" | "lookFailure" | "nextLook" | "syncNow">> {
+    const syncNow = rule.metadata.annotations?.[SYNC_NOW_ANNOTATION];
     const last = this.#looked.get(rule.metadata.uid);
     const requested = syncNow !== undefined && syncNow !== rule.status?.lastHandledSyncNow;
-    if (last !== undefined && !requested && Date.now() - last < intervalMs(rule)) return {};
+    const due = last === undefined || requested || Date.now() - last >= intervalMs(rule);
+    const looked = due ? await this.#lookNow(rule, tenancy, requested ? "Change" : "Look", signal) : {};
+    const nextLook = new Date((this.#looked.get(rule.metadata.uid) ?? Date.now()) + intervalMs(rule));
+    return { ...looked, nextLook, ...(syncNow !== undefined && { syncNow }) };
+  }
+
+  async #lookNow(
+    rule: SyncRule,
+    tenancy: Tenancy,
+    priority: Priority,
+    signal: AbortSignal,
+  ): Promise<Pick<SeenToPush, "target" | "lookFailure">> {
     try {
-      const vault = await this.#open(rule, tenancy, requested ? "Change" : "Look", signal);
+      const vault = await this.#open(rule, tenancy, priority, signal);
       const target: VaultEntryProperties[] = [];
       const started = Date.now();
       for await (const page of vault.list(signal)) target.push(...page);
@@ -261,18 +351,65 @@ function separate(
   return { complete: sources.filter(({ secretId }) => !ids.has(secretId)), incomplete: ids };
 }
 
+const scopeOf = ({ spec }: SyncRule, { namespace }: Tenancy): Scope => ({
+  project: spec.projectRef.name,
+  environment: spec.environment,
+  namespace: namespace.name,
+  namespaceUid: namespace.uid,
+});
+
+const namingOf = ({ spec }: SyncRule): Naming => ({ pattern: spec.target.keyVault?.name, mappings: spec.mappings });
+
+const isExternal = ({ external }: SecretEntry): boolean => external !== undefined;
+
+/** The external entries of these Secrets, by their names in the vault; what has none that can be used is among the failures. */
+function wantedEntries(
+  secrets: readonly Secret[],
+  sources: readonly SourceEntry[],
+  naming: Naming,
+): { readonly wanted: readonly WantedEntry[]; readonly failures: readonly SyncFailure[] } {
+  const stored = Map.groupBy(sources, ({ secretName }) => secretName);
+  const nameOf = namer(naming);
+  const wanted: WantedEntry[] = [];
+  const failures: SyncFailure[] = [];
+  for (const { metadata, spec } of secrets) {
+    const held = stored.get(metadata.name) ?? [];
+    for (const { key } of spec.entries.filter(isExternal)) {
+      const place = { secretName: metadata.name, key };
+      const entry = { ...place, entryName: nameOf(place) };
+      const reason = spec.protection === "EndToEnd" ? opaque(entry) : nameFailure(entry);
+      const fingerprint = held.find((each) => each.key === key)?.fingerprint;
+      if (reason !== undefined) failures.push(reason);
+      else {
+        wanted.push({
+          ...entry,
+          ...(held[0] !== undefined && { secretId: held[0].secretId }),
+          ...(fingerprint !== undefined && { fingerprint }),
+        });
+      }
+    }
+  }
+  return { wanted, failures };
+}
+
+const opaque = (entry: EntryPlace): SyncFailure =>
+  failure(
+    entry,
+    "EndToEndProtected",
+    "the value is sealed for its readers and cannot be synchronised; leave the Secret out of spec.secrets",
+  );
+
 /** What MazeVault cannot open it cannot push. */
 function refuseOpaque(
   secrets: readonly Secret[],
   { entries, failures }: ReturnType<typeof checkNames>,
 ): ReturnType<typeof checkNames> {
-  const opaque = new Set(
+  const sealed = new Set(
     secrets.filter(({ spec }) => spec.protection === "EndToEnd").map(({ metadata }) => metadata.name),
   );
-  const refused = entries.filter(({ secretName }) => opaque.has(secretName));
-  const message = "the value is sealed for its readers and cannot be pushed; leave the Secret out of spec.secrets";
+  const refused = entries.filter(({ secretName }) => sealed.has(secretName));
   return {
     entries: entries.filter((entry) => !refused.includes(entry)),
-    failures: [...failures, ...refused.map((entry) => failure(entry, "EndToEndProtected", message))],
+    failures: [...failures, ...refused.map(opaque)],
   };
 }

@@ -1,7 +1,14 @@
 import type { AuditEntry } from "./audit-log.ts";
 import type { FakeDatabase } from "./fake-database.ts";
 import type { FakeVaultStore } from "./fake-vault-store.ts";
-import { type ItemKey, NameTaken, type SourceEntry, type SyncItem, type SyncStore } from "./sync-store.ts";
+import {
+  type ItemKey,
+  NameTaken,
+  type PulledItem,
+  type SourceEntry,
+  type SyncItem,
+  type SyncStore,
+} from "./sync-store.ts";
 import { Conflict, type Writer } from "./vault-store.ts";
 
 /** What was pushed, in memory, with the contract of the real store. */
@@ -9,6 +16,7 @@ export class FakeSyncStore implements SyncStore {
   readonly #database: FakeDatabase;
   readonly #vault: FakeVaultStore;
   readonly #items = new Map<string, SyncItem>();
+  readonly #pulled = new Map<string, PulledItem>();
 
   constructor(database: FakeDatabase, vault: FakeVaultStore) {
     this.#database = database;
@@ -73,6 +81,30 @@ export class FakeSyncStore implements SyncStore {
     }
   }
 
+  async pulled(ruleUid: string, secretIds: readonly string[]): Promise<readonly PulledItem[]> {
+    return [...this.#pulled.values()]
+      .filter((item) => this.#exists(item.secretId))
+      .filter((item) => item.ruleUid === ruleUid || secretIds.includes(item.secretId))
+      .sort((a, b) => (entryOf(a) < entryOf(b) ? -1 : 1));
+  }
+
+  async recordPulled(writer: Writer, items: readonly PulledItem[]): Promise<void> {
+    this.#database.fence(writer);
+    for (const item of items) {
+      if (!this.#exists(item.secretId)) continue;
+      this.#pulled.set(entryOf(item), { ...item, entryName: item.entryName.toLowerCase() });
+    }
+  }
+
+  async forgetPulled(
+    writer: Writer,
+    ruleUid: string,
+    keys: readonly Pick<PulledItem, "secretId" | "key">[],
+  ): Promise<void> {
+    this.#database.fence(writer);
+    for (const key of keys) if (this.#pulled.get(entryOf(key))?.ruleUid === ruleUid) this.#pulled.delete(entryOf(key));
+  }
+
   #put(item: SyncItem): void {
     this.#items.set(place(item), { ...item, entryName: item.entryName.toLowerCase() });
   }
@@ -85,6 +117,8 @@ export class FakeSyncStore implements SyncStore {
     return [...this.#items.values()].sort((a, b) => (place(a) < place(b) ? -1 : 1));
   }
 }
+
+const entryOf = ({ secretId, key }: Pick<PulledItem, "secretId" | "key">): string => `${secretId} ${key}`;
 
 const place = ({ vaultUrl, entryName }: ItemKey): string => `${vaultUrl} ${entryName.toLowerCase()}`;
 

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Fenced } from "../errors.ts";
 import type { Leadership } from "./leadership.ts";
 import { auditEntry, digest, identity, nextVersion, softDeletion } from "./samples.ts";
-import { NameTaken, type SyncItem, type SyncStore } from "./sync-store.ts";
+import { NameTaken, type PulledItem, type SyncItem, type SyncStore } from "./sync-store.ts";
 import { Conflict, type SecretRecord, type VaultStore, type Writer } from "./vault-store.ts";
 
 const vaultUrl = "https://payments.vault.azure.net/";
@@ -48,6 +48,19 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
       targetVersion: randomUUID().replaceAll("-", ""),
       targetUpdatedOn: new Date("2026-03-01T10:00:01Z"),
     },
+  });
+
+  const pulledItem = (secretId: string, change: Partial<PulledItem> = {}): PulledItem => ({
+    secretId,
+    key: "password",
+    ruleUid: "rule",
+    vaultUrl,
+    entryName: "one-password",
+    fingerprint: "f".repeat(64),
+    targetVersion: "1".repeat(32),
+    targetUpdatedOn: new Date("2026-03-01T10:00:01Z"),
+    settled: false,
+    ...change,
   });
 
   test("sources are the entries of active secrets of exactly that namespace", async () => {
@@ -131,12 +144,42 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
     expect(await sync.items("other-rule")).toEqual([theirs]);
   });
 
+  test("what was pulled is remembered for each entry once, whichever rule it was", async () => {
+    const [one, two] = [await commit("one"), await commit("two")];
+    const [mine, theirs] = [pulledItem(one.id), pulledItem(two.id, { ruleUid: "other-rule" })];
+    await sync.recordPulled(writer, [mine, theirs]);
+    expect(await sync.pulled("rule", [])).toEqual([mine]);
+    expect(await sync.pulled("rule", [two.id])).toEqual(
+      [mine, theirs].sort((a, b) => (a.secretId < b.secretId ? -1 : 1)),
+    );
+    const newer = { ...mine, fingerprint: digest(), targetVersion: "2".repeat(32), settled: true };
+    await sync.recordPulled(writer, [newer]);
+    expect(await sync.pulled("rule", [])).toEqual([newer]);
+    await sync.recordPulled(writer, [{ ...newer, ruleUid: "successor" }]);
+    expect(await sync.pulled("rule", [])).toEqual([]);
+    await sync.forgetPulled(writer, "rule", [mine, theirs]);
+    await sync.forgetPulled(writer, "successor", [mine]);
+    expect(await sync.pulled("successor", [one.id, two.id])).toEqual([theirs]);
+  });
+
+  test("nothing is remembered of a secret that was purged", async () => {
+    const [one, two] = [await commit("one"), await commit("two")];
+    await sync.recordPulled(writer, [pulledItem(one.id)]);
+    await vault.purge(writer, one.id, one.generation, []);
+    await sync.recordPulled(writer, [pulledItem(one.id), pulledItem(two.id)]);
+    expect(await sync.pulled("rule", [one.id])).toEqual([pulledItem(two.id)]);
+  });
+
   test("a stale writer changes nothing", async () => {
     const { id } = await commit("one");
     const item = intended(id, "one");
+    await sync.recordPulled(writer, [pulledItem(id)]);
     await sync.recordIntent(writer, item);
     await leadership.acquireEpoch("another");
     await expect(sync.recordIntent(writer, intended(id, "two"))).rejects.toThrow(Fenced);
+    await expect(sync.recordPulled(writer, [pulledItem(id, { settled: true })])).rejects.toThrow(Fenced);
+    await expect(sync.forgetPulled(writer, "rule", [pulledItem(id)])).rejects.toThrow(Fenced);
+    expect(await sync.pulled("rule", [])).toEqual([pulledItem(id)]);
     await expect(sync.recordOutcome(writer, settled(item), [])).rejects.toThrow(Fenced);
     await expect(sync.forget(writer, "rule", [item])).rejects.toThrow(Fenced);
     expect(await sync.items("rule")).toEqual([item]);

@@ -60,6 +60,30 @@ export interface SyncStore {
   recordOutcome(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void>;
   /** Forgets items of the rule (its scope no longer has them); nothing is deleted in the target. */
   forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void>;
+  /** What was pulled into these secrets, by whichever rule, and all that this rule pulled. */
+  pulled(ruleUid: string, secretIds: readonly string[]): Promise<readonly PulledItem[]>;
+  /** Records what the rule took over, in place of what stood there. A secret that was purged meanwhile is passed over. */
+  recordPulled(writer: Writer, items: readonly PulledItem[]): Promise<void>;
+  forgetPulled(writer: Writer, ruleUid: string, keys: readonly Pick<PulledItem, "secretId" | "key">[]): Promise<void>;
+}
+
+/** What a rule with direction Pull last took over: for each entry of a secret at most one. */
+export interface PulledItem {
+  readonly secretId: string;
+  readonly key: string;
+  readonly ruleUid: string;
+  readonly vaultUrl: string;
+  /** As it is called in the vault, in lower case. */
+  readonly entryName: string;
+  /** Of the value that both sides had then. */
+  readonly fingerprint: string;
+  readonly targetVersion: string;
+  readonly targetUpdatedOn: Date;
+  /**
+   * Key Vault's times have whole seconds, so an edit in the second of the one that was taken cannot be told by its time.
+   * False until it was looked at once more, later.
+   */
+  readonly settled: boolean;
 }
 
 export class NameTaken extends Error {

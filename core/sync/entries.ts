@@ -2,6 +2,13 @@
 import type { Reason } from "../../crds/conditions.ts";
 import type { SourceEntry } from "../ports/sync-store.ts";
 
+/** An entry of a secret, and how it is called in the vault. */
+export interface EntryPlace {
+  readonly secretName: string;
+  readonly key: string;
+  readonly entryName: string;
+}
+
 /** An entry of a secret together with the name that it has in the vault. */
 export interface NamedEntry extends SourceEntry {
   readonly entryName: string;
@@ -19,7 +26,7 @@ export interface SyncFailure {
   readonly message: string;
 }
 
-export function failure(entry: NamedEntry, reason: Reason, message: string): SyncFailure {
+export function failure(entry: EntryPlace, reason: Reason, message: string): SyncFailure {
   return {
     secret: entry.secretName,
     key: entry.key,

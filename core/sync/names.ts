@@ -4,7 +4,7 @@
  */
 import type { SourceEntry, SyncItem } from "../ports/sync-store.ts";
 import type { SecretIdentity } from "../ports/vault-store.ts";
-import { failure, foldName, label, type NamedEntry, type SyncFailure } from "./entries.ts";
+import { type EntryPlace, failure, foldName, label, type NamedEntry, type SyncFailure } from "./entries.ts";
 import { ownerOf } from "./ownership.ts";
 
 export interface Naming {
@@ -23,13 +23,27 @@ export type Scope = Omit<SecretIdentity, "name">;
 
 /** The name that each entry gets, valid or not. */
 export function entryNames(sources: readonly SourceEntry[], scope: Scope, naming: Naming): readonly NamedEntry[] {
-  const mapped = new Map((naming.mappings ?? []).map((each) => [pair(each.secret, each.key), each.name]));
-  const pattern = naming.pattern ?? "{secret}--{key}";
+  const nameOf = namer(naming);
   return sources.map((source) => ({
     ...source,
-    entryName: mapped.get(pair(source.secretName, source.key)) ?? fillIn(pattern, source),
+    entryName: nameOf(source),
     owner: ownerOf({ ...scope, name: source.secretName }),
   }));
+}
+
+/** Names entries, validly or not. */
+export function namer({ pattern = "{secret}--{key}", mappings = [] }: Naming) {
+  const mapped = new Map(mappings.map((each) => [pair(each.secret, each.key), each.name]));
+  return (entry: Pick<EntryPlace, "secretName" | "key">): string =>
+    mapped.get(pair(entry.secretName, entry.key)) ?? fillIn(pattern, entry);
+}
+
+/** TargetNameInvalid, where Key Vault would not accept the name. */
+export function nameFailure(entry: EntryPlace): SyncFailure | undefined {
+  const invalid = whyInvalid(entry.entryName);
+  if (invalid === undefined) return undefined;
+  const message = `the vault entry for ${label(entry)} would be named "${shorten(entry.entryName)}", which ${invalid}; ${addMapping(entry)}`;
+  return failure(entry, "TargetNameInvalid", message);
 }
 
 /**
@@ -54,10 +68,9 @@ export function checkNames(
   const entries: NamedEntry[] = [];
   const failures: SyncFailure[] = [];
   for (const entry of named) {
-    const invalid = whyInvalid(entry.entryName);
+    const invalid = nameFailure(entry);
     if (invalid !== undefined) {
-      const message = `the vault entry for ${label(entry)} would be named "${shorten(entry.entryName)}", which ${invalid}; ${addMapping(entry)}`;
-      failures.push(failure(entry, "TargetNameInvalid", message));
+      failures.push(invalid);
       continue;
     }
     const holder = holderOf.get(foldName(entry.entryName));
@@ -84,7 +97,7 @@ function describe(item: SyncItem, secretNames: ReadonlyMap<string, string>): str
     : `${secretName}/${item.key}, which holds it already`;
 }
 
-const addMapping = (entry: NamedEntry): string =>
+const addMapping = (entry: EntryPlace): string =>
   `add spec.mappings with secret: ${entry.secretName}, key: ${entry.key} and another name`;
 
 function whyInvalid(name: string): string | undefined {
@@ -98,7 +111,7 @@ const shorten = (name: string): string => (name.length > MAX_LENGTH ? `${name.sl
 const pair = (secret: string, key: string): string => `${secret}/${key}`;
 
 /** One pass, so that a key which itself reads `{secret}` stays what it is. */
-function fillIn(pattern: string, source: SourceEntry): string {
+function fillIn(pattern: string, source: Pick<EntryPlace, "secretName" | "key">): string {
   return pattern.replaceAll(/\{(secret|key)\}/g, (_, field) =>
     dashed(field === "secret" ? source.secretName : source.key),
   );

@@ -1,7 +1,7 @@
 /** What a rule has to do, decided from what should be, what is remembered and, when it was looked at, what is there. */
 import type { ItemKey, SyncItem } from "../ports/sync-store.ts";
 import type { VaultEntryProperties } from "../ports/target-vault.ts";
-import { failure, foldName, type NamedEntry, type SyncFailure } from "./entries.ts";
+import { type EntryPlace, failure, foldName, type NamedEntry, type SyncFailure } from "./entries.ts";
 import { describeOwner, isOurs } from "./ownership.ts";
 
 /** Why an entry is pushed. The order is the order of work: what a person waits for goes before what heals. */
@@ -99,7 +99,7 @@ function judge(
   return untouched ? "InSync" : "TargetEdited";
 }
 
-export const disabled = (entry: NamedEntry): SyncFailure =>
+export const disabled = (entry: EntryPlace): SyncFailure =>
   failure(
     entry,
     "TargetDisabled",

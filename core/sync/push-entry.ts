@@ -15,6 +15,7 @@ import type { Sensitive } from "../sensitive.ts";
 import { failure, label, type NamedEntry, type SyncFailure } from "./entries.ts";
 import { INTENT_TAG, isOurs, MAX_TAGS, tagsFor, tagsTooMany } from "./ownership.ts";
 import { disabled, notOwned, notOwnedDeleted, type PlannedPush } from "./plan.ts";
+import type { Done } from "./run.ts";
 
 export interface PushContext {
   readonly vault: TargetVault;
@@ -32,13 +33,6 @@ export interface PushContext {
   readonly signal: AbortSignal;
 }
 
-export type Pushed =
-  | { readonly kind: "Written" }
-  /** The vault had the value already. */
-  | { readonly kind: "Confirmed" }
-  | { readonly kind: "Waiting"; readonly afterMs: number }
-  | { readonly kind: "Failed"; readonly failure: SyncFailure };
-
 type Intent = NonNullable<SyncItem["intent"]>;
 
 /** Key Vault keeps values of at most 25 KB. */
@@ -47,10 +41,10 @@ const MAX_VALUE_BYTES = 25 * 1024;
 /** Recovery and deletion in the vault take some seconds. */
 const TRANSITION_MS = 2_000;
 
-const waiting: Pushed = { kind: "Waiting", afterMs: TRANSITION_MS };
+const waiting: Done = { kind: "Waiting", afterMs: TRANSITION_MS };
 
 /** Rejects with what concerns the vault, the database or the leadership as a whole. */
-export async function pushEntry(planned: PlannedPush, context: PushContext): Promise<Pushed> {
+export async function pushEntry(planned: PlannedPush, context: PushContext): Promise<Done> {
   try {
     return await new EntryPush(planned, context).run();
   } catch (error) {
@@ -65,7 +59,7 @@ export async function pushEntry(planned: PlannedPush, context: PushContext): Pro
   }
 }
 
-const failed = (reason: SyncFailure): Pushed => ({ kind: "Failed", failure: reason });
+const failed = (reason: SyncFailure): Done => ({ kind: "Failed", failure: reason });
 
 class EntryPush {
   readonly #entry: NamedEntry;
@@ -80,7 +74,7 @@ class EntryPush {
     this.#outcome = item?.outcome;
   }
 
-  async run(): Promise<Pushed> {
+  async run(): Promise<Done> {
     const inherited = this.#intent !== undefined;
     if (!inherited) await this.#recordIntent();
     const state = await this.#look();
@@ -98,7 +92,7 @@ class EntryPush {
     }
   }
 
-  async #overPresent(there: VaultEntry, inherited: boolean): Promise<Pushed> {
+  async #overPresent(there: VaultEntry, inherited: boolean): Promise<Done> {
     const { installation } = this.#context;
     if (isOurs(there.tags, installation, this.#entry)) return this.#write(there, inherited);
     if (await this.#isEditedOfOurs()) return this.#write(there, inherited);
@@ -119,7 +113,7 @@ class EntryPush {
   }
 
   /** Makes the vault hold the value, `there` being what it holds now. */
-  async #write(there: VaultEntry | undefined, inherited: boolean): Promise<Pushed> {
+  async #write(there: VaultEntry | undefined, inherited: boolean): Promise<Done> {
     const entry = this.#entry;
     const value = await this.#context.open(entry.secretId, entry.version, entry.key);
     try {
@@ -129,7 +123,7 @@ class EntryPush {
     }
   }
 
-  async #writeValue(value: Sensitive, there: VaultEntry | undefined, inherited: boolean): Promise<Pushed> {
+  async #writeValue(value: Sensitive, there: VaultEntry | undefined, inherited: boolean): Promise<Done> {
     const entry = this.#entry;
     const invalid = whyRefused(entry, value);
     if (invalid !== undefined) return failed(invalid);
@@ -147,7 +141,7 @@ class EntryPush {
     return this.#set(value, there);
   }
 
-  async #set(value: Sensitive, there: VaultEntry | undefined): Promise<Pushed> {
+  async #set(value: Sensitive, there: VaultEntry | undefined): Promise<Done> {
     const { vault, installation, signal } = this.#context;
     const { id } = this.#currentIntent();
     const tags = tagsFor(there?.tags ?? {}, installation, this.#entry, id);
@@ -175,7 +169,7 @@ class EntryPush {
    * Looks whether a write without a clear answer was carried out. If it is not there it may still be under way, so it
    * is not repeated now: the next run looks again.
    */
-  async #settle(ambiguous: Ambiguous, intentId: string): Promise<Pushed> {
+  async #settle(ambiguous: Ambiguous, intentId: string): Promise<Done> {
     const state = await this.#look();
     if (state.kind === "Present") {
       state.entry.value.dispose();
@@ -191,7 +185,7 @@ class EntryPush {
   }
 
   /** Undefined when there is nothing to recover. */
-  async #recover(): Promise<Pushed | undefined> {
+  async #recover(): Promise<Done | undefined> {
     const { vault, audit, installation, signal } = this.#context;
     this.#context.assertLeading();
     const deleted = await vault.getDeleted(this.#entry.entryName, signal);

@@ -1,10 +1,15 @@
-/** What a namespace needs beside its Project before its secrets go to a Key Vault: the first of the stand-in's vaults. */
+/** What a namespace needs beside its Project before its secrets meet a Key Vault: the first of the stand-in's vaults. */
+import type { SyncRuleSpec } from "../../crds/syncrule.ts";
 import { azure, type MazeVault } from "../../lab/mazevault.ts";
 
 /** A KeyVault and a SyncRule of the namespace's name; `interval` is how often the vault is looked at. */
-export function pushManifests(mazevault: MazeVault, namespace: string, interval: string): readonly object[] {
-  const projectRef = { name: namespace };
-  const metadata = { name: namespace, namespace };
+export const pushManifests = (mazevault: MazeVault, namespace: string, interval: string): readonly object[] => [
+  ...vaultManifests(mazevault, namespace),
+  ruleManifest(namespace, { direction: "Push", interval }),
+];
+
+/** A KeyVault of the namespace's name, and its credentials. */
+export function vaultManifests(mazevault: MazeVault, namespace: string): readonly object[] {
   return [
     {
       apiVersion: "v1",
@@ -15,9 +20,9 @@ export function pushManifests(mazevault: MazeVault, namespace: string, interval:
     {
       apiVersion: "mazevault.io/v1",
       kind: "KeyVault",
-      metadata,
+      metadata: { name: namespace, namespace },
       spec: {
-        projectRef,
+        projectRef: { name: namespace },
         vaultUrl: `https://${azure.vaults[0]}.vault.azure.net/`,
         auth: {
           servicePrincipal: {
@@ -29,20 +34,24 @@ export function pushManifests(mazevault: MazeVault, namespace: string, interval:
         budget: { callsPer10Seconds: 4000 },
       },
     },
-    {
-      apiVersion: "mazevault.io/v1",
-      kind: "SyncRule",
-      metadata,
-      spec: {
-        projectRef,
-        environment: "pro",
-        direction: "Push",
-        target: { keyVault: { ref: { name: namespace } } },
-        interval,
-      },
-    },
   ];
 }
+
+/** A SyncRule of the namespace's name with its KeyVault. */
+export const ruleManifest = (
+  namespace: string,
+  spec: Pick<SyncRuleSpec, "direction"> & Partial<SyncRuleSpec>,
+): object => ({
+  apiVersion: "mazevault.io/v1",
+  kind: "SyncRule",
+  metadata: { name: namespace, namespace },
+  spec: {
+    projectRef: { name: namespace },
+    environment: "pro",
+    target: { keyVault: { ref: { name: namespace } } },
+    ...spec,
+  },
+});
 
 /** No replicas: it is about what restarts it, not about pods. */
 export function consumerManifest(namespace: string, name: string, secretName: string): object {

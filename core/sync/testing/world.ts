@@ -10,7 +10,8 @@ import { Sensitive } from "../../sensitive.ts";
 import type { NamedEntry } from "../entries.ts";
 import { INSTALLATION_TAG, INTENT_TAG, KEY_TAG, OWNER_TAG, SECRET_TAG } from "../ownership.ts";
 import { decidePush, type Plan } from "../plan.ts";
-import { type PushContext, type PushResult, push } from "../push.ts";
+import { type PushContext, push } from "../push.ts";
+import type { SyncResult } from "../run.ts";
 import { INSTALLATION, named, RULE, VAULT_URL } from "./entries.ts";
 
 /** The process is gone: whatever it still tries has no effect. */
@@ -70,7 +71,7 @@ export class World {
   }
 
   /** One reconcile by a process of its own. */
-  async reconcile({ look = true, death }: { look?: boolean; death?: Death } = {}): Promise<PushResult> {
+  async reconcile({ look = true, death }: { look?: boolean; death?: Death } = {}): Promise<SyncResult> {
     const plan = await this.plan(look);
     return push(plan.push, await this.process(death));
   }
@@ -122,9 +123,9 @@ export const ourTags = (entry: NamedEntry, intentId = "intent-earlier"): Record<
   [INTENT_TAG]: intentId,
 });
 
-type Mortal = <T>(effect: () => Promise<T>) => Promise<T>;
+export type Mortal = <T>(effect: () => Promise<T>) => Promise<T>;
 
-function mortality(death: Death | undefined): Mortal {
+export function mortality(death: Death | undefined): Mortal {
   let effects = 0;
   let dead = false;
   return async (effect) => {
@@ -137,7 +138,7 @@ function mortality(death: Death | undefined): Mortal {
   };
 }
 
-function mortalVault(vault: TargetVault, mortal: Mortal): TargetVault {
+export function mortalVault(vault: TargetVault, mortal: Mortal): TargetVault {
   return {
     url: vault.url,
     list: (signal) => vault.list(signal),
