@@ -44,67 +44,84 @@ const keyVaultTarget = z.object({
     }),
 });
 
-export const syncRuleSpec = z.object({
-  projectRef: localRef("Project whose secrets are synchronised").meta({
-    description: "The Project whose secrets are synchronised. It must admit this namespace. Immutable.",
-    ...rules({ rule: "self == oldSelf", message: "projectRef is immutable; create a new SyncRule" }),
-  }),
-  environment: labelName.meta({
-    description: "The environment whose secrets are synchronised. Immutable.",
-    ...rules({ rule: "self == oldSelf", message: "environment is immutable; create a new SyncRule" }),
-  }),
-  secrets: z
-    .object({
-      names: z
-        .array(namePattern)
-        .min(1)
-        .max(64)
-        .optional()
-        .meta({ description: "Names of Secrets of this namespace; * stands for any characters.", ...listAtomic }),
-      selector: labelSelector.optional().meta({ description: "Labels that the Secrets must have." }),
-    })
-    .optional()
-    .meta({
-      description: "Which Secrets of this namespace; all in that project and environment when absent.",
-      ...rules({
-        rule: "has(self.names) || has(self.selector)",
-        message: "set names, selector or both; leave out secrets for all",
-      }),
+export const syncRuleSpec = z
+  .object({
+    projectRef: localRef("Project whose secrets are synchronised").meta({
+      description: "The Project whose secrets are synchronised. It must admit this namespace. Immutable.",
+      ...rules({ rule: "self == oldSelf", message: "projectRef is immutable; create a new SyncRule" }),
     }),
-  direction: z.enum(["Push", "Pull"]).meta({
-    description:
-      "Push: the platform's value is written to the target. Pull: the target's value is taken over into the external entries of the Secrets, and nothing is written there.",
-  }),
-  mappings: z
-    .array(
-      z.object({
-        secret: objectName.meta({ description: "Name of a Secret of this namespace." }),
-        key: dataKey.meta({ description: "Key of one of its entries." }),
-        name: vaultEntryName.meta({ description: "Name of the entry in the vault." }),
-      }),
-    )
-    .min(1)
-    .max(200)
-    .optional()
-    .meta({
-      description: "Names that differ from the pattern. They are looked at before it.",
-      ...listMap("secret", "key"),
-      ...rules({
-        rule: "self.all(m, self.exists_one(n, n.name.lowerAscii() == m.name.lowerAscii()))",
-        message: "two mappings may not have the same name (Key Vault ignores case)",
-      }),
+    environment: labelName.meta({
+      description: "The environment whose secrets are synchronised. Immutable.",
+      ...rules({ rule: "self == oldSelf", message: "environment is immutable; create a new SyncRule" }),
     }),
-  target: z
-    .object({
-      keyVault: keyVaultTarget.optional().meta({ description: "An Azure Key Vault, one vault entry per key." }),
-    })
-    .meta({ description: "Where to synchronise to: exactly one.", ...rules(exactlyOneOf("keyVault")) }),
-  interval: duration(
-    "How often the target is looked at for changes; 60s when absent, at least 10s. Changes of the platform go at once.",
-    "10s",
-  ).optional(),
-  suspend: z.boolean().optional().meta({ description: "Stop all work of this rule; what is in the target stays." }),
-});
+    secrets: z
+      .object({
+        names: z
+          .array(namePattern)
+          .min(1)
+          .max(64)
+          .optional()
+          .meta({ description: "Names of Secrets of this namespace; * stands for any characters.", ...listAtomic }),
+        selector: labelSelector.optional().meta({ description: "Labels that the Secrets must have." }),
+      })
+      .optional()
+      .meta({
+        description: "Which Secrets of this namespace; all in that project and environment when absent.",
+        ...rules({
+          rule: "has(self.names) || has(self.selector)",
+          message: "set names, selector or both; leave out secrets for all",
+        }),
+      }),
+    direction: z.enum(["Push", "Pull", "Bidirectional"]).meta({
+      description:
+        "Push: the platform's value is written to the target. Pull: the target's value is taken over into the external entries of the Secrets, and nothing is written there. Bidirectional: external and generated entries may be changed on both sides; all others are pushed.",
+    }),
+    conflictPolicy: z.enum(["PlatformWins", "TargetWins"]).optional().meta({
+      description:
+        "With direction Bidirectional: which value both sides have after both were changed. The other one stays as a version of the Secret.",
+    }),
+    mappings: z
+      .array(
+        z.object({
+          secret: objectName.meta({ description: "Name of a Secret of this namespace." }),
+          key: dataKey.meta({ description: "Key of one of its entries." }),
+          name: vaultEntryName.meta({ description: "Name of the entry in the vault." }),
+        }),
+      )
+      .min(1)
+      .max(200)
+      .optional()
+      .meta({
+        description: "Names that differ from the pattern. They are looked at before it.",
+        ...listMap("secret", "key"),
+        ...rules({
+          rule: "self.all(m, self.exists_one(n, n.name.lowerAscii() == m.name.lowerAscii()))",
+          message: "two mappings may not have the same name (Key Vault ignores case)",
+        }),
+      }),
+    target: z
+      .object({
+        keyVault: keyVaultTarget.optional().meta({ description: "An Azure Key Vault, one vault entry per key." }),
+      })
+      .meta({ description: "Where to synchronise to: exactly one.", ...rules(exactlyOneOf("keyVault")) }),
+    interval: duration(
+      "How often the target is looked at for changes; 60s when absent, at least 10s. Changes of the platform go at once.",
+      "10s",
+    ).optional(),
+    suspend: z.boolean().optional().meta({ description: "Stop all work of this rule; what is in the target stays." }),
+  })
+  .meta(
+    rules(
+      {
+        rule: "self.direction != 'Bidirectional' || has(self.conflictPolicy)",
+        message: "direction Bidirectional needs conflictPolicy: PlatformWins or TargetWins",
+      },
+      {
+        rule: "self.direction == 'Bidirectional' || !has(self.conflictPolicy)",
+        message: "conflictPolicy is only for direction Bidirectional",
+      },
+    ),
+  );
 export type SyncRuleSpec = z.infer<typeof syncRuleSpec>;
 
 export const syncRuleStatus = z.object({

@@ -38,7 +38,11 @@ const INTENT = {
 };
 const OUTCOME = {
   name: "record_outcome",
-  text: "SELECT record_outcome($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+  text: "SELECT record_outcome($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+};
+const AGREEMENT = {
+  name: "record_agreement",
+  text: "SELECT * FROM record_agreement($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 };
 const FORGET = { name: "forget_items", text: "SELECT forget_items($1, $2, $3, $4, $5, $6)" };
 
@@ -75,6 +79,7 @@ interface ItemRow {
   readonly fingerprint: string | null;
   readonly target_version: string | null;
   readonly target_updated_on: Date | null;
+  readonly settled: boolean;
 }
 
 export class PostgresSyncStore implements SyncStore {
@@ -122,20 +127,15 @@ export class PostgresSyncStore implements SyncStore {
   }
 
   async recordOutcome(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void> {
-    const { vaultUrl, entryName, secretId, key, ruleUid, outcome } = item;
-    if (outcome === undefined) throw new RangeError("an outcome is what is to be recorded");
-    await this.#write(writer, secretId, OUTCOME, [
-      vaultUrl,
-      entryName.toLowerCase(),
-      secretId,
-      key,
-      ruleUid,
-      outcome.version,
-      outcome.fingerprint,
-      outcome.targetVersion,
-      outcome.targetUpdatedOn,
-      auditParameter(this.#signer, audit),
-    ]);
+    const { outcome, values } = outcomeOf(item);
+    const settled = [outcome.settled, auditParameter(this.#signer, audit)];
+    await this.#write(writer, item.secretId, OUTCOME, [...values, ...settled]);
+  }
+
+  async recordAgreement(writer: Writer, item: SyncItem, readMsAgo: number): Promise<void> {
+    const values = [...outcomeOf(item).values, readMsAgo];
+    const [holder] = await this.#write<ItemRow>(writer, item.secretId, AGREEMENT, values);
+    if (holder !== undefined) throw new NameTaken(item.entryName, itemOf(holder));
   }
 
   async forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void> {
@@ -153,7 +153,7 @@ export class PostgresSyncStore implements SyncStore {
     return (await read<PulledRow>(this.#database, PULLED, [ruleUid, secretIds])).map(pulledOf);
   }
 
-  async recordPulled(writer: Writer, items: readonly PulledItem[]): Promise<void> {
+  async recordPulled(writer: Writer, items: readonly Omit<PulledItem, "settled">[], readMsAgo: number): Promise<void> {
     const [first] = items;
     if (first === undefined) return;
     await this.#write(writer, first.secretId, RECORD_PULLED, [
@@ -165,7 +165,7 @@ export class PostgresSyncStore implements SyncStore {
       items.map(({ fingerprint }) => fingerprint),
       items.map(({ targetVersion }) => targetVersion),
       items.map(({ targetUpdatedOn }) => targetUpdatedOn),
-      items.map(({ settled }) => settled),
+      readMsAgo,
     ]);
   }
 
@@ -205,6 +205,13 @@ const pulledOf = (row: PulledRow): PulledItem => ({
   settled: row.settled,
 });
 
+function outcomeOf({ vaultUrl, entryName, secretId, key, ruleUid, outcome }: SyncItem) {
+  if (outcome === undefined) throw new RangeError("an outcome is what is to be recorded");
+  const { version, fingerprint, targetVersion, targetUpdatedOn } = outcome;
+  const claim = [vaultUrl, entryName.toLowerCase(), secretId, key, ruleUid];
+  return { outcome, values: [...claim, version, fingerprint, targetVersion, targetUpdatedOn] };
+}
+
 function itemOf(row: ItemRow): SyncItem {
   const item = {
     secretId: row.secret_id,
@@ -233,6 +240,7 @@ function itemOf(row: ItemRow): SyncItem {
             fingerprint: row.fingerprint,
             targetVersion: row.target_version,
             targetUpdatedOn: row.target_updated_on,
+            settled: row.settled,
           },
         };
   return { ...item, ...intent, ...outcome };

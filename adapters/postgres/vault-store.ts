@@ -74,6 +74,10 @@ const READ_VERSION = statement(
    FROM versions v LEFT JOIN entries e USING (secret_id, version)
    WHERE v.secret_id = $1 AND v.version = $2 ORDER BY e.key`,
 );
+const KEEPS = statement(
+  "keeps_value",
+  "SELECT EXISTS (SELECT FROM entries WHERE secret_id = $1 AND key = $2 AND fingerprint = $3) AS kept",
+);
 const LIST_VERSIONS = statement(
   "list_versions",
   `SELECT v.version, v.created_at,
@@ -119,6 +123,32 @@ interface LineOfOutbox {
 }
 
 const LOWEST_UUID = "00000000-0000-0000-0000-000000000000";
+
+const newVersion = (writer: Writer | Unled, next: NewVersion): readonly unknown[] => {
+  const { id, identity, sealed, lifecycle } = next;
+  return [
+    writer.epoch,
+    id,
+    identity.project,
+    identity.environment,
+    identity.namespace,
+    identity.namespaceUid,
+    identity.name,
+    next.expected,
+    next.generation,
+    next.mac,
+    lifecycle.deletionPolicy,
+    lifecycle.softDeleteMs,
+    lifecycle.keepVersions,
+    sealed.version,
+    sealed.wrappedKey,
+    sealed.projectKeyId,
+    sealed.entries.map(({ key }) => key),
+    sealed.entries.map(({ recipe }) => hex(recipe)),
+    sealed.entries.map(({ fingerprint }) => hex(fingerprint)),
+    sealed.entries.map(({ ciphertext }) => ciphertext),
+  ];
+};
 
 const identified = ({ namespace, name, environment, project, namespaceUid }: SecretIdentity): readonly string[] => [
   namespace,
@@ -171,30 +201,27 @@ export class PostgresVaultStore implements VaultStore {
     return rows.map(({ version, created_at: createdAt, keys }) => ({ version, createdAt, keys }));
   }
 
+  async keeps(id: string, key: string, fingerprint: string): Promise<boolean> {
+    const [row] = await read<{ kept: boolean }>(this.#database, KEEPS, [id, key, hex(fingerprint)]);
+    return row?.kept === true;
+  }
+
   async commitVersion(writer: Writer | Unled, next: NewVersion): Promise<void> {
-    const { id, identity, sealed, lifecycle } = next;
-    await this.#write(writer, id, COMMIT, next.audit, [
-      writer.epoch,
-      id,
-      identity.project,
-      identity.environment,
-      identity.namespace,
-      identity.namespaceUid,
-      identity.name,
-      next.expected,
-      next.generation,
-      next.mac,
-      lifecycle.deletionPolicy,
-      lifecycle.softDeleteMs,
-      lifecycle.keepVersions,
-      sealed.version,
-      sealed.wrappedKey,
-      sealed.projectKeyId,
-      sealed.entries.map(({ key }) => key),
-      sealed.entries.map(({ recipe }) => hex(recipe)),
-      sealed.entries.map(({ fingerprint }) => hex(fingerprint)),
-      sealed.entries.map(({ ciphertext }) => ciphertext),
-    ]);
+    await this.#write(writer, next.id, COMMIT, next.audit, newVersion(writer, next));
+    this.#hint.changed();
+  }
+
+  async commitVersions(writer: Writer | Unled, next: readonly NewVersion[]): Promise<void> {
+    const [first] = next;
+    if (first === undefined) return;
+    await this.#changing(writer, first.id, () =>
+      this.#database.transaction(async (client) => {
+        for (const each of next) {
+          const values = [...newVersion(writer, each), auditParameter(this.#signer, each.audit)];
+          await client.query({ ...COMMIT, values });
+        }
+      }),
+    );
     this.#hint.changed();
   }
 
@@ -300,8 +327,13 @@ export class PostgresVaultStore implements VaultStore {
     audit: readonly AuditEntry[],
     values: readonly unknown[],
   ): Promise<void> {
+    const all = [...values, auditParameter(this.#signer, audit)];
+    await this.#changing(writer, id, () => this.#database.query(statement, all));
+  }
+
+  async #changing(writer: Writer | Unled, id: string, change: () => Promise<unknown>): Promise<void> {
     try {
-      await this.#database.query(statement, [...values, auditParameter(this.#signer, audit)]);
+      await change();
     } catch (error) {
       throw sqlState(error) === CONFLICT ? new Conflict(id) : mapWriteError(error, writer.epoch);
     }

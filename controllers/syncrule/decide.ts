@@ -1,11 +1,12 @@
 /**
- * What to do for one SyncRule, from what was observed. Pure: the comparisons themselves are in `core/sync/plan.ts` and
- * `core/sync/pull-plan.ts`.
+ * What to do for one SyncRule, from what was observed. Pure: the comparisons themselves are in `core/sync/plan.ts`,
+ * `core/sync/pull-plan.ts` and `core/sync/exchange-plan.ts`.
  */
 import { durationMs } from "../../core/duration.ts";
 import type { ItemKey, PulledItem, SyncItem } from "../../core/ports/sync-store.ts";
 import type { VaultEntryProperties } from "../../core/ports/target-vault.ts";
 import type { NamedEntry, SyncFailure } from "../../core/sync/entries.ts";
+import { decideExchange, type PlannedExchange, type SharedEntry } from "../../core/sync/exchange-plan.ts";
 import { decidePush, type PlannedPush } from "../../core/sync/plan.ts";
 import { decidePull, type PlannedPull, type Trouble, type WantedEntry } from "../../core/sync/pull-plan.ts";
 import type { SyncResult } from "../../core/sync/run.ts";
@@ -54,7 +55,20 @@ export interface SeenToPull extends Seen {
   readonly rules: ReadonlySet<string>;
 }
 
-export type Observed = { readonly kind: "Suspended" } | SeenToPush | SeenToPull;
+export interface SeenToExchange extends Seen {
+  readonly kind: "Bidirectional";
+  readonly installation: string;
+  /** What the manifest or a core Secret decides: pushed only. */
+  readonly ours: readonly NamedEntry[];
+  /** What both sides may change. */
+  readonly shared: readonly SharedEntry[];
+  readonly unstored: readonly string[];
+  readonly items: readonly SyncItem[];
+  readonly holders: readonly SyncItem[];
+  readonly troubled: ReadonlyMap<string, Trouble>;
+}
+
+export type Observed = { readonly kind: "Suspended" } | SeenToPush | SeenToPull | SeenToExchange;
 
 export interface VaultFailure {
   readonly reason: Reason;
@@ -67,7 +81,13 @@ export type Action =
   | { readonly kind: "Forget"; readonly rule: SyncRule; readonly keys: readonly ItemKey[] }
   | { readonly kind: "Push"; readonly rule: SyncRule; readonly plan: readonly PlannedPush[] }
   | { readonly kind: "ForgetPulled"; readonly rule: SyncRule; readonly items: readonly PulledItem[] }
-  | { readonly kind: "Pull"; readonly rule: SyncRule; readonly plan: readonly PlannedPull[] };
+  | { readonly kind: "Pull"; readonly rule: SyncRule; readonly plan: readonly PlannedPull[] }
+  | {
+      readonly kind: "Exchange";
+      readonly rule: SyncRule;
+      readonly push: readonly PlannedPush[];
+      readonly exchange: readonly PlannedExchange[];
+    };
 
 /** What there is to do, whichever way. */
 interface Work {
@@ -96,7 +116,7 @@ export function decide(rule: SyncRule, seen: Observed, now: Date): Plan<Action> 
     };
     return { actions: [], status: { conditions: [suspended] }, next: { kind: "settled" } };
   }
-  const work = seen.kind === "Push" ? toPush(rule, seen) : toPull(rule, seen);
+  const work = workOf(rule, seen);
   const actions: Action[] = seen.forgotten ? [] : [...work.forget];
   if (seen.done === undefined && seen.lookFailure === undefined) actions.push(...work.transfer);
 
@@ -111,7 +131,7 @@ export function decide(rule: SyncRule, seen: Observed, now: Date): Plan<Action> 
   const retryMs = stopped?.retryAfterMs ?? done?.retryAfterMs ?? pause;
   const retryAt = stopped !== undefined || open ? now.getTime() + retryMs : Number.POSITIVE_INFINITY;
   const continueAt = done !== undefined && work.later > 0 ? now.getTime() + CONTINUE_MS : Number.POSITIVE_INFINITY;
-  const unstored = seen.kind === "Push" ? seen.unstored : [];
+  const unstored = seen.kind === "Pull" ? [] : seen.unstored;
 
   return {
     actions,
@@ -126,6 +146,36 @@ export function decide(rule: SyncRule, seen: Observed, now: Date): Plan<Action> 
       },
     },
     next: { kind: "recheckAt", at: new Date(Math.min(retryAt, continueAt, seen.nextLook.getTime())) },
+  };
+}
+
+function workOf(rule: SyncRule, seen: Exclude<Observed, { kind: "Suspended" }>): Work {
+  switch (seen.kind) {
+    case "Push":
+      return toPush(rule, seen);
+    case "Pull":
+      return toPull(rule, seen);
+    case "Bidirectional":
+      return toExchange(rule, seen);
+  }
+}
+
+function toExchange(rule: SyncRule, seen: SeenToExchange): Work {
+  const { shared, ours, items } = seen;
+  const isShared = ({ secretId, key }: SyncItem) =>
+    shared.some((entry) => entry.secretId === secretId && entry.key === key);
+  const [theirs, own] = [items.filter(isShared), items.filter((item) => !isShared(item))];
+  const pushing = decidePush({ ...seen, entries: ours, items: own });
+  const exchanging = decideExchange({ ...seen, entries: shared, items: theirs });
+  const { push } = pushing;
+  const { exchange } = exchanging;
+  const forget = [...pushing.forget, ...exchanging.forget];
+  return {
+    inSync: pushing.inSync + exchanging.inSync,
+    failures: [...pushing.failures, ...exchanging.failures],
+    later: pushing.later + exchanging.later,
+    forget: forget.length === 0 ? [] : [{ kind: "Forget", rule, keys: forget }],
+    transfer: push.length + exchange.length === 0 ? [] : [{ kind: "Exchange", rule, push, exchange }],
   };
 }
 

@@ -6,13 +6,16 @@ import { type TargetVault, Throttled, type VaultEntryProperties } from "../../co
 import { normalVaultUrl, type Priority, type TargetVaults } from "../../core/ports/target-vaults.ts";
 import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
-import { type EntryPlace, failure, type SyncFailure } from "../../core/sync/entries.ts";
+import { type EntryPlace, failure, type NamedEntry, type SyncFailure } from "../../core/sync/entries.ts";
+import { type Expected, exchange, type Held } from "../../core/sync/exchange.ts";
+import type { PlannedExchange, SharedEntry } from "../../core/sync/exchange-plan.ts";
 import { checkNames, entryNames, type Naming, nameFailure, namer, type Scope } from "../../core/sync/names.ts";
+import { ownerOf } from "../../core/sync/ownership.ts";
 import type { PlannedPush } from "../../core/sync/plan.ts";
-import { type Kept, pull } from "../../core/sync/pull.ts";
+import { pull } from "../../core/sync/pull.ts";
 import { type PlannedPull, type Trouble, troubles, type WantedEntry } from "../../core/sync/pull-plan.ts";
-import { push } from "../../core/sync/push.ts";
-import type { SyncResult } from "../../core/sync/run.ts";
+import { type PushContext, push } from "../../core/sync/push.ts";
+import { merged, type SyncResult } from "../../core/sync/run.ts";
 import { selectSecrets } from "../../core/sync/select.ts";
 import { unwritten } from "../../core/vault/recipe.ts";
 import type { Vault } from "../../core/vault/vault.ts";
@@ -23,7 +26,7 @@ import { objectActor } from "../actor.ts";
 import { type Cluster, type Tenancy, tenancyOf } from "../cluster.ts";
 import { vaultAccess } from "../keyvault/access.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
-import { resourceType } from "../runtime/resource-type.ts";
+import { keyOf, resourceType } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
 import { identityOf, lifecycleOf } from "../secret/observe.ts";
 import {
@@ -31,6 +34,7 @@ import {
   decide,
   intervalMs,
   type Observed,
+  type SeenToExchange,
   type SeenToPull,
   type SeenToPush,
   SYNC_NOW_ANNOTATION,
@@ -77,9 +81,14 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const keyVault = this.#keyVault(rule);
     if (rule.spec.suspend === true) return { kind: "Suspended" };
     const vaultUrl = normalVaultUrl(keyVault.spec.vaultUrl);
-    return rule.spec.direction === "Push"
-      ? this.#observeToPush(rule, tenancy, vaultUrl, signal)
-      : this.#observeToPull(rule, tenancy, vaultUrl, signal);
+    switch (rule.spec.direction) {
+      case "Push":
+        return this.#observeToPush(rule, tenancy, vaultUrl, signal);
+      case "Pull":
+        return this.#observeToPull(rule, tenancy, vaultUrl, signal);
+      case "Bidirectional":
+        return this.#observeToExchange(rule, tenancy, vaultUrl, signal);
+    }
   }
 
   async #observeToPush(rule: SyncRule, tenancy: Tenancy, vaultUrl: string, signal: AbortSignal): Promise<SeenToPush> {
@@ -139,6 +148,52 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     };
   }
 
+  async #observeToExchange(
+    rule: SyncRule,
+    tenancy: Tenancy,
+    vaultUrl: string,
+    signal: AbortSignal,
+  ): Promise<SeenToExchange> {
+    const { store, installation } = this.#deps;
+    const { uid } = rule.metadata;
+    const items = await store.items(uid);
+    const look = await this.#look(rule, tenancy, signal);
+    const secrets = this.#secrets(rule);
+    const scope = scopeOf(rule, tenancy);
+    const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
+    const { complete } = separate(secrets, sources);
+    const { shared, failures: refused } = sharedEntries(secrets, sources, scope, namingOf(rule));
+    const isShared = new Set(shared.map(({ secretName, key }) => `${secretName}/${key}`));
+    const sealed = sealedSecrets(secrets);
+    const own = complete.filter(
+      ({ secretName, key }) => !isShared.has(`${secretName}/${key}`) && !sealed.has(secretName),
+    );
+    const named: readonly (NamedEntry | SharedEntry)[] = [...entryNames(own, scope, namingOf(rule)), ...shared];
+    const holders = await store.holders(
+      vaultUrl,
+      named.map(({ entryName }) => entryName),
+    );
+    const { entries, failures } = checkNames(named, holders, uid);
+    const wanted = entries.filter((entry): entry is SharedEntry => !("fingerprint" in entry));
+    if (look.target !== undefined) this.#troubled.set(uid, troubles(wanted, look.target));
+    const stored = new Set(complete.map(({ secretName }) => secretName));
+    return {
+      ...look,
+      kind: "Bidirectional",
+      vaultUrl,
+      installation,
+      ours: entries.filter((entry): entry is NamedEntry => "fingerprint" in entry),
+      shared: wanted,
+      covered: entries.length,
+      refused: [...refused, ...failures],
+      unstored: secrets.map(({ metadata }) => metadata.name).filter((name) => !stored.has(name) && !sealed.has(name)),
+      items,
+      holders,
+      troubled: this.#troubled.get(uid) ?? new Map(),
+      forgotten: false,
+    };
+  }
+
   decide = decide;
 
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
@@ -155,6 +210,8 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
         return this.#push(action.rule, action.plan, signal);
       case "Pull":
         return this.#pull(action.rule, action.plan, signal);
+      case "Exchange":
+        return this.#exchange(action.rule, action, signal);
     }
   }
 
@@ -164,21 +221,9 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
   }
 
   async #push(rule: SyncRule, plan: readonly PlannedPush[], signal: AbortSignal): Promise<SyncResult> {
-    const { store, audit, cluster, installation, writer, assertLeading } = this.#deps;
-    const tenancy = tenancyOf(cluster, rule);
-    const actor = objectActor(this.resource, rule);
-    return push(plan, {
-      vault: await this.#open(rule, tenancy, "Change", signal),
-      store,
-      audit,
-      writer: writer(),
-      ruleUid: rule.metadata.uid,
-      actor,
-      installation,
-      open: this.#reader(rule, tenancy, plan, actor),
-      assertLeading,
-      signal,
-    });
+    const tenancy = tenancyOf(this.#deps.cluster, rule);
+    const vault = await this.#open(rule, tenancy, "Change", signal);
+    return push(plan, this.#pushContext(rule, tenancy, vault, plan, signal));
   }
 
   async #pull(rule: SyncRule, plan: readonly PlannedPull[], signal: AbortSignal): Promise<SyncResult> {
@@ -189,33 +234,107 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       store,
       writer: writer(),
       ruleUid: rule.metadata.uid,
-      put: (secretName, values) => this.#put(rule, tenancy, secretName, values),
+      put: (secretName, values) => this.#take(rule, tenancy, secretName, values),
       assertLeading,
       signal,
     });
   }
 
-  /** Stores what was pulled, as the Secret is now. */
-  async #put(rule: SyncRule, tenancy: Tenancy, name: string, values: ReadonlyMap<string, Sensitive>): Promise<Kept> {
-    const { vault, cluster, writer, onPulled } = this.#deps;
-    const { namespace = "" } = rule.metadata;
-    const secret = cluster.secret(namespace, name);
-    if (secret === undefined) {
-      throw new Waiting("SecretNotStored", `Secret ${namespace}/${name} was deleted meanwhile`, SOON_MS);
-    }
+  async #exchange(
+    rule: SyncRule,
+    plan: { readonly push: readonly PlannedPush[]; readonly exchange: readonly PlannedExchange[] },
+    signal: AbortSignal,
+  ): Promise<SyncResult> {
+    const { cluster, store, writer, vault: platform } = this.#deps;
+    const tenancy = tenancyOf(cluster, rule);
+    const vault = await this.#open(rule, tenancy, "Change", signal);
+    const pushed = await push(plan.push, this.#pushContext(rule, tenancy, vault, plan.push, signal));
+    const exchanged = await exchange(plan.exchange, {
+      ...this.#pushContext(rule, tenancy, vault, plan.exchange, signal),
+      store,
+      policy: rule.spec.conflictPolicy ?? "TargetWins",
+      fingerprint: async (name, key, value) => {
+        const identity = identityOf(this.#secretOf(rule, name), tenancy.namespace.uid);
+        return (await platform.digester(writer(), identity)).fingerprint(key, value);
+      },
+      take: (name, values, expected) => this.#take(rule, tenancy, name, values, expected),
+      keepBeside: (name, values, expected) => this.#keepBeside(rule, tenancy, name, values, expected),
+    });
+    return merged(pushed, exchanged);
+  }
+
+  #pushContext(
+    rule: SyncRule,
+    tenancy: Tenancy,
+    vault: TargetVault,
+    plan: readonly { readonly entry: ReadEntry }[],
+    signal: AbortSignal,
+  ): PushContext {
+    const { store, audit, installation, writer, assertLeading } = this.#deps;
+    const actor = objectActor(this.resource, rule);
+    return {
+      vault,
+      store,
+      audit,
+      writer: writer(),
+      ruleUid: rule.metadata.uid,
+      actor,
+      installation,
+      open: this.#reader(rule, tenancy, plan, actor),
+      assertLeading,
+      signal,
+    };
+  }
+
+  /** Stores what the vault has, as the Secret is now. */
+  async #take(
+    rule: SyncRule,
+    tenancy: Tenancy,
+    name: string,
+    values: ReadonlyMap<string, Sensitive>,
+    expected: Expected = new Map(),
+  ): Promise<Held> {
+    const { vault, writer, onPulled } = this.#deps;
+    const secret = this.#secretOf(rule, name);
     const identity = identityOf(secret, tenancy.namespace.uid);
     const seen = await vault.describe(identity);
+    assertExpected(secret, seen, expected);
     const { record, created } = await vault.put(writer(), {
       identity,
       seen,
       entries: secret.spec.entries,
       readers: undefined,
       values,
+      alsoGenerated: rule.spec.direction === "Bidirectional",
       lifecycle: lifecycleOf(secret),
       actor: objectActor(this.resource, rule),
     });
-    if (created) onPulled(`${namespace}/${name}`);
-    return { id: record.id, entries: record.entries, created };
+    if (created) onPulled(keyOf(secret));
+    return { id: record.id, version: record.currentVersion, entries: record.entries };
+  }
+
+  async #keepBeside(
+    rule: SyncRule,
+    tenancy: Tenancy,
+    name: string,
+    values: ReadonlyMap<string, Sensitive>,
+    expected: Expected,
+  ): Promise<Held> {
+    const { vault, writer, onPulled } = this.#deps;
+    const secret = this.#secretOf(rule, name);
+    const seen = await vault.describe(identityOf(secret, tenancy.namespace.uid));
+    assertExpected(secret, seen, expected);
+    if (seen === undefined) throw deletedMeanwhile(secret);
+    const request = { entries: secret.spec.entries, values, actor: objectActor(this.resource, rule) };
+    const record = await vault.keepBeside(writer(), seen, request);
+    if (record !== seen) onPulled(keyOf(secret));
+    return { id: record.id, version: record.currentVersion, entries: record.entries };
+  }
+
+  #secretOf({ metadata: { namespace = "" } }: SyncRule, name: string): Secret {
+    const secret = this.#deps.cluster.secret(namespace, name);
+    if (secret === undefined) throw deletedMeanwhile({ metadata: { namespace, name } });
+    return secret;
   }
 
   conditionFor(): OwnedConditionType {
@@ -307,10 +426,10 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
   }
 
   /** Values for the push, each read audited; the record of a secret is looked up once. */
-  #reader(rule: SyncRule, tenancy: Tenancy, plan: readonly PlannedPush[], actor: Actor) {
+  #reader(rule: SyncRule, tenancy: Tenancy, plan: readonly { readonly entry: ReadEntry }[], actor: Actor) {
     const { vault, cluster } = this.#deps;
     const { namespace = "", name: ruleName } = rule.metadata;
-    const names = new Map(plan.map(({ entry }) => [entry.secretId, entry.secretName]));
+    const names = new Map(plan.map(({ entry }) => [entry.secretId ?? "", entry.secretName]));
     const records = new Map<string, Promise<SecretRecord | undefined>>();
     const recordOf = (name: string): Promise<SecretRecord | undefined> => {
       const secret = cluster.secret(namespace, name);
@@ -360,6 +479,24 @@ const scopeOf = ({ spec }: SyncRule, { namespace }: Tenancy): Scope => ({
 
 const namingOf = ({ spec }: SyncRule): Naming => ({ pattern: spec.target.keyVault?.name, mappings: spec.mappings });
 
+/** Whose values a plan may have to read. */
+type ReadEntry = Pick<EntryPlace, "secretName"> & { readonly secretId?: string };
+
+const deletedMeanwhile = ({
+  metadata: { namespace, name },
+}: {
+  readonly metadata: { readonly namespace?: string | undefined; readonly name: string };
+}): Waiting => new Waiting("SecretNotStored", `Secret ${namespace}/${name} was deleted meanwhile`, SOON_MS);
+
+/** Throws when somebody wrote an entry since the plan was made. */
+function assertExpected({ metadata }: Secret, seen: SecretRecord | undefined, expected: Expected): void {
+  const fingerprints = new Map(seen?.entries.map(({ key, fingerprint }) => [key, fingerprint]));
+  for (const [key, fingerprint] of expected) {
+    if (fingerprints.get(key) === fingerprint) continue;
+    throw new Waiting("Progressing", `entry ${key} of Secret ${metadata.name} was written meanwhile`, SOON_MS);
+  }
+}
+
 const isExternal = ({ external }: SecretEntry): boolean => external !== undefined;
 
 /** The external entries of these Secrets, by their names in the vault; what has none that can be used is among the failures. */
@@ -392,6 +529,42 @@ function wantedEntries(
   return { wanted, failures };
 }
 
+/** What both sides may change: values that no manifest and no core Secret decides. */
+const isShareable = ({ external, generate }: SecretEntry): boolean => external !== undefined || generate !== undefined;
+
+/** The entries of these Secrets that both sides may change, by their names in the vault. */
+function sharedEntries(
+  secrets: readonly Secret[],
+  sources: readonly SourceEntry[],
+  scope: Scope,
+  naming: Naming,
+): { readonly shared: readonly SharedEntry[]; readonly failures: readonly SyncFailure[] } {
+  const stored = Map.groupBy(sources, ({ secretName }) => secretName);
+  const nameOf = namer(naming);
+  const shared: SharedEntry[] = [];
+  const failures: SyncFailure[] = [];
+  for (const { metadata, spec } of secrets) {
+    const held = stored.get(metadata.name) ?? [];
+    for (const { key } of spec.entries.filter(isShareable)) {
+      const place = { secretName: metadata.name, key };
+      const entry = { ...place, entryName: nameOf(place), owner: ownerOf({ ...scope, name: metadata.name }) };
+      const [first] = held;
+      const current = held.find((each) => each.key === key);
+      if (spec.protection === "EndToEnd") failures.push(opaque(entry));
+      else {
+        shared.push({
+          ...entry,
+          ...(first !== undefined && { secretId: first.secretId }),
+          ...(current !== undefined && {
+            held: { version: current.version, recipe: current.recipe, fingerprint: current.fingerprint },
+          }),
+        });
+      }
+    }
+  }
+  return { shared, failures };
+}
+
 const opaque = (entry: EntryPlace): SyncFailure =>
   failure(
     entry,
@@ -399,14 +572,15 @@ const opaque = (entry: EntryPlace): SyncFailure =>
     "the value is sealed for its readers and cannot be synchronised; leave the Secret out of spec.secrets",
   );
 
+const sealedSecrets = (secrets: readonly Secret[]): ReadonlySet<string> =>
+  new Set(secrets.filter(({ spec }) => spec.protection === "EndToEnd").map(({ metadata }) => metadata.name));
+
 /** What MazeVault cannot open it cannot push. */
 function refuseOpaque(
   secrets: readonly Secret[],
-  { entries, failures }: ReturnType<typeof checkNames>,
-): ReturnType<typeof checkNames> {
-  const sealed = new Set(
-    secrets.filter(({ spec }) => spec.protection === "EndToEnd").map(({ metadata }) => metadata.name),
-  );
+  { entries, failures }: ReturnType<typeof checkNames<NamedEntry>>,
+): ReturnType<typeof checkNames<NamedEntry>> {
+  const sealed = sealedSecrets(secrets);
   const refused = entries.filter(({ secretName }) => sealed.has(secretName));
   return {
     entries: entries.filter((entry) => !refused.includes(entry)),

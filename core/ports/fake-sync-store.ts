@@ -17,6 +17,9 @@ export class FakeSyncStore implements SyncStore {
   readonly #vault: FakeVaultStore;
   readonly #items = new Map<string, SyncItem>();
   readonly #pulled = new Map<string, PulledItem>();
+  /** By item: when what it says of the target was recorded first. */
+  readonly #seenAt = new Map<string, number>();
+  now: () => number = Date.now;
 
   constructor(database: FakeDatabase, vault: FakeVaultStore) {
     this.#database = database;
@@ -69,8 +72,20 @@ export class FakeSyncStore implements SyncStore {
     const held = this.#items.get(place(item));
     if (held === undefined || !sameSource(held, item)) throw new Conflict(item.secretId);
     const { intent: _, ...settled } = item;
+    this.#seenAt.set(place(item), this.now());
     this.#put(settled);
     this.#database.record(audit);
+  }
+
+  async recordAgreement(writer: Writer, item: SyncItem, readMsAgo: number): Promise<void> {
+    this.#database.fence(writer);
+    const held = this.#items.get(place(item));
+    if (held !== undefined && this.#exists(held.secretId) && !sameSource(held, item))
+      throw new NameTaken(item.entryName, held);
+    const { intent: _, outcome, ...claim } = item;
+    if (outcome === undefined) throw new RangeError("an outcome is what is to be recorded");
+    const settled = this.#settles(place(item), held?.outcome, outcome, readMsAgo);
+    this.#put({ ...claim, outcome: { ...outcome, settled } });
   }
 
   async forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void> {
@@ -88,12 +103,20 @@ export class FakeSyncStore implements SyncStore {
       .sort((a, b) => (entryOf(a) < entryOf(b) ? -1 : 1));
   }
 
-  async recordPulled(writer: Writer, items: readonly PulledItem[]): Promise<void> {
+  async recordPulled(writer: Writer, items: readonly Omit<PulledItem, "settled">[], readMsAgo: number): Promise<void> {
     this.#database.fence(writer);
     for (const item of items) {
       if (!this.#exists(item.secretId)) continue;
-      this.#pulled.set(entryOf(item), { ...item, entryName: item.entryName.toLowerCase() });
+      const settled = this.#settles(entryOf(item), this.#pulled.get(entryOf(item)), item, readMsAgo);
+      this.#pulled.set(entryOf(item), { ...item, entryName: item.entryName.toLowerCase(), settled });
     }
+  }
+
+  #settles(id: string, before: Seen | undefined, now: Seen, readMsAgo: number): boolean {
+    const isSame =
+      before?.targetVersion === now.targetVersion && before.targetUpdatedOn.getTime() === now.targetUpdatedOn.getTime();
+    if (!isSame) this.#seenAt.set(id, this.now());
+    return isSame && this.now() - readMsAgo - (this.#seenAt.get(id) ?? this.now()) >= 1_000;
   }
 
   async forgetPulled(
@@ -117,6 +140,8 @@ export class FakeSyncStore implements SyncStore {
     return [...this.#items.values()].sort((a, b) => (place(a) < place(b) ? -1 : 1));
   }
 }
+
+type Seen = Pick<PulledItem, "targetVersion" | "targetUpdatedOn">;
 
 const entryOf = ({ secretId, key }: Pick<PulledItem, "secretId" | "key">): string => `${secretId} ${key}`;
 

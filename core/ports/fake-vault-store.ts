@@ -62,6 +62,18 @@ export class FakeVaultStore implements VaultStore {
     return kept.reverse();
   }
 
+  async keeps(id: string, key: string, fingerprint: string): Promise<boolean> {
+    const versions = [...(this.#secrets.get(id)?.versions.values() ?? [])];
+    return versions.some(({ sealed }) =>
+      sealed.entries.some((entry) => entry.key === key && entry.fingerprint === fingerprint),
+    );
+  }
+
+  async commitVersions(writer: Writer | Unled, next: readonly NewVersion[]): Promise<void> {
+    // The first is the only one that can be refused: nothing happens in between.
+    for (const each of next) await this.commitVersion(writer, each);
+  }
+
   async commitVersion(writer: Writer | Unled, next: NewVersion): Promise<void> {
     this.#database.fenceLed(writer);
     const { id, identity, expected, generation, mac, sealed, lifecycle, audit } = next;

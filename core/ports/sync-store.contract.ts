@@ -6,6 +6,8 @@ import { NameTaken, type PulledItem, type SyncItem, type SyncStore } from "./syn
 import { Conflict, type SecretRecord, type VaultStore, type Writer } from "./vault-store.ts";
 
 const vaultUrl = "https://payments.vault.azure.net/";
+/** As if it were read in two seconds. */
+const LATER = -2_000;
 
 export interface SyncStoreUnderTest {
   readonly sync: SyncStore;
@@ -47,9 +49,14 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
       fingerprint: digest(),
       targetVersion: randomUUID().replaceAll("-", ""),
       targetUpdatedOn: new Date("2026-03-01T10:00:01Z"),
+      settled: true,
     },
   });
 
+  const unsettled = (item: SyncItem): SyncItem => ({
+    ...item,
+    ...(item.outcome && { outcome: { ...item.outcome, settled: false } }),
+  });
   const pulledItem = (secretId: string, change: Partial<PulledItem> = {}): PulledItem => ({
     secretId,
     key: "password",
@@ -94,6 +101,43 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
     const again = intended(id, "one-password");
     await sync.recordIntent(writer, again);
     expect(await sync.items("rule")).toEqual([{ ...again, outcome: done.outcome }]);
+  });
+
+  test("an agreement claims the name, ends an intent, and leaves what another holds", async () => {
+    const [one, two] = [await commit("one"), await commit("two")];
+    const agreed = settled(intended(one.id, "shared"));
+    await sync.recordAgreement(writer, agreed, 0);
+    expect(await sync.items("rule")).toEqual([unsettled(agreed)]);
+    await sync.recordIntent(writer, intended(one.id, "shared"));
+    const later = { ...settled(intended(one.id, "shared")), ruleUid: "successor" };
+    await sync.recordAgreement(writer, later, 0);
+    expect(await sync.items("successor")).toEqual([unsettled(later)]);
+    const taken = sync.recordAgreement(writer, settled(intended(two.id, "SHARED")), 0);
+    await expect(taken).rejects.toThrow(NameTaken);
+    expect(await sync.holders(vaultUrl, ["shared"])).toEqual([unsettled(later)]);
+  });
+
+  test("what was read again, unchanged, a second after it was recorded is settled, and nothing else", async () => {
+    const { id } = await commit("one");
+    const agreed = settled(intended(id, "one"));
+    const [item] = [pulledItem(id)];
+    const isSettled = async () => [
+      (await sync.items("rule"))[0]?.outcome?.settled,
+      (await sync.pulled("rule", []))[0]?.settled,
+    ];
+    const record = async (readMsAgo: number, targetVersion = "1".repeat(32)) => {
+      const outcome = agreed.outcome && { ...agreed.outcome, targetVersion };
+      await sync.recordAgreement(writer, { ...agreed, ...(outcome && { outcome }) }, readMsAgo);
+      await sync.recordPulled(writer, [{ ...item, targetVersion }], readMsAgo);
+    };
+    await record(LATER);
+    expect(await isSettled()).toEqual([false, false]);
+    await record(0);
+    expect(await isSettled()).toEqual([false, false]);
+    await record(LATER);
+    expect(await isSettled()).toEqual([true, true]);
+    await record(LATER, "2".repeat(32));
+    expect(await isSettled()).toEqual([false, false]);
   });
 
   test("a name belongs to one secret and key, whatever its case", async () => {
@@ -147,15 +191,15 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
   test("what was pulled is remembered for each entry once, whichever rule it was", async () => {
     const [one, two] = [await commit("one"), await commit("two")];
     const [mine, theirs] = [pulledItem(one.id), pulledItem(two.id, { ruleUid: "other-rule" })];
-    await sync.recordPulled(writer, [mine, theirs]);
+    await sync.recordPulled(writer, [mine, theirs], 0);
     expect(await sync.pulled("rule", [])).toEqual([mine]);
     expect(await sync.pulled("rule", [two.id])).toEqual(
       [mine, theirs].sort((a, b) => (a.secretId < b.secretId ? -1 : 1)),
     );
-    const newer = { ...mine, fingerprint: digest(), targetVersion: "2".repeat(32), settled: true };
-    await sync.recordPulled(writer, [newer]);
+    const newer = { ...mine, fingerprint: digest(), targetVersion: "2".repeat(32) };
+    await sync.recordPulled(writer, [newer], 0);
     expect(await sync.pulled("rule", [])).toEqual([newer]);
-    await sync.recordPulled(writer, [{ ...newer, ruleUid: "successor" }]);
+    await sync.recordPulled(writer, [{ ...newer, ruleUid: "successor" }], 0);
     expect(await sync.pulled("rule", [])).toEqual([]);
     await sync.forgetPulled(writer, "rule", [mine, theirs]);
     await sync.forgetPulled(writer, "successor", [mine]);
@@ -164,20 +208,23 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
 
   test("nothing is remembered of a secret that was purged", async () => {
     const [one, two] = [await commit("one"), await commit("two")];
-    await sync.recordPulled(writer, [pulledItem(one.id)]);
+    await sync.recordPulled(writer, [pulledItem(one.id)], 0);
     await vault.purge(writer, one.id, one.generation, []);
-    await sync.recordPulled(writer, [pulledItem(one.id), pulledItem(two.id)]);
+    await sync.recordPulled(writer, [pulledItem(one.id), pulledItem(two.id)], 0);
     expect(await sync.pulled("rule", [one.id])).toEqual([pulledItem(two.id)]);
   });
 
   test("a stale writer changes nothing", async () => {
     const { id } = await commit("one");
     const item = intended(id, "one");
-    await sync.recordPulled(writer, [pulledItem(id)]);
+    await sync.recordPulled(writer, [pulledItem(id)], 0);
     await sync.recordIntent(writer, item);
     await leadership.acquireEpoch("another");
     await expect(sync.recordIntent(writer, intended(id, "two"))).rejects.toThrow(Fenced);
-    await expect(sync.recordPulled(writer, [pulledItem(id, { settled: true })])).rejects.toThrow(Fenced);
+    await expect(sync.recordAgreement(writer, settled(intended(id, "two")), 0)).rejects.toThrow(Fenced);
+    await expect(sync.recordPulled(writer, [pulledItem(id, { fingerprint: "e".repeat(64) })], 0)).rejects.toThrow(
+      Fenced,
+    );
     await expect(sync.forgetPulled(writer, "rule", [pulledItem(id)])).rejects.toThrow(Fenced);
     expect(await sync.pulled("rule", [])).toEqual([pulledItem(id)]);
     await expect(sync.recordOutcome(writer, settled(item), [])).rejects.toThrow(Fenced);

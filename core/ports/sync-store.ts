@@ -24,6 +24,8 @@ export interface SyncItem extends ItemKey {
     readonly fingerprint: string;
     readonly targetVersion: string;
     readonly targetUpdatedOn: Date;
+    /** See `PulledItem`; true where only the platform's side counts. */
+    readonly settled: boolean;
   };
 }
 
@@ -58,12 +60,20 @@ export interface SyncStore {
    * secret and key do not hold the name.
    */
   recordOutcome(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void>;
+  /**
+   * Records that both sides have the same value: claims the name as `recordIntent` does, and ends an intent. The target
+   * was read `readMsAgo` milliseconds ago; whether that settles it is the store's to say. Throws `NameTaken`.
+   */
+  recordAgreement(writer: Writer, item: SyncItem, readMsAgo: number): Promise<void>;
   /** Forgets items of the rule (its scope no longer has them); nothing is deleted in the target. */
   forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void>;
   /** What was pulled into these secrets, by whichever rule, and all that this rule pulled. */
   pulled(ruleUid: string, secretIds: readonly string[]): Promise<readonly PulledItem[]>;
-  /** Records what the rule took over, in place of what stood there. A secret that was purged meanwhile is passed over. */
-  recordPulled(writer: Writer, items: readonly PulledItem[]): Promise<void>;
+  /**
+   * Records what the rule took over, in place of what stood there, and read `readMsAgo` milliseconds ago. A secret that
+   * was purged meanwhile is passed over.
+   */
+  recordPulled(writer: Writer, items: readonly Omit<PulledItem, "settled">[], readMsAgo: number): Promise<void>;
   forgetPulled(writer: Writer, ruleUid: string, keys: readonly Pick<PulledItem, "secretId" | "key">[]): Promise<void>;
 }
 
@@ -81,7 +91,7 @@ export interface PulledItem {
   readonly targetUpdatedOn: Date;
   /**
    * Key Vault's times have whole seconds, so an edit in the second of the one that was taken cannot be told by its time.
-   * False until it was looked at once more, later.
+   * True once it was read again, unchanged, a second or more after it was recorded.
    */
   readonly settled: boolean;
 }

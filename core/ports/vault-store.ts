@@ -221,6 +221,10 @@ export interface VaultStore {
   listVersions(id: string): Promise<readonly KeptVersion[]>;
   /** Throws `KeyReplaced` when the DEK is not wrapped by the newest version of the project key. */
   commitVersion(writer: Writer | Unled, version: NewVersion): Promise<void>;
+  /** Several versions of one secret in their order, each expecting the one before: all of them, or none. */
+  commitVersions(writer: Writer | Unled, next: readonly NewVersion[]): Promise<void>;
+  /** Whether a version that is kept has a value of this fingerprint under this key. */
+  keeps(id: string, key: string, fingerprint: string): Promise<boolean>;
   changePointer(writer: Writer | Unled, change: PointerChange): Promise<void>;
   /** Deletes the secret and every version; the audit rows stay. */
   purge(writer: Writer, id: string, expected: bigint, audit: readonly AuditEntry[]): Promise<void>;

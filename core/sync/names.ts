@@ -18,6 +18,9 @@ export interface Naming {
 const VALID = /^[0-9a-zA-Z-]{1,127}$/;
 const MAX_LENGTH = 127;
 
+/** What wants a name in the vault; without an id nothing of the secret is stored yet. */
+type Claimant = EntryPlace & { readonly secretId?: string };
+
 /** Where the secrets of a rule are. */
 export type Scope = Omit<SecretIdentity, "name">;
 
@@ -53,19 +56,19 @@ export function nameFailure(entry: EntryPlace): SyncFailure | undefined {
  * its holder can be claimed anew; the vault's entry still is the former holder's, so pushing to it is refused with
  * TargetNotOwned until a person deletes that entry, unless the former holder is the same secret before it was purged.
  */
-export function checkNames(
-  named: readonly NamedEntry[],
+export function checkNames<Entry extends Claimant>(
+  named: readonly Entry[],
   holders: readonly SyncItem[],
   ruleUid: string,
-): { readonly entries: readonly NamedEntry[]; readonly failures: readonly SyncFailure[] } {
-  const given = new Map(named.map((entry) => [pair(entry.secretId, entry.key), foldName(entry.entryName)]));
+): { readonly entries: readonly Entry[]; readonly failures: readonly SyncFailure[] } {
+  const given = new Map(named.map((entry) => [pair(entry.secretId ?? "", entry.key), foldName(entry.entryName)]));
   const holding = holders.filter(
     (item) => item.ruleUid !== ruleUid || given.get(pair(item.secretId, item.key)) === foldName(item.entryName),
   );
   const holderOf = new Map(holding.map((item) => [foldName(item.entryName), item]));
   const claimants = Map.groupBy(named, (entry) => foldName(entry.entryName));
-  const secretNames = new Map(named.map((entry) => [entry.secretId, entry.secretName]));
-  const entries: NamedEntry[] = [];
+  const secretNames = new Map(named.map((entry) => [entry.secretId ?? "", entry.secretName]));
+  const entries: Entry[] = [];
   const failures: SyncFailure[] = [];
   for (const entry of named) {
     const invalid = nameFailure(entry);
@@ -86,8 +89,7 @@ export function checkNames(
   return { entries, failures };
 }
 
-const isSame = (item: SyncItem, entry: NamedEntry): boolean =>
-  item.secretId === entry.secretId && item.key === entry.key;
+const isSame = (item: SyncItem, entry: Claimant): boolean => item.secretId === entry.secretId && item.key === entry.key;
 
 /** The secret's name where this rule covers it; another tenant's secret is named by its id only. */
 function describe(item: SyncItem, secretNames: ReadonlyMap<string, string>): string {

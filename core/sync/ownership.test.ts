@@ -3,7 +3,7 @@ import { isOurs, ownerOf, tagsFor } from "./ownership.ts";
 import { INSTALLATION, identity, named } from "./testing/entries.ts";
 
 const entry = named();
-const tags = tagsFor({}, INSTALLATION, entry, "intent-1");
+const tags = tagsFor({}, INSTALLATION, entry, { intentId: "intent-1" });
 
 test("a secret that was purged and applied again is the owner still, under its new record", () => {
   expect(isOurs(tags, INSTALLATION, named({ secretId: "id-again" }))).toBe(true);

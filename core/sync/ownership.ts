@@ -13,11 +13,13 @@ export const OWNER_TAG = "mazevault-owner";
 export const SECRET_TAG = "mazevault-secret";
 export const KEY_TAG = "mazevault-key";
 export const INTENT_TAG = "mazevault-intent";
+/** Its writer takes over what others change, so another platform may write it too. */
+export const SHARED_TAG = "mazevault-shared";
 
 /** What Key Vault accepts for each entry. */
 export const MAX_TAGS = 15;
 
-const OURS: ReadonlySet<string> = new Set([INSTALLATION_TAG, OWNER_TAG, SECRET_TAG, KEY_TAG, INTENT_TAG]);
+const OURS: ReadonlySet<string> = new Set([INSTALLATION_TAG, OWNER_TAG, SECRET_TAG, KEY_TAG, INTENT_TAG, SHARED_TAG]);
 
 type Tags = Readonly<Record<string, string>>;
 
@@ -43,7 +45,12 @@ export function isOurs(tags: Tags, installation: string, entry: Source): boolean
 }
 
 /** Tags of others in `current` stay; ours are set anew. */
-export function tagsFor(current: Tags, installation: string, entry: Source, intentId: string): Record<string, string> {
+export function tagsFor(
+  current: Tags,
+  installation: string,
+  entry: Source,
+  { intentId, shared = false }: { readonly intentId: string; readonly shared?: boolean | undefined },
+): Record<string, string> {
   return {
     ...foreignTags(current),
     [INSTALLATION_TAG]: installation,
@@ -51,12 +58,24 @@ export function tagsFor(current: Tags, installation: string, entry: Source, inte
     [SECRET_TAG]: entry.secretId,
     [KEY_TAG]: entry.key,
     [INTENT_TAG]: intentId,
+    ...(shared && { [SHARED_TAG]: "true" }),
   };
 }
 
+/**
+ * Whether it may be taken over by, or written from, an entry that both sides may change: not when it belongs to another
+ * secret of this installation.
+ */
+export const isOfAnotherSecret = (tags: Tags, installation: string, entry: Source): boolean =>
+  tags[INSTALLATION_TAG] === installation && !isOurs(tags, installation, entry);
+
+/** Whether another platform writes it, which does not take over what is written here. */
+export const isNotShared = (tags: Tags, installation: string): boolean =>
+  tags[INSTALLATION_TAG] !== undefined && tags[INSTALLATION_TAG] !== installation && tags[SHARED_TAG] === undefined;
+
 /** How many tags of others have to go before ours fit; 0 when they fit. */
-export const tagsTooMany = (current: Tags): number =>
-  Math.max(0, Object.keys(foreignTags(current)).length + OURS.size - MAX_TAGS);
+export const tagsTooMany = (current: Tags, shared = false): number =>
+  Math.max(0, Object.keys(foreignTags(current)).length + OURS.size - (shared ? 0 : 1) - MAX_TAGS);
 
 const foreignTags = (tags: Tags): Record<string, string> =>
   Object.fromEntries(Object.entries(tags).filter(([name]) => !OURS.has(name)));

@@ -17,7 +17,7 @@ const there = (change: Partial<VaultEntryProperties> = {}): VaultEntryProperties
   name: "orders--password",
   enabled: true,
   updatedOn: written.targetUpdatedOn,
-  tags: tagsFor({}, INSTALLATION, entry, "intent-0"),
+  tags: tagsFor({}, INSTALLATION, entry, { intentId: "intent-0" }),
   ...change,
 });
 

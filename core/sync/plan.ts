@@ -107,7 +107,7 @@ export const disabled = (entry: EntryPlace): SyncFailure =>
   );
 
 export const notOwned = (
-  entry: NamedEntry,
+  entry: EntryPlace,
   tags: Readonly<Record<string, string>>,
   installation: string,
 ): SyncFailure =>

@@ -3,10 +3,11 @@
  * remember. A process that dies in between is followed by one that reads again, and stores nothing that is there.
  */
 import { failpoint } from "../failpoints.ts";
-import type { PulledItem, SyncStore } from "../ports/sync-store.ts";
+import type { SyncStore } from "../ports/sync-store.ts";
 import type { TargetVault, VaultEntry } from "../ports/target-vault.ts";
-import type { EntryDigest, Writer } from "../ports/vault-store.ts";
+import type { Writer } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
+import type { Held } from "./exchange.ts";
 import { disabled } from "./plan.ts";
 import { missing, type PlannedPull } from "./pull-plan.ts";
 import { type Done, type SyncResult, workThrough } from "./run.ts";
@@ -17,7 +18,7 @@ export interface PullContext {
   readonly writer: Writer;
   readonly ruleUid: string;
   /** Stores values of external entries as one version, unless the secret has them. They are not disposed of. */
-  put(secretName: string, values: ReadonlyMap<string, Sensitive>): Promise<Kept>;
+  put(secretName: string, values: ReadonlyMap<string, Sensitive>): Promise<Pick<Held, "id" | "entries">>;
   /** Throws `Fenced` when this process may no longer write. Asked before each request to the vault. */
   assertLeading(): void;
   readonly signal: AbortSignal;
@@ -25,17 +26,11 @@ export interface PullContext {
   readonly concurrency?: number;
 }
 
-/** What a secret has afterwards. */
-export interface Kept {
-  readonly id: string;
-  readonly entries: readonly EntryDigest[];
-  /** Whether there is a new version. */
-  readonly created: boolean;
-}
-
 interface Read {
   readonly planned: PlannedPull;
   readonly there: VaultEntry;
+  /** `performance.now()` before it was asked for. */
+  readonly at: number;
 }
 
 /** As `workThrough` does it, secret by secret. */
@@ -71,8 +66,9 @@ async function pullSecret(
 async function look(planned: PlannedPull, { vault, assertLeading, signal }: PullContext): Promise<Read | Done> {
   const { entry, base } = planned;
   assertLeading();
+  const at = performance.now();
   const state = await vault.get(entry.entryName, signal);
-  if (state.kind === "Present") return { planned, there: state.entry };
+  if (state.kind === "Present") return { planned, there: state.entry, at };
   return { kind: "Failed", failure: state.kind === "Disabled" ? disabled(entry) : missing(entry, base) };
 }
 
@@ -85,11 +81,10 @@ async function keep(secretName: string, read: readonly Read[], context: PullCont
   );
   failpoint("sync.afterPull");
   const fingerprints = new Map(kept.entries.map(({ key, fingerprint }) => [key, fingerprint]));
-  const items = read.map(({ planned: { entry, base }, there }): PulledItem => {
+  const items = read.map(({ planned: { entry }, there }) => {
     const { key, entryName } = entry;
     const fingerprint = fingerprints.get(key);
     if (fingerprint === undefined) throw new Error(`entry ${key} has no value although it was stored`);
-    const settled = base?.targetVersion === there.version && isSameTime(base, there);
     return {
       secretId: kept.id,
       key,
@@ -99,16 +94,13 @@ async function keep(secretName: string, read: readonly Read[], context: PullCont
       fingerprint,
       targetVersion: there.version,
       targetUpdatedOn: there.updatedOn,
-      settled,
     };
   });
-  await store.recordPulled(writer, items);
+  const readMsAgo = performance.now() - Math.min(...read.map(({ at }) => at));
+  await store.recordPulled(writer, items, readMsAgo);
   failpoint("sync.afterPulled");
   return read.map(({ planned }) => ({ kind: isNew(planned, fingerprints) ? "Written" : "Confirmed" }));
 }
-
-const isSameTime = (base: PulledItem, { updatedOn }: VaultEntry): boolean =>
-  base.targetUpdatedOn.getTime() === updatedOn.getTime();
 
 const isNew = ({ entry }: PlannedPull, fingerprints: ReadonlyMap<string, string>): boolean =>
   fingerprints.get(entry.key) !== entry.fingerprint;

@@ -12,7 +12,7 @@ import { NameTaken, type SyncItem, type SyncStore } from "../ports/sync-store.ts
 import { Ambiguous, type SetResult, type TargetVault, type VaultEntry } from "../ports/target-vault.ts";
 import type { Writer } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
-import { failure, label, type NamedEntry, type SyncFailure } from "./entries.ts";
+import { type EntryPlace, failure, label, type NamedEntry, type SyncFailure } from "./entries.ts";
 import { INTENT_TAG, isOurs, MAX_TAGS, tagsFor, tagsTooMany } from "./ownership.ts";
 import { disabled, notOwned, notOwnedDeleted, type PlannedPush } from "./plan.ts";
 import type { Done } from "./run.ts";
@@ -31,6 +31,8 @@ export interface PushContext {
   /** Throws `Fenced` when this process may no longer write. Asked before each request to the vault. */
   assertLeading(): void;
   readonly signal: AbortSignal;
+  /** Both sides may write the entry, and so may other platforms. */
+  readonly shared?: boolean;
 }
 
 type Intent = NonNullable<SyncItem["intent"]>;
@@ -49,15 +51,35 @@ export async function pushEntry(planned: PlannedPush, context: PushContext): Pro
     return await new EntryPush(planned, context).run();
   } catch (error) {
     if (!(error instanceof NameTaken)) throw error;
-    return failed(
-      failure(
-        planned.entry,
-        "TargetNameCollision",
-        `the vault entry ${planned.entry.entryName} is already written for another secret or key (id ${error.holder.secretId}, key ${error.holder.key}); add spec.mappings with another name for ${label(planned.entry)}`,
-      ),
-    );
+    return nameTaken(planned.entry, error);
   }
 }
+
+/**
+ * The same over what was seen there a moment ago, and decided to be written over, whoever wrote it. What is seen is not
+ * disposed of.
+ */
+export async function pushOver(
+  planned: PlannedPush,
+  seen: VaultEntry | undefined,
+  context: PushContext,
+): Promise<Done> {
+  try {
+    return await new EntryPush(planned, context).over(seen);
+  } catch (error) {
+    if (!(error instanceof NameTaken)) throw error;
+    return nameTaken(planned.entry, error);
+  }
+}
+
+export const nameTaken = (entry: EntryPlace, { holder }: NameTaken): Done =>
+  failed(
+    failure(
+      entry,
+      "TargetNameCollision",
+      `the vault entry ${entry.entryName} is already written for another secret or key (id ${holder.secretId}, key ${holder.key}); add spec.mappings with another name for ${label(entry)}`,
+    ),
+  );
 
 const failed = (reason: SyncFailure): Done => ({ kind: "Failed", failure: reason });
 
@@ -90,6 +112,13 @@ class EntryPush {
     } finally {
       state.entry.value.dispose();
     }
+  }
+
+  async over(seen: VaultEntry | undefined): Promise<Done> {
+    const inherited = this.#intent !== undefined;
+    if (!inherited) await this.#recordIntent();
+    const recovering = inherited && seen === undefined ? await this.#recover() : undefined;
+    return recovering ?? this.#write(seen, inherited);
   }
 
   async #overPresent(there: VaultEntry, inherited: boolean): Promise<Done> {
@@ -134,7 +163,8 @@ class EntryPush {
       await this.#recordOutcome(there, entry, landed && this.#written(there.version));
       return { kind: "Confirmed" };
     }
-    if (there !== undefined && tagsTooMany(there.tags) > 0) return failed(tooManyTags(entry, there));
+    const surplus = tagsTooMany(there?.tags ?? {}, this.#context.shared);
+    if (surplus > 0) return failed(tooManyTags(entry, surplus));
     // An earlier attempt made this version of an older value: it belongs into the record before the next attempt.
     if (landed !== undefined) await this.#recordOutcome(landed, this.#currentIntent(), this.#written(landed.version));
     if (inherited) await this.#recordIntent();
@@ -144,7 +174,7 @@ class EntryPush {
   async #set(value: Sensitive, there: VaultEntry | undefined): Promise<Done> {
     const { vault, installation, signal } = this.#context;
     const { id } = this.#currentIntent();
-    const tags = tagsFor(there?.tags ?? {}, installation, this.#entry, id);
+    const tags = tagsFor(there?.tags ?? {}, installation, this.#entry, { intentId: id, shared: this.#context.shared });
     const contentType = there?.contentType;
     let result: SetResult;
     failpoint("sync.beforeSet");
@@ -190,7 +220,9 @@ class EntryPush {
     this.#context.assertLeading();
     const deleted = await vault.getDeleted(this.#entry.entryName, signal);
     if (deleted === undefined) return undefined;
-    if (!isOurs(deleted.tags, installation, this.#entry)) {
+    // One that both sides agreed on comes back as it was, and is then compared like any other.
+    const agreed = this.#context.shared === true && this.#outcome !== undefined;
+    if (!agreed && !isOurs(deleted.tags, installation, this.#entry)) {
       return failed(notOwnedDeleted(this.#entry, deleted.tags, installation));
     }
     // Before the effect: a recovery that nobody recorded must not happen, one that failed may stand in the record.
@@ -219,7 +251,13 @@ class EntryPush {
     { version, fingerprint }: Pick<NamedEntry, "version" | "fingerprint">,
     audit: AuditEntry | undefined,
   ): Promise<void> {
-    const outcome = { version, fingerprint, targetVersion: there.version, targetUpdatedOn: there.updatedOn };
+    const outcome = {
+      version,
+      fingerprint,
+      targetVersion: there.version,
+      targetUpdatedOn: there.updatedOn,
+      settled: this.#context.shared !== true,
+    };
     const { store, writer } = this.#context;
     await store.recordOutcome(writer, this.#remember({ outcome }), audit === undefined ? [] : [audit]);
     this.#outcome = outcome;
@@ -269,7 +307,7 @@ function whyRefused(entry: NamedEntry, value: Sensitive): SyncFailure | undefine
   return undefined;
 }
 
-function tooManyTags(entry: NamedEntry, there: VaultEntry): SyncFailure {
-  const message = `the vault entry ${entry.entryName} has tags of others that leave no room for ours (Key Vault accepts ${MAX_TAGS}); remove ${tagsTooMany(there.tags)} of them`;
+function tooManyTags(entry: NamedEntry, surplus: number): SyncFailure {
+  const message = `the vault entry ${entry.entryName} has tags of others that leave no room for ours (Key Vault accepts ${MAX_TAGS}); remove ${surplus} of them`;
   return failure(entry, "Failed", message);
 }

@@ -32,6 +32,23 @@ export interface SyncResult {
   readonly unexpected?: unknown;
 }
 
+/** What two runs came to together. */
+export function merged(one: SyncResult, other: SyncResult): SyncResult {
+  const { stopped = other.stopped, unexpected = other.unexpected } = one;
+  const retries = [one.retryAfterMs, other.retryAfterMs].filter((ms) => ms !== undefined);
+  return {
+    written: one.written + other.written,
+    confirmed: one.confirmed + other.confirmed,
+    failed: one.failed + other.failed,
+    failures: [...one.failures, ...other.failures].slice(0, MAX_FAILURES),
+    waiting: one.waiting + other.waiting,
+    untried: one.untried + other.untried,
+    ...(stopped && { stopped }),
+    ...(retries.length > 0 && { retryAfterMs: Math.max(...retries) }),
+    ...(unexpected !== undefined && { unexpected }),
+  };
+}
+
 /** Entries that are done together: all of them, or none. */
 export interface Task {
   readonly entries: readonly EntryPlace[];

@@ -7,6 +7,7 @@ import {
   Conflict,
   type KeptVersion,
   type Lifecycle,
+  type NewVersion,
   type SealedVersion,
   type SecretIdentity,
   type SecretRecord,
@@ -60,8 +61,10 @@ export interface PutRequest {
   readonly entries: readonly SecretEntry[];
   /** With protection EndToEnd, as the manifest has them: each value must be sealed for them. */
   readonly readers: readonly ReaderSpec[] | undefined;
-  /** By entry key; each must be external. */
+  /** By entry key; each must be external, or also generated where `alsoGenerated` says so. */
   readonly values: ReadonlyMap<string, Sensitive>;
+  /** For values that another side made where ours would have. */
+  readonly alsoGenerated?: boolean;
   /** Of a secret that was never stored; of any other the one that it has stays. */
   readonly lifecycle: Lifecycle;
   readonly actor: Actor;
@@ -203,7 +206,7 @@ export class Vault {
     const kept = await this.#keptValues(keys, seen, entries, new Set(made));
     const material = makeEntries(digester, entries, new Map([...sources, ...opened]), kept);
     try {
-      const record = await this.#commit(writer, keys, { identity, seen, lifecycle, actor, material, made });
+      const record = await this.#commit(writer, keys, [{ identity, seen, lifecycle, actor, material, made }]);
       return { record, created: true, changedKeys: made };
     } finally {
       for (const { value } of material) if (!given.has(value)) value.dispose();
@@ -217,8 +220,8 @@ export class Vault {
    * @throws Stalled ValueInvalid, TemplateInvalid, TemplateCycle, SecretNotStored when it is not Active
    */
   async put(writer: Writer | Unled, request: PutRequest): Promise<Stored> {
-    const { values, readers, ...change } = request;
-    assertExternal(change.entries, values);
+    const { values, readers, alsoGenerated = false, ...change } = request;
+    assertWritable(change.entries, values, alsoGenerated);
     if (readers !== undefined) for (const [key, value] of values) assertSealedFor(readers, key, value);
     const { project } = change.identity;
     const keys =
@@ -227,6 +230,40 @@ export class Vault {
       throw new Unavailable("KeyUnavailable", `project ${project} has no keys yet: they are made when it is applied`);
     }
     return this.#replace(writer, keys, { ...change, replaced: values });
+  }
+
+  /**
+   * Keeps values that lost against the current ones as a version of their own, directly below a new one that has the
+   * current ones again: at no moment are they current. Does nothing for those that a kept version has already.
+   */
+  async keepBeside(
+    writer: Writer,
+    record: SecretRecord,
+    request: Pick<PutRequest, "entries" | "values" | "actor">,
+  ): Promise<SecretRecord> {
+    const { entries, values, actor } = request;
+    const keys = await this.#existingKeys(record.identity);
+    const digester = this.#digester(keys, record.identity);
+    const lost = new Map<string, Sensitive>();
+    for (const [key, value] of values) {
+      if (!(await this.#store.keeps(record.id, key, digester.fingerprint(key, value)))) lost.set(key, value);
+    }
+    if (lost.size === 0) return record;
+    const current = await this.#openCurrent(keys, record);
+    let beside: readonly MadeEntry[] = [];
+    try {
+      beside = replaceEntries(digester, entries, current, lost);
+      const made = [...lost.keys()];
+      const { identity, lifecycle } = record;
+      const next = { identity, lifecycle, actor, made };
+      return await this.#commit(writer, keys, [
+        { ...next, seen: record, material: beside, details: { lost: true } },
+        { ...next, material: current },
+      ]);
+    } finally {
+      const given = new Set(values.values());
+      for (const { value } of [...current, ...beside]) if (!given.has(value)) value.dispose();
+    }
   }
 
   /**
@@ -358,7 +395,7 @@ export class Vault {
       const made = material.filter(({ key, fingerprint }) => before.get(key) !== fingerprint).map(({ key }) => key);
       if (seen !== undefined && made.length === 0) return { record: seen, created: false, changedKeys: [] };
       const lifecycle = seen?.lifecycle ?? next.lifecycle;
-      const record = await this.#commit(writer, keys, { ...next, lifecycle, material, made });
+      const record = await this.#commit(writer, keys, [{ ...next, lifecycle, material, made }]);
       return { record, created: true, changedKeys: made };
     } finally {
       const given = new Set(replaced.values());
@@ -377,21 +414,47 @@ export class Vault {
     });
   }
 
-  /** Under the newest version of the project key, of which this replica may not have heard. */
-  async #commit(writer: Writer | Unled, keys: ProjectKeys, next: NextVersion): Promise<SecretRecord> {
+  /**
+   * Makes versions, each seeing the one before; all of them, or none. Under the newest version of the project key, of
+   * which this replica may not have heard.
+   */
+  async #commit(
+    writer: Writer | Unled,
+    keys: ProjectKeys,
+    next: readonly [NextVersion, ...Omit<NextVersion, "seen">[]],
+  ): Promise<SecretRecord> {
     try {
       return await this.#commitWith(writer, keys, next);
     } catch (error) {
       if (!(error instanceof KeyReplaced)) throw error;
-      return this.#commitWith(writer, await this.#keys.reloadProject(next.identity.project), next);
+      return this.#commitWith(writer, await this.#keys.reloadProject(next[0].identity.project), next);
     }
   }
 
   async #commitWith(
     writer: Writer | Unled,
     keys: ProjectKeys,
-    { identity, seen, lifecycle, actor, material, made, details = {} }: NextVersion,
+    next: readonly [NextVersion, ...Omit<NextVersion, "seen">[]],
   ): Promise<SecretRecord> {
+    let last = await this.#prepare(writer, keys, next[0]);
+    const prepared = [last];
+    for (const each of next.slice(1)) {
+      last = await this.#prepare(writer, keys, { ...each, seen: last.record });
+      prepared.push(last);
+    }
+    const versions = prepared.map(({ version }) => version);
+    const [first, ...others] = versions;
+    if (first !== undefined && others.length === 0) await this.#store.commitVersion(writer, first);
+    else await this.#store.commitVersions(writer, versions);
+    this.#remember(last.record.id, last.version.sealed);
+    return last.record;
+  }
+
+  async #prepare(
+    writer: Writer | Unled,
+    keys: ProjectKeys,
+    { identity, seen, lifecycle, actor, material, made, details = {} }: NextVersion,
+  ): Promise<{ readonly record: SecretRecord; readonly version: NewVersion }> {
     const version = (seen?.currentVersion ?? 0) + 1;
     const sealed = await sealVersion(writer, keys, this.#keys.installationId, identity, version, material);
     const record: SecretRecord = {
@@ -414,9 +477,7 @@ export class Vault {
     const { id, generation } = record;
     const mac = pointerMac(keys.pointer, this.#keys.installationId, record);
     const expected = seen?.generation;
-    await this.#store.commitVersion(writer, { id, identity, expected, generation, mac, sealed, lifecycle, audit });
-    this.#remember(id, sealed);
-    return record;
+    return { record, version: { id, identity, expected, generation, mac, sealed, lifecycle, audit } };
   }
 
   /** Values of the sealed ones among these entries. */
@@ -560,11 +621,17 @@ export class Vault {
 /**
  * @throws Stalled ValueInvalid
  */
-function assertExternal(entries: readonly SecretEntry[], values: ReadonlyMap<string, Sensitive>): void {
-  const external = new Set(entries.filter((entry) => entry.external !== undefined).map(({ key }) => key));
+function assertWritable(
+  entries: readonly SecretEntry[],
+  values: ReadonlyMap<string, Sensitive>,
+  alsoGenerated: boolean,
+): void {
+  const isWritable = ({ external, generate }: SecretEntry) =>
+    external !== undefined || (alsoGenerated && generate !== undefined);
+  const writable = new Set(entries.filter(isWritable).map(({ key }) => key));
   if (values.size === 0) throw new Stalled("ValueInvalid", "no value was given");
   for (const [key, value] of values) {
-    if (!external.has(key)) {
+    if (!writable.has(key)) {
       throw new Stalled(
         "ValueInvalid",
         `entry ${key} cannot be written: the manifest has no entry ${key} with external: {}`,

@@ -298,8 +298,13 @@ test("every failpoint of the source is died at", () => {
       ),
     )
     // These have tests of their own: `e2e/pki-issuers.test.ts`, `certificate-failpoints.test.ts` (also what only a
-    // Certificate adopts), `e2e/audit.test.ts`, `adapters/postgres/rotation.test.ts`, `e2e/sync-pull.test.ts`.
-    .filter((name) => !/^(pki|certificate|auditsink|rotation)\.|^delivery\..*Adopt$|^sync\..*Pull/.test(name));
+    // Certificate adopts), `e2e/audit.test.ts`, `adapters/postgres/rotation.test.ts`, `e2e/sync-*.test.ts`.
+    .filter(
+      (name) =>
+        !/^(pki|certificate|auditsink|rotation)\.|^delivery\..*Adopt$|^sync\.(before|after)(Pull|Pulled|Take|Keep|Agreement)$/.test(
+          name,
+        ),
+    );
   const controllers = ["project", "secret", "keyvault", "syncrule"];
   // The runner's are named after the controller.
   const all = named.flatMap((name) =>

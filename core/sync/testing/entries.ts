@@ -46,5 +46,6 @@ export const outcome = (change: Partial<NonNullable<SyncItem["outcome"]>> = {}):
   fingerprint: "fingerprint-1",
   targetVersion: "0".repeat(32),
   targetUpdatedOn: new Date("2026-01-01T00:00:00Z"),
+  settled: true,
   ...change,
 });

@@ -1,0 +1,248 @@
+/** Both sides may change a value: direction Bidirectional. */
+import { azure, type Operator } from "../lab/mazevault.ts";
+import { until } from "../lab/poll.ts";
+import { ruleManifest, vaultManifests } from "./chaos/manifests.ts";
+import { Succession } from "./chaos/succession.ts";
+import { conditionOf, decoded, type KubernetesObject, secretManifest, startWorld, type World } from "./harness.ts";
+import { firstAdmin, RestClient } from "./rest-client.ts";
+
+const [PLATFORM, TARGET] = ["platform-wins", "target-wins"];
+const SECRET = "secret.mazevault.io";
+const RULE = "syncrule.mazevault.io";
+const [vault] = azure.vaults;
+
+let world: World;
+let operator: Operator;
+let client: RestClient;
+let token: string;
+let looks = 0;
+
+beforeAll(async () => {
+  world = await startWorld();
+  operator = await world.mazevault.startOperator();
+  await world.tenant(PLATFORM, TARGET);
+  for (const [tenant, conflictPolicy] of [
+    [PLATFORM, "PlatformWins"],
+    [TARGET, "TargetWins"],
+  ] as const) {
+    await world.apply(
+      ...vaultManifests(world.mazevault, tenant),
+      ruleManifest(tenant, {
+        direction: "Bidirectional",
+        conflictPolicy,
+        target: { keyVault: { ref: { name: tenant }, name: `${tenant}-{secret}--{key}` } },
+      }),
+    );
+    await world.waitReady(RULE, tenant, tenant);
+  }
+  client = RestClient.of(world, operator);
+  const { email, password } = await firstAdmin(world);
+  token = await client.login(email, password);
+});
+
+afterAll(async () => {
+  await client?.close();
+  await world?.stop();
+});
+
+const control = () => world.mazevault.keyVault.control;
+
+async function askToLook(tenant: string): Promise<string> {
+  looks += 1;
+  await world.kubectl("-n", tenant, "annotate", "--overwrite", RULE, tenant, `mazevault.io/sync-now=${looks}`);
+  return String(looks);
+}
+
+/** Has the rule look at the vault now. */
+async function look(tenant: string): Promise<KubernetesObject> {
+  const asked = await askToLook(tenant);
+  return world.waitFor(RULE, tenant, tenant, ({ status }) => status?.lastHandledSyncNow === asked);
+}
+
+const path = (tenant: string) => `/api/v1/namespaces/${tenant}/secrets/orders/values`;
+const versionsThere = async (tenant: string, key: string): Promise<readonly string[]> => {
+  const found = (await control().secrets(vault)).find(({ name }) => name === `${tenant}-orders--${key}`);
+  return found?.versions.map(({ value }) => value) ?? [];
+};
+const versionOf = async (tenant: string) => Number((await world.get(SECRET, "orders", tenant)).status?.version);
+
+async function write(tenant: string, values: Record<string, string>): Promise<number> {
+  const { status, body } = await client.send("PUT", path(tenant), { token, body: { values } });
+  expect(status).toBe(200);
+  return body.version;
+}
+
+async function valueHere(tenant: string, key: string, version?: number): Promise<string> {
+  const query = version === undefined ? "" : `&version=${version}`;
+  const { body } = await client.send("GET", `${path(tenant)}?key=${key}${query}`, { token });
+  return body.values[key];
+}
+
+/** Both sides have the value, and what is delivered too. */
+async function inStep(tenant: string, key: string, value: string): Promise<void> {
+  await world.waitFor("secret", "orders", tenant, (it) => decoded(it)[key] === value);
+  await until(`${value} is in the vault`, async () => (await versionsThere(tenant, key)).at(-1) === value, {
+    timeoutMs: 30_000,
+  });
+  await world.waitReady(RULE, tenant, tenant);
+}
+
+test.each([PLATFORM, TARGET])("what is changed on one side comes to the other (%s)", async (tenant) => {
+  const entries = [
+    { key: "user", literal: "shop" },
+    { key: "token", external: {} },
+    { key: "password", generate: { kind: "Hex" } },
+    { key: "header", template: "{{ user }}:{{ token }}" },
+  ];
+  await control().setSecret(vault, `${tenant}-orders--token`, "t1", { tags: { owner: "alice" } });
+  await world.apply(secretManifest(tenant, "orders", { entries, deliver: {} }));
+  await inStep(tenant, "header", "shop:t1");
+  const generated = decoded(await world.get("secret", "orders", tenant)).password ?? "";
+  await inStep(tenant, "password", generated);
+
+  await control().setSecret(vault, `${tenant}-orders--password`, "rotated in the portal");
+  await look(tenant);
+  await inStep(tenant, "password", "rotated in the portal");
+
+  await write(tenant, { token: "t2" });
+  await inStep(tenant, "header", "shop:t2");
+  expect(await versionsThere(tenant, "token")).toEqual(["t1", "t2"]);
+  expect(await versionsThere(tenant, "password")).toEqual([generated, "rotated in the portal"]);
+  // What others said of the entry stays.
+  const entry = (await control().secrets(vault)).find(({ name }) => name === `${tenant}-orders--token`);
+  expect(entry?.versions.at(-1)?.tags).toMatchObject({ owner: "alice", "mazevault-shared": "true" });
+});
+
+test.each([
+  [PLATFORM, "here"],
+  [TARGET, "there"],
+])(
+  "after a change on both sides the policy decides, and the other value stays as a version (%s)",
+  async (tenant, wins) => {
+    await world.kubectl("-n", tenant, "patch", RULE, tenant, "--type=merge", "-p", '{"spec":{"suspend":true}}');
+    await world.waitFor(RULE, tenant, tenant, (it) => conditionOf(it, "Synced")?.reason === "Suspended");
+    const before = await write(tenant, { token: "here" });
+    await control().setSecret(vault, `${tenant}-orders--token`, "there");
+    await world.kubectl("-n", tenant, "patch", RULE, tenant, "--type=merge", "-p", '{"spec":{"suspend":false}}');
+    await look(tenant);
+    await inStep(tenant, "token", wins);
+    expect(await valueHere(tenant, "token")).toBe(wins);
+    const last = await versionOf(tenant);
+    const kept: string[] = [];
+    for (let version = before; version <= last; version += 1) kept.push(await valueHere(tenant, "token", version));
+    expect(kept).toEqual(wins === "here" ? ["here", "there", "here"] : ["here", "there"]);
+  },
+);
+
+test("what is deleted in the vault comes back, as it is here", async () => {
+  await control().deleteSecret(vault, `${PLATFORM}-orders--token`);
+  const isBack = async () => {
+    await look(PLATFORM);
+    return (await versionsThere(PLATFORM, "token")).at(-1) === "here" && (await settled(PLATFORM));
+  };
+  await until("it is back", isBack, { timeoutMs: 40_000, intervalMs: 500 });
+});
+
+test("an entry of another secret is left alone, and the rule says whose it is", async () => {
+  const mappings = [{ secret: "other", key: "token", name: `${TARGET}-orders--token` }];
+  await world.apply(
+    secretManifest(TARGET, "other", { entries: [{ key: "token", external: {} }] }),
+    ruleManifest(TARGET, {
+      direction: "Bidirectional",
+      conflictPolicy: "TargetWins",
+      mappings,
+      target: { keyVault: { ref: { name: TARGET }, name: `${TARGET}-{secret}--{key}` } },
+    }),
+  );
+  const rule = await world.waitFor(
+    RULE,
+    TARGET,
+    TARGET,
+    (it) => conditionOf(it, "Synced")?.reason === "TargetNameCollision",
+  );
+  expect(conditionOf(rule, "Synced")?.message).toContain("other/token");
+  await world.kubectl("-n", TARGET, "delete", SECRET, "other");
+});
+
+const settled = async (tenant: string): Promise<boolean> =>
+  conditionOf(await look(tenant), "Synced")?.status === "True" &&
+  (
+    await world.sql(
+      "SELECT FROM sync_items i JOIN secrets s ON s.id = secret_id WHERE namespace = $1 AND NOT settled",
+      [tenant],
+    )
+  ).length === 0;
+
+test("an idle look reads list pages only; a restart writes nothing", async () => {
+  for (const tenant of [PLATFORM, TARGET]) {
+    await until(`${tenant} is settled`, () => settled(tenant), { timeoutMs: 30_000, intervalMs: 300 });
+  }
+  const state = async () => ({
+    secrets: await Promise.all(
+      [PLATFORM, TARGET].flatMap((tenant) =>
+        [SECRET, "secret"].map(async (kind) => (await world.get(kind, "orders", tenant)).metadata.resourceVersion),
+      ),
+    ),
+    items: await world.sql("SELECT *, xmin FROM sync_items ORDER BY vault_url, entry_name"),
+    rows: await world.sql("SELECT count(*) FROM audit WHERE subject_kind IN ('Secret', 'VaultEntry')"),
+  });
+  const before = await state();
+  await control().resetCounters();
+  await look(PLATFORM);
+  expect((await control().counters()).vaults[vault]).toMatchObject({ calls: 1, valueReads: 0, writes: 0 });
+  await operator.process.stop();
+  operator = await world.mazevault.startOperator({ name: "successor" });
+  for (const tenant of [PLATFORM, TARGET]) await look(tenant);
+  expect(await state()).toEqual(before);
+});
+
+describe("whoever dies over it", () => {
+  let succession: Succession;
+  let turn = 0;
+
+  beforeAll(async () => {
+    await operator.process.stop();
+    succession = await Succession.begin(world);
+  });
+
+  test.each(["sync.beforeTake", "sync.afterTake", "sync.afterAgreement"])(
+    "at %s is followed by one that doubles nothing",
+    async (failpoint) => {
+      const before = await versionOf(PLATFORM);
+      turn += 1;
+      const value = `there-${turn}`;
+      await succession.dies(failpoint, async () => {
+        await control().setSecret(vault, `${PLATFORM}-orders--token`, value);
+        await askToLook(PLATFORM);
+      });
+      await inStep(PLATFORM, "token", value);
+      await until("it is settled", () => settled(PLATFORM), { timeoutMs: 30_000, intervalMs: 300 });
+      expect(await versionOf(PLATFORM)).toBe(before + 1);
+      expect((await versionsThere(PLATFORM, "token")).filter((each) => each === value)).toHaveLength(1);
+    },
+  );
+
+  test.each(["sync.beforeKeep", "sync.afterKeep"])(
+    "at %s is followed by one that keeps once what lost",
+    async (failpoint) => {
+      turn += 1;
+      const [here, there] = [`here-${turn}`, `there-${turn}`];
+      const suspend = (is: boolean) =>
+        world.kubectl("-n", PLATFORM, "patch", RULE, PLATFORM, "--type=merge", "-p", `{"spec":{"suspend":${is}}}`);
+      await suspend(true);
+      await world.waitFor(RULE, PLATFORM, PLATFORM, (it) => conditionOf(it, "Synced")?.reason === "Suspended");
+      await client.close();
+      client = RestClient.of(world, succession.leader);
+      const before = await write(PLATFORM, { token: here });
+      await succession.dies(failpoint, async () => {
+        await control().setSecret(vault, `${PLATFORM}-orders--token`, there);
+        await suspend(false);
+        await askToLook(PLATFORM);
+      });
+      await inStep(PLATFORM, "token", here);
+      await until("it is settled", () => settled(PLATFORM), { timeoutMs: 30_000, intervalMs: 300 });
+      expect(await versionOf(PLATFORM)).toBe(before + 2);
+      expect((await versionsThere(PLATFORM, "token")).slice(-2)).toEqual([there, here]);
+    },
+  );
+});
