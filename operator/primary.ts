@@ -1,4 +1,5 @@
 /** The operator in mode `primary`: caches, controllers, and what the leader does besides. */
+import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import type { HintListener } from "../adapters/postgres/hint-listener.ts";
 import type { OutboxListener } from "../adapters/postgres/outbox-listener.ts";
@@ -79,7 +80,8 @@ export class Primary extends MazeVaultOperator {
   constructor(parts: PrimaryParts) {
     const { config, log, metrics, stores } = parts;
     const { kubernetes } = config;
-    const identity = `${hostname()}-${process.pid}`;
+    // In a pod every process has the same name and number as the one before it.
+    const identity = `${hostname()}-${randomBytes(4).toString("hex")}-${process.pid}`;
     super({
       ...(kubernetes.kubeconfig !== undefined && { kubeconfig: kubernetes.kubeconfig }),
       log,
