@@ -33,14 +33,16 @@ export abstract class Chores<Dependencies extends ChoresDependencies> {
   /** Until the signal is aborted. */
   protected abstract work(writer: Writer, signal: AbortSignal): Promise<void>;
 
-  /** What fails is told, and tried again at the next turn. */
-  protected async attempt(chore: string, run: () => Promise<unknown>): Promise<void> {
+  /** Whether it succeeded. What fails is told, and tried again at the next turn. */
+  protected async attempt(chore: string, run: () => Promise<unknown>): Promise<boolean> {
     try {
       await run();
+      return true;
     } catch (error) {
       if (error instanceof Fenced) this.deps.onFenced(error);
       const tampered = error instanceof Unavailable && error.code === "TamperDetected";
       this.deps.log[tampered ? "error" : "warn"]({ chore, error }, "housekeeping failed");
+      return false;
     }
   }
 }

@@ -1,11 +1,12 @@
 import { pino } from "pino";
+import { Unavailable } from "../core/errors.ts";
 import { FakeAuditLog } from "../core/ports/fake-audit-log.ts";
 import { FakeSinkCursors } from "../core/ports/fake-audit-sink.ts";
 import { FakeDatabase } from "../core/ports/fake-database.ts";
-import type { Writer } from "../core/ports/vault-store.ts";
+import type { SecretLocation, Writer } from "../core/ports/vault-store.ts";
 import type { AuditSink } from "../crds/auditsink.ts";
 import { until } from "../lab/poll.ts";
-import { Housekeeping } from "./housekeeping.ts";
+import { Housekeeping, type HousekeepingDependencies } from "./housekeeping.ts";
 
 const soon = { timeoutMs: 5_000, intervalMs: 10 };
 const RETENTION_MS = 90 * 86_400_000;
@@ -52,8 +53,13 @@ async function grow(): Promise<void> {
   for (const { uid } of await cursors.list()) await cursors.move(writer, uid, { position, link, checkpoint });
 }
 
-function start(sinks: AuditSink[], warned: string[] = [], laterMs = RETENTION_MS + 1_000): void {
-  const none = async () => {};
+function start(
+  sinks: AuditSink[],
+  warned: string[] = [],
+  laterMs = RETENTION_MS + 1_000,
+  change: Partial<HousekeepingDependencies> = {},
+): void {
+  const none = () => {};
   housekeeping = new Housekeeping({
     vault: { purgeExpired: async () => 0 },
     store: { listLocations: async () => [] },
@@ -80,6 +86,7 @@ function start(sinks: AuditSink[], warned: string[] = [], laterMs = RETENTION_MS
     endAuditSink: (name) => cursors.forget(writer, name),
     onFenced: () => {},
     now: () => new Date(Date.now() + laterMs),
+    ...change,
   });
   housekeeping.start(writer);
 }
@@ -111,4 +118,27 @@ test("a sink that was deleted while nobody led holds nothing up", async () => {
   start([sink("siem", "uid")]);
   const left = async () => (await cursors.list()).map(({ name }) => name).join();
   await until("it is forgotten", async () => (await left()) === "siem", soon);
+});
+
+const stored = (name: string, state: SecretLocation["state"] = "Active"): SecretLocation => ({
+  id: `id-${name}`,
+  identity: { project: "p", environment: "pro", namespace: "team", namespaceUid: "uid-team", name },
+  state,
+  lifecycle: { deletionPolicy: "SoftDelete", softDeleteMs: 1, keepVersions: 1 },
+});
+
+test("what vanished while nobody led is handed over once, and a failure before that costs a moment", async () => {
+  const ended: string[] = [];
+  let failures = 3;
+  start([], [], 0, {
+    store: {
+      listLocations: async () => {
+        if (failures-- > 0) throw new Unavailable("DatabaseUnavailable", "no connection in time");
+        return [stored("gone"), stored("gone"), stored("former", "SoftDeleted")];
+      },
+    },
+    endSecret: (key) => void ended.push(key),
+  });
+  await until("it is handed over", () => ended.length > 0, { ...soon, timeoutMs: 4_000 });
+  expect(ended).toEqual(["team/gone"]);
 });

@@ -1,5 +1,6 @@
 /** What the leader does besides reconciling: link the audit chain, end what was soft-deleted, find what disappeared. */
 import { setTimeout as delay } from "node:timers/promises";
+import { Backoff } from "../controllers/runtime/backoff.ts";
 import { Fenced, Waiting } from "../core/errors.ts";
 import type { AuditLog, CheckpointDue } from "../core/ports/audit-log.ts";
 import type { SinkCursors } from "../core/ports/audit-sink.ts";
@@ -22,12 +23,12 @@ export interface HousekeepingDependencies {
   readonly onRecorded: () => void;
   readonly cluster: Pick<Caches, "secret" | "certificate" | "certificateRequest" | "namespace" | "auditSinks">;
   readonly log: Logger;
-  /** Ends what is stored for a Secret, by `namespace/name`, that is gone or belongs to another namespace now. */
-  readonly endSecret: (key: string, signal: AbortSignal) => Promise<void>;
-  /** Ends what is kept for Certificates of that name, by `namespace/name`, that are gone. */
-  readonly endCertificate: (key: string, signal: AbortSignal) => Promise<void>;
+  /** Has its controller end what is stored for a Secret, by `namespace/name`, that is gone or belongs to another namespace now. */
+  readonly endSecret: (key: string) => void;
+  /** The same for what is kept for Certificates of that name that are gone. */
+  readonly endCertificate: (key: string) => void;
   /** The same for CertificateRequests. */
-  readonly endCertificateRequest: (key: string, signal: AbortSignal) => Promise<void>;
+  readonly endCertificateRequest: (key: string) => void;
   /** Forgets how far AuditSinks of that name had come. */
   readonly endAuditSink: (name: string) => Promise<void>;
   readonly onFenced: (error: Fenced) => void;
@@ -37,7 +38,7 @@ export interface HousekeepingDependencies {
 const LINK_EVERY_MS = 1_000;
 /** Requests wait while the links of a batch are computed. */
 const LINK_BATCH = 500;
-const RETRY_MS = 5_000;
+const RECHECK_MS = 5_000;
 const SWEEP_EVERY_MS = 3_600_000;
 const PAGE = 1_000;
 
@@ -77,14 +78,18 @@ export class Housekeeping {
   }
 
   async #repeat({ name, everyMs, run }: Chore, signal: AbortSignal): Promise<void> {
+    // A term begins with everything asking PostgreSQL at once, over connections that are still being made: what gets none in
+    // time asks again soon.
+    const backoff = new Backoff();
     while (!signal.aborted) {
       let pauseMs = everyMs;
       try {
         await run();
+        backoff.reset(name);
       } catch (error) {
         if (error instanceof Fenced) this.#deps.onFenced(error);
         this.#deps.log.warn({ chore: name, error }, "housekeeping failed");
-        pauseMs = Math.min(everyMs, RETRY_MS);
+        pauseMs = error instanceof Waiting ? error.afterMs : Math.min(everyMs, backoff.next(name));
       }
       await delay(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
     }
@@ -114,7 +119,10 @@ export class Housekeeping {
     while ((await this.#deps.vault.purgeExpired(writer, { kind: "Controller", name: "housekeeping" }, PAGE)) === PAGE);
   }
 
-  /** Objects that were deleted, or whose namespace was made anew, while nobody watched. */
+  /**
+   * Objects that were deleted, or whose namespace was made anew, while nobody watched. It only finds them: their controller
+   * ends each in its turn, so never while it works on a new object of that name, and until it succeeds.
+   */
   async #endSecrets(signal: AbortSignal): Promise<void> {
     const { store, cluster, endSecret } = this.#deps;
     const vanished = ({ identity, state }: SecretLocation): string | undefined => {
@@ -163,7 +171,7 @@ export class Housekeeping {
   #endHolders(
     kind: CertificateHolder["kind"],
     find: (namespace: string, name: string) => { readonly metadata: { readonly uid: string } } | undefined,
-    end: (key: string, signal: AbortSignal) => Promise<void>,
+    end: (key: string) => void,
     signal: AbortSignal,
   ): Promise<void> {
     const vanished = (holder: CertificateHolder): string | undefined => {
@@ -181,27 +189,21 @@ export class Housekeeping {
 }
 
 const notYet = (sink: string): Waiting =>
-  new Waiting("Failed", `audit rows stay until AuditSink ${sink} is known in the database`, RETRY_MS);
+  new Waiting("Failed", `audit rows stay until AuditSink ${sink} is known in the database`, RECHECK_MS);
 
-/** Looks at every row, and ends what vanished. */
+/** Looks at every row, and has what vanished ended. */
 async function sweep<Row>(
   list: (after: string | undefined) => Promise<readonly Row[]>,
   idOf: (row: Row) => string,
   vanished: (row: Row) => string | undefined,
-  end: (key: string, signal: AbortSignal) => Promise<void>,
+  end: (key: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const failures: unknown[] = [];
   let after: string | undefined;
   do {
     const page = await list(after);
-    for (const row of page) {
-      const key = vanished(row);
-      // One that fails, for example because its controller is at it too, must not keep the others waiting.
-      if (key !== undefined) await end(key, signal).catch((error: unknown) => failures.push(error));
-    }
+    for (const key of new Set(page.map(vanished))) if (key !== undefined) end(key);
     const last = page.at(-1);
     after = page.length === PAGE && last !== undefined ? idOf(last) : undefined;
   } while (after !== undefined && !signal.aborted);
-  if (failures.length > 0) throw failures[0];
 }

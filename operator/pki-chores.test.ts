@@ -1,4 +1,5 @@
 import { pino } from "pino";
+import { Unavailable } from "../core/errors.ts";
 import { CrlPublication } from "../core/pki/crl-publication.ts";
 import { createCsr } from "../core/pki/csr.ts";
 import { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
@@ -39,7 +40,7 @@ function start(change: Partial<PkiChoresDependencies> = {}, writer = pki.writer)
     authorities,
     store,
     log: pino({ level: "silent" }),
-    retireVanished: async ({ identity }) => void retired.push(identity.name),
+    retireVanished: ({ identity }) => void retired.push(identity.name),
     onFenced: ({ message }) => void fenced.push(message),
     lookEveryMs: NEVER_MS,
     ...change,
@@ -83,6 +84,16 @@ test("what fails does not keep the rest from being done", async () => {
   await pki.store.requestResponder({ ...request, csr: await createCsr([], [], signer) });
   chores.hint();
   await until("an answer", async () => Buffer.isBuffer(await pki.store.responder(request.id)), soon);
+});
+
+test("a look for vanished CAs that failed is taken again with the next look", async () => {
+  let failures = 2;
+  const listAuthorities: PkiChoresDependencies["store"]["listAuthorities"] = async (...page) => {
+    if (failures-- > 0) throw new Unavailable("DatabaseUnavailable", "no connection in time");
+    return pki.store.listAuthorities(...page);
+  };
+  start({ store: { listAuthorities }, lookEveryMs: 20 });
+  await until("the CA is looked at", () => retired.length === 1, soon);
 });
 
 test("authorities that are retired already are left alone", async () => {

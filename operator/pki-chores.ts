@@ -14,8 +14,8 @@ export interface PkiChoresDependencies extends ChoresDependencies {
   readonly responders: Pick<ResponderCertificates, "sign" | "forget">;
   readonly expired: Pick<ExpiredCertificates, "purge">;
   readonly store: Pick<PkiStore, "listAuthorities">;
-  /** Retires a CA whose issuer object disappeared while nobody watched. */
-  readonly retireVanished: (authority: AuthorityRecord) => Promise<void>;
+  /** Has its controller retire a CA when its issuer object disappeared while nobody watched. */
+  readonly retireVanished: (authority: AuthorityRecord) => void;
   /** Bounds what a lost hint costs, and tells when a CRL's time has come; 10 seconds when absent. */
   readonly lookEveryMs?: number;
 }
@@ -58,9 +58,10 @@ export class PkiChores extends Chores<PkiChoresDependencies> {
         judgeAt = performance.now() + JUDGE_EVERY_MS;
       }
       if (performance.now() >= sweepAt) {
-        sweepAt = performance.now() + SWEEP_EVERY_MS;
-        await this.attempt("forget responder requests", () => responders.forget(writer));
-        await this.attempt("retire vanished CAs", () => this.#retireVanished(signal));
+        const forgotten = await this.attempt("forget responder requests", () => responders.forget(writer));
+        const swept = await this.attempt("retire vanished CAs", () => this.#retireVanished(signal));
+        // One that failed has its next turn with the next look, not an hour later.
+        if (forgotten && swept) sweepAt = performance.now() + SWEEP_EVERY_MS;
       }
       if (performance.now() >= purgeAt) {
         purgeAt = performance.now() + SWEEP_EVERY_MS;
@@ -80,7 +81,7 @@ export class PkiChores extends Chores<PkiChoresDependencies> {
     let after: string | undefined;
     do {
       const page = await store.listAuthorities(after, PAGE);
-      for (const authority of page) if (authority.state === "Active") await retireVanished(authority);
+      for (const authority of page) if (authority.state === "Active") retireVanished(authority);
       after = page.length === PAGE ? page.at(-1)?.id : undefined;
     } while (after !== undefined && !signal.aborted);
   }

@@ -1,4 +1,5 @@
 /** The operator in mode `primary`: caches, controllers, and what the leader does besides. */
+import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import type { HintListener } from "../adapters/postgres/hint-listener.ts";
 import type { OutboxListener } from "../adapters/postgres/outbox-listener.ts";
@@ -79,7 +80,8 @@ export class Primary extends MazeVaultOperator {
   constructor(parts: PrimaryParts) {
     const { config, log, metrics, stores } = parts;
     const { kubernetes } = config;
-    const identity = `${hostname()}-${process.pid}`;
+    // In a pod every process has the same name and number as the one before it.
+    const identity = `${hostname()}-${randomBytes(4).toString("hex")}-${process.pid}`;
     super({
       ...(kubernetes.kubeconfig !== undefined && { kubeconfig: kubernetes.kubeconfig }),
       log,
@@ -224,7 +226,7 @@ export class Primary extends MazeVaultOperator {
       events: this.#events,
       absorb: (written) => caches.coreSecretCache.absorb(written),
     });
-    this.control(certificates, { ...running, cache: caches.certificateCache }, (runner) => {
+    const heldCertificates = this.control(certificates, { ...running, cache: caches.certificateCache }, (runner) => {
       const issuedBy = (issuer: AnyIssuer) => caches.certificateCache.byIndex(BY_ISSUER, keyOf(issuer)).map(keyOf);
       const inNamespace = (name: string) => caches.certificateCache.byIndex(BY_NAMESPACE, name).map(keyOf);
       runner.follow(caches.issuerCache, issuedBy);
@@ -236,7 +238,7 @@ export class Primary extends MazeVaultOperator {
     });
 
     const requests = new CertificateRequestController({ ...shared, authorities, store: stores.pki });
-    this.control(requests, { ...running, cache: caches.certificateRequestCache }, (runner) => {
+    const heldRequests = this.control(requests, { ...running, cache: caches.certificateRequestCache }, (runner) => {
       const cache = caches.certificateRequestCache;
       // What is signed stays so, whatever becomes of the issuer.
       const open = (found: readonly CertificateRequest[]) =>
@@ -336,9 +338,9 @@ export class Primary extends MazeVaultOperator {
       },
       cluster: caches,
       log,
-      endSecret: (key, signal) => secrets.absent(key, signal),
-      endCertificate: (key, signal) => certificates.absent(key, signal),
-      endCertificateRequest: (key, signal) => requests.absent(key, signal),
+      endSecret: (key) => storedSecrets.endFormer(key),
+      endCertificate: (key) => heldCertificates.endFormer(key),
+      endCertificateRequest: (key) => heldRequests.endFormer(key),
       endAuditSink: (name) => auditSinks.absent(name),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
@@ -371,14 +373,21 @@ export class Primary extends MazeVaultOperator {
       expired: new ExpiredCertificates({ store: stores.pki, authorities, keepMs: config.pki.keepExpiredMs }),
       store: stores.pki,
       log,
-      retireVanished: (authority) =>
-        (authority.identity.kind === "Issuer" ? issuers : clusterIssuers).retireVanished(authority),
+      retireVanished: (authority) => {
+        const { kind, namespace, name } = authority.identity;
+        if ((kind === "Issuer" ? issuers : clusterIssuers).stands(authority)) return;
+        if (kind === "Issuer") issuerRunner.endFormer(`${namespace}/${name}`);
+        else clusterIssuerRunner.endFormer(name);
+      },
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
   }
 
   protected override async startedLeading(): Promise<void> {
     await this.#caches?.whenSynced();
+  }
+
+  protected override controllersBegan(): void {
     const { stores, log } = this.#parts;
     const writer = this.#writer();
     this.#outbox = stores.listen({

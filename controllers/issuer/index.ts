@@ -99,23 +99,21 @@ abstract class AuthorityController<R extends AnyIssuer>
 
   /** Its CA is retired: it issues no more, its CRLs and OCSP go on, and the object finds it when it is applied again. */
   async absent(key: string): Promise<void> {
+    const { authorities, store, writer } = this.#deps;
     const slash = key.indexOf("/");
     const [namespace, name] = [key.slice(0, Math.max(slash, 0)), key.slice(slash + 1)];
-    for (const authority of await this.#deps.store.authoritiesNamed(this.#kind, namespace, name)) {
-      await this.retireVanished(authority);
+    for (const authority of await store.authoritiesNamed(this.#kind, namespace, name)) {
+      if (this.stands(authority)) continue;
+      await authorities.change(writer(), authority, { state: "Retired" }, { kind: "Controller", name: this.name });
     }
   }
 
-  /** Retires the CA unless its object is there. */
-  async retireVanished(authority: AuthorityRecord): Promise<void> {
-    const { authorities, writer, cluster } = this.#deps;
-    const { namespace, namespaceUid, name } = authority.identity;
-    const alive =
-      this.#kind === "ClusterIssuer"
-        ? cluster.clusterIssuer(name) !== undefined
-        : cluster.issuer(namespace, name) !== undefined && cluster.namespace(namespace)?.metadata.uid === namespaceUid;
-    const actor = { kind: "Controller", name: this.name } as const;
-    if (!alive) await authorities.change(writer(), authority, { state: "Retired" }, actor);
+  /** Whether the CA's object is there. */
+  stands({ identity: { namespace, namespaceUid, name } }: AuthorityRecord): boolean {
+    const { cluster } = this.#deps;
+    return this.#kind === "ClusterIssuer"
+      ? cluster.clusterIssuer(name) !== undefined
+      : cluster.issuer(namespace, name) !== undefined && cluster.namespace(namespace)?.metadata.uid === namespaceUid;
   }
 
   async #parent({ spec }: R, { namespace, namespaceUid }: AuthorityIdentity): Promise<ObservedParent | undefined> {

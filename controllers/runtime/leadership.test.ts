@@ -1,4 +1,4 @@
-import { Fenced } from "../../core/errors.ts";
+import { Fenced, Unavailable } from "../../core/errors.ts";
 import { until } from "../../lab/poll.ts";
 import { ApiError } from "./api-error.ts";
 import { Leadership, type LeadershipOptions } from "./leadership.ts";
@@ -32,6 +32,7 @@ class LeaseServer {
     mergePatch: async <T>(_type: unknown, _key: unknown, patch: unknown) => {
       this.#reachable();
       const { metadata, spec } = patch as Stored;
+      if (this.lease === undefined) throw refusal(404, "NotFound", { name: "leader" });
       if (metadata.resourceVersion !== this.lease?.metadata.resourceVersion) throw refusal(409, "Conflict");
       return this.#store({ ...this.lease?.spec, ...spec }) as T;
     },
@@ -142,6 +143,55 @@ test("a stopped leader whose Lease was taken gives way without writing to it", a
   expect(server.holder).toBe("b");
   expect(a.leadership.leading).toBe(false);
 });
+
+test("a leader whose Lease was deleted stops at once, without making a new one for that term", async () => {
+  const server = new LeaseServer();
+  const holders: unknown[] = [];
+  const a = candidate(server, "a", {
+    onStoppedLeading: (reason) => void holders.push(reason, server.holder, a.leadership.leaseValid()),
+  });
+  await eventually(() => a.leadership.leading);
+  server.lease = undefined;
+  await eventually(() => a.leadership.epoch === 2n);
+  expect(holders).toEqual(["the Lease was deleted", undefined, false]);
+});
+
+test("a leader that lost its Lease while it still begins writes nothing from then on", async () => {
+  const server = new LeaseServer();
+  const begun = Promise.withResolvers<void>();
+  const a = candidate(server, "a", { onStartedLeading: () => begun.promise });
+  await eventually(() => a.leadership.leading);
+  server.lease = {
+    metadata: { resourceVersion: "1000000" },
+    spec: { ...server.lease?.spec, holderIdentity: "b", leaseTransitions: 1 },
+  };
+  await eventually(() => !a.leadership.leading);
+  expect(() => a.leadership.assertLeading()).toThrow(Fenced);
+  begun.resolve();
+  await eventually(() => a.log.length > 0);
+  expect(a.log).toEqual(["stopped: another replica holds the Lease"]);
+});
+
+test.each(["create", "mergePatch"] as const)(
+  "a Lease won by a %s whose answer was lost is not waited for",
+  async (verb) => {
+    const server = new LeaseServer();
+    if (verb === "mergePatch") server.lease = { metadata: { resourceVersion: "0" }, spec: { holderIdentity: "" } };
+    let lost = 0;
+    const api = {
+      ...server.api,
+      [verb]: async (...args: never[]) => {
+        const answer = await (server.api[verb] as (...args: never[]) => Promise<unknown>)(...args);
+        if (lost++ === 0) throw new Unavailable("ApiServerUnavailable", "no answer");
+        return answer;
+      },
+    };
+    // Its clock stands still, so the Lease does not run out.
+    const a = candidate(server, "a", { api });
+    await eventually(() => a.leadership.leading);
+    expect(lost).toBeGreaterThan(0);
+  },
+);
 
 test("the Lease of a holder that is gone is taken only after it did not change for its whole duration", async () => {
   const server = new LeaseServer();

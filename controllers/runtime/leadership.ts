@@ -153,8 +153,11 @@ export class Leadership {
   async #lead(): Promise<void> {
     const { acquireEpoch, identity, onStartedLeading, onStoppedLeading } = this.#options;
     failpoint("leadership.afterLease");
-    // Renewing goes on while PostgreSQL and the controllers take their time.
-    const renewing = this.#keepRenewing();
+    // Renewing goes on while PostgreSQL and the controllers take their time; once it ends, nothing is written any more.
+    const renewing = this.#keepRenewing().then((ended) => {
+      this.#surrendered ??= { reason: ended };
+      return ended;
+    });
     let reason: string;
     try {
       this.#epoch = await Promise.race([acquireEpoch(identity), renewing.then(lostBeforeLeading)]);
@@ -189,7 +192,8 @@ export class Leadership {
       if (this.#surrendered !== undefined) return this.#surrendered.reason;
       if (!this.leaseValid()) return "the Lease could not be renewed in time";
       try {
-        if (!(await this.#renew())) return "another replica holds the Lease";
+        if (await this.#renew()) continue;
+        return this.#lease === undefined ? "the Lease was deleted" : "another replica holds the Lease";
       } catch (error) {
         this.#options.onProblem?.(error);
       }
@@ -223,7 +227,9 @@ export class Leadership {
       return true;
     }
     const spec = this.#lease.spec ?? {};
-    if (spec.holderIdentity && !this.#expired(this.#lease, spec)) return false;
+    // One that names us is of an attempt whose answer was lost; waiting until it runs out would be waiting for ourselves.
+    const others = spec.holderIdentity && spec.holderIdentity !== this.#options.identity;
+    if (others && !this.#expired(this.#lease, spec)) return false;
     return this.#patch(this.#specOf((spec.leaseTransitions ?? 0) + 1, sent.wall), sent);
   }
 
@@ -241,21 +247,25 @@ export class Leadership {
     return this.#patch({ renewTime: microTime(sent.wall) }, sent);
   }
 
+  /** False when the Lease is not ours: `#lease` is what there is instead, undefined where there is none. */
   async #patch(spec: Partial<LeaseSpec>, sent: Moment): Promise<boolean> {
     const { api, namespace, name } = this.#options;
     const metadata = { resourceVersion: this.#lease?.metadata.resourceVersion };
+    const request = { timeoutMs: this.#retryPeriodMs * 2 };
     try {
-      this.#lease = await api.mergePatch<Lease>(
-        leases,
-        { namespace, name },
-        { metadata, spec },
-        { timeoutMs: this.#retryPeriodMs * 2 },
-      );
+      try {
+        this.#lease = await api.mergePatch<Lease>(leases, { namespace, name }, { metadata, spec }, request);
+      } catch (error) {
+        if (!isConflict(error)) throw error;
+        // An earlier renewal may have arrived although its answer did not.
+        this.#lease = await api.get<Lease>(leases, { namespace, name }, request);
+        return this.#renewed !== undefined && this.#lease.spec?.holderIdentity === this.#options.identity;
+      }
     } catch (error) {
-      if (!isConflict(error)) throw error;
-      // An earlier renewal may have arrived although its answer did not.
-      this.#lease = await api.get<Lease>(leases, { namespace, name }, { timeoutMs: this.#retryPeriodMs * 2 });
-      return this.#renewed !== undefined && this.#lease.spec?.holderIdentity === this.#options.identity;
+      if (!isNotFound(error, name)) throw error;
+      // Whoever asks next makes a new one, and need not wait for us.
+      this.#lease = undefined;
+      return false;
     }
     this.#renewed = sent;
     return true;

@@ -46,6 +46,8 @@ export interface OperatorHealth {
 export interface ControllerHandle {
   /** Without effect while this replica does not lead: the next leader looks at everything anyway. */
   enqueue(key: string, options?: AddOptions): void;
+  /** The same for `Runner.endFormer`. */
+  endFormer(key: string): void;
 }
 
 export type ControlOptions<R extends Resource> = Omit<
@@ -144,8 +146,11 @@ export abstract class MazeVaultOperator extends base.default {
     return this.#stopped;
   }
 
-  /** What must happen before the controllers of a term run, for example catching up from PostgreSQL. */
+  /** What must happen before the controllers of a term run. */
   protected async startedLeading(_epoch: bigint | undefined): Promise<void> {}
+
+  /** What goes on beside the controllers of a term, which take keys from now on. */
+  protected controllersBegan(): void {}
 
   /** After the controllers of a term have ended. */
   protected async stoppedLeading(_reason: string): Promise<void> {}
@@ -187,7 +192,7 @@ export abstract class MazeVaultOperator extends base.default {
         await ending?.stop(drainMs);
       },
     });
-    return { enqueue: (key, how) => runner?.enqueue(key, how) };
+    return { enqueue: (key, how) => runner?.enqueue(key, how), endFormer: (key) => runner?.endFormer(key) };
   }
 
   /**
@@ -238,6 +243,7 @@ export abstract class MazeVaultOperator extends base.default {
     this.#leading = true;
     this.metrics.leading(true);
     for (const controlled of this.#controlled) controlled.begin();
+    this.controllersBegan();
   }
 
   async #end(reason: string): Promise<void> {

@@ -379,6 +379,105 @@ test("absent is called for what is gone from a complete cache, and never for wha
   expect(absent.mock.calls.map(([key]) => key)).toEqual(["team/gone", "team/a"]);
 });
 
+describe("what is stored of an object that is gone", () => {
+  const unavailable = new Unavailable("DatabaseUnavailable", "refused");
+
+  test("is ended until that succeeds, and a new object of that name does not wait for it", async () => {
+    const failures: Error[] = [unavailable, unavailable, unavailable];
+    const at: number[] = [];
+    const t = setUp({
+      absent: async () => {
+        at.push(performance.now());
+        const failure = failures.shift();
+        if (failure !== undefined) throw failure;
+      },
+      observe: async () => ({ version: 7 }),
+    });
+    t.cache.put(thing("a"));
+    t.runner.start();
+    t.runner.endFormer("team/a");
+    await settle();
+    expect(at).toHaveLength(1);
+    expect(t.conditions().Ready).toBe("True Succeeded");
+    await settle(10_000);
+    expect(at).toHaveLength(4);
+    const pauses = at.slice(1).map((time, index) => time - (at[index] ?? 0));
+    expect(pauses).toEqual(pauses.toSorted((a, b) => a - b));
+    expect((pauses.at(-1) ?? 0) / (pauses[0] ?? 1)).toBeGreaterThan(3);
+    t.runner.enqueue("team/a");
+    await settle();
+    expect(at).toHaveLength(4);
+  });
+
+  test("is not ended while a new object of that name is worked on", async () => {
+    const order: string[] = [];
+    const stored = Promise.withResolvers<number>();
+    const t = setUp({
+      absent: async () => void order.push("ended"),
+      perform: async () => {
+        const version = await stored.promise;
+        order.push("stored");
+        return version;
+      },
+    });
+    t.cache.put(thing("a"));
+    t.runner.start();
+    await settle();
+    t.runner.endFormer("team/a");
+    await settle();
+    expect(order).toEqual([]);
+    stored.resolve(7);
+    await settle();
+    expect(order.slice(0, 2)).toEqual(["stored", "ended"]);
+  });
+
+  test("is ended once more when it is found again meanwhile", async () => {
+    const first = Promise.withResolvers<void>();
+    const absent = jest.fn<NonNullable<ThingController["absent"]>>(() => first.promise);
+    const t = setUp({ absent });
+    t.cache.put(thing("a"));
+    t.runner.start();
+    t.runner.endFormer("team/a");
+    await settle();
+    t.runner.endFormer("team/a");
+    first.resolve();
+    await settle();
+    expect(absent).toHaveBeenCalledTimes(2);
+  });
+
+  test("is not taken for ended because something else of its name was not found", async () => {
+    let failures = 1;
+    const absent = jest.fn<NonNullable<ThingController["absent"]>>(async () => {
+      if (failures-- > 0)
+        throw new ApiError({ status: 404, reason: "NotFound", message: "no such thing", details: { name: "gone" } });
+    });
+    const t = setUp({ absent });
+    t.runner.start();
+    t.runner.enqueue("team/gone");
+    await settle(1_000);
+    expect(absent).toHaveBeenCalledTimes(2);
+    expect(t.outcomes).toEqual(["error", "success"]);
+  });
+
+  test("is left to the successor by one who does not lead any more", async () => {
+    const fenced: unknown[] = [];
+    const t = setUp(
+      {
+        absent: async () => {
+          throw new Fenced(3n);
+        },
+      },
+      { onFenced: (error) => fenced.push(error) },
+    );
+    t.cache.put(thing("a"));
+    t.runner.endFormer("team/a");
+    t.runner.start();
+    await settle();
+    expect(fenced).toHaveLength(1);
+    expect(t.observe).not.toHaveBeenCalled();
+  });
+});
+
 test("a key waits until the caches that the controller reads cover it", async () => {
   const needed = new FakeCache();
   needed.synced = false;

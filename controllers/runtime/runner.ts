@@ -50,6 +50,8 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
   readonly #stopFollowing: (() => void)[] = [];
   /** Keys whose caches do not cover them yet. */
   readonly #parked = new Set<string>();
+  /** Keys under which something is stored of an object that is gone. */
+  readonly #former = new Set<string>();
 
   constructor(controller: Controller<R, Observed, Action, Outcome>, options: RunnerOptions<R>) {
     this.controller = controller;
@@ -81,6 +83,15 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
 
   enqueue(key: string, options: AddOptions = {}): void {
     this.#queue.add(key, options);
+  }
+
+  /**
+   * Has `absent` end what is stored under this key of an object that is gone, whether or not there is another one of that
+   * name; again and again until it succeeds, and never while the key is worked on.
+   */
+  endFormer(key: string): void {
+    this.#former.add(key);
+    this.#queue.add(key, { priority: "high" });
   }
 
   /**
@@ -128,8 +139,13 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
       this.#parked.add(key);
       return undefined;
     }
+    if (resource === undefined) return this.#gone(key, signal);
+    if (this.#former.has(key)) {
+      // What fails here is tried again, and must not keep the object waiting that there is now.
+      const outcome = await this.#gone(key, signal);
+      if (outcome === "fenced" || outcome === "aborted") return outcome;
+    }
     try {
-      if (resource === undefined) return await this.#gone(key, signal);
       if (resource.metadata.deletionTimestamp !== undefined) return await this.#deleting(key, resource, signal);
       const { finalizer } = this.controller;
       if (finalizer !== undefined && !resource.metadata.finalizers?.includes(finalizer.name)) {
@@ -139,6 +155,8 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
       }
       return await this.#converge(key, resource, signal);
     } catch (error) {
+      // It was deleted while it was worked on; the watch tells, and the key comes back as absent.
+      if (isNotFound(error, keyName(key)) && !signal.aborted) return "success";
       return this.#retryWithoutStatus(key, error, signal);
     }
   }
@@ -212,10 +230,8 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
   }
 
   /** Failures where status cannot or need not tell: no object, a lost race, or the status write itself. */
-  #retryWithoutStatus(key: string, error: unknown, signal: AbortSignal): ReconcileOutcome {
+  #retryWithoutStatus(key: string, error: unknown, signal: AbortSignal, effort = key): ReconcileOutcome {
     if (signal.aborted && !(error instanceof Fenced)) return "aborted";
-    // It was deleted while it was worked on; the watch tells, and the key comes back as absent.
-    if (isNotFound(error, keyName(key))) return "success";
     const verdict = verdictOf(error);
     if (verdict.retry === "never") {
       this.#options.onFenced?.(verdict.error);
@@ -225,26 +241,27 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
       this.#log("warn", key, error, verdict.reason);
       this.#metrics.reconcileFailed(this.controller.name, verdict.reason);
     }
-    this.#retry(key, verdict);
+    this.#retry(key, verdict, effort);
     return verdict.outcome;
   }
 
-  #retry(key: string, verdict: Verdict): void {
+  /** `effort` is what failures are counted for. */
+  #retry(key: string, verdict: Verdict, effort = key): void {
     switch (verdict.retry) {
       case "onChange":
-        this.#backoff.reset(key);
+        this.#backoff.reset(effort);
         this.#resync(key);
         break;
       case "after":
-        this.#backoff.reset(key);
+        this.#backoff.reset(effort);
         this.#queue.add(key, { afterMs: verdict.afterMs });
         break;
       case "backoff":
-        this.#queue.add(key, { afterMs: Math.max(this.#backoff.next(key), verdict.atLeastMs) });
+        this.#queue.add(key, { afterMs: Math.max(this.#backoff.next(effort), verdict.atLeastMs) });
         break;
       case "soon":
         // The cache may lag behind what the conflict was about; repeated conflicts back off like failures.
-        this.#queue.add(key, { afterMs: Math.max(SOON_MS, this.#backoff.next(key) / 10) });
+        this.#queue.add(key, { afterMs: Math.max(SOON_MS, this.#backoff.next(effort) / 10) });
         break;
       case "never":
         break;
@@ -272,7 +289,16 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
   }
 
   async #gone(key: string, signal: AbortSignal): Promise<ReconcileOutcome> {
-    await this.controller.absent?.(key, signal);
+    const effort = `former ${key}`;
+    // Before it begins: what is found meanwhile is another reason to look.
+    this.#former.delete(key);
+    try {
+      await this.controller.absent?.(key, signal);
+    } catch (error) {
+      this.#former.add(key);
+      return this.#retryWithoutStatus(key, error, signal, effort);
+    }
+    this.#backoff.reset(effort);
     this.#backoff.reset(key);
     return "success";
   }

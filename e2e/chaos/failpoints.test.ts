@@ -253,7 +253,7 @@ async function removed(tenant: string): Promise<void> {
     if (state === "SoftDeleted" && core === undefined) return true;
     throw new Error(`it is ${state}, and its core Secret ${core === undefined ? "gone" : "there"}`);
   };
-  await until(`${tenant} removed`, done, { timeoutMs: 90_000, intervalMs: 100 });
+  await until(`${tenant} removed`, done, { timeoutMs: 60_000, intervalMs: 100 });
 }
 
 /** What every row that is done has left, by tenant. */

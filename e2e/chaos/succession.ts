@@ -103,7 +103,7 @@ export class Succession {
 
   async #succeed(): Promise<void> {
     this.#leader = await this.#next;
-    // Its holder is dead for certain, so the successor need not wait until it runs out.
+    // Its holder is dead, so the successor need not wait until it runs out; one that has it already takes another.
     await this.#world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator");
     this.#next = this.#standby();
   }
