@@ -299,6 +299,18 @@ const others: readonly Contradiction[] = [
     says: /leave out secrets for all/,
   },
   {
+    title: "both sides may change, and nothing says which value they have after both did",
+    manifest: withSpec(syncRule, { direction: "Bidirectional" }),
+    field: "spec",
+    says: /direction Bidirectional needs conflictPolicy: PlatformWins or TargetWins/,
+  },
+  {
+    title: "a conflict policy where there is no conflict",
+    manifest: withSpec(syncRule, { conflictPolicy: "TargetWins" }),
+    field: "spec",
+    says: /conflictPolicy is only for direction Bidirectional/,
+  },
+  {
     title: "two mappings to one name in other case",
     manifest: mappings({ secret: "a", key: "a", name: "Pwd" }, { secret: "a", key: "b", name: "pwd" }),
     field: "spec.mappings",

@@ -183,6 +183,14 @@ const smallestRule = namespaced("SyncRule", "everything", {
   target: { keyVault: { ref: { name: "payments-pro" } } },
 });
 
+const sharedRule = namespaced("SyncRule", "shared", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  direction: "Bidirectional",
+  conflictPolicy: "TargetWins",
+  target: { keyVault: { ref: { name: "payments-pro" } } },
+});
+
 export const clusterIssuer = clusterWide("ClusterIssuer", "payments-ca", {
   ca: {
     subject: {
@@ -485,6 +493,7 @@ export const validManifests: readonly Manifest[] = [
   systemIdentity,
   syncRule,
   smallestRule,
+  sharedRule,
   clusterIssuer,
   selectingIssuer,
   namingIssuer,
