@@ -63,7 +63,8 @@ interface Rendering {
   /** What is known of hashes, by `hashName`. */
   readonly hashes: ReadonlyMap<string, string>;
 }
-let rendering: Rendering = { written: 0, hashes: new Map() };
+const idle: Rendering = { written: 0, hashes: new Map() };
+let rendering = idle;
 
 const ownFilters = valueFilters((text, cost) => {
   const hash = rendering.hashes.get(hashName(text, cost));
@@ -210,6 +211,9 @@ function attempt(
     if (originalError instanceof HashWanted) return originalError;
     const code = originalError instanceof FilterFault ? originalError.code : "TemplateInvalid";
     throw new Stalled(code, `entry ${entry}: the template cannot be rendered: ${renderFault(cause)}`);
+  } finally {
+    // The names of hashes have values in them.
+    rendering = idle;
   }
   if (output.length > LONGEST_OUTPUT) {
     throw new Stalled("TemplateInvalid", `entry ${entry}: the result is longer than ${LONGEST_OUTPUT} characters`);
