@@ -59,7 +59,11 @@ export default {
     only("ocsp", ["adapters", "program", "core", "crds"], "knows nothing of Kubernetes"),
     only("cli", ["program", "core", "crds"], "speaks REST, and knows nothing of what is behind it"),
     packagesOf("crds", ["zod", "yaml"], "schemas, and their generation"),
-    packagesOf("core", ["@hpke/core", "jose", "liquidjs"], "no SDK in the core"),
+    packagesOf(
+      "core",
+      ["@hpke/core", "@hyperjump/json-pointer", "bcryptjs", "jose", "liquidjs", "secure-password-utilities"],
+      "no SDK in the core",
+    ),
     packagesOf(
       "controllers",
       ["@kubernetes/client-node", "@dot-i/k8s-operator", "undici", "prom-client"],

@@ -34,6 +34,8 @@ export async function bundle(directory: string): Promise<void> {
       rest: "operator/rest/main.ts",
       ocsp: "ocsp/main.ts",
       mazevault: "cli/main.ts",
+      // Found beside whoever starts it (core/vault/bcrypt.ts).
+      "bcrypt-worker": "core/vault/bcrypt-worker.ts",
     },
     outdir: directory,
     outExtension: { ".js": ".mjs" },

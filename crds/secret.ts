@@ -18,13 +18,45 @@ import {
 } from "./common.ts";
 import { deliveredMetadata, deliveryBehaviour, overwriteNeedsAdopt } from "./delivery.ts";
 
-export const GENERATOR_KINDS = ["Password", "Hex", "Base64", "UUID"] as const;
+export const GENERATOR_KINDS = [
+  "Password",
+  "Passphrase",
+  "Hex",
+  "Base64",
+  "UUID",
+  "RSA",
+  "EC",
+  "Ed25519",
+  "SSH",
+  "WireGuard",
+] as const;
+
+const onlyFor = (field: string, ...kinds: (typeof GENERATOR_KINDS)[number][]): CelRule => ({
+  rule: `self.kind in [${kinds.map((kind) => `'${kind}'`).join(", ")}] || !has(self.${field})`,
+  message: `${field} is only for kind ${kinds.join(" or ")}`,
+});
+
+const least = (characters: string) =>
+  z
+    .int()
+    .min(0)
+    .max(64)
+    .optional()
+    .meta({ description: `Least number of ${characters}; 1 when absent.` });
+const leastOf = (name: string, otherwise = "1"): string =>
+  `(has(self.minimum.${name}) ? self.minimum.${name} : ${otherwise})`;
+const NO_SYMBOLS = "(has(self.symbols) && self.symbols == '')";
+
+const sshAlgorithm = (name: string): string =>
+  `(self.kind == 'SSH' && has(self.algorithm) && self.algorithm == '${name}')`;
+const RSA = `(self.kind == 'RSA' || ${sshAlgorithm("RSA")})`;
+const EC = `(self.kind == 'EC' || ${sshAlgorithm("ECDSA")})`;
 
 const generator = z
   .object({
     kind: z.enum(GENERATOR_KINDS).meta({
       description:
-        "What to generate: Password (letters, digits, symbols), Hex or Base64 (of random bytes), UUID (version 4, RFC 9562).",
+        "What to generate: Password (letters, digits, symbols), Passphrase (words of the EFF's long list), Hex or Base64 (of random bytes), UUID (version 4, RFC 9562); or a private key: RSA, EC or Ed25519 (PEM, PKCS #8), SSH (OpenSSH's own format), WireGuard (base64). A template derives what is public: {{ key | public_key }}.",
     }),
     length: z
       .int()
@@ -33,18 +65,86 @@ const generator = z
       .optional()
       .meta({ description: "Number of characters of a Password; 32 when absent." }),
     exclude: z.string().min(1).max(64).optional().meta({ description: "Characters that a Password must not contain." }),
+    symbols: z
+      .string()
+      .max(32)
+      .regex(/^[!-/:-@[-`{-~]*$/, "may contain only ASCII characters that are no letter, digit or space")
+      .optional()
+      .meta({
+        description:
+          "The symbols that a Password may contain, such as -_.; none with an empty text, and !#$%&()*+,-./:;<=>?@[]^_{|}~ when absent.",
+      }),
+    minimum: z
+      .object({
+        uppercase: least("upper-case letters"),
+        lowercase: least("lower-case letters"),
+        digits: least("digits"),
+        symbols: least("symbols"),
+      })
+      .optional()
+      .meta({
+        description:
+          "How many characters of each class a Password has at least. Classes that exclude or symbols leave empty do not count.",
+      }),
+    words: z.int().min(4).max(32).optional().meta({
+      description:
+        "Number of words of a Passphrase; 6 when absent. Each adds 12.9 bits: it is one of 7,772, all equally likely.",
+    }),
+    separator: z
+      .string()
+      .max(8)
+      .optional()
+      .meta({ description: "What stands between the words of a Passphrase; a dash when absent." }),
     bytes: z
       .int()
       .min(8)
       .max(512)
       .optional()
       .meta({ description: "Number of random bytes behind Hex or Base64; 32 when absent." }),
+    algorithm: z
+      .enum(["Ed25519", "RSA", "ECDSA"])
+      .optional()
+      .meta({ description: "Algorithm of an SSH key; Ed25519 when absent." }),
+    size: z.int().min(256).max(4096).optional().meta({
+      description:
+        "Size of a key in bits: RSA 2048, 3072 (when absent) or 4096; EC, and SSH with ECDSA, 256 (when absent), 384 or 521.",
+    }),
   })
   .meta(
     rules(
-      { rule: "self.kind == 'Password' || !has(self.length)", message: "length is only for kind Password" },
-      { rule: "self.kind == 'Password' || !has(self.exclude)", message: "exclude is only for kind Password" },
-      { rule: "self.kind in ['Hex', 'Base64'] || !has(self.bytes)", message: "bytes is only for kind Hex or Base64" },
+      onlyFor("length", "Password"),
+      onlyFor("exclude", "Password"),
+      onlyFor("symbols", "Password"),
+      onlyFor("minimum", "Password"),
+      onlyFor("words", "Passphrase"),
+      onlyFor("separator", "Passphrase"),
+      onlyFor("bytes", "Hex", "Base64"),
+      onlyFor("algorithm", "SSH"),
+      {
+        rule: `!has(self.minimum) || ${leastOf("uppercase")} + ${leastOf("lowercase")} + ${leastOf("digits")} + ${leastOf("symbols", `(${NO_SYMBOLS} ? 0 : 1)`)} <= (has(self.length) ? self.length : 32)`,
+        message:
+          "minimum asks for more characters than length has, 32 when absent; a class that is not named counts as 1",
+        fieldPath: ".minimum",
+      },
+      {
+        rule: `!has(self.minimum) || !${NO_SYMBOLS} || ${leastOf("symbols", "0")} == 0`,
+        message: "minimum.symbols must be 0 or absent when symbols is empty",
+        fieldPath: ".minimum",
+      },
+      {
+        rule: `!has(self.size) || ${RSA} || ${EC}`,
+        message: "size is only for kind RSA or EC, and for SSH with algorithm RSA or ECDSA",
+      },
+      {
+        rule: `!has(self.size) || !${RSA} || self.size in [2048, 3072, 4096]`,
+        message: "size of RSA must be 2048, 3072 or 4096",
+        fieldPath: ".size",
+      },
+      {
+        rule: `!has(self.size) || !${EC} || self.size in [256, 384, 521]`,
+        message: "size of EC and ECDSA must be 256, 384 or 521",
+        fieldPath: ".size",
+      },
     ),
   );
 export type GeneratorSpec = z.infer<typeof generator>;
@@ -74,7 +174,7 @@ const entry = z
     }),
     template: z.string().min(1).max(16384).optional().meta({
       description:
-        "A Liquid template over the other entries of this Secret, for example postgres://{{ username }}:{{ password | url_encode }}@db/orders.",
+        "A Liquid template over the other entries of this Secret, for example postgres://{{ username }}:{{ password | url_encode }}@db/orders. Filters such as public_key, ssh_public_key, htpasswd and json_pointer derive a value from another.",
     }),
   })
   .meta(rules(exactlyOneOf("literal", "generate", "secretRef", "sealed", "external", "template")));

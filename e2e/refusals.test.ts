@@ -203,6 +203,37 @@ const templates: readonly Refusal[] = [
     corrected: () => [secret("loops", [literal("word"), template("text", "{{ word }}{{ word }}")])],
   },
   {
+    title: "a filter is given a value that it does not take",
+    wrong: [secret("no-key", [literal("key", "not a key"), template("public", "{{ key | public_key }}")])],
+    reason: "ValueInvalid",
+    says: ["entry public", "template", "public_key takes a private key in PEM", "not encrypted"],
+    corrected: () => [
+      secret("no-key", [{ key: "key", generate: { kind: "EC" } }, template("public", "{{ key | public_key }}")]),
+    ],
+  },
+  {
+    title: "a filter is given an argument that it does not take",
+    wrong: [secret("no-user", [literal("word"), template("line", "{{ word | htpasswd }}")])],
+    reason: "TemplateInvalid",
+    says: ["entry line", "template", "htpasswd takes a user name", "htpasswd: 'admin'"],
+    corrected: () => [secret("no-user", [literal("word"), template("line", "{{ word | htpasswd: 'admin' }}")])],
+  },
+  {
+    title: "a password excludes what it must contain",
+    wrong: [
+      secret("no-digits", [
+        { key: "word", generate: { kind: "Password", exclude: "0123456789", minimum: { digits: 2 } } },
+      ]),
+    ],
+    reason: "ValueInvalid",
+    says: ["entry word", "generate.minimum.digits asks for 2", "generate.exclude leaves none", "set it to 0"],
+    corrected: () => [
+      secret("no-digits", [
+        { key: "word", generate: { kind: "Password", exclude: "0123456789", minimum: { digits: 0 } } },
+      ]),
+    ],
+  },
+  {
     title: "a template grows without bound",
     wrong: [secret("grows", [literal("word", "0123456789"), template("text", doubling(100))])],
     reason: "TemplateInvalid",

@@ -1,4 +1,9 @@
 /** An operator that starts again finds everything done and writes nothing; what changed meanwhile it catches up with. */
+import { createPrivateKey, createPublicKey } from "node:crypto";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { compareSync } from "bcryptjs";
+import { parse } from "yaml";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import {
@@ -18,6 +23,11 @@ const secret = "secret.mazevault.io";
 const nameOf = (index: number): string => `s-${String(index).padStart(3, "0")}`;
 const [vault] = azure.vaults;
 
+/** The manifest of docs/generators.md: of each sort of value one, and what is derived from them. */
+const page = readFileSync(path.join(import.meta.dirname, "../docs/generators.md"), "utf8");
+const { entries } = parse(/^```yaml\n(.*?)^```$/ms.exec(page)?.[1] ?? "").spec;
+const generated = secretManifest("steady", "generated", { entries, deliver: {} });
+
 let world: World;
 let operator: Operator;
 
@@ -34,6 +44,7 @@ beforeAll(async () => {
       deliver: {},
     }),
     ...Array.from({ length: SECRETS }, (_, index) => password("steady", nameOf(index), index < 20)),
+    generated,
     password("reborn", "again"),
     password("reborn", "gone"),
     keyVault("steady"),
@@ -64,7 +75,7 @@ test.each(Object.entries(endings))(
 
     // Every object was looked at, and the vault too.
     const reconciled = "mazevault_reconcile_duration_seconds_count";
-    const expected = { project: 3, secret: SECRETS + 3, keyvault: 1, syncrule: 1 };
+    const expected = { project: 3, secret: SECRETS + 4, keyvault: 1, syncrule: 1 };
     await until(
       "every object was looked at",
       async () => {
@@ -92,6 +103,32 @@ test.each(Object.entries(endings))(
     expect(await epochs()).toEqual([...epoch, "LeadershipTaken"]);
   },
 );
+
+test("what was generated and derived is still the first version after that, and after it was applied again", async () => {
+  const delivered = async () => (await world.get("secret", "generated", "steady")).metadata.resourceVersion;
+  const before = await delivered();
+  const made = decoded(await world.get("secret", "generated", "steady"));
+  expect(Object.keys(made).toSorted()).toEqual(entries.map(({ key }: { key: string }) => key).toSorted());
+  const publicKey = createPublicKey(createPrivateKey(made["signing.pem"] ?? ""));
+  expect(createPublicKey(made["signing.pub"] ?? "").equals(publicKey)).toBe(true);
+  expect(made.auth).toMatch(/^admin:\$2y\$10\$/);
+  expect(compareSync(made.password ?? "", made.auth?.slice("admin:".length) ?? "")).toBe(true);
+  expect(made.recovery).toMatch(/^([a-z]+-){5}[a-z]+$/);
+  expect(made["deploy.pub"]).toMatch(/^ssh-ed25519 \S{68} deploy@shop$/);
+
+  // Keeping another number of versions makes the operator look again; what it is made of is the same.
+  for (const keep of [20, 21]) {
+    await world.apply(generated);
+    await world.apply(secretManifest("steady", "generated", { entries, deliver: {}, retention: { versions: keep } }));
+    await world.waitFor(secret, "generated", "steady", ({ metadata, status }) => {
+      return status?.observedGeneration === metadata.generation;
+    });
+  }
+  expect(await versions()).toContain("generated 1");
+  expect(await versions()).not.toContain("generated 2");
+  expect(decoded(await world.get("secret", "generated", "steady"))).toEqual(made);
+  expect(await delivered()).toBe(before);
+});
 
 test("what changed while the operator was away is caught up with, and only that", async () => {
   const rows = await versions();

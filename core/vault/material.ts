@@ -17,48 +17,81 @@ const SOURCE_RECHECK_MS = 60_000;
 /**
  * The values of a new version. `kept` are the values of entries that stay as they are, and all of external ones; every
  * other one is taken from the manifest or its source, generated, or rendered. Left out are external entries without a
- * value, and the templates that refer to them.
+ * value, and the templates that refer to them. What was made is disposed of when the rest fails.
  */
-export function makeEntries(
+export async function makeEntries(
   digester: Digester,
   entries: readonly SecretEntry[],
   sources: ReadonlyMap<string, Sensitive>,
   kept: ReadonlyMap<string, Sensitive>,
-): readonly MadeEntry[] {
+): Promise<readonly MadeEntry[]> {
+  const given = new Set([...sources.values(), ...kept.values()]);
   const made = new Map<string, MadeEntry>();
+  try {
+    await makeInto(made, digester, entries, sources, kept);
+  } catch (error) {
+    for (const { value } of made.values()) if (!given.has(value)) value.dispose();
+    throw error;
+  }
+  return byKey(made);
+}
+
+async function makeInto(
+  made: Map<string, MadeEntry>,
+  digester: Digester,
+  entries: readonly SecretEntry[],
+  sources: ReadonlyMap<string, Sensitive>,
+  kept: ReadonlyMap<string, Sensitive>,
+): Promise<void> {
   const fingerprints = new Map<string, string>();
   for (const ordered of orderEntries(entries)) {
     const { key, external } = ordered.entry;
     const inputs = new Map(ordered.references.flatMap((name) => entryOf(made, name)));
     if (inputs.size < ordered.references.length || (external !== undefined && !kept.has(key))) continue;
-    const value = kept.get(key) ?? makeValue(ordered.entry, sources, inputs);
+    const value = kept.get(key) ?? (await makeValue(ordered.entry, sources, inputs));
     const fingerprint = digester.fingerprint(key, value);
     fingerprints.set(key, fingerprint);
     const recipe = recipeOf(digester, ordered, (name) => fingerprints.get(name));
     if (recipe === undefined) throw new Error(`entry ${key} was made before what it refers to`);
     made.set(key, { key, value, fingerprint, recipe });
   }
-  return byKey(made);
 }
 
 /**
  * The current version with other values: `replaced` by key, and the templates that refer to them. Nothing else is made
- * anew, whatever `entries` say of it: they may come from a replica that has not seen yet what the leader acted on.
+ * anew, whatever `entries` say of it: they may come from a replica that has not seen yet what the leader acted on. What
+ * was rendered is disposed of when the rest fails.
  */
-export function replaceEntries(
+export async function replaceEntries(
   digester: Digester,
   entries: readonly SecretEntry[],
   current: readonly MadeEntry[],
   replaced: ReadonlyMap<string, Sensitive>,
-): readonly MadeEntry[] {
+): Promise<readonly MadeEntry[]> {
+  const given = new Set([...current.map(({ value }) => value), ...replaced.values()]);
   const next = new Map(current.map((entry) => [entry.key, entry]));
+  try {
+    await replaceIn(next, digester, entries, replaced);
+  } catch (error) {
+    for (const { value } of next.values()) if (!given.has(value)) value.dispose();
+    throw error;
+  }
+  return byKey(next);
+}
+
+async function replaceIn(
+  next: Map<string, MadeEntry>,
+  digester: Digester,
+  entries: readonly SecretEntry[],
+  replaced: ReadonlyMap<string, Sensitive>,
+): Promise<void> {
   const changed = new Set<string>();
   for (const ordered of orderEntries(entries)) {
     const { key, template } = ordered.entry;
     const inputs = new Map(ordered.references.flatMap((name) => entryOf(next, name)));
     if (template !== undefined && inputs.size < ordered.references.length) continue;
     const affected = !next.has(key) || ordered.references.some((name) => changed.has(name));
-    const rendered = template !== undefined && affected ? renderTemplate(key, template, inputs) : undefined;
+    const rendered = template !== undefined && affected ? await renderTemplate(key, template, inputs) : undefined;
     const value = replaced.get(key) ?? rendered;
     if (value === undefined) continue;
     const fingerprint = digester.fingerprint(key, value);
@@ -69,7 +102,6 @@ export function replaceEntries(
     next.set(key, { key, value, fingerprint, recipe });
     changed.add(key);
   }
-  return byKey(next);
 }
 
 const byKey = (made: ReadonlyMap<string, MadeEntry>): readonly MadeEntry[] =>
@@ -84,7 +116,7 @@ function makeValue(
   { key, literal, generate: generator, template }: SecretEntry,
   sources: ReadonlyMap<string, Sensitive>,
   inputs: ReadonlyMap<string, Sensitive>,
-): Sensitive {
+): Sensitive | Promise<Sensitive> {
   if (literal !== undefined) return new Sensitive(Buffer.from(literal, "utf8"));
   if (generator !== undefined) return generate(key, generator);
   if (template !== undefined) return renderTemplate(key, template, inputs);

@@ -5,7 +5,7 @@ import { identity } from "../ports/samples.ts";
 import type { EntryDigest } from "../ports/vault-store.ts";
 import { Sensitive } from "../sensitive.ts";
 import { Digester } from "./fingerprint.ts";
-import { makeEntries } from "./material.ts";
+import { type MadeEntry, makeEntries } from "./material.ts";
 import { planVersion, unwritten, type VersionPlan } from "./recipe.ts";
 
 const digester = new Digester(createSecretKey(randomBytes(32)), "installation", identity("one"));
@@ -38,7 +38,10 @@ const all = [user, password, apiKey, url, header];
 const sources = { "api-key": "k1" };
 
 describe("a plan", () => {
-  const current = make(all, sources);
+  let current: readonly MadeEntry[];
+  beforeAll(async () => {
+    current = await make(all, sources);
+  });
   const changed = (made: readonly string[], removed: readonly string[] = []) => ({ kind: "Changed", made, removed });
 
   test.each<[string, readonly SecretEntry[], Sources, object]>([
@@ -121,8 +124,8 @@ describe("a plan", () => {
     expect(plan(all, [], sources)).toEqual(changed(["user", "password", "api-key", "url", "header"]));
   });
 
-  test("an external value stays until it is generated, and is then made anew", () => {
-    const written = make([partner], {}, new Map([["partner", new Sensitive("p1")]]));
+  test("an external value stays until it is generated, and is then made anew", async () => {
+    const written = await make([partner], {}, new Map([["partner", new Sensitive("p1")]]));
     expect(plan([partner], written)).toEqual({ kind: "Unchanged" });
     expect(unwritten([partner], written)).toEqual([]);
     expect(unwritten([...all, partner], [])).toEqual(["partner"]);
@@ -156,6 +159,25 @@ test("the digests of another secret, project or installation mean nothing here",
   expect(fingerprints.size).toBe(4);
 });
 
+test("a salted hash is made once, and again when what it hashes or how changes", async () => {
+  const hashed = (cost = 4): SecretEntry => ({ key: "line", template: `{{ password | htpasswd: 'admin', ${cost} }}` });
+  const before = await make([user, password, hashed()]);
+  const valueAt = (made: readonly MadeEntry[], key: string) => made.find((each) => each.key === key)?.value;
+  for (let pass = 0; pass < 3; pass += 1) {
+    expect(plan([user, password, hashed()], before)).toEqual({ kind: "Unchanged" });
+  }
+  const renamed: SecretEntry = { key: "user", literal: "payments" };
+  expect(plan([renamed, password, hashed()], before)).toEqual({ kind: "Changed", made: ["user"], removed: [] });
+  const kept = new Map(["password", "line"].map((key) => [key, valueAt(before, key) as Sensitive]));
+  const after = await make([renamed, password, hashed()], {}, kept);
+  expect(valueAt(after, "line")?.revealText()).toBe(valueAt(before, "line")?.revealText());
+  expect(plan([renamed, password, hashed()], after)).toEqual({ kind: "Unchanged" });
+
+  const stronger: SecretEntry = { key: "password", generate: { kind: "Password", length: 40 } };
+  expect(plan([user, stronger, hashed()], before)).toMatchObject({ made: ["password", "line"] });
+  expect(plan([user, password, hashed(5)], before)).toMatchObject({ made: ["line"] });
+});
+
 describe("whatever the entries", () => {
   const keys = ["a", "b", "c", "d", "e"];
   const kind = fc.oneof(
@@ -182,19 +204,19 @@ describe("whatever the entries", () => {
       list.flatMap(({ key, secretRef }, index) => (secretRef === undefined ? [] : [[key, values[index] ?? ""]])),
     );
 
-  test("what was just made needs nothing", () => {
-    fc.assert(
-      fc.property(entries, given, (list, values) => {
+  test("what was just made needs nothing", async () => {
+    await fc.assert(
+      fc.asyncProperty(entries, given, async (list, values) => {
         const from = sourcesOf(list, values);
-        expect(plan(list, make(list, from), from)).toEqual({ kind: "Unchanged" });
+        expect(plan(list, await make(list, from), from)).toEqual({ kind: "Unchanged" });
       }),
     );
   });
 
-  test("carrying out a plan leaves nothing to do, and touches only what it named", () => {
-    fc.assert(
-      fc.property(entries, given, entries, given, (before, beforeValues, after, afterValues) => {
-        const old = make(before, sourcesOf(before, beforeValues));
+  test("carrying out a plan leaves nothing to do, and touches only what it named", async () => {
+    await fc.assert(
+      fc.asyncProperty(entries, given, entries, given, async (before, beforeValues, after, afterValues) => {
+        const old = await make(before, sourcesOf(before, beforeValues));
         const from = sourcesOf(after, afterValues);
         const planned = plan(after, old, from);
         const made = new Set(planned.kind === "Changed" ? planned.made : []);
@@ -204,7 +226,7 @@ describe("whatever the entries", () => {
             made.has(key) && !external.has(key) ? [] : [[key, value]],
           ),
         );
-        const next = make(after, from, kept);
+        const next = await make(after, from, kept);
         const fingerprints = new Map(old.map(({ key, fingerprint }) => [key, fingerprint]));
         for (const { key, fingerprint } of next) if (!made.has(key)) expect(fingerprint).toBe(fingerprints.get(key));
         expect(plan(after, next, from)).toEqual({ kind: "Unchanged" });

@@ -1,6 +1,8 @@
 import { Liquid, type Template } from "liquidjs";
 import { Stalled } from "../errors.ts";
 import { Sensitive } from "../sensitive.ts";
+import { bcryptHash } from "./bcrypt.ts";
+import { FilterFault, valueFilters } from "./filters.ts";
 
 /**
  * Templates are Liquid without anything that reaches outside or grows without bound: no files, no partials, no loops,
@@ -8,7 +10,7 @@ import { Sensitive } from "../sensitive.ts";
  * or hyphen, in brackets (`{{ ["tls.crt"] }}`).
  */
 const TAGS = new Set(["if", "unless", "case", "assign", "echo", "comment", "raw", "#"]);
-const FILTERS = new Set([
+const LIQUID_FILTERS = [
   "append",
   "prepend",
   "upcase",
@@ -25,22 +27,51 @@ const FILTERS = new Set([
   "url_encode",
   "url_decode",
   "base64_encode",
-  "base64_decode",
   "json",
   "jsonify",
   "xml_escape",
   "sha256",
-]);
+];
 
 const LONGEST_TEMPLATE = 16_384;
 /** In UTF-16 code units, for the output and for each intermediate result of a filter. */
 const LONGEST_OUTPUT = 262_144;
 const RENDER_LIMIT_MS = 1_000;
 
+/** Hashes of one template, each of which takes a processor for up to a second. */
+const MOST_HASHES = 8;
+
 class OutputTooLarge extends Error {}
 
-/** Characters put out by the rendering under way; rendering is synchronous, so there is only ever one. */
-let written = 0;
+/** A rendering met a hash that is not known yet: it begins again when it is. */
+class HashWanted extends Error {
+  readonly text: string;
+  readonly cost: number;
+  constructor(text: string, cost: number) {
+    super("a hash is wanted");
+    this.text = text;
+    this.cost = cost;
+  }
+}
+
+const hashName = (text: string, cost: number): string => `${cost} ${text}`;
+
+/** Rendering is synchronous, so there is only ever one under way. */
+interface Rendering {
+  /** Characters put out. */
+  written: number;
+  /** What is known of hashes, by `hashName`. */
+  readonly hashes: ReadonlyMap<string, string>;
+}
+const idle: Rendering = { written: 0, hashes: new Map() };
+let rendering = idle;
+
+const ownFilters = valueFilters((text, cost) => {
+  const hash = rendering.hashes.get(hashName(text, cost));
+  if (hash === undefined) throw new HashWanted(text, cost);
+  return hash;
+});
+const FILTERS = new Set([...LIQUID_FILTERS, ...Object.keys(ownFilters)]);
 
 const engine = sandbox();
 
@@ -57,13 +88,13 @@ function sandbox(): Liquid {
     memoryLimit: LONGEST_OUTPUT * 64,
     outputEscape: (value: unknown) => {
       const text = value === null || value === undefined ? "" : String(value);
-      written += text.length;
-      if (written > LONGEST_OUTPUT) throw new OutputTooLarge();
+      rendering.written += text.length;
+      if (rendering.written > LONGEST_OUTPUT) throw new OutputTooLarge();
       return text;
     },
   });
   for (const name of Object.keys(liquid.tags)) if (!TAGS.has(name)) delete liquid.tags[name];
-  for (const [name, filter] of Object.entries(liquid.filters)) {
+  for (const [name, filter] of Object.entries({ ...liquid.filters, ...ownFilters })) {
     if (!FILTERS.has(name)) {
       delete liquid.filters[name];
       continue;
@@ -139,17 +170,50 @@ function findReferences(entry: string, text: string): readonly string[] {
 /**
  * The rendered text. `values` holds exactly what `templateReferences` named. Errors name the entry, never a value:
  * those of the engine may quote what they worked on, so they are not passed on.
+ *
+ * @throws Stalled TemplateInvalid; ValueInvalid when a filter does not take the value that it is given
  */
-export function renderTemplate(entry: string, text: string, values: ReadonlyMap<string, Sensitive>): Sensitive {
+export async function renderTemplate(
+  entry: string,
+  text: string,
+  values: ReadonlyMap<string, Sensitive>,
+): Promise<Sensitive> {
   const template = parse(entry, text);
   const scope: Record<string, string> = Object.create(null);
   for (const [key, value] of values) scope[key] = textOf(entry, key, value);
-  written = 0;
+  const hashes = new Map<string, string>();
+  for (;;) {
+    const output = attempt(entry, template, scope, hashes);
+    if (!(output instanceof HashWanted)) return output;
+    if (hashes.size === MOST_HASHES) {
+      throw new Stalled(
+        "TemplateInvalid",
+        `entry ${entry}: the template asks for more than ${MOST_HASHES} hashes of bcrypt or htpasswd; divide it into several entries`,
+      );
+    }
+    hashes.set(hashName(output.text, output.cost), await bcryptHash(output.text, output.cost));
+  }
+}
+
+/** The rendered text, or the hash that it needs first. */
+function attempt(
+  entry: string,
+  template: Template[],
+  scope: object,
+  hashes: Rendering["hashes"],
+): Sensitive | HashWanted {
+  rendering = { written: 0, hashes };
   let output: string;
   try {
     output = String(engine.renderSync(template, scope));
   } catch (cause) {
-    throw new Stalled("TemplateInvalid", `entry ${entry}: the template cannot be rendered: ${renderFault(cause)}`);
+    const { originalError } = cause as { originalError?: unknown };
+    if (originalError instanceof HashWanted) return originalError;
+    const code = originalError instanceof FilterFault ? originalError.code : "TemplateInvalid";
+    throw new Stalled(code, `entry ${entry}: the template cannot be rendered: ${renderFault(cause)}`);
+  } finally {
+    // The names of hashes have values in them.
+    rendering = idle;
   }
   if (output.length > LONGEST_OUTPUT) {
     throw new Stalled("TemplateInvalid", `entry ${entry}: the result is longer than ${LONGEST_OUTPUT} characters`);
@@ -170,6 +234,7 @@ function textOf(entry: string, key: string, value: Sensitive): string {
 
 function renderFault(cause: unknown): string {
   const { name, originalError, message } = cause as Error & { originalError?: unknown };
+  if (originalError instanceof FilterFault) return originalError.message;
   if (originalError instanceof OutputTooLarge) return `the result is longer than ${LONGEST_OUTPUT} characters`;
   if (name === "UndefinedVariableError") return "it computes the name of a variable";
   if (message.includes("limit exceeded")) return "it is too expensive";

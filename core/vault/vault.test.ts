@@ -123,6 +123,63 @@ test("the sources remain the caller's", async () => {
   expect(source.reveal().toString()).toBe("k1");
 });
 
+describe("what was made or opened to store a version is zeroed", () => {
+  const reveal = Sensitive.prototype.reveal;
+  const touched = new Set<Sensitive>();
+  beforeEach(() => {
+    touched.clear();
+    Sensitive.prototype.reveal = function () {
+      touched.add(this);
+      return reveal.call(this);
+    };
+  });
+  afterEach(() => {
+    Sensitive.prototype.reveal = reveal;
+  });
+  /** Texts that still stand in memory, of all values that were looked at. */
+  const left = (): readonly string[] =>
+    [...touched].map((value) => reveal.call(value).toString("utf8")).filter((text) => /[^\0]/.test(text));
+  const broken: SecretEntry = { key: "zz", template: "{{ url | public_key }}" };
+
+  test("when it is stored, and when somebody else was faster", async () => {
+    const { record } = await apply(undefined);
+    expect(touched.size).toBeGreaterThan(3);
+    expect(left()).toEqual(["k1"]);
+    await apply(record, { api: "k2" });
+    touched.clear();
+    await expect(apply(record, { api: "k3" })).rejects.toThrow(Conflict);
+    expect(touched.size).toBeGreaterThan(3);
+    expect(left()).toEqual(["k3"]);
+  });
+
+  test("when a template cannot be rendered, at first and later", async () => {
+    await expect(apply(undefined, { entries: [...entries, broken] })).rejects.toMatchObject({ code: "ValueInvalid" });
+    expect(touched.size).toBeGreaterThan(3);
+    expect(left()).toEqual(["k1"]);
+    const { record } = await apply(undefined);
+    touched.clear();
+    await expect(apply(record, { entries: [...entries, broken] })).rejects.toMatchObject({ code: "ValueInvalid" });
+    expect(touched.size).toBeGreaterThan(3);
+    expect(left()).toEqual(["k1"]);
+  });
+
+  test("when an external value does not go into a template", async () => {
+    const given: readonly SecretEntry[] = [
+      { key: "key", external: {} },
+      { key: "id", generate: { kind: "UUID" } },
+      { key: "both", template: "{{ id }} {{ key }}" },
+      { key: "public", template: "{{ key | public_key }}" },
+    ];
+    const { record } = await apply(undefined, { entries: given });
+    touched.clear();
+    const request = { identity: identity("one"), seen: record, entries: given, readers: undefined, lifecycle, actor };
+    const written = vault.put(UNLED, { ...request, values: new Map([["key", new Sensitive("no key")]]) });
+    await expect(written).rejects.toMatchObject({ code: "ValueInvalid" });
+    expect(touched.size).toBeGreaterThan(2);
+    expect(left()).toEqual(["no key"]);
+  });
+});
+
 test("old versions go when there are too many, and a shorter retention takes effect without a new version", async () => {
   let { record } = await apply(undefined);
   for (const api of ["k2", "k3", "k4"]) ({ record } = await apply(record, { api }));

@@ -197,19 +197,24 @@ export class Vault {
       return { record: await this.#settle(writer, seen, lifecycle, actor), created: false, changedKeys: [] };
     }
     const { made } = plan;
-    const given = new Set(sources.values());
-    const opened = await this.#unseal(
-      writer,
-      identity,
-      entries.filter(({ key }) => made.includes(key)),
-    );
-    const kept = await this.#keptValues(keys, seen, entries, new Set(made));
-    const material = makeEntries(digester, entries, new Map([...sources, ...opened]), kept);
+    // Opened here, and so disposed of here; sources are the caller's.
+    const own: Sensitive[] = [];
     try {
+      const opened = await this.#unseal(
+        writer,
+        identity,
+        entries.filter(({ key }) => made.includes(key)),
+      );
+      own.push(...opened.values());
+      const kept = await this.#keptValues(keys, seen, entries, new Set(made));
+      own.push(...kept.values());
+      const material = await makeEntries(digester, entries, new Map([...sources, ...opened]), kept);
+      const given = new Set(sources.values());
+      own.push(...material.flatMap(({ value }) => (given.has(value) ? [] : [value])));
       const record = await this.#commit(writer, keys, [{ identity, seen, lifecycle, actor, material, made }]);
       return { record, created: true, changedKeys: made };
     } finally {
-      for (const { value } of material) if (!given.has(value)) value.dispose();
+      for (const value of own) value.dispose();
     }
   }
 
@@ -252,7 +257,7 @@ export class Vault {
     const current = await this.#openCurrent(keys, record);
     let beside: readonly MadeEntry[] = [];
     try {
-      beside = replaceEntries(digester, entries, current, lost);
+      beside = await replaceEntries(digester, entries, current, lost);
       const made = [...lost.keys()];
       const { identity, lifecycle } = record;
       const next = { identity, lifecycle, actor, made };
@@ -390,7 +395,7 @@ export class Vault {
     const current = seen === undefined ? [] : await this.#openCurrent(keys, seen);
     let material: readonly MadeEntry[] = current;
     try {
-      material = replaceEntries(this.#digester(keys, identity), entries, current, replaced);
+      material = await replaceEntries(this.#digester(keys, identity), entries, current, replaced);
       const before = new Map(current.map(({ key, fingerprint }) => [key, fingerprint]));
       const made = material.filter(({ key, fingerprint }) => before.get(key) !== fingerprint).map(({ key }) => key);
       if (seen !== undefined && made.length === 0) return { record: seen, created: false, changedKeys: [] };
@@ -490,10 +495,15 @@ export class Vault {
     const wanted = entries.filter(({ sealed }) => sealed !== undefined);
     if (wanted.length === 0) return values;
     const { byId } = await this.#keys.sealing(writer, project);
-    for (const { key, sealed = "" } of wanted) {
-      values.set(key, await unseal(byId, { project, environment, namespace, name, key }, sealed));
+    try {
+      for (const { key, sealed = "" } of wanted) {
+        values.set(key, await unseal(byId, { project, environment, namespace, name, key }, sealed));
+      }
+      return values;
+    } catch (error) {
+      for (const value of values.values()) value.dispose();
+      throw error;
     }
-    return values;
   }
 
   /** Values that are taken from the current version: external ones, and all that stay and do not stand in the manifest. */

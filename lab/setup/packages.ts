@@ -57,6 +57,23 @@ export const testPackages = {
     purpose: "what replicas share through Redis",
     program: "usr/bin/redis-server",
   },
+  "openssh-client": {
+    name: "openssh-client",
+    purpose: "SSH keys as ssh-keygen reads them",
+    program: "usr/bin/ssh",
+    versionOption: "-V",
+  },
+  "wireguard-tools": {
+    name: "wireguard-tools",
+    purpose: "WireGuard keys as wg reads them",
+    program: "usr/bin/wg",
+  },
+  "apache2-utils": {
+    name: "apache2-utils",
+    purpose: "password hashes as htpasswd verifies them",
+    program: "usr/bin/ab",
+    versionOption: "-V",
+  },
 } satisfies Readonly<Record<string, TestPackage>>;
 
 export interface InstalledPackage {

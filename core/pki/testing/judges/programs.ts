@@ -35,7 +35,7 @@ export function ask({ file, env }: Program, args: readonly string[]): Promise<An
 export const openssl: Program = { file: "openssl", env: {} };
 
 /** A program of a package, where the package is there. */
-const programOf = (found: InstalledPackage | undefined, name: string): Program | undefined =>
+export const programOf = (found: InstalledPackage | undefined, name: string): Program | undefined =>
   found && { file: path.join(found.root, name), env: libraryPath(found.root, found.libraries) };
 
 const gnutls = findPackage(testPackages["gnutls-bin"]);
