@@ -16,6 +16,7 @@ import type { ClusterIssuer, Issuer } from "../crds/issuer.ts";
 import type { KeyVault } from "../crds/keyvault.ts";
 import type { Project } from "../crds/project.ts";
 import type { Secret } from "../crds/secret.ts";
+import type { SyncConflict } from "../crds/syncconflict.ts";
 import type { SyncRule } from "../crds/syncrule.ts";
 
 /** Metadata of an object whose content is not cached. */
@@ -35,6 +36,7 @@ export interface Cluster {
   clusterIssuer(name: string): ClusterIssuer | undefined;
   keyVault(namespace: string, name: string): KeyVault | undefined;
   syncRulesIn(namespace: string): readonly SyncRule[];
+  syncConflictsIn(namespace: string): readonly SyncConflict[];
   /**
    * Metadata of a core Secret, `undefined` when there is none. Throws `Waiting("NamespaceNotOnboarded")` while the
    * operator cannot see the core Secrets of this namespace.

@@ -22,6 +22,7 @@ export const conditionTypes = {
   Linted: "MazeVault's own check of the certificate, made before it left, found no fault.",
   Revoked: "What the manifest wants revoked is revoked, or on hold.",
   Effective: "Every rule of the policy counts.",
+  Resolved: "Both sides have the same value again; of a SyncConflict.",
   TargetReachable: "The target of the rule answers and lets us in.",
 } as const;
 export type ConditionType = keyof typeof conditionTypes;
@@ -82,6 +83,8 @@ export const reasons = {
   TargetTypeDiffers:
     "The core Secret exists with another type, which Kubernetes does not let change; deliver to another name.",
   TargetMissing: "The vault has no such entry, so there is nothing to take over; make it there, or add a mapping.",
+  ChangedOnBothSides:
+    "An entry was changed here and in the vault; set spec.resolution of its SyncConflict to KeepPlatform or KeepTarget.",
   PulledByOther: "Another SyncRule takes this entry over already; leave it out of one of them.",
   TargetDisabled: "The current version of the vault entry was disabled by somebody; enable or delete it.",
   TargetNameInvalid: "The name that results for the vault entry is not valid there; add a mapping.",

@@ -8,6 +8,7 @@ import { clusterIssuerKind, issuerKind } from "./issuer.ts";
 import { keyVaultKind } from "./keyvault.ts";
 import { projectKind } from "./project.ts";
 import { secretKind } from "./secret.ts";
+import { syncConflictKind } from "./syncconflict.ts";
 import { syncRuleKind } from "./syncrule.ts";
 
 export const kinds: readonly KindDefinition[] = [
@@ -15,6 +16,7 @@ export const kinds: readonly KindDefinition[] = [
   secretKind,
   keyVaultKind,
   syncRuleKind,
+  syncConflictKind,
   clusterIssuerKind,
   issuerKind,
   certificateKind,
@@ -35,4 +37,5 @@ export * from "./keyvault.ts";
 export * from "./names.ts";
 export * from "./project.ts";
 export * from "./secret.ts";
+export * from "./syncconflict.ts";
 export * from "./syncrule.ts";

@@ -76,9 +76,9 @@ export const syncRuleSpec = z
       description:
         "Push: the platform's value is written to the target. Pull: the target's value is taken over into the external entries of the Secrets, and nothing is written there. Bidirectional: external and generated entries may be changed on both sides; all others are pushed.",
     }),
-    conflictPolicy: z.enum(["PlatformWins", "TargetWins"]).optional().meta({
+    conflictPolicy: z.enum(["Manual", "PlatformWins", "TargetWins"]).optional().meta({
       description:
-        "With direction Bidirectional: which value both sides have after both were changed. The other one stays as a version of the Secret.",
+        "With direction Bidirectional: which value both sides have after both were changed. The other one stays as a version of the Secret. Manual: a person says it in the SyncConflict that is made, and until then nothing is written.",
     }),
     mappings: z
       .array(
@@ -114,7 +114,7 @@ export const syncRuleSpec = z
     rules(
       {
         rule: "self.direction != 'Bidirectional' || has(self.conflictPolicy)",
-        message: "direction Bidirectional needs conflictPolicy: PlatformWins or TargetWins",
+        message: "direction Bidirectional needs conflictPolicy: Manual, PlatformWins or TargetWins",
       },
       {
         rule: "self.direction == 'Bidirectional' || !has(self.conflictPolicy)",
@@ -129,6 +129,11 @@ export const syncRuleStatus = z.object({
   items: z.int().min(0).optional().meta({ description: "Number of entries that the rule covers." }),
   inSync: z.int().min(0).optional().meta({ description: "How many of them have the same value on both sides." }),
   pending: z.int().min(0).optional().meta({ description: "How many are not." }),
+  conflicts: z
+    .int()
+    .min(0)
+    .optional()
+    .meta({ description: "How many were changed on both sides and wait for a person." }),
   failures: z
     .array(
       z.object({

@@ -6,7 +6,7 @@ import { Succession } from "./chaos/succession.ts";
 import { conditionOf, decoded, type KubernetesObject, secretManifest, startWorld, type World } from "./harness.ts";
 import { firstAdmin, RestClient } from "./rest-client.ts";
 
-const [PLATFORM, TARGET] = ["platform-wins", "target-wins"];
+const [PLATFORM, TARGET, MANUAL] = ["platform-wins", "target-wins", "manual"];
 const SECRET = "secret.mazevault.io";
 const RULE = "syncrule.mazevault.io";
 const [vault] = azure.vaults;
@@ -20,10 +20,11 @@ let looks = 0;
 beforeAll(async () => {
   world = await startWorld();
   operator = await world.mazevault.startOperator();
-  await world.tenant(PLATFORM, TARGET);
+  await world.tenant(PLATFORM, TARGET, MANUAL);
   for (const [tenant, conflictPolicy] of [
     [PLATFORM, "PlatformWins"],
     [TARGET, "TargetWins"],
+    [MANUAL, "Manual"],
   ] as const) {
     await world.apply(
       ...vaultManifests(world.mazevault, tenant),
@@ -78,6 +79,20 @@ async function valueHere(tenant: string, key: string, version?: number): Promise
   return body.values[key];
 }
 
+async function suspend(tenant: string, is: boolean): Promise<void> {
+  await world.kubectl(
+    "-n",
+    tenant,
+    "patch",
+    RULE,
+    tenant,
+    "--type=merge",
+    "-p",
+    JSON.stringify({ spec: { suspend: is } }),
+  );
+  if (is) await world.waitFor(RULE, tenant, tenant, (it) => conditionOf(it, "Synced")?.reason === "Suspended");
+}
+
 /** Both sides have the value, and what is delivered too. */
 async function inStep(tenant: string, key: string, value: string): Promise<void> {
   await world.waitFor("secret", "orders", tenant, (it) => decoded(it)[key] === value);
@@ -87,7 +102,7 @@ async function inStep(tenant: string, key: string, value: string): Promise<void>
   await world.waitReady(RULE, tenant, tenant);
 }
 
-test.each([PLATFORM, TARGET])("what is changed on one side comes to the other (%s)", async (tenant) => {
+test.each([PLATFORM, TARGET, MANUAL])("what is changed on one side comes to the other (%s)", async (tenant) => {
   const entries = [
     { key: "user", literal: "shop" },
     { key: "token", external: {} },
@@ -119,11 +134,10 @@ test.each([
 ])(
   "after a change on both sides the policy decides, and the other value stays as a version (%s)",
   async (tenant, wins) => {
-    await world.kubectl("-n", tenant, "patch", RULE, tenant, "--type=merge", "-p", '{"spec":{"suspend":true}}');
-    await world.waitFor(RULE, tenant, tenant, (it) => conditionOf(it, "Synced")?.reason === "Suspended");
+    await suspend(tenant, true);
     const before = await write(tenant, { token: "here" });
     await control().setSecret(vault, `${tenant}-orders--token`, "there");
-    await world.kubectl("-n", tenant, "patch", RULE, tenant, "--type=merge", "-p", '{"spec":{"suspend":false}}');
+    await suspend(tenant, false);
     await look(tenant);
     await inStep(tenant, "token", wins);
     expect(await valueHere(tenant, "token")).toBe(wins);
@@ -133,6 +147,73 @@ test.each([
     expect(kept).toEqual(wins === "here" ? ["here", "there", "here"] : ["here", "there"]);
   },
 );
+
+describe("where a person decides", () => {
+  const conflicts = async (): Promise<readonly KubernetesObject[]> => world.list("syncconflicts.mazevault.io", MANUAL);
+
+  /** Changes both sides before the rule can look; the version that has the value of this side. */
+  async function plant(here: string, there: string): Promise<number> {
+    await suspend(MANUAL, true);
+    const version = await write(MANUAL, { token: here });
+    await control().setSecret(vault, `${MANUAL}-orders--token`, there);
+    await suspend(MANUAL, false);
+    await look(MANUAL);
+    return version;
+  }
+
+  test.each([
+    ["KeepPlatform", "here", ["here", "there", "here"]],
+    ["KeepTarget", "there", ["here", "there"]],
+  ] as const)(
+    "a conflict is seen, %s by kubectl resolves it, and both values stay",
+    async (resolution, wins, values) => {
+      const [here, there] = [`here ${resolution}`, `there ${resolution}`];
+      const before = await plant(here, there);
+      const rule = await world.waitFor(
+        RULE,
+        MANUAL,
+        MANUAL,
+        (it) => conditionOf(it, "Synced")?.reason === "ChangedOnBothSides",
+      );
+      expect(rule.status).toMatchObject({ conflicts: 1, pending: 1 });
+      const [conflict, ...others] = await conflicts();
+      expect(others).toEqual([]);
+      expect(conflict?.status).toMatchObject({ secret: "orders", key: "token", platformVersion: before });
+      const name = conflict?.metadata.name ?? "";
+      const printed = await world.kubectl("-n", MANUAL, "get", "syncconflicts", "--no-headers");
+      expect(printed).toMatch(new RegExp(`^${name}\\s+orders\\s+token\\s+${MANUAL}\\s`));
+      // It waits, whatever happens, and writes nothing.
+      await look(MANUAL);
+      expect([await valueHere(MANUAL, "token"), (await versionsThere(MANUAL, "token")).at(-1)]).toEqual([here, there]);
+
+      const patch = JSON.stringify({ spec: { resolution } });
+      await world.kubectl("-n", MANUAL, "patch", "syncconflict", name, "--type=merge", "-p", patch);
+      await inStep(MANUAL, "token", `${wins} ${resolution}`);
+      await until("the conflict is over", async () => (await conflicts()).length === 0, { timeoutMs: 30_000 });
+      const kept: string[] = [];
+      for (let version = before; version <= (await versionOf(MANUAL)); version += 1) {
+        kept.push(await valueHere(MANUAL, "token", version));
+      }
+      expect(kept).toEqual(values.map((value) => `${value} ${resolution}`));
+      const rows = await world.sql(
+        "SELECT FROM audit WHERE action = 'SyncConflictFound' AND details->>'key' = 'token'",
+      );
+      expect(rows.length).toBeGreaterThan(0);
+    },
+  );
+
+  test("one that is deleted without a resolution comes again; equal values end it", async () => {
+    await plant("mine", "theirs");
+    const [first] = await until("the conflict is there", conflicts, { timeoutMs: 20_000 });
+    await world.kubectl("-n", MANUAL, "delete", "syncconflict", first?.metadata.name ?? "");
+    const again = async () => (await conflicts()).some(({ metadata }) => metadata.uid !== first?.metadata.uid);
+    await until("it is there again", again, { timeoutMs: 20_000 });
+    await control().setSecret(vault, `${MANUAL}-orders--token`, "mine");
+    await look(MANUAL);
+    await until("the conflict is over", async () => (await conflicts()).length === 0, { timeoutMs: 30_000 });
+    await inStep(MANUAL, "token", "mine");
+  });
+});
 
 test("what is deleted in the vault comes back, as it is here", async () => {
   await control().deleteSecret(vault, `${PLATFORM}-orders--token`);
@@ -227,16 +308,13 @@ describe("whoever dies over it", () => {
     async (failpoint) => {
       turn += 1;
       const [here, there] = [`here-${turn}`, `there-${turn}`];
-      const suspend = (is: boolean) =>
-        world.kubectl("-n", PLATFORM, "patch", RULE, PLATFORM, "--type=merge", "-p", `{"spec":{"suspend":${is}}}`);
-      await suspend(true);
-      await world.waitFor(RULE, PLATFORM, PLATFORM, (it) => conditionOf(it, "Synced")?.reason === "Suspended");
+      await suspend(PLATFORM, true);
       await client.close();
       client = RestClient.of(world, succession.leader);
       const before = await write(PLATFORM, { token: here });
       await succession.dies(failpoint, async () => {
         await control().setSecret(vault, `${PLATFORM}-orders--token`, there);
-        await suspend(false);
+        await suspend(PLATFORM, false);
         await askToLook(PLATFORM);
       });
       await inStep(PLATFORM, "token", here);

@@ -25,6 +25,7 @@ import { type KeyVault, keyVaultKind } from "../crds/keyvault.ts";
 import type { IssuerKind } from "../crds/names.ts";
 import { type Project, projectKind } from "../crds/project.ts";
 import { type Secret, secretKind } from "../crds/secret.ts";
+import { type SyncConflict, syncConflictKind } from "../crds/syncconflict.ts";
 import { type SyncRule, syncRuleKind } from "../crds/syncrule.ts";
 
 const namespaces: ResourceType = {
@@ -70,6 +71,7 @@ export class Caches implements Cluster, AccessSource {
   readonly certificateRequestCache: Informer<CertificateRequest>;
   readonly keyVaultCache: Informer<KeyVault>;
   readonly syncRuleCache: Informer<SyncRule>;
+  readonly syncConflictCache: Informer<SyncConflict>;
   readonly accessPolicyCache: Informer<AccessPolicy>;
   readonly auditSinkCache: Informer<AuditSink>;
   readonly bindingCache: Informer<CachedMetadata>;
@@ -133,6 +135,11 @@ export class Caches implements Cluster, AccessSource {
         [BY_KEY_VAULT]: vaultsOf,
       },
     });
+    this.syncConflictCache = make.informer<SyncConflict>({
+      ...watched,
+      type: resourceType(syncConflictKind),
+      indexers: inNamespace,
+    });
     this.accessPolicyCache = make.informer<AccessPolicy>({
       ...watched,
       type: resourceType(accessPolicyKind),
@@ -166,6 +173,7 @@ export class Caches implements Cluster, AccessSource {
       this.certificateRequestCache,
       this.keyVaultCache,
       this.syncRuleCache,
+      this.syncConflictCache,
       this.accessPolicyCache,
       this.auditSinkCache,
     ];
@@ -288,6 +296,10 @@ export class Caches implements Cluster, AccessSource {
 
   syncRulesIn(namespace: string): readonly SyncRule[] {
     return this.syncRuleCache.byIndex(BY_NAMESPACE, namespace);
+  }
+
+  syncConflictsIn(namespace: string): readonly SyncConflict[] {
+    return this.syncConflictCache.byIndex(BY_NAMESPACE, namespace);
   }
 
   policiesBy(key: string): readonly AccessPolicy[] {

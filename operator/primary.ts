@@ -287,6 +287,10 @@ export class Primary extends MazeVaultOperator {
         runner.follow(caches.keyVaultCache, (vault) =>
           caches.syncRuleCache.byIndex(BY_KEY_VAULT, keyOf(vault)).map(keyOf),
         );
+        // A person resolved it, or deleted it, which asks once more.
+        runner.follow(caches.syncConflictCache, ({ metadata: { namespace }, spec, status }, old, type) =>
+          type === "deleted" || spec.resolution !== old?.spec.resolution ? [`${namespace}/${status?.rule}`] : [],
+        );
         // What a secret holds comes through the outbox; labels and presence decide whether a rule covers it, its entries
         // what is to be taken over.
         runner.follow(caches.secretCache, (secret, old, type) =>

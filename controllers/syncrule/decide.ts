@@ -5,12 +5,19 @@
 import { durationMs } from "../../core/duration.ts";
 import type { ItemKey, PulledItem, SyncItem } from "../../core/ports/sync-store.ts";
 import type { VaultEntryProperties } from "../../core/ports/target-vault.ts";
-import type { NamedEntry, SyncFailure } from "../../core/sync/entries.ts";
-import { decideExchange, type PlannedExchange, type SharedEntry } from "../../core/sync/exchange-plan.ts";
+import type { EntryPlace, NamedEntry, SyncFailure } from "../../core/sync/entries.ts";
+import {
+  conflictKey,
+  decideExchange,
+  type OpenConflict,
+  type PlannedExchange,
+  type SharedEntry,
+} from "../../core/sync/exchange-plan.ts";
 import { decidePush, type PlannedPush } from "../../core/sync/plan.ts";
 import { decidePull, type PlannedPull, type Trouble, type WantedEntry } from "../../core/sync/pull-plan.ts";
-import type { SyncResult } from "../../core/sync/run.ts";
+import type { FoundConflict, SyncResult } from "../../core/sync/run.ts";
 import type { Reason } from "../../crds/conditions.ts";
+import type { SyncConflict } from "../../crds/syncconflict.ts";
 import type { SyncRule } from "../../crds/syncrule.ts";
 import { pauseMs } from "../retry.ts";
 import type { OwnedCondition, Plan } from "../runtime/controller.ts";
@@ -66,6 +73,8 @@ export interface SeenToExchange extends Seen {
   readonly items: readonly SyncItem[];
   readonly holders: readonly SyncItem[];
   readonly troubled: ReadonlyMap<string, Trouble>;
+  /** Of this rule, and not opened or closed in this pass. */
+  readonly conflicts: readonly SyncConflict[];
 }
 
 export type Observed = { readonly kind: "Suspended" } | SeenToPush | SeenToPull | SeenToExchange;
@@ -87,7 +96,15 @@ export type Action =
       readonly rule: SyncRule;
       readonly push: readonly PlannedPush[];
       readonly exchange: readonly PlannedExchange[];
-    };
+    }
+  /** `open`: the object that is there already. */
+  | {
+      readonly kind: "OpenConflict";
+      readonly rule: SyncRule;
+      readonly found: FoundConflict;
+      readonly open: SyncConflict | undefined;
+    }
+  | { readonly kind: "CloseConflict"; readonly conflict: SyncConflict };
 
 /** What there is to do, whichever way. */
 interface Work {
@@ -96,6 +113,12 @@ interface Work {
   readonly inSync: number;
   readonly failures: readonly SyncFailure[];
   readonly later: number;
+  /** Entries whose conflict waits for a person. */
+  readonly conflicted: readonly EntryPlace[];
+  /** What is to be done with the objects of conflicts. */
+  readonly conflicts: readonly Action[];
+  /** A conflict was resolved: its object goes when both sides are seen to agree. */
+  readonly resolved: boolean;
 }
 
 export const SYNC_NOW_ANNOTATION = "mazevault.io/sync-now";
@@ -119,6 +142,7 @@ export function decide(rule: SyncRule, seen: Observed, now: Date): Plan<Action> 
   const work = workOf(rule, seen);
   const actions: Action[] = seen.forgotten ? [] : [...work.forget];
   if (seen.done === undefined && seen.lookFailure === undefined) actions.push(...work.transfer);
+  actions.push(...work.conflicts);
 
   const { done } = seen;
   const items = seen.covered + seen.refused.length;
@@ -130,17 +154,22 @@ export function decide(rule: SyncRule, seen: Observed, now: Date): Plan<Action> 
   const open = done !== undefined && (done.waiting > 0 || done.untried > 0 || done.failed > 0);
   const retryMs = stopped?.retryAfterMs ?? done?.retryAfterMs ?? pause;
   const retryAt = stopped !== undefined || open ? now.getTime() + retryMs : Number.POSITIVE_INFINITY;
-  const continueAt = done !== undefined && work.later > 0 ? now.getTime() + CONTINUE_MS : Number.POSITIVE_INFINITY;
+  const continues = done !== undefined && (work.later > 0 || (work.resolved && !open));
+  const continueAt = continues ? now.getTime() + CONTINUE_MS : Number.POSITIVE_INFINITY;
   const unstored = seen.kind === "Pull" ? [] : seen.unstored;
 
   return {
     actions,
     status: {
-      conditions: [targetReachable(stopped), synced({ items, pending, failures, stopped, unstored })],
+      conditions: [
+        targetReachable(stopped),
+        synced({ items, pending, failures, stopped, unstored, conflicted: work.conflicted }),
+      ],
       fields: {
         items,
         inSync,
         pending,
+        ...(work.conflicted.length > 0 && { conflicts: work.conflicted.length }),
         ...(failures.length > 0 && { failures: failures.slice(0, SHOWN_FAILURES) }),
         ...(seen.syncNow !== undefined && { lastHandledSyncNow: seen.syncNow }),
       },
@@ -162,11 +191,15 @@ function workOf(rule: SyncRule, seen: Exclude<Observed, { kind: "Suspended" }>):
 
 function toExchange(rule: SyncRule, seen: SeenToExchange): Work {
   const { shared, ours, items } = seen;
-  const isShared = ({ secretId, key }: SyncItem) =>
-    shared.some((entry) => entry.secretId === secretId && entry.key === key);
+  const ids = new Set(shared.map(({ secretId, key }) => `${secretId} ${key}`));
+  const isShared = ({ secretId, key }: SyncItem) => ids.has(`${secretId} ${key}`);
   const [theirs, own] = [items.filter(isShared), items.filter((item) => !isShared(item))];
   const pushing = decidePush({ ...seen, entries: ours, items: own });
-  const exchanging = decideExchange({ ...seen, entries: shared, items: theirs });
+  const known = new Map(seen.conflicts.map((conflict) => [keyOfConflict(conflict), conflict]));
+  const isManual = rule.spec.conflictPolicy === "Manual";
+  const conflicts = new Map([...known].map(([key, conflict]) => [key, asFound(conflict, isManual)]));
+  const exchanging = decideExchange({ ...seen, entries: shared, items: theirs, conflicts });
+  const found = seen.done?.conflicts ?? [];
   const { push } = pushing;
   const { exchange } = exchanging;
   const forget = [...pushing.forget, ...exchanging.forget];
@@ -176,13 +209,51 @@ function toExchange(rule: SyncRule, seen: SeenToExchange): Work {
     later: pushing.later + exchanging.later,
     forget: forget.length === 0 ? [] : [{ kind: "Forget", rule, keys: forget }],
     transfer: push.length + exchange.length === 0 ? [] : [{ kind: "Exchange", rule, push, exchange }],
+    conflicted: [
+      ...new Map(
+        [...exchanging.conflicted, ...found.map(({ entry }): EntryPlace => entry)].map((entry) => [
+          conflictKey(entry),
+          entry,
+        ]),
+      ).values(),
+    ],
+    conflicts: [
+      ...found.flatMap((each): Action[] => {
+        const open = known.get(conflictKey(each.entry));
+        return isAsFound(open, each) ? [] : [{ kind: "OpenConflict", rule, found: each, open }];
+      }),
+      ...exchanging.over.flatMap((key): Action[] => {
+        const conflict = known.get(key);
+        return conflict === undefined ? [] : [{ kind: "CloseConflict", conflict }];
+      }),
+    ],
+    resolved: exchange.some(({ resolution }) => resolution !== undefined),
   };
 }
+
+const keyOfConflict = ({ status }: SyncConflict): string =>
+  conflictKey({ secretName: status?.secret ?? "", key: status?.key ?? "" });
+
+/** Under another policy nobody is waited for: what was in conflict is looked into again. */
+function asFound({ spec, status }: SyncConflict, isManual: boolean): OpenConflict {
+  if (!isManual) return {};
+  return {
+    ...(spec.resolution && { resolution: spec.resolution }),
+    ...(status?.platformVersion !== undefined && { platformVersion: status.platformVersion }),
+    ...(status?.targetUpdatedOn !== undefined && { targetUpdatedOn: new Date(status.targetUpdatedOn) }),
+  };
+}
+
+const isAsFound = (open: SyncConflict | undefined, found: FoundConflict): boolean =>
+  open?.status?.platformVersion === found.platformVersion && open.status.targetVersion === found.targetVersion;
+
+const nothingInConflict = { conflicted: [], conflicts: [], resolved: false } as const;
 
 function toPush(rule: SyncRule, seen: SeenToPush): Work {
   const { push, forget, ...rest } = decidePush(seen);
   return {
     ...rest,
+    ...nothingInConflict,
     forget: forget.length === 0 ? [] : [{ kind: "Forget", rule, keys: forget }],
     transfer: push.length === 0 ? [] : [{ kind: "Push", rule, plan: push }],
   };
@@ -192,6 +263,7 @@ function toPull(rule: SyncRule, seen: SeenToPull): Work {
   const { pull, forget, ...rest } = decidePull(seen);
   return {
     ...rest,
+    ...nothingInConflict,
     forget: forget.length === 0 ? [] : [{ kind: "ForgetPulled", rule, items: forget }],
     transfer: pull.length === 0 ? [] : [{ kind: "Pull", rule, plan: pull }],
   };
@@ -214,8 +286,9 @@ function synced(state: {
   readonly failures: readonly SyncFailure[];
   readonly stopped: VaultFailure | undefined;
   readonly unstored: readonly string[];
+  readonly conflicted: readonly EntryPlace[];
 }): OwnedCondition {
-  const { items, pending, failures, stopped, unstored } = state;
+  const { items, pending, failures, stopped, unstored, conflicted } = state;
   const [first] = failures;
   if (first !== undefined) {
     const more = pending > 1 ? `; ${pending} of ${items} entries are not in step` : "";
@@ -224,6 +297,16 @@ function synced(state: {
       status: "False",
       reason: first.reason,
       message: `${first.secret}/${first.key}: ${first.message}${more}`,
+    };
+  }
+  const [conflict] = conflicted;
+  if (conflict !== undefined) {
+    const more = conflicted.length > 1 ? `, and ${conflicted.length - 1} others,` : "";
+    return {
+      type: "Synced",
+      status: "False",
+      reason: "ChangedOnBothSides",
+      message: `${conflictKey(conflict)}${more} changed here and in the vault; set spec.resolution of its SyncConflict to KeepPlatform or KeepTarget`,
     };
   }
   if (pending > 0) {

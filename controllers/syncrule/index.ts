@@ -1,4 +1,5 @@
 /** The controller of `SyncRule`: what changes here goes at once, what changes in the vault is found by looking now and then. */
+import { createHash } from "node:crypto";
 import { Stalled, Unavailable, Waiting } from "../../core/errors.ts";
 import type { Actor, AuditLog } from "../../core/ports/audit-log.ts";
 import type { SourceEntry, SyncStore } from "../../core/ports/sync-store.ts";
@@ -8,23 +9,26 @@ import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
 import { type EntryPlace, failure, type NamedEntry, type SyncFailure } from "../../core/sync/entries.ts";
 import { type Expected, exchange, type Held } from "../../core/sync/exchange.ts";
-import type { PlannedExchange, SharedEntry } from "../../core/sync/exchange-plan.ts";
+import { conflictKey, type PlannedExchange, type SharedEntry } from "../../core/sync/exchange-plan.ts";
 import { checkNames, entryNames, type Naming, nameFailure, namer, type Scope } from "../../core/sync/names.ts";
 import { ownerOf } from "../../core/sync/ownership.ts";
 import type { PlannedPush } from "../../core/sync/plan.ts";
 import { pull } from "../../core/sync/pull.ts";
 import { type PlannedPull, type Trouble, troubles, type WantedEntry } from "../../core/sync/pull-plan.ts";
 import { type PushContext, push } from "../../core/sync/push.ts";
-import { merged, type SyncResult } from "../../core/sync/run.ts";
+import { type FoundConflict, merged, type SyncResult } from "../../core/sync/run.ts";
 import { selectSecrets } from "../../core/sync/select.ts";
 import { unwritten } from "../../core/vault/recipe.ts";
 import type { Vault } from "../../core/vault/vault.ts";
+import { API_VERSION } from "../../crds/common.ts";
 import type { KeyVault } from "../../crds/keyvault.ts";
 import type { Secret, SecretEntry } from "../../crds/secret.ts";
+import { type SyncConflict, syncConflictKind } from "../../crds/syncconflict.ts";
 import { type SyncRule, syncRuleKind } from "../../crds/syncrule.ts";
 import { objectActor } from "../actor.ts";
 import { type Cluster, type Tenancy, tenancyOf } from "../cluster.ts";
 import { vaultAccess } from "../keyvault/access.ts";
+import { isAlreadyExists, isNotFound } from "../runtime/api-error.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
 import { keyOf, resourceType } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
@@ -154,8 +158,8 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     vaultUrl: string,
     signal: AbortSignal,
   ): Promise<SeenToExchange> {
-    const { store, installation } = this.#deps;
-    const { uid } = rule.metadata;
+    const { store, installation, cluster } = this.#deps;
+    const { uid, namespace = "" } = rule.metadata;
     const items = await store.items(uid);
     const look = await this.#look(rule, tenancy, signal);
     const secrets = this.#secrets(rule);
@@ -190,6 +194,9 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       items,
       holders,
       troubled: this.#troubled.get(uid) ?? new Map(),
+      conflicts: cluster
+        .syncConflictsIn(namespace)
+        .filter(({ metadata }) => metadata.ownerReferences?.some((owner) => owner.uid === uid)),
       forgotten: false,
     };
   }
@@ -198,6 +205,10 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
 
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
     const { store, writer } = this.#deps;
+    if (action.kind === "CloseConflict") {
+      await this.#closeConflict(action.conflict, signal);
+      return undefined;
+    }
     const { uid } = action.rule.metadata;
     switch (action.kind) {
       case "Forget":
@@ -212,11 +223,15 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
         return this.#pull(action.rule, action.plan, signal);
       case "Exchange":
         return this.#exchange(action.rule, action, signal);
+      case "OpenConflict":
+        await this.#openConflict(action.rule, action.found, action.open, signal);
+        return undefined;
     }
   }
 
-  learn(seen: Observed, _action: Action, outcome: Outcome): Observed {
+  learn(seen: Observed, action: Action, outcome: Outcome): Observed {
     if (seen.kind === "Suspended") return seen;
+    if (action.kind === "OpenConflict" || action.kind === "CloseConflict") return dealtWith(seen, action);
     return outcome === undefined ? { ...seen, forgotten: true } : { ...seen, done: outcome };
   }
 
@@ -252,7 +267,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const exchanged = await exchange(plan.exchange, {
       ...this.#pushContext(rule, tenancy, vault, plan.exchange, signal),
       store,
-      policy: rule.spec.conflictPolicy ?? "TargetWins",
+      policy: rule.spec.conflictPolicy ?? "Manual",
       fingerprint: async (name, key, value) => {
         const identity = identityOf(this.#secretOf(rule, name), tenancy.namespace.uid);
         return (await platform.digester(writer(), identity)).fingerprint(key, value);
@@ -261,6 +276,58 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       keepBeside: (name, values, expected) => this.#keepBeside(rule, tenancy, name, values, expected),
     });
     return merged(pushed, exchanged);
+  }
+
+  /** On record before anybody sees it; both values are where they were. */
+  async #openConflict(
+    rule: SyncRule,
+    found: FoundConflict,
+    open: SyncConflict | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { api, audit } = this.#deps;
+    const { entry, secretId, platformVersion, targetVersion, targetUpdatedOn } = found;
+    const { namespace = "", name: ruleName, uid } = rule.metadata;
+    await audit.append([
+      {
+        action: "SyncConflictFound",
+        actor: objectActor(this.resource, rule),
+        subject: { kind: "Secret", id: secretId, name: `${namespace}/${entry.secretName}` },
+        outcome: "Success",
+        details: { key: entry.key, rule: ruleName, entry: entry.entryName, platformVersion, targetVersion },
+      },
+    ]);
+    const name = open?.metadata.name ?? conflictName(ruleName, entry);
+    const identity = { apiVersion: API_VERSION, kind: syncConflictKind.kind };
+    const owner = { apiVersion: API_VERSION, kind: syncRuleKind.kind, name: ruleName, uid };
+    if (open === undefined) {
+      const metadata = { name, namespace, ownerReferences: [owner] };
+      await api
+        .create(conflictType, { ...identity, metadata, spec: {} }, { fieldManager: this.fieldManager, signal })
+        .catch((error: unknown) => {
+          // The cache has not seen yet what an earlier pass made.
+          if (!isAlreadyExists(error)) throw error;
+        });
+    }
+    const status: SyncConflict["status"] = {
+      rule: ruleName,
+      secret: entry.secretName,
+      key: entry.key,
+      name: entry.entryName,
+      platformVersion,
+      targetVersion,
+      targetUpdatedOn: targetUpdatedOn.toISOString(),
+    };
+    const options = { fieldManager: this.fieldManager, force: true, signal };
+    await api.applyStatus(conflictType, { ...identity, metadata: { name, namespace }, status }, options);
+  }
+
+  async #closeConflict({ metadata: { namespace = "", name, uid } }: SyncConflict, signal: AbortSignal): Promise<void> {
+    await this.#deps.api
+      .delete(conflictType, { namespace, name }, { preconditions: { uid }, signal })
+      .catch((error: unknown) => {
+        if (!isNotFound(error, name)) throw error;
+      });
   }
 
   #pushContext(
@@ -478,6 +545,38 @@ const scopeOf = ({ spec }: SyncRule, { namespace }: Tenancy): Scope => ({
 });
 
 const namingOf = ({ spec }: SyncRule): Naming => ({ pattern: spec.target.keyVault?.name, mappings: spec.mappings });
+
+const conflictType = resourceType(syncConflictKind);
+
+/** The same for the same entry under the same rule, so that it is made once. */
+function conflictName(rule: string, entry: EntryPlace): string {
+  const digest = createHash("sha256").update(conflictKey(entry)).digest("hex");
+  return `${rule.slice(0, 240)}-${digest.slice(0, 10)}`;
+}
+
+/** In this pass it is not to be opened or closed again. */
+function dealtWith(
+  seen: Exclude<Observed, { kind: "Suspended" }>,
+  action: Extract<Action, { kind: "OpenConflict" | "CloseConflict" }>,
+): Observed {
+  if (seen.kind !== "Bidirectional") return seen;
+  if (action.kind === "CloseConflict") {
+    return { ...seen, conflicts: seen.conflicts.filter((each) => each !== action.conflict) };
+  }
+  const { entry, platformVersion, targetVersion, targetUpdatedOn } = action.found;
+  const opened = {
+    ...action.open,
+    spec: action.open?.spec ?? {},
+    status: {
+      secret: entry.secretName,
+      key: entry.key,
+      platformVersion,
+      targetVersion,
+      targetUpdatedOn: targetUpdatedOn.toISOString(),
+    },
+  } as SyncConflict;
+  return { ...seen, conflicts: [...seen.conflicts.filter((each) => each !== action.open), opened] };
+}
 
 /** Whose values a plan may have to read. */
 type ReadEntry = Pick<EntryPlace, "secretName"> & { readonly secretId?: string };

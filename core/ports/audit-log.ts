@@ -35,6 +35,7 @@ export type AuditAction =
   | "SecretLifecycleChanged"
   | "VaultEntryWritten"
   | "VaultEntryRecovered"
+  | "SyncConflictFound"
   | "KeyCreated"
   | "KeyRetired"
   | "KeyRotated"

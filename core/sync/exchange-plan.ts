@@ -18,8 +18,30 @@ export interface SharedEntry extends EntryPlace {
   readonly held?: { readonly version: number; readonly recipe: string; readonly fingerprint: string };
 }
 
+/** What a person says of a conflict. */
+export type Resolution = "KeepPlatform" | "KeepTarget";
+
+/** A conflict that is open: what stood on both sides when it was found. */
+export interface OpenConflict {
+  readonly resolution?: Resolution;
+  readonly platformVersion?: number;
+  readonly targetUpdatedOn?: Date;
+}
+
+/** Of a conflict, by the names of Secret and key. */
+export const conflictKey = ({ secretName, key }: Pick<EntryPlace, "secretName" | "key">): string =>
+  `${secretName}/${key}`;
+
 /** Why an entry is looked into. The order is the order of work: what a person waits for goes before what heals. */
-export const causes = ["Changed", "TargetChanged", "New", "IntentOpen", "TargetMissing", "Unsettled"] as const;
+export const causes = [
+  "Resolved",
+  "Changed",
+  "TargetChanged",
+  "New",
+  "IntentOpen",
+  "TargetMissing",
+  "Unsettled",
+] as const;
 export type ExchangeCause = (typeof causes)[number];
 
 export interface PlannedExchange {
@@ -27,12 +49,17 @@ export interface PlannedExchange {
   readonly cause: ExchangeCause;
   /** What is remembered of this secret, key and name. */
   readonly item?: SyncItem;
+  readonly resolution?: Resolution;
 }
 
 export interface ExchangePlan {
   /** Ordered, at most `limit`. */
   readonly exchange: readonly PlannedExchange[];
   readonly inSync: number;
+  /** In conflict as it was found: nothing is done before a person says what. */
+  readonly conflicted: readonly SharedEntry[];
+  /** Keys of conflicts that are over, see `conflictKey`. */
+  readonly over: readonly string[];
   /** What the rule no longer covers by these names; the values stay. */
   readonly forget: readonly SyncItem[];
   readonly failures: readonly SyncFailure[];
@@ -51,6 +78,8 @@ export interface ExchangePlanInput {
   readonly target?: readonly VaultEntryProperties[];
   /** By folded name: what the last look, this one or an earlier one, did not find or found disabled. */
   readonly troubled: ReadonlyMap<string, Trouble>;
+  /** By `conflictKey`; none unless a person decides. */
+  readonly conflicts?: ReadonlyMap<string, OpenConflict>;
   /** 500 when absent. */
   readonly limit?: number;
 }
@@ -63,21 +92,31 @@ export function decideExchange(input: ExchangePlanInput): ExchangePlan {
   const covered = new Set<string>();
   const due: PlannedExchange[] = [];
   const failures: SyncFailure[] = [];
+  const conflicted: SharedEntry[] = [];
+  const open = new Set<string>();
   let inSync = 0;
   for (const entry of input.entries) {
     const key = identity({ ...entry, secretId: entry.secretId ?? "", vaultUrl: input.vaultUrl });
     covered.add(key);
     const item = remembered.get(key);
-    const verdict = judge(entry, item, found, input);
+    const conflict = input.conflicts?.get(conflictKey(entry));
+    const verdict = consider(judge(entry, item, found, input), conflict, entry, item, found);
     if (typeof verdict === "object") failures.push(verdict);
     else if (verdict === "InSync") inSync += 1;
-    else due.push({ entry, cause: verdict, ...(item && { item }) });
+    else if (verdict === "Conflicted") conflicted.push(entry);
+    else {
+      const resolution = verdict === "Resolved" ? conflict?.resolution : undefined;
+      due.push({ entry, cause: verdict, ...(item && { item }), ...(resolution && { resolution }) });
+    }
+    if (verdict !== "InSync" && verdict !== "Unsettled") open.add(conflictKey(entry));
   }
   due.sort((a, b) => causes.indexOf(a.cause) - causes.indexOf(b.cause));
   const limit = input.limit ?? LIMIT;
   return {
     exchange: due.slice(0, limit),
     inSync,
+    conflicted,
+    over: [...(input.conflicts?.keys() ?? [])].filter((each) => !open.has(each)),
     forget: input.items.filter((item) => !covered.has(identity(item))),
     failures,
     later: Math.max(0, due.length - limit),
@@ -102,6 +141,28 @@ function judge(
   if (there === undefined) return "TargetMissing";
   if (there.updatedOn.getTime() !== base.targetUpdatedOn.getTime()) return "TargetChanged";
   return base.settled ? "InSync" : "Unsettled";
+}
+
+type Verdict = ExchangeCause | "InSync" | SyncFailure;
+
+/** A conflict that is as it was found waits for a person; what changed since is looked into again. */
+function consider(
+  verdict: Verdict,
+  conflict: OpenConflict | undefined,
+  { held, entryName }: SharedEntry,
+  item: SyncItem | undefined,
+  found: ReadonlyMap<string, VaultEntryProperties> | undefined,
+): Verdict | "Conflicted" {
+  if (conflict === undefined || typeof verdict === "object" || verdict === "InSync" || verdict === "Unsettled") {
+    return verdict;
+  }
+  if (conflict.resolution !== undefined) return "Resolved";
+  const there = found?.get(foldName(entryName))?.updatedOn.getTime();
+  const isSame =
+    held?.version === conflict.platformVersion &&
+    (found === undefined || there === conflict.targetUpdatedOn?.getTime()) &&
+    item?.intent === undefined;
+  return isSame ? "Conflicted" : verdict;
 }
 
 const identity = ({

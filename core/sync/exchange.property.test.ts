@@ -5,10 +5,11 @@
 import fc from "fast-check";
 import { FakeTargetVault } from "../ports/fake-target-vault.ts";
 import type { ConflictPolicy } from "./exchange.ts";
+import { conflictKey, type Resolution } from "./exchange-plan.ts";
 import { INTENT_TAG } from "./ownership.ts";
 import { VAULT_URL } from "./testing/entries.ts";
 import { Site } from "./testing/exchange-world.ts";
-import { entryNameOf } from "./testing/platform.ts";
+import { entryNameOf, SECRET } from "./testing/platform.ts";
 import type { Death } from "./testing/world.ts";
 
 const KEYS = ["a", "b"] as const;
@@ -25,6 +26,7 @@ type Action =
       readonly fates: readonly Fate[];
     }
   | { readonly kind: "write"; readonly site: number; readonly key: Key }
+  | { readonly kind: "resolve"; readonly site: number; readonly key: Key; readonly resolution: Resolution }
   | {
       readonly kind: "edit" | "editKeepingTags" | "tag" | "delete" | "resume" | "purge" | "disable" | "enable";
       readonly key: Key;
@@ -32,6 +34,7 @@ type Action =
 
 const key = fc.constantFrom(...KEYS);
 const site = fc.integer({ min: 0, max: 1 });
+const resolution = fc.constantFrom<Resolution>("KeepPlatform", "KeepTarget");
 const inVault = ["edit", "editKeepingTags", "tag", "delete", "resume", "purge", "disable", "enable"] as const;
 const action: fc.Arbitrary<Action> = fc.oneof(
   {
@@ -47,12 +50,13 @@ const action: fc.Arbitrary<Action> = fc.oneof(
     }),
   },
   { weight: 6, arbitrary: fc.record({ kind: fc.constant("write" as const), site, key }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("resolve" as const), site, key, resolution }) },
   ...inVault.map((kind) => ({
     weight: kind === "edit" ? 5 : 1,
     arbitrary: fc.record({ kind: fc.constant(kind), key }) as fc.Arbitrary<Action>,
   })),
 );
-const policy = fc.constantFrom<ConflictPolicy>("PlatformWins", "TargetWins");
+const policy = fc.constantFrom<ConflictPolicy>("PlatformWins", "TargetWins", "Manual");
 
 class Story {
   readonly vault = new FakeTargetVault(VAULT_URL);
@@ -93,6 +97,10 @@ class Story {
       this.written.push({ site: step.site % this.sites.length, key: step.key, value });
       return;
     }
+    if (step.kind === "resolve") {
+      this.#site(step.site).resolve(step.key, step.resolution);
+      return;
+    }
     const name = entryNameOf(step.key);
     const current = vault.versions(name).at(-1);
     const isActive = current !== undefined && !vault.isDeleted(name);
@@ -106,12 +114,16 @@ class Story {
     if (step.kind === "enable" && isActive) vault.edit(name, { enabled: true });
   }
 
-  /** Undisturbed looks, as many as the longest way takes: recover, look, write, take over on the other side, settle. */
-  async calm(): Promise<void> {
+  /**
+   * Undisturbed looks, as many as the longest way takes: recover, look, write, take over on the other side, settle. People
+   * resolve what is in conflict, each in their own way.
+   */
+  async calm(resolutions: readonly Resolution[]): Promise<void> {
     for (let run = 0; run < 6; run += 1) {
-      for (const each of this.sites) {
+      for (const [at, each] of this.sites.entries()) {
         this.#clock += 5_000;
         await each.reconcile();
+        for (const key of KEYS) each.resolve(key, resolutions[at] ?? "KeepTarget");
       }
     }
   }
@@ -137,16 +149,20 @@ function writtenOver(vault: FakeTargetVault, each: Key): readonly string[] {
   });
 }
 
+const isReadable = (vault: FakeTargetVault, each: Key): boolean =>
+  !vault.isDeleted(entryNameOf(each)) && vault.versions(entryNameOf(each)).at(-1)?.enabled === true;
+
 test.each([1, 2])("%i platforms and people at one vault converge, lose nothing, and rest", async (count) => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(policy, { minLength: count, maxLength: count }),
+      fc.array(resolution, { minLength: count, maxLength: count }),
       fc.array(action, { maxLength: 24 }),
-      async (policies, actions) => {
+      async (policies, resolutions, actions) => {
         const story = await Story.of(policies);
         const { vault, sites } = story;
         for (const step of actions) await story.act(step);
-        await story.calm();
+        await story.calm(resolutions);
 
         const histories = await Promise.all(
           KEYS.flatMap((each) => sites.map(async ({ platform }) => [each, await platform.history(each)] as const)),
@@ -162,6 +178,11 @@ test.each([1, 2])("%i platforms and people at one vault converge, lose nothing, 
         }
         for (const { site: at, key: each, value } of story.written) {
           expect(await sites[at]?.platform.history(each)).toContain(value);
+        }
+        // What cannot be read cannot be resolved.
+        const readable = KEYS.filter((each) => isReadable(vault, each));
+        for (const { conflicts } of sites) {
+          expect(readable.filter((each) => conflicts.has(conflictKey({ secretName: SECRET, key: each })))).toEqual([]);
         }
         // A deleted entry of somebody else keeps its name, and that is asked each time.
         if (KEYS.some((each) => vault.isDeleted(entryNameOf(each)))) return;

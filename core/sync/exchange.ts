@@ -17,7 +17,7 @@ import type { VaultEntry } from "../ports/target-vault.ts";
 import type { EntryDigest } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
 import type { NamedEntry } from "./entries.ts";
-import type { PlannedExchange, SharedEntry } from "./exchange-plan.ts";
+import type { PlannedExchange, Resolution, SharedEntry } from "./exchange-plan.ts";
 import { INTENT_TAG, isNotShared, isOfAnotherSecret } from "./ownership.ts";
 import { disabled, notOwned, type PlannedPush } from "./plan.ts";
 import { missing } from "./pull-plan.ts";
@@ -25,7 +25,7 @@ import { nameTaken, type PushContext, pushOver } from "./push-entry.ts";
 import { type Done, type SyncResult, workThrough } from "./run.ts";
 
 /** Which value both sides have after a conflict. */
-export type ConflictPolicy = "PlatformWins" | "TargetWins";
+export type ConflictPolicy = "PlatformWins" | "TargetWins" | "Manual";
 
 export interface ExchangeContext extends Omit<PushContext, "store"> {
   readonly store: PushContext["store"] & Pick<SyncStore, "recordAgreement">;
@@ -52,7 +52,7 @@ export interface Held {
   readonly entries: readonly EntryDigest[];
 }
 
-type Verdict = "Agreed" | "Take" | "Push" | "KeepAndPush";
+type Verdict = "Agreed" | "Take" | "Push" | "KeepAndPush" | "Conflict";
 
 interface Met {
   readonly planned: PlannedExchange;
@@ -93,6 +93,7 @@ class SecretExchange {
       }
       const by = Map.groupBy(met, ({ verdict }) => verdict);
       for (const each of by.get("Agreed") ?? []) done.push(await this.#agree(each));
+      for (const each of by.get("Conflict") ?? []) done.push(conflictOf(each));
       const taken = await this.#take(by.get("Take") ?? []);
       done.push(...taken.done);
       // The newest has every value, older ones may have gone.
@@ -134,7 +135,7 @@ class SecretExchange {
     }
   }
 
-  async #compare({ entry, item }: PlannedExchange, there: VaultEntry): Promise<Verdict> {
+  async #compare({ entry, item, resolution }: PlannedExchange, there: VaultEntry): Promise<Verdict> {
     const { fingerprint, policy } = this.#context;
     const theirs = await fingerprint(this.#secretName, entry.key, there.value);
     const ours = entry.held?.fingerprint;
@@ -146,7 +147,7 @@ class SecretExchange {
     if (ours === undefined || ours === base) return "Take";
     // The same value set once more is no change.
     if (theirs === base || (!landed && item?.outcome?.targetVersion === there.version)) return "Push";
-    return policy === "TargetWins" ? "Take" : "KeepAndPush";
+    return decisions[resolution ?? policy];
   }
 
   async #agree(met: Met): Promise<Done> {
@@ -205,6 +206,22 @@ class SecretExchange {
     failpoint("sync.afterAgreement");
     return { kind };
   }
+}
+
+/** What is done about a conflict. */
+const decisions: Readonly<Record<ConflictPolicy | Resolution, Verdict>> = {
+  Manual: "Conflict",
+  PlatformWins: "KeepAndPush",
+  KeepPlatform: "KeepAndPush",
+  TargetWins: "Take",
+  KeepTarget: "Take",
+};
+
+function conflictOf({ planned: { entry }, there }: Met): Done {
+  const { secretId, held } = entry;
+  if (secretId === undefined || held === undefined || there === undefined) throw new Error("one side has nothing");
+  const target = { targetVersion: there.version, targetUpdatedOn: there.updatedOn };
+  return { kind: "Conflict", conflict: { entry, secretId, platformVersion: held.version, ...target } };
 }
 
 const valuesOf = (met: readonly Met[]): ReadonlyMap<string, Sensitive> =>

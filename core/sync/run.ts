@@ -10,7 +10,18 @@ export type Done =
   /** Both sides had the value already. */
   | { readonly kind: "Confirmed" }
   | { readonly kind: "Waiting"; readonly afterMs: number }
+  /** Both sides changed, and a person decides. */
+  | { readonly kind: "Conflict"; readonly conflict: FoundConflict }
   | { readonly kind: "Failed"; readonly failure: SyncFailure };
+
+export interface FoundConflict {
+  readonly entry: EntryPlace;
+  /** Of the secret. */
+  readonly secretId: string;
+  readonly platformVersion: number;
+  readonly targetVersion: string;
+  readonly targetUpdatedOn: Date;
+}
 
 export interface SyncResult {
   /** Entries that got a new version. */
@@ -22,6 +33,7 @@ export interface SyncResult {
   readonly failures: readonly SyncFailure[];
   /** Entries that the vault is still deleting or recovering. */
   readonly waiting: number;
+  readonly conflicts: readonly FoundConflict[];
   /** Entries not tried, since the vault failed as a whole. */
   readonly untried: number;
   /** Why the work ended early, or what some entries failed of that passes by itself. */
@@ -42,6 +54,7 @@ export function merged(one: SyncResult, other: SyncResult): SyncResult {
     failed: one.failed + other.failed,
     failures: [...one.failures, ...other.failures].slice(0, MAX_FAILURES),
     waiting: one.waiting + other.waiting,
+    conflicts: [...one.conflicts, ...other.conflicts],
     untried: one.untried + other.untried,
     ...(stopped && { stopped }),
     ...(retries.length > 0 && { retryAfterMs: Math.max(...retries) }),
@@ -102,6 +115,7 @@ class Run {
   #waiting = 0;
   #failed = 0;
   readonly #failures: SyncFailure[] = [];
+  readonly #conflicts: FoundConflict[] = [];
   #unreachable = 0;
   readonly #signal: AbortSignal;
   #fenced: Fenced | undefined;
@@ -126,13 +140,14 @@ class Run {
 
   result(planned: number): SyncResult {
     if (this.#fenced !== undefined) throw this.#fenced;
-    const done = this.#written + this.#confirmed + this.#failed + this.#waiting;
+    const done = this.#written + this.#confirmed + this.#failed + this.#waiting + this.#conflicts.length;
     return {
       written: this.#written,
       confirmed: this.#confirmed,
       failed: this.#failed,
       failures: this.#failures,
       waiting: this.#waiting,
+      conflicts: this.#conflicts,
       untried: planned - done,
       ...(this.#stopped && { stopped: this.#stopped }),
       ...(this.#retryAfterMs !== undefined && { retryAfterMs: this.#retryAfterMs }),
@@ -144,6 +159,7 @@ class Run {
     if (done.kind === "Written") this.#written += 1;
     else if (done.kind === "Confirmed") this.#confirmed += 1;
     else if (done.kind === "Failed") this.#fail(done.failure);
+    else if (done.kind === "Conflict") this.#conflicts.push(done.conflict);
     else this.#wait(done.afterMs);
   }
 

@@ -395,7 +395,7 @@ const others: readonly Contradiction[] = [
     title: "both sides may change, and nothing says which value they have after both did",
     manifest: withSpec(syncRule, { direction: "Bidirectional" }),
     field: "spec",
-    says: /direction Bidirectional needs conflictPolicy: PlatformWins or TargetWins/,
+    says: /direction Bidirectional needs conflictPolicy: Manual, PlatformWins or TargetWins/,
   },
   {
     title: "a conflict policy where there is no conflict",

@@ -200,6 +200,8 @@ const smallestRule = namespaced("SyncRule", "everything", {
   target: { keyVault: { ref: { name: "payments-pro" } } },
 });
 
+const conflict = namespaced("SyncConflict", "shared-0123456789", { resolution: "KeepTarget" });
+
 const sharedRule = namespaced("SyncRule", "shared", {
   projectRef: { name: "payments" },
   environment: "pro",
@@ -511,6 +513,7 @@ export const validManifests: readonly Manifest[] = [
   syncRule,
   smallestRule,
   sharedRule,
+  conflict,
   clusterIssuer,
   selectingIssuer,
   namingIssuer,

@@ -2,7 +2,14 @@
 import type { FakeTargetVault } from "../../ports/fake-target-vault.ts";
 import type { VaultEntryProperties } from "../../ports/target-vault.ts";
 import { type ConflictPolicy, exchange } from "../exchange.ts";
-import { decideExchange, type ExchangePlan, type SharedEntry } from "../exchange-plan.ts";
+import {
+  conflictKey,
+  decideExchange,
+  type ExchangePlan,
+  type OpenConflict,
+  type Resolution,
+  type SharedEntry,
+} from "../exchange-plan.ts";
 import { ownerOf } from "../ownership.ts";
 import { type Trouble, troubles } from "../pull-plan.ts";
 import type { SyncResult } from "../run.ts";
@@ -15,6 +22,8 @@ export class Site {
   readonly vault: FakeTargetVault;
   readonly installation: string;
   readonly policy: ConflictPolicy;
+  /** As their objects would have them. */
+  readonly conflicts = new Map<string, OpenConflict>();
   #troubled: ReadonlyMap<string, Trouble> = new Map();
 
   private constructor(platform: Platform, vault: FakeTargetVault, installation: string, policy: ConflictPolicy) {
@@ -55,14 +64,24 @@ export class Site {
       VAULT_URL,
       entries.map(({ entryName }) => entryName),
     );
-    return decideExchange({
+    const plan = decideExchange({
       vaultUrl: VAULT_URL,
       entries,
       items,
       holders,
       troubled: this.#troubled,
+      conflicts: this.conflicts,
       ...(look && { target }),
     });
+    for (const each of plan.over) this.conflicts.delete(each);
+    return plan;
+  }
+
+  /** What a person says of a conflict that is open. */
+  resolve(key: string, resolution: Resolution): void {
+    const name = conflictKey({ secretName: SECRET, key });
+    const open = this.conflicts.get(name);
+    if (open !== undefined) this.conflicts.set(name, { ...open, resolution });
   }
 
   /** One reconcile by a process of its own. */
@@ -72,7 +91,7 @@ export class Site {
     const writer = { epoch: await platform.database.acquireEpoch("test") };
     const mortal = mortality(death);
     const { store } = platform;
-    return exchange(planned, {
+    const result = await exchange(planned, {
       vault: mortalVault(this.vault, mortal),
       store: {
         recordIntent: (...call) => mortal(() => store.recordIntent(...call)),
@@ -92,5 +111,10 @@ export class Site {
       assertLeading: () => undefined,
       signal: live,
     });
+    for (const { entry, platformVersion, targetUpdatedOn } of result.conflicts) {
+      const before = this.conflicts.get(conflictKey(entry));
+      this.conflicts.set(conflictKey(entry), { ...before, platformVersion, targetUpdatedOn });
+    }
+    return result;
   }
 }
