@@ -27,6 +27,8 @@ test("replicas that start together migrate once", async () => {
     "0009_rotation",
     "0010_requests",
     "0012_audit_retention",
+    "0014_pull",
+    "0015_two_way",
   ];
   expect(runs.filter((names) => names.length > 0)).toEqual([every]);
   expect(await migrate(database)).toEqual([]);
