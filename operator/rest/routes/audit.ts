@@ -48,11 +48,15 @@ const filterQuery = {
   from: z.iso.datetime().optional().meta({ description: "Not before this time." }),
   to: z.iso.datetime().optional().meta({ description: "Before this time." }),
   order: z.enum(["newest", "oldest"]).default("newest").meta({ description: "Which come first." }),
+  linked: z.enum(["true", "false"]).default("false").meta({
+    description:
+      "Only rows that are in the hash chain, which each enters within a second or two, in its order: none comes in between later, so that whoever goes on behind a position misses nothing.",
+  }),
 };
 const filters = z.object(filterQuery);
 type Filter = z.infer<typeof filters>;
 
-const filterOf = ({ action, actor, subject, outcome, from, to, order }: Filter): AuditFilter => ({
+const filterOf = ({ action, actor, subject, outcome, from, to, order, linked }: Filter): AuditFilter => ({
   ...(action !== undefined && { action: action as AuditAction }),
   ...(actor !== undefined && { actor }),
   ...(subject !== undefined && { subject: { name: subject } satisfies Partial<AuditSubject> }),
@@ -60,6 +64,7 @@ const filterOf = ({ action, actor, subject, outcome, from, to, order }: Filter):
   ...(from !== undefined && { from: new Date(from) }),
   ...(to !== undefined && { to: new Date(to) }),
   order: order === "newest" ? "NewestFirst" : "OldestFirst",
+  linked: linked === "true",
 });
 
 interface Verification {
@@ -130,7 +135,7 @@ export const auditRoutes = [
     answers: { 200: { description: "A page of them.", schema: pageOf(row) } },
     handle: async ({ input, services }) => {
       const { limit, after, ...filter } = input.query;
-      const rows = await services.audit.read(filterOf(filter), sequenceOf(after), limit);
+      const rows = await services.audit.read(filterOf(filter), placeOf(after), limit);
       const last = rows.at(-1);
       const items = rows.map(({ sequence, position, entry, at }) => ({
         sequence: sequence.toString(),
@@ -146,7 +151,10 @@ export const auditRoutes = [
         status: 200,
         body: {
           items,
-          ...(last !== undefined && rows.length === limit && { next: cursorOf(last.sequence.toString()) }),
+          ...(last !== undefined &&
+            rows.length === limit && {
+              next: cursorOf(String(filter.linked === "true" ? last.position : last.sequence)),
+            }),
         },
       };
     },
@@ -215,7 +223,8 @@ export const auditRoutes = [
   }),
 ];
 
-function sequenceOf(after: string | undefined): bigint | undefined {
+/** Sequence number or position. */
+function placeOf(after: string | undefined): bigint | undefined {
   if (after === undefined) return undefined;
   const text = keyOfCursor(after);
   if (/^\d{1,18}$/.test(text)) return BigInt(text);
