@@ -70,6 +70,20 @@ test("a person gets a table, and each problem with its fix", async () => {
   );
 });
 
+test("what is no namespace is refused", async () => {
+  const { code, stderr } = await new Promise<{ code: number; stderr: string }>((resolve) => {
+    const args = [on.world.mazevault.cli, "doctor", "--kubeconfig", "--operator-namespace", "not/one"];
+    execFile(process.execPath, args, { env: on.env }, (error, _stdout, err) =>
+      resolve({ code: Number(error?.code), stderr: err }),
+    );
+  });
+  expect({ code, stderr }).toEqual({
+    code: 2,
+    stderr:
+      "mazevault: not/one is no name of a namespace; correct --operator-namespace NAMESPACE or MAZEVAULT_OPERATOR_NAMESPACE\n",
+  });
+});
+
 betweenHereAndTheServer(on);
 inTheDatabase(on);
 inKubernetes(on);

@@ -3,8 +3,11 @@ import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../../../crds/installation.ts";
-import type { Fault } from "../fault.ts";
-import type { Installation } from "../installation.ts";
+import type { Fault, Given } from "../fault.ts";
+import { type Installation, TEAM } from "../installation.ts";
+
+const ELSEWHERE =
+  /namespace that it runs in, which seems to be mazevault-system: --operator-namespace NAMESPACE or MAZEVAULT_OPERATOR_NAMESPACE$/;
 
 export const inKubernetes = (on: Installation): void =>
   describe("in Kubernetes", () => {
@@ -21,6 +24,36 @@ export const inKubernetes = (on: Installation): void =>
         path.join(import.meta.dirname, "../../../crds/generated", name),
       );
     const fewerRules = (name: string) => patch("clusterrole", name, [{ op: "remove", path: "/rules/0" }]);
+    const brokenPod = (namespace: string, given: () => Given): Fault => ({
+      fault: `a Pod in ${namespace} ends again and again, since its root key is missing`,
+      plant: async () => {
+        const account = namespace === SYSTEM_NAMESPACE ? OPERATOR_ACCOUNT : "default";
+        await on.world.apply({
+          apiVersion: "v1",
+          kind: "Pod",
+          metadata: { name: "operator", namespace },
+          spec: {
+            serviceAccountName: account,
+            containers: [{ name: "operator", image: "example/mazevault:1", ...restricted }],
+          },
+        });
+        const message = `${await rootKeyMissing(on)}\n`;
+        const lastState = { terminated: { exitCode: 1, reason: "Error", message } };
+        const state = { waiting: { reason: "CrashLoopBackOff", message: "back-off 5m0s restarting" } };
+        const containerStatuses = [
+          { name: "operator", ready: false, restartCount: 7, image: "", imageID: "", state, lastState },
+        ];
+        const status = [{ op: "replace", path: "/status", value: { phase: "Running", containerStatuses } }];
+        await patch("pod", "operator", status, "-n", namespace, "--subresource=status");
+      },
+      heal: () => on.world.kubectl("-n", namespace, "delete", "pod", "operator", "--grace-period=0", "--force"),
+      given,
+      check: "pods",
+      subject: `Pod ${namespace}/operator`,
+      problem: /CrashLoopBackOff, ended with 1: .*root key file .*: it does not exist/,
+      fix: new RegExp(`kubectl -n ${namespace} logs operator -c operator --previous`),
+    });
+
     test.each<Fault>([
       {
         fault: "the operator lost rights in the whole cluster",
@@ -92,34 +125,25 @@ export const inKubernetes = (on: Installation): void =>
         fix: /kubectl config get-contexts/,
       },
       {
-        fault: "a Pod ends again and again, since its root key is missing",
-        plant: async () => {
-          await on.world.apply({
-            apiVersion: "v1",
-            kind: "Pod",
-            metadata: { name: "operator", namespace: SYSTEM_NAMESPACE },
-            spec: {
-              serviceAccountName: OPERATOR_ACCOUNT,
-              containers: [{ name: "operator", image: "example/mazevault:1", ...restricted }],
-            },
-          });
-          const message = `${await rootKeyMissing(on)}\n`;
-          const lastState = { terminated: { exitCode: 1, reason: "Error", message } };
-          const state = { waiting: { reason: "CrashLoopBackOff", message: "back-off 5m0s restarting" } };
-          const containerStatuses = [
-            { name: "operator", ready: false, restartCount: 7, image: "", imageID: "", state, lastState },
-          ];
-          const status = [{ op: "replace", path: "/status", value: { phase: "Running", containerStatuses } }];
-          await patch("pod", "operator", status, "-n", SYSTEM_NAMESPACE, "--subresource=status");
-        },
-        heal: () =>
-          on.world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "pod", "operator", "--grace-period=0", "--force"),
-        given: () => on.onlyCluster(),
-        check: "pods",
-        subject: `Pod ${SYSTEM_NAMESPACE}/operator`,
-        problem: /CrashLoopBackOff, ended with 1: .*root key file .*: it does not exist/,
-        fix: /logs operator -c operator --previous/,
+        fault: "the operator runs in another namespace than is looked at",
+        given: () => on.onlyCluster("--operator-namespace", "default"),
+        check: "leadership",
+        problem: /there is no Lease mazevault-operator in namespace default/,
+        fix: ELSEWHERE,
       },
+      {
+        fault: "the same, said by the environment and told of its account",
+        given: () => {
+          const { env, ...rest } = on.onlyCluster();
+          return { ...rest, env: { ...env, MAZEVAULT_OPERATOR_NAMESPACE: "default" } };
+        },
+        check: "kubernetes.rights",
+        problem: /there is no ServiceAccount mazevault-operator in namespace default/,
+        fix: ELSEWHERE,
+      },
+      brokenPod(SYSTEM_NAMESPACE, () => on.onlyCluster()),
+      // Namespaces of other installations are looked at when they are named.
+      brokenPod(TEAM, () => on.onlyCluster("--operator-namespace", TEAM)),
     ])("$fault", (fault) => on.plants(fault));
   });
 
