@@ -187,7 +187,8 @@ async function saved(file: string, pieces: AsyncIterable<Buffer>): Promise<void>
   } catch (error) {
     if (error instanceof CommandError) {
       rmSync(file, { force: true });
-      throw error;
+      const { exitCode, problem, fix } = error;
+      throw new CommandError(exitCode, `${problem}; nothing is kept in ${file}`, { ...(fix && { fix }), cause: error });
     }
     throw new UsageError(`${file} cannot be written (${(error as NodeJS.ErrnoException).code})`);
   }
@@ -195,7 +196,9 @@ async function saved(file: string, pieces: AsyncIterable<Buffer>): Promise<void>
 
 type Told =
   | { readonly type: "progress"; readonly rows: number; readonly linked: number }
-  | ({ readonly type: "verdict" } & Written<AuditVerdict>);
+  | ({ readonly type: "verdict" } & Written<AuditVerdict>)
+  /** The client throws it. */
+  | { readonly type: "problem" };
 /** As JSON has it. */
 type Written<T> = T extends { readonly row: bigint }
   ? Omit<T, "row" | "checkpoint"> & { readonly row: string; readonly checkpoint?: string }
@@ -212,7 +215,7 @@ async function verifyRecord({ client, output }: Context, anchorFile: string | un
     rest = lines.pop() ?? "";
     for (const told of lines.map((line) => JSON.parse(line) as Told)) {
       if (told.type === "verdict") verdict = told;
-      else output.progress(Math.min(told.rows, told.linked - 1), told.linked);
+      else if (told.type === "progress") output.progress(Math.min(told.rows, told.linked - 1), told.linked);
     }
   }
   if (verdict === undefined) throw new CommandError(EXIT.unavailable, "the server ended without a verdict");
@@ -268,7 +271,11 @@ async function verifyExport(
 }
 
 function told(verdict: Extract<ExportVerdict, { ok: false }>): string {
-  if (!("row" in verdict)) return "it is no export in JSON Lines: its header is missing";
+  if (!("row" in verdict)) {
+    return verdict.line === "header"
+      ? "it is no export in JSON Lines: its header is missing"
+      : "it is not whole: its last line says why the server could not finish it; export the record again";
+  }
   const fault: AuditFault = verdict.fault;
   return `row ${verdict.row}: ${auditFaults[fault]} (${fault})`;
 }

@@ -2,14 +2,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import type { Target } from "../../../core/access/policy.ts";
-import { csv, exportRecords, jsonLines, rangeOf } from "../../../core/audit/export.ts";
+import { csv, csvProblem, exportRecords, jsonLines, rangeOf } from "../../../core/audit/export.ts";
 import type { AuditAction, AuditFilter, AuditLog, AuditSubject, AuditVerdict } from "../../../core/ports/audit-log.ts";
+import { JSON_LINES, problemLine } from "../json-lines.ts";
 import { cursorOf, keyOfCursor, pageOf, pageQuery } from "../page.ts";
 import { Problem } from "../problem.ts";
 import { route } from "../route.ts";
 
 const TAG = "Audit";
-const JSON_LINES = "application/x-ndjson";
 const target = (): Target => ({ kind: "Audit" });
 
 const row = z.strictObject({
@@ -167,7 +167,7 @@ export const auditRoutes = [
     safe: true,
     summary: "Proves the audit record: every row, the chain, the signatures.",
     description:
-      "Takes about a second for each 20,000 rows. Lines of type progress tell how far it is; the last line, of type verdict, says whether it is ok, or names the first bad row and its fault.",
+      "Takes about a second for each 20,000 rows. Lines of type progress tell how far it is; the last line, of type verdict, says whether it is ok, or names the first bad row and its fault; a last line of type problem says why there is none.",
     query: z.object({
       anchor: z
         .string()
@@ -179,7 +179,7 @@ export const auditRoutes = [
     answers: { 200: { description: "JSON Lines.", type: JSON_LINES } },
     handle: async ({ input, services }) => ({
       status: 200,
-      stream: { type: JSON_LINES, pieces: told(verification(services.audit, input.query.anchor)) },
+      stream: { type: JSON_LINES, pieces: told(verification(services.audit, input.query.anchor)), told: problemLine },
     }),
   }),
   route({
@@ -189,7 +189,7 @@ export const auditRoutes = [
     tag: TAG,
     summary: "The audit record, or a stretch of it, with everything that proves it.",
     description:
-      "A stretch begins and ends at the checkpoints around it, so there can be more than was asked for. JSON Lines can be proved without the installation; CSV is for reading.",
+      "A stretch begins and ends at the checkpoints around it, so there can be more than was asked for. JSON Lines can be proved without the installation; CSV is for reading. One that cannot be finished, such as when retention removes rows that it has not reached, ends with a line of type problem that says why, and the connection breaks off.",
     query: z.object({
       from: filterQuery.from,
       to: filterQuery.to,
@@ -216,8 +216,8 @@ export const auditRoutes = [
         headers: { "x-row-count": String(upTo - (range.after ?? 0n)) },
         stream:
           format === "csv"
-            ? { type: "text/csv", pieces: csv(records) }
-            : { type: JSON_LINES, pieces: jsonLines(records) },
+            ? { type: "text/csv", pieces: csv(records), told: (problem) => csvProblem(problemLine(problem)) }
+            : { type: JSON_LINES, pieces: jsonLines(records), told: problemLine },
       };
     },
   }),
