@@ -5,7 +5,7 @@
 const longest = [
   "e2e/outages",
   "e2e/start",
-  "e2e/doctor",
+  "e2e/doctor/doctor",
   "e2e/pki-certificates",
   "e2e/chaos/failpoints",
   "e2e/leadership",

@@ -29,6 +29,7 @@ export interface Received {
 }
 
 interface ProblemBody {
+  readonly status?: number;
   readonly code?: string;
   readonly detail?: string;
   readonly requestId?: string;
@@ -95,10 +96,17 @@ export class Client {
   }
 
   async *#pieces({ body }: Dispatcher.ResponseData): AsyncGenerator<Buffer> {
+    let end = Buffer.alloc(0);
     try {
-      for await (const piece of body) yield piece as Buffer;
+      for await (const piece of body as AsyncIterable<Buffer>) {
+        yield piece;
+        end = Buffer.concat([end, piece.subarray(-LONGEST_PROBLEM)]).subarray(-LONGEST_PROBLEM);
+        // Behind it the connection breaks off.
+        const problem = problemAtEnd(end.toString("utf8"));
+        if (problem !== undefined) throw toCommandError(problem, this.#mend);
+      }
     } catch (error) {
-      throw unreachable(this.#settings.server, error);
+      throw error instanceof CommandError ? error : unreachable(this.#settings.server, error);
     }
   }
 
@@ -200,6 +208,26 @@ function problem({ status, text }: Received, mend: string): CommandError {
   } catch {
     // Something between us and the server answered.
   }
+  return toCommandError({ ...body, status }, mend);
+}
+
+/** In bytes, of the line with which an answer ends that could not be finished. */
+const LONGEST_PROBLEM = 4_096;
+
+/** The last line says why there are no more: of JSON Lines as it stands, of CSV in its only quoted cell. */
+function problemAtEnd(text: string): ProblemBody | undefined {
+  const last = text.trimEnd().split("\n").at(-1) ?? "";
+  const json = last.startsWith("problem,") ? last.slice(last.indexOf('"') + 1, -1).replaceAll('""', '"') : last;
+  if (!json.startsWith('{"type":"problem"')) return undefined;
+  try {
+    return (JSON.parse(json) as { readonly problem: ProblemBody }).problem;
+  } catch {
+    return undefined;
+  }
+}
+
+function toCommandError(body: ProblemBody, mend: string): CommandError {
+  const { status = 500 } = body;
   const fields = (body.errors ?? []).map(({ field, message }) => `\n  ${field}: ${message}`).join("");
   const id = status >= 500 && body.requestId !== undefined ? ` (request ${body.requestId})` : "";
   return new CommandError(
@@ -218,6 +246,7 @@ const UNKNOWN_CA = ["its certificate is of an unknown CA", NAME_CA] as const;
 const unreached: Readonly<Record<string, readonly [problem: string, fix: string]>> = {
   ECONNREFUSED: ["nothing listens there", `look at --server, and whether rest.certFile switched REST on; ${PROBE}`],
   ECONNRESET: ["it ended the connection", PROBE],
+  UND_ERR_SOCKET: ["it ended the connection", PROBE],
   ENOTFOUND: ["there is no such host", "correct --server or MAZEVAULT_SERVER, or the DNS entry"],
   EAI_AGAIN: ["the host's name cannot be resolved at the moment", "look at the DNS servers of this machine"],
   UND_ERR_HEADERS_TIMEOUT: ["it does not answer", PROBE],

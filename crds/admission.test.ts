@@ -7,12 +7,12 @@ import type { z } from "zod";
 import { type Lab, startLab } from "../lab/lab.ts";
 import { until } from "../lab/poll.ts";
 import { resourceSchema } from "./generate/crd.ts";
-import { type Json, unsetFields, wrongManifests } from "./generate/wrong-manifests.ts";
+import { emptiedManifests, type Json, unsetFields, wrongManifests } from "./generate/wrong-manifests.ts";
 import { kinds } from "./index.ts";
 import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "./installation.ts";
 import { type Answer, type Api, collection, connect, notRefused } from "./testing/api.ts";
 import { contradictions, forbiddenChanges } from "./testing/contradictions.ts";
-import { NAMESPACE, validManifests } from "./testing/valid.ts";
+import { type Manifest, NAMESPACE, validManifests } from "./testing/valid.ts";
 
 let dir: string;
 let lab: Lab;
@@ -99,6 +99,38 @@ describe("valid manifests", () => {
     expect(await versions()).toBe(first);
     await kubectl("delete", "mazevault", "--all", "-n", NAMESPACE);
     await kubectl("delete", "mvp,mvci", "--all");
+  });
+
+  const schemaOf = ({ kind }: Manifest) => {
+    const definition = kinds.find((each) => each.kind === kind);
+    if (definition === undefined) throw new Error(`${kind} is no kind`);
+    return resourceSchema(definition);
+  };
+  /** Server-side apply, as `kubectl apply --server-side` asks for it. */
+  const apply = (manifest: Manifest, query = ""): Promise<Answer> =>
+    api.call("PATCH", `${collection(manifest)}/${manifest.metadata.name}?fieldManager=test&force=true${query}`, {
+      body: manifest,
+      contentType: "application/apply-patch+yaml",
+    });
+
+  test("can be emptied by server-side apply, part by part, or are refused with what is wrong with that", async () => {
+    const failures: string[] = [];
+    let count = 0;
+    for (const manifest of validManifests) {
+      expect((await apply(manifest)).status).toBe(201);
+      for (const { field, manifest: emptied, at } of emptiedManifests(schemaOf(manifest), manifest as never)) {
+        count += 1;
+        const answer = await apply(emptied as never, "&dryRun=All");
+        const left = answer.status < 300 ? JSON.stringify(at(answer.body as Json)) : answer.message;
+        // When all that it had is taken away, what is left must not be null. A list that is empty may as well be absent.
+        const wanted = Array.isArray(at(emptied)) ? [undefined, "[]"] : ["{}"];
+        const right = answer.status < 300 ? wanted.includes(left) : !/null/.test(left);
+        if (!right) failures.push(`${manifest.kind} ${field}: ${left}`);
+      }
+      await api.call("DELETE", `${collection(manifest)}/${manifest.metadata.name}`);
+    }
+    expect(failures).toEqual([]);
+    expect(count).toBeGreaterThan(10);
   });
 
   test("are stored as they were written, without defaults", async () => {

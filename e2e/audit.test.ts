@@ -1,8 +1,10 @@
 /**
  * The audit record on its way out: a file and a webhook that is down, slow and back, an operator that dies between
- * handing over and noting it, and a record that is proved by what the receivers have.
+ * handing over and noting it, a record that is proved by what the receivers have, and an export that a cut overtakes.
  */
-import { readFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import path from "node:path";
 import { Receiver } from "../adapters/auditsinks/testing/receiver.ts";
 import { openStores } from "../adapters/postgres/stores.ts";
@@ -11,10 +13,12 @@ import { linkOf } from "../core/audit/chain.ts";
 import type { Cut } from "../core/audit/cut.ts";
 import type { AuditRecord, RowRecord } from "../core/audit/record.ts";
 import type { AuditLog, AuditVerdict } from "../core/ports/audit-log.ts";
+import { auditEntry } from "../core/ports/samples.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { conditionOf, scrape, secretManifest, startWorld, total, type World } from "./harness.ts";
+import { firstAdmin, RestClient } from "./rest-client.ts";
 
 const TEAM = "team";
 const SINK = "auditsink.mazevault.io";
@@ -213,7 +217,7 @@ test("rows whose time is over leave, the receivers keep them, and what is left i
   await operator.process.stop();
   await world.kubectl("delete", SINK, "later");
   const retaining = { ...config, audit: { ...config.audit, retentionMs: 2 * 86_400_000 } };
-  await world.mazevault.startOperator({ name: "retaining", config: retaining });
+  operator = await world.mazevault.startOperator({ name: "retaining", config: retaining });
   const sinks = () => world.sql<{ name: string }>("SELECT name FROM audit_sinks");
   await until("it is forgotten", async () => (await sinks()).every(({ name }) => name !== "later"), soon);
   const made = await cut();
@@ -223,4 +227,104 @@ test("rows whose time is over leave, the receivers keep them, and what is left i
   const gone = "SELECT FROM audit WHERE position <= $1 AND NOT audit_is_kept(audit)";
   expect(await world.sql(gone, [made?.position.toString()])).toEqual([]);
   for (const records of [inFile(), atWebhook()]) isChain(records);
+});
+
+/** Of what comes back on a connection, before the dam is opened. */
+const LET_THROUGH = 256 * 1024;
+
+/** Passes connections on to a port of this host, and holds back what comes from there, but for its beginning. */
+async function dam(port: number) {
+  const held: Socket[] = [];
+  let isOpen = false;
+  const server = createServer((client) => {
+    const upstream = connect(port, "127.0.0.1");
+    let passed = 0;
+    upstream.on("data", (bytes: Buffer) => {
+      client.write(bytes);
+      passed += bytes.length;
+      if (isOpen || passed < LET_THROUGH) return;
+      upstream.pause();
+      held.push(upstream);
+    });
+    upstream.on("close", () => client.end());
+    client.pipe(upstream);
+    for (const socket of [client, upstream]) socket.on("error", () => {});
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    held: () => held.length,
+    open: () => {
+      isOpen = true;
+      for (const upstream of held) upstream.resume();
+    },
+    close: () => void server.close(),
+  };
+}
+
+test("an export that a cut overtakes says so, and is not taken for a whole one", async () => {
+  // Far more than a connection holds, so that the server has not read the last of it.
+  const details = { purpose: "x".repeat(16_384) };
+  const entries = Array.from({ length: 100 }, (_, n) => ({ ...auditEntry(`long-${n}`), details }));
+  await withRecord(async (audit) => {
+    for (let n = 0; n < 11; n++) await audit.append(entries);
+  });
+  const [last] = await world.sql<{ sequence: string }>("SELECT max(sequence) AS sequence FROM audit");
+  const signed = "SELECT FROM audit a JOIN audit_checkpoints c ON c.position >= a.position WHERE a.sequence = $1";
+  const mayGo = `${signed} AND c.number <= (SELECT min(checkpoint) FROM audit_sinks)
+                 AND c.position < (SELECT max(position) FROM audit_checkpoints)`;
+  const holds = async (statement: string) => (await world.sql(statement, [last?.sequence])).length > 0;
+  await until("they are signed", () => holds(signed), soon);
+  // The newest checkpoint is never cut at.
+  await store("newer");
+  await until("they may be removed", () => holds(mayGo), soon);
+
+  const rest = RestClient.of(world, operator);
+  const { email, password } = await firstAdmin(world);
+  const between = await dam(Number(new URL(operator.restUrl).port));
+  const env = {
+    ...process.env,
+    MAZEVAULT_SERVER: between.url,
+    MAZEVAULT_CA_FILE: world.lab.pki.caFile,
+    MAZEVAULT_TOKEN: await rest.login(email, password),
+  };
+  await rest.close();
+  const mazevault = (...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> =>
+    new Promise((resolve) => {
+      const options = { env, maxBuffer: 2 ** 28 };
+      execFile(process.execPath, [world.mazevault.cli, "audit", ...args], options, (error, stdout, stderr) =>
+        resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
+      );
+    });
+  const file = path.join(world.lab.dir, "overtaken.jsonl");
+  const overtaken = [
+    mazevault("export", "--file", file),
+    mazevault("export"),
+    mazevault("export", "--format", "csv"),
+  ] as const;
+  try {
+    await until("each is on its way", async () => between.held() === overtaken.length, soon);
+    expect(await cut()).toBeDefined();
+  } finally {
+    between.open();
+    between.close();
+  }
+  const [saved, lines, csv] = await Promise.all(overtaken);
+  const said = "retention removed rows that it had not reached; export the record again";
+  for (const { code, stderr } of [saved, lines, csv])
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining(said) });
+  expect(saved.stderr).toContain(`nothing is kept in ${file}`);
+  expect(existsSync(file)).toBe(false);
+
+  // Whoever redirected it has what came, which says itself that it is not whole.
+  expect(JSON.parse(lines.stdout.trimEnd().split("\n").at(-1) ?? "")).toMatchObject({
+    type: "problem",
+    problem: { status: 503, code: "ExportOvertaken" },
+  });
+  expect(csv.stdout.trimEnd().split("\r\n").at(-1)).toMatch(/^problem,+"\{""type"":""problem"",.*ExportOvertaken/);
+  writeFileSync(file, lines.stdout);
+  expect(await mazevault("verify", "--file", file)).toMatchObject({
+    code: 7,
+    stderr: expect.stringContaining("it is not whole"),
+  });
 });

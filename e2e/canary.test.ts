@@ -7,11 +7,13 @@ import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { gunzipSync } from "node:zlib";
+import { Redis } from "ioredis";
 import { Sensitive } from "../core/sensitive.ts";
 import { type SealingKey, seal } from "../core/vault/sealing.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
+import { hasRedis, startRedis } from "../lab/redis/redis.ts";
 import { conditionOf, type KubernetesObject, leaderOf, secretManifest, startWorld, type World } from "./harness.ts";
 import { firstAdmin, RestClient } from "./rest-client.ts";
 
@@ -46,6 +48,8 @@ const inManifests = { literal: canary(), template: canary() };
 
 let world: World;
 let operators: readonly Operator[];
+/** REST alone. */
+let restAlone: Operator;
 /** Every value that must not show, by what it is. */
 const canaries = new Map<string, Buffer>();
 
@@ -57,18 +61,29 @@ beforeAll(async () => {
     started.push(await world.mazevault.startOperator({ name, config, logLevel: "trace" }));
   }
   operators = started;
+  restAlone = await world.mazevault.startOperator({ program: "rest", logLevel: "trace", config: await watchedRedis() });
   await world.tenant(NAMESPACE);
   await workWithoutFaults();
   await workWithFaults();
-  await workThroughRest();
+  // Logins are counted in PostgreSQL by one of them, in Redis by the other.
+  for (const process of [operators[0] as Operator, restAlone]) await workThroughRest(process);
   await collectCanaries();
 });
 
-afterAll(() => world?.stop());
+afterAll(async () => {
+  redis.watching?.disconnect();
+  await world?.stop();
+});
 
 test("no value shows anywhere", async () => {
   expect([...canaries.keys()].length).toBeGreaterThanOrEqual(25);
   expect(found(await surfaces())).toEqual([]);
+});
+
+test("no program that holds values leaves a core dump", () => {
+  for (const { process } of [...operators, restAlone]) {
+    expect(readFileSync(`/proc/${process.pid}/limits`, "utf8")).toMatch(/^Max core file size +0 +0 /m);
+  }
 });
 
 test("the search knows a value in every form, wherever it stands in a larger one", () => {
@@ -111,7 +126,7 @@ test("a support bundle holds no text of a manifest in which a value may stand", 
   ]);
 });
 
-test("the search finds a value that is planted in an annotation, an Event or a row", async () => {
+test("the search finds a value that is planted in an annotation, an Event, a row or Redis", async () => {
   const planted = Buffer.from(`planted ${handed.second}`).toString("base64");
   await world.kubectl("-n", NAMESPACE, "annotate", "deployment", "consumer", `example.com/planted=${planted}`);
   await world.sql("CREATE TABLE planted AS SELECT $1::bytea AS shown", [Buffer.from(handed.second)]);
@@ -128,11 +143,15 @@ test("the search finds a value that is planted in an annotation, an Event or a r
     reportingController: "example.com/test",
     reportingInstance: "test",
   });
-  const leaks = found(await surfaces(["objects", "tables", "files", "supportBundle"]));
+  const inRedis = redis.connect?.();
+  await inRedis?.set("planted", handed.second);
+  inRedis?.disconnect();
+  const leaks = found(await surfaces(["objects", "tables", "files", "supportBundle", "commandsOfRedis"]));
   const where = leaks.map((leak) => leak.replace(/[0-9]+/g, "N"));
   expect(where).toContain(`Deployment ${NAMESPACE}/consumer: handed over, second`);
   expect(where).toContain("table planted: handed over, second");
   expect(where).toContain("support bundle: handed over, second");
+  if (inRedis !== undefined) expect(where).toContain("commands of Redis: handed over, second");
   expect(where).toContain("file base/N/N: handed over, second");
   expect(where.some((leak) => leak.startsWith("file pg_wal/"))).toBe(true);
 });
@@ -272,10 +291,34 @@ const rest = {
   key: "",
 };
 
+const redis: { connect?: () => Redis; watching?: Redis; readonly told: Buffer[] } = { told: [] };
+
+/** Settings for a Redis of which every command is seen, arguments included; none where this machine has no Redis. */
+async function watchedRedis(): Promise<Readonly<Record<string, Readonly<Record<string, unknown>>>>> {
+  if (!hasRedis()) return {};
+  const { pki, ports, dir, spawn } = world.lab;
+  const place = { dir: path.join(dir, "redis"), pki, ports, spawn: spawn.bind(world.lab) };
+  const { url, caFile, passwordFile } = await startRedis(place);
+  const password = readFileSync(passwordFile, "utf8");
+  redis.connect = () => new Redis(url, { tls: { ca: readFileSync(caFile) }, password });
+  const client = redis.connect();
+  redis.watching = await client.monitor();
+  client.disconnect();
+  redis.watching.on("monitor", (_time: string, command: readonly string[]) => redis.told.push(...command.map(bytesOf)));
+  return { redis: { url, caFile, passwordFile } };
+}
+
+/** An argument as MONITOR shows it: what is not printable ASCII is escaped byte by byte. */
+function bytesOf(argument: string): Buffer {
+  const controls: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t", a: "\u0007", b: "\b" };
+  const plainly = (_: string, hex: string | undefined, character: string) =>
+    hex === undefined ? (controls[character] ?? character) : String.fromCharCode(Number.parseInt(hex, 16));
+  return Buffer.from(argument.replaceAll(/\\(?:x([0-9a-f]{2})|(.))/g, plainly), "latin1");
+}
+
 /** Logins, reads and writes, as they should be and as they should not. */
-async function workThroughRest(): Promise<void> {
-  const [operator] = operators as [Operator];
-  const client = RestClient.of(world, operator);
+async function workThroughRest(process: Operator): Promise<void> {
+  const client = RestClient.of(world, process);
   const send = async (expected: number, method: string, where: string, request: object = {}) => {
     const answer = await client.send(method, where, request);
     if (answer.status !== expected) throw new Error(`${method} ${where}: ${answer.status} ${answer.text}`);
@@ -303,15 +346,18 @@ async function workThroughRest(): Promise<void> {
     await send(200, "GET", where, { token });
     await client.send("GET", `/api/v1/export?namespace=${NAMESPACE}`, { token: key });
     const secrets = { password, key: key.slice(key.lastIndexOf("_") + 1) };
-    rest.sent = new Map([
+    const through = process === restAlone ? "REST alone" : "operator";
+    for (const [what, value] of [
       ...Object.entries(secrets),
       // What is signed is known to everybody who may see it; the signature makes it a credential.
       ["first token", first.token.split(".")[2]],
       ["second token", token.split(".")[2]],
       ["first refresh token", first.refreshToken],
       ["second refresh token", second.refreshToken],
-    ]);
+    ])
+      rest.sent.set(`${what} (${through})`, value);
     rest.key = key;
+    await send(204, "POST", "/api/v1/auth/logout", { token });
   } finally {
     await client.close();
   }
@@ -399,8 +445,9 @@ function found(where: Iterable<Surface>, of: ReadonlyMap<string, Buffer> = canar
   return leaks;
 }
 
-/** A store that values could get into, such as a Redis for sessions, has its collector here. */
+/** A store that values could get into has its collector here. */
 const collectors: Readonly<Record<string, () => Promise<readonly Surface[]>>> = {
+  commandsOfRedis,
   logs,
   objects,
   tables,
@@ -414,6 +461,15 @@ async function surfaces(which = Object.keys(collectors)): Promise<readonly Surfa
   const all: Surface[] = [];
   for (const name of which) all.push(...((await collectors[name]?.()) ?? []));
   return all;
+}
+
+/** All that Redis was ever told, and so all that it held, and passed on to others. */
+async function commandsOfRedis(): Promise<readonly Surface[]> {
+  if (!hasRedis()) return [];
+  const all = Buffer.concat(redis.told.flatMap((argument) => [argument, Buffer.from("\n")]));
+  // What is counted, kept and published there was seen.
+  for (const seen of ["rate:address", "rate:subject", "attempts", "publish"]) expect(all.includes(seen)).toBe(true);
+  return [["commands of Redis", all]];
 }
 
 /** Of all replicas, of PostgreSQL with the statements that failed, and of the servers that were talked to. */
@@ -472,7 +528,7 @@ async function files(): Promise<readonly Surface[]> {
 /** What the operators say of themselves. */
 async function answers(): Promise<readonly Surface[]> {
   const said: Surface[] = [];
-  for (const { httpPort, configFile } of operators) {
+  for (const { httpPort, configFile } of [...operators, restAlone]) {
     for (const page of ["metrics", "healthz", "readyz"]) {
       said.push([page, Buffer.from(await (await fetch(`http://127.0.0.1:${httpPort}/${page}`)).text())]);
     }

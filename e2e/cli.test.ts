@@ -9,6 +9,7 @@ import { parse, stringify } from "yaml";
 import { writeLaunchers } from "../lab/launcher.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import { withClient } from "../lab/postgres/database.ts";
 import { decoded, secretManifest, startWorld, type World } from "./harness.ts";
 import { firstAdmin } from "./rest-client.ts";
 
@@ -565,31 +566,62 @@ describe("the audit record", () => {
     expect(await mazevault("audit list --from soon")).toMatchObject({ code: 2 });
   });
 
-  test("is followed, also over a restart of the server", async () => {
-    const child = spawn("mazevault", ["audit", "tail", "--lines", "1", "--follow", "--action", "SecretRead"], {
-      cwd: folder,
-      env,
-    });
+  /** `mazevault audit tail --follow`, and everything that it printed so far. */
+  function followed(...args: readonly string[]) {
+    const child = spawn("mazevault", ["audit", "tail", "--follow", ...args], { cwd: folder, env });
     let printed = "";
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding("utf8").on("data", (text: string) => (printed += text));
+    const count = (action: string) => printed.split("\n").filter((line) => line.includes(action)).length;
+    return { child, printed: () => printed, count };
+  }
+
+  test("is followed, also over a restart of the server", async () => {
+    const { child, printed, count } = followed("--lines", "1", "--action", "SecretRead");
     const readOnce = async (version: number, what: string) => {
-      const reads = () => printed.split("\n").filter((line) => line.includes("SecretRead")).length;
-      const before = reads();
+      const before = count("SecretRead");
       await good(`get crew/partner token --at ${version}`);
-      await until(what, async () => reads() > before, soon);
+      await until(what, async () => count("SecretRead") > before, soon);
     };
     try {
-      await until("the last row", async () => printed.includes("SecretRead"), soon);
+      await until("the last row", async () => printed().includes("SecretRead"), soon);
       await readOnce(1, "a read is seen");
       await operator.process.stop();
-      await until("it says that it waits", async () => printed.includes("trying again"), soon);
+      await until("it says that it waits", async () => printed().includes("trying again"), soon);
       await operator.process.start();
-      await until("it is back", async () => printed.includes("back\n"), { ...soon, timeoutMs: 40_000 });
+      await until("it is back", async () => printed().includes("back\n"), { ...soon, timeoutMs: 40_000 });
       await readOnce(2, "a read after the restart is seen");
       expect(child.exitCode).toBeNull();
     } finally {
       child.kill();
+    }
+  });
+
+  test("is followed without passing over a row that commits after later ones", async () => {
+    // A read gets its row's number, and its commit waits for us.
+    await world.sql(`
+      CREATE FUNCTION wait_for_test() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$
+      BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
+      CREATE TRIGGER waits AFTER INSERT ON audit FOR EACH ROW WHEN (NEW.action = 'SecretRead') EXECUTE FUNCTION wait_for_test()`);
+    const { child, printed, count } = followed("--lines", "1", "--subject", "crew/partner");
+    try {
+      await until("the last row", async () => printed() !== "", soon);
+      const before = { read: count("SecretRead"), created: count("SecretVersionCreated") };
+      const reading = await withClient({ ...world.mazevault.database, url: "" }, async (client) => {
+        await client.query("SELECT pg_advisory_lock(4711)");
+        const read = good("get crew/partner token");
+        const waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted";
+        await until("its row has a number", async () => (await world.sql(waiting)).length === 1, soon);
+        await good("put crew/partner token=-", { input: "later" });
+        await until("the later row is seen", async () => count("SecretVersionCreated") > before.created, soon);
+        expect(count("SecretRead")).toBe(before.read);
+        return { read };
+      });
+      await reading.read;
+      await until("the earlier row is seen", async () => count("SecretRead") > before.read, soon);
+    } finally {
+      child.kill();
+      await world.sql("DROP TRIGGER waits ON audit; DROP FUNCTION wait_for_test()");
     }
   });
 

@@ -53,6 +53,8 @@ export interface OperatorOptions {
   readonly config?: Settings;
   /** Arguments for Node itself, for example to profile. */
   readonly nodeArgs?: readonly string[];
+  /** A command that is given the program and its arguments, and becomes it; a shell that turns core dumps off when absent. */
+  readonly launcher?: readonly string[];
 }
 
 export interface Operator {
@@ -131,6 +133,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       logLevel = "info",
       config = {},
       nodeArgs = [],
+      launcher = WITHOUT_CORE_DUMPS,
     } = {}) {
       const httpPort = await lab.ports.get(name);
       const restPort = await lab.ports.get(`${name}-rest`);
@@ -165,7 +168,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
       const process = await lab.spawn({
         name,
-        ...withoutCoreDumps([
+        ...launched(launcher, [
           ...NODE_ARGUMENTS,
           ...nodeArgs,
           path.join(programs, program === "rest" ? REST : OPERATOR),
@@ -202,7 +205,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
       const process = await lab.spawn({
         name,
-        ...withoutCoreDumps([path.join(programs, OCSP), "--config", configFile]),
+        ...launched(WITHOUT_CORE_DUMPS, [path.join(programs, OCSP), "--config", configFile]),
         isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
       });
       return { process, url: `http://127.0.0.1:${port}`, httpPort, database: role };
@@ -211,10 +214,11 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
 }
 
 /** Node cannot set a limit for itself; a core dump would hold every key and value that is in memory. */
-const withoutCoreDumps = (args: readonly string[]) => ({
-  command: "/bin/sh",
-  args: ["-c", 'ulimit -c 0 && exec "$0" "$@"', process.execPath, ...args],
-});
+const WITHOUT_CORE_DUMPS = ["/bin/sh", "-c", 'ulimit -c 0 && exec "$0" "$@"'] as const;
+
+function launched([command = "", ...before]: readonly string[], args: readonly string[]) {
+  return { command, args: [...before, process.execPath, ...args] };
+}
 
 type Settings = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 

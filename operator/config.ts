@@ -160,7 +160,7 @@ const rest = z.strictObject({
     .describe("Email of the first admin, whose password is written to core Secret mazevault-first-admin."),
 });
 
-const redis = z.strictObject({
+const redisFields = z.strictObject({
   url: z
     .url({ protocol: /^rediss?$/ })
     .refine((url) => new URL(url).password === "", "must hold no password: redis.passwordFile names a file for it")
@@ -168,12 +168,32 @@ const redis = z.strictObject({
     .describe(
       "redis://HOST:PORT/DATABASE, or rediss:// for TLS, of a Redis 7 or later that replicas share counters through. None: each counts by itself, and logins are counted in PostgreSQL.",
     ),
+  sentinels: z
+    .array(z.string().regex(/^\S+:\d{1,5}$/, "must be HOST:PORT"))
+    .min(1)
+    .optional()
+    .describe(
+      "HOST:PORT of Sentinels, with TLS where redis.url has it; the host of redis.url is then their name for the primary, as in rediss://mymaster.",
+    ),
+  sentinelPasswordFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("File with the password of the Sentinels, read again for each connection; none otherwise."),
   username: z.string().min(1).optional().describe("User of Redis; its default user otherwise."),
   passwordFile: z.string().min(1).optional().describe("File with the password, read again for each connection."),
   caFile: z.string().min(1).optional().describe("PEM of the CA certificates for Redis; the system's otherwise."),
   timeoutMs: milliseconds
     .default(250)
     .describe("Longest wait for an answer of Redis, in milliseconds; after that each replica goes on by itself."),
+});
+const redis = redisFields.superRefine(({ url, sentinels, sentinelPasswordFile }, context) => {
+  const wrong = (field: keyof z.infer<typeof redisFields>, message: string) =>
+    context.addIssue({ code: "custom", path: [field], message });
+  if (sentinels === undefined) {
+    if (sentinelPasswordFile !== undefined) wrong("sentinels", "must name the Sentinels of redis.sentinelPasswordFile");
+  } else if (url === undefined) wrong("url", "must name the primary as the Sentinels do, as in rediss://mymaster");
+  else if (new URL(url).port !== "") wrong("url", "must have no port: the Sentinels tell where the primary is");
 });
 
 const audit = z.strictObject({

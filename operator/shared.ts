@@ -28,11 +28,12 @@ export async function openShared(
   log: Pick<Logger, "info" | "warn">,
   onCall: OnCall,
 ): Promise<Shared> {
-  const { url, username, passwordFile, caFile, timeoutMs } = redis;
+  const { url, sentinels, sentinelPasswordFile, username, passwordFile, caFile, timeoutMs } = redis;
   if (url === undefined) {
     return { rateCounters: memoryRateCounters, loginAttempts, state: () => "not used", close: async () => {} };
   }
-  for (const [name, file] of Object.entries({ passwordFile, caFile })) if (file !== undefined) readable(name, file);
+  for (const [name, file] of Object.entries({ passwordFile, sentinelPasswordFile, caFile }))
+    if (file !== undefined) readable(name, file);
   const { RedisConnection } = await import("../adapters/redis/connection.ts");
   const { RedisChangeHints } = await import("../adapters/redis/change-hints.ts");
   const { InsuredLoginAttempts, RedisLoginAttempts } = await import("../adapters/redis/login-attempts.ts");
@@ -41,6 +42,12 @@ export async function openShared(
     url,
     timeoutMs,
     prefix: `mazevault:${keys.installationId}:`,
+    ...(sentinels !== undefined && {
+      sentinels: {
+        addresses: sentinels,
+        ...(sentinelPasswordFile !== undefined && { passwordFile: sentinelPasswordFile }),
+      },
+    }),
     ...(username !== undefined && { username }),
     ...(passwordFile !== undefined && { passwordFile }),
     ...(caFile !== undefined && { caFile }),

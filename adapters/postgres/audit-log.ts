@@ -418,7 +418,8 @@ const forked = (last: Checkpoint, made: Checkpoint): AuditEntry => ({
 });
 
 function readStatement(filter: AuditFilter, after: bigint | undefined, limit: number) {
-  const { action, actor, subject = {}, outcome, from, to, order = "OldestFirst" } = filter;
+  const { action, actor, subject = {}, outcome, from, to, order = "OldestFirst", linked = false } = filter;
+  const key = linked ? "position" : "sequence";
   const [beyond, direction] = order === "OldestFirst" ? [">", "ASC"] : ["<", "DESC"];
   const tests: readonly (readonly [test: string, value: unknown])[] = [
     ["action =", action],
@@ -428,7 +429,7 @@ function readStatement(filter: AuditFilter, after: bigint | undefined, limit: nu
     ["outcome =", outcome],
     ["at >=", from],
     ["at <", to],
-    [`sequence ${beyond}`, after?.toString()],
+    [`${key} ${beyond}`, after?.toString()],
   ];
   const used = tests.filter(([, value]) => value !== undefined);
   const conditions = used.map(([test], index) => `${test} $${index + 1}`);
@@ -437,10 +438,11 @@ function readStatement(filter: AuditFilter, after: bigint | undefined, limit: nu
     values.push(actor);
     conditions.push(`$${values.length} IN (actor->>'subject', actor->>'name', actor->>'uid')`);
   }
+  if (linked) conditions.push("position IS NOT NULL");
   values.push(limit);
   const where = conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`;
   return {
-    text: `SELECT ${ROW_COLUMNS} FROM audit ${where} ORDER BY sequence ${direction} LIMIT $${values.length}`,
+    text: `SELECT ${ROW_COLUMNS} FROM audit ${where} ORDER BY ${key} ${direction} LIMIT $${values.length}`,
     values,
   };
 }

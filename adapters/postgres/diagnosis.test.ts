@@ -20,7 +20,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-const expected = { checkpointMs: 60_000 };
+const expected = { checkpointMs: 60_000, home: "vault" };
 
 test("where nothing is wrong nothing is found", async () => {
   const facts = await readDatabaseFacts(installation.database);

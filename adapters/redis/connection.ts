@@ -3,9 +3,18 @@ import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { Redis } from "ioredis";
 
+/** Who tells which Redis is the primary; reached as that is, with TLS or without. */
+export interface Sentinels {
+  /** `host:port`; one that answers is enough. */
+  readonly addresses: readonly string[];
+  /** As `passwordFile`, for the Sentinels. */
+  readonly passwordFile?: string;
+}
+
 export interface RedisOptions {
-  /** `redis://host:port/database`, or `rediss://` for TLS. */
+  /** `redis://host:port/database`, or `rediss://` for TLS; with Sentinels the host is their name for the primary. */
   readonly url: string;
+  readonly sentinels?: Sentinels;
   readonly username?: string;
   /** Read again for each connection, so that a rotated password is taken up. */
   readonly passwordFile?: string;
@@ -27,6 +36,8 @@ export interface RedisOptions {
 
 const CONNECT_TIMEOUT_MS = 2_000;
 const LONGEST_RETRY_MS = 2_000;
+/** After all of them were asked in vain. */
+const SENTINELS_AGAIN_MS = 500;
 /** Who does not answer is not asked by every request, but by this. */
 export const PROBE_EVERY_MS = 1_000;
 /** What goes dead without a word would only be noticed by the kernel, after many minutes: after so many of them it is given up. */
@@ -45,10 +56,15 @@ export class RedisConnection {
   readonly #client: Redis;
   readonly #stopped = new AbortController();
   #problem: string | undefined = "Redis was not connected to yet";
+  /** What the connection died of, or was not made for. */
+  #broken = "error";
 
   constructor(options: RedisOptions) {
     this.options = options;
     this.#client = newClient(options);
+    this.#client.on("error", (error) => {
+      this.#broken = codeOf(error);
+    });
     void this.#probe();
   }
 
@@ -86,7 +102,8 @@ export class RedisConnection {
       this.#become(undefined);
       return answer;
     } catch (error) {
-      code = codeOf(error);
+      // Without a connection nothing is sent, and a command only says that.
+      code = this.#client.status === "ready" ? codeOf(error) : this.#broken;
       // Its own words may quote what it was sent.
       const problem = `Redis at ${new URL(this.options.url).host} does not answer as it should (${code})`;
       this.#become(problem);
@@ -110,7 +127,9 @@ export class RedisConnection {
   /** The first connects; those after it notice that it is away without any traffic, and that it is back. */
   async #probe(): Promise<void> {
     const { signal } = this.#stopped;
-    await this.#client.connect().catch(() => {});
+    // While no Sentinel answers that does not end.
+    const wait = delay(CONNECT_TIMEOUT_MS, undefined, { signal, ref: false });
+    await Promise.race([this.#client.connect(), wait]).catch(() => {});
     while (!signal.aborted) {
       await this.#call("probe", (client) => this.#write(client)).catch(() => {});
       await delay(PROBE_EVERY_MS, undefined, { signal, ref: false }).catch(() => {});
@@ -118,14 +137,24 @@ export class RedisConnection {
   }
 }
 
-function newClient({ url, username, passwordFile, caFile, timeoutMs }: RedisOptions): Redis {
-  const password = () => (passwordFile === undefined ? undefined : readFileSync(passwordFile, "utf8").trimEnd());
-  const given = password();
+function newClient({ url, sentinels, username, passwordFile, caFile, timeoutMs }: RedisOptions): Redis {
+  const passwords = () => ({
+    ...(passwordFile !== undefined && { password: secretIn(passwordFile) }),
+    ...(sentinels?.passwordFile !== undefined && { sentinelPassword: secretIn(sentinels.passwordFile) }),
+  });
+  const tls = url.startsWith("rediss:") ? { ...(caFile !== undefined && { ca: readFileSync(caFile) }) } : undefined;
   const client = new Redis(url, {
     lazyConnect: true,
     ...(username !== undefined && { username }),
-    ...(given !== undefined && { password: given }),
-    ...(url.startsWith("rediss:") && { tls: caFile === undefined ? {} : { ca: readFileSync(caFile) } }),
+    ...passwords(),
+    ...(tls !== undefined && { tls }),
+    ...(sentinels !== undefined && {
+      sentinels: sentinels.addresses.map(endpoint),
+      name: new URL(url).hostname,
+      ...(tls !== undefined && { sentinelTLS: tls, enableTLSForSentinelMode: true }),
+      sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
+      sentinelRetryStrategy: () => SENTINELS_AGAIN_MS,
+    }),
     connectionName: "mazevault",
     connectTimeout: CONNECT_TIMEOUT_MS,
     commandTimeout: timeoutMs,
@@ -137,8 +166,7 @@ function newClient({ url, username, passwordFile, caFile, timeoutMs }: RedisOpti
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
     retryStrategy: (times) => {
-      const next = passwordOrNone(password);
-      if (next !== undefined) client.options.password = next;
+      Object.assign(client.options, orNothing(passwords));
       return Math.min(LONGEST_RETRY_MS, 50 * 2 ** Math.min(times, 10));
     },
     // A replica after a failover: the name leads to the new primary by now.
@@ -149,7 +177,16 @@ function newClient({ url, username, passwordFile, caFile, timeoutMs }: RedisOpti
   return client;
 }
 
-function passwordOrNone(read: () => string | undefined): string | undefined {
+const secretIn = (file: string): string => readFileSync(file, "utf8").trimEnd();
+
+/** `host:port`, and `[host]:port` where the host is an IPv6 address. */
+function endpoint(address: string): { readonly host: string; readonly port: number } {
+  const at = address.lastIndexOf(":");
+  return { host: address.slice(0, at).replace(/^\[(.*)\]$/, "$1"), port: Number(address.slice(at + 1)) };
+}
+
+/** A file that is being replaced is read the next time. */
+function orNothing<T extends object>(read: () => T): T | undefined {
   try {
     return read();
   } catch {
@@ -161,6 +198,7 @@ function passwordOrNone(read: () => string | undefined): string | undefined {
 function codeOf(error: unknown): string {
   const { message, code } = error as { readonly message?: string; readonly code?: unknown };
   if (message === "Command timed out") return "timeout";
+  if (message?.startsWith("All sentinels are unreachable") === true) return "no Sentinel lets us in";
   const [word] = /^[A-Z]{2,16}\b/.exec(message ?? "") ?? [];
   return word ?? (typeof code === "string" ? code : "error");
 }

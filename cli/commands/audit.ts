@@ -13,6 +13,7 @@ import type { Output, Terminal } from "../output.ts";
 
 interface Row {
   readonly sequence: string;
+  readonly position?: string;
   readonly at: string;
   readonly action: string;
   readonly actor: {
@@ -85,17 +86,21 @@ export function auditCommands(program: Command, terminal: Terminal): void {
       .command("tail")
       .description("the newest rows")
       .option("--lines <number>", "how many", "20")
-      .option("-f, --follow", "go on with new ones, also when the server was away in between"),
+      .option(
+        "-f, --follow",
+        "go on with new ones as they enter the chain, which takes a second or two; none is missed, also when the server was away in between",
+      ),
   ).action(
     acting(terminal, async (context, options: Filter & { lines: string; follow?: boolean }) => {
       const { client, output } = context;
       const { lines, follow, ...filter } = options;
-      const { items } = await client.get<{ items: Row[] }>("/api/v1/audit", { ...filter, limit: lines });
+      const linked = follow === true ? "true" : undefined;
+      const { items } = await client.get<{ items: Row[] }>("/api/v1/audit", { ...filter, linked, limit: lines });
       const rows = items.toReversed();
       if (follow !== true) output.rows(rows, rows.map(shown));
       else {
         for (const row of rows) tell(output, row);
-        await following(context, filter, rows.at(-1)?.sequence ?? "0");
+        await following(context, filter, rows.at(-1)?.position ?? "0");
       }
     }),
   );
@@ -142,6 +147,7 @@ export function auditCommands(program: Command, terminal: Terminal): void {
 const tell = (output: Output, row: Row): void =>
   output.line(output.format === "table" ? Object.values(shown(row)).join("  ") : JSON.stringify(row));
 
+/** By position: a row that commits late has an earlier sequence number than some that were shown, but is linked behind them. */
 async function following({ client, output }: Context, filter: Filter, from: string): Promise<never> {
   let after = from;
   let pauseMs = FOLLOW_EVERY_MS;
@@ -149,10 +155,10 @@ async function following({ client, output }: Context, filter: Filter, from: stri
     await delay(pauseMs);
     const cursor = Buffer.from(after, "utf8").toString("base64url");
     try {
-      const query = { ...filter, order: "oldest", after: cursor, limit: PAGE };
+      const query = { ...filter, linked: "true", order: "oldest", after: cursor, limit: PAGE };
       const { items } = await client.get<{ items: Row[] }>("/api/v1/audit", query);
       for (const row of items) tell(output, row);
-      after = items.at(-1)?.sequence ?? after;
+      after = items.at(-1)?.position ?? after;
       if (pauseMs > FOLLOW_EVERY_MS) output.note("back");
       pauseMs = FOLLOW_EVERY_MS;
     } catch (error) {
@@ -181,7 +187,8 @@ async function saved(file: string, pieces: AsyncIterable<Buffer>): Promise<void>
   } catch (error) {
     if (error instanceof CommandError) {
       rmSync(file, { force: true });
-      throw error;
+      const { exitCode, problem, fix } = error;
+      throw new CommandError(exitCode, `${problem}; nothing is kept in ${file}`, { ...(fix && { fix }), cause: error });
     }
     throw new UsageError(`${file} cannot be written (${(error as NodeJS.ErrnoException).code})`);
   }
@@ -189,7 +196,9 @@ async function saved(file: string, pieces: AsyncIterable<Buffer>): Promise<void>
 
 type Told =
   | { readonly type: "progress"; readonly rows: number; readonly linked: number }
-  | ({ readonly type: "verdict" } & Written<AuditVerdict>);
+  | ({ readonly type: "verdict" } & Written<AuditVerdict>)
+  /** The client throws it. */
+  | { readonly type: "problem" };
 /** As JSON has it. */
 type Written<T> = T extends { readonly row: bigint }
   ? Omit<T, "row" | "checkpoint"> & { readonly row: string; readonly checkpoint?: string }
@@ -206,7 +215,7 @@ async function verifyRecord({ client, output }: Context, anchorFile: string | un
     rest = lines.pop() ?? "";
     for (const told of lines.map((line) => JSON.parse(line) as Told)) {
       if (told.type === "verdict") verdict = told;
-      else output.progress(Math.min(told.rows, told.linked - 1), told.linked);
+      else if (told.type === "progress") output.progress(Math.min(told.rows, told.linked - 1), told.linked);
     }
   }
   if (verdict === undefined) throw new CommandError(EXIT.unavailable, "the server ended without a verdict");
@@ -262,7 +271,11 @@ async function verifyExport(
 }
 
 function told(verdict: Extract<ExportVerdict, { ok: false }>): string {
-  if (!("row" in verdict)) return "it is no export in JSON Lines: its header is missing";
+  if (!("row" in verdict)) {
+    return verdict.line === "header"
+      ? "it is no export in JSON Lines: its header is missing"
+      : "it is not whole: its last line says why the server could not finish it; export the record again";
+  }
   const fault: AuditFault = verdict.fault;
   return `row ${verdict.row}: ${auditFaults[fault]} (${fault})`;
 }

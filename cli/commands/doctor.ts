@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { Finding } from "../../core/diagnosis/finding.ts";
 import { acting } from "../context.ts";
-import { type KubeconfigOptions, kubeconfigOption } from "../diagnosis/kubectl.ts";
+import { type KubeconfigOptions, kubeconfigOption, operatorNamespaceOption } from "../diagnosis/kubectl.ts";
 import { CommandError, EXIT } from "../errors.ts";
 import type { Output, Terminal } from "../output.ts";
 
@@ -12,6 +12,7 @@ export function doctorCommand(program: Command, terminal: Terminal): void {
       "what does not work between here and the installation, and what to do; ends with 7 when something does not",
     )
     .addOption(kubeconfigOption())
+    .addOption(operatorNamespaceOption())
     .action(
       acting(terminal, async (context, options: KubeconfigOptions) => {
         // The schemas of all kinds come with it, for which no other command should wait.

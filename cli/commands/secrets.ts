@@ -294,7 +294,10 @@ export function secretCommands(program: Command, terminal: Terminal): void {
         if (file !== undefined) assertNew(file);
         else if (output.isTerminal && show !== true)
           throw new UsageError("values are not shown on a terminal: name a --file for them, or --show");
-        const { text } = await client.send("GET", "/api/v1/export", { query: { ...scope, encoding: "base64" } });
+        const { pieces } = await client.stream("GET", "/api/v1/export", { ...scope, encoding: "base64" });
+        const all: Buffer[] = [];
+        for await (const piece of pieces) all.push(piece);
+        const text = Buffer.concat(all).toString("utf8");
         if (file === undefined) output.raw(text);
         else writeOwnFile(file, text);
       }),

@@ -4,7 +4,7 @@ import { createGzip } from "node:zlib";
 import type { Command } from "commander";
 import { acting } from "../context.ts";
 import type { Part } from "../diagnosis/bundle.ts";
-import { type KubeconfigOptions, kubeconfigOption } from "../diagnosis/kubectl.ts";
+import { type KubeconfigOptions, kubeconfigOption, operatorNamespaceOption } from "../diagnosis/kubectl.ts";
 import { CommandError, EXIT, UsageError } from "../errors.ts";
 import type { Terminal } from "../output.ts";
 
@@ -18,6 +18,7 @@ export function supportBundleCommand(program: Command, terminal: Terminal): void
     .description("what those need who help from outside, as one .tar.gz without secrets; prints what is in it")
     .option("--file <file>", "where to write it; in this folder, under the time of day, when absent")
     .addOption(kubeconfigOption())
+    .addOption(operatorNamespaceOption())
     .action(
       acting(terminal, async (context, options: Options) => {
         const { output } = context;

@@ -1,7 +1,6 @@
 /** What goes into a support bundle: each part from where it can be had, and why where it cannot. */
 import { redactResource } from "../../core/diagnosis/redaction.ts";
 import { GROUP } from "../../crds/common.ts";
-import { SYSTEM_NAMESPACE } from "../../crds/installation.ts";
 import { VERSION } from "../../program/version.ts";
 import type { Context } from "../context.ts";
 import { CommandError } from "../errors.ts";
@@ -88,7 +87,8 @@ interface Event {
 
 function clusterSources(kubectl: Kubectl): readonly Source[] {
   const version = async () => json("cluster/version.json", await kubectl.json(["get", "--raw", "/version"]));
-  const leases = async () => json("cluster/leases.json", await kubectl.list(["-n", SYSTEM_NAMESPACE, "get", "leases"]));
+  const leases = async () =>
+    json("cluster/leases.json", await kubectl.list(["-n", kubectl.namespace, "get", "leases"]));
   return [
     { title: "version of the cluster", collect: async () => [await version()] },
     { title: "leases", collect: async () => [await leases()] },
@@ -113,10 +113,10 @@ async function events(kubectl: Kubectl): Promise<unknown> {
 }
 
 async function logs(kubectl: Kubectl): Promise<readonly Part[]> {
-  const pods = await kubectl.list<{ metadata: { name: string } }>(["-n", SYSTEM_NAMESPACE, "get", "pods"]);
+  const pods = await kubectl.list<{ metadata: { name: string } }>(["-n", kubectl.namespace, "get", "pods"]);
   const parts: Part[] = [];
   for (const { metadata } of pods) {
-    const args = ["-n", SYSTEM_NAMESPACE, "logs", metadata.name, "--all-containers", `--tail=${LOG_LINES}`];
+    const args = ["-n", kubectl.namespace, "logs", metadata.name, "--all-containers", `--tail=${LOG_LINES}`];
     const content = await kubectl.text(args).catch((error: unknown) => `${why(error)}\n`);
     parts.push({ name: `logs/${metadata.name}.log`, content });
   }

@@ -11,12 +11,12 @@ import {
 import { type Finding, failing, fine, warning } from "../../core/diagnosis/finding.ts";
 import { judgeLeadership, LEADERSHIP, LEASE, type LeaseSpec } from "../../core/diagnosis/leadership.ts";
 import { type Judged, judgeResources, RESOURCES } from "../../core/diagnosis/resources.ts";
-import { judgeRights, RIGHTS, rightsOf } from "../../core/diagnosis/rights.ts";
+import { APPLY_RIGHTS, judgeRights, RIGHTS, rightsOf } from "../../core/diagnosis/rights.ts";
 import { GROUP } from "../../crds/common.ts";
 import { rights } from "../../crds/generate/rbac.ts";
 import { kinds } from "../../crds/index.ts";
-import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../../crds/installation.ts";
-import { type Kubectl, KubectlFailed, MISSING } from "./kubectl.ts";
+import { OPERATOR_ACCOUNT } from "../../crds/installation.ts";
+import { type Kubectl, KubectlFailed, MISSING, NAME_NAMESPACE } from "./kubectl.ts";
 import { judgePods, PODS, type Pod } from "./pods.ts";
 
 interface Look {
@@ -40,9 +40,9 @@ export async function examineCluster(kubectl: Kubectl): Promise<readonly Finding
     { check: LEADERSHIP, look: () => judgeLease(kubectl) },
     {
       check: PODS,
-      look: async () => judgePods(await kubectl.list<Pod>(["-n", SYSTEM_NAMESPACE, "get", "pods"])),
+      look: async () => judgePods(await kubectl.list<Pod>(["-n", kubectl.namespace, "get", "pods"]), kubectl.namespace),
     },
-    { check: RESOURCES, look: async () => judgeResources(await resources(kubectl), new Date()) },
+    { check: RESOURCES, look: async () => judgeResources(await resources(kubectl), kubectl.namespace, new Date()) },
   ];
   return [fine("kubernetes"), ...(await Promise.all(looks.map(looked))).flat()];
 }
@@ -65,30 +65,49 @@ function said(error: unknown): string {
 const isAbsent = (error: unknown): boolean => error instanceof KubectlFailed && /not ?found/i.test(error.message);
 
 async function servedDefinitions(kubectl: Kubectl): Promise<ServedDefinitions | undefined> {
+  return unlessAbsent(kubectl.json<ServedDefinitions>(["get", "--raw", DEFINITIONS_PATH]));
+}
+
+async function judgeLease(kubectl: Kubectl): Promise<readonly Finding[]> {
+  const args = ["-n", kubectl.namespace, "get", "lease", LEASE.name, "-o", "json"];
+  const lease = await unlessAbsent(kubectl.json<{ spec?: LeaseSpec }>(args));
+  if (lease !== undefined) return judgeLeadership(lease.spec, kubectl.namespace, new Date());
+  const problem = `nobody leads: there is no Lease ${LEASE.name} in namespace ${kubectl.namespace}`;
+  return [failing(LEADERSHIP, { problem, fix: `start the operator, or ${await elsewhere(kubectl)}` })];
+}
+
+/** What to do where the operator runs in another namespace than was looked at. */
+async function elsewhere(kubectl: Kubectl): Promise<string> {
+  const find = ["get", "leases", "-A", `--field-selector=metadata.name=${LEASE.name}`];
+  const found = await kubectl.list<{ metadata: { namespace: string } }>(find).catch(() => []);
+  if (found.length === 0) return `name the namespace that it runs in: ${NAME_NAMESPACE}`;
+  const namespaces = found.map(({ metadata }) => metadata.namespace).join(", ");
+  return `name the namespace that it runs in, which seems to be ${namespaces}: ${NAME_NAMESPACE}`;
+}
+
+/** undefined where there is nothing of that name. */
+async function unlessAbsent<T>(asked: Promise<T>): Promise<T | undefined> {
   try {
-    return await kubectl.json<ServedDefinitions>(["get", "--raw", DEFINITIONS_PATH]);
+    return await asked;
   } catch (error) {
     if (isAbsent(error)) return undefined;
     throw error;
   }
 }
 
-async function judgeLease(kubectl: Kubectl): Promise<readonly Finding[]> {
-  const args = ["-n", SYSTEM_NAMESPACE, "get", "lease", LEASE.name, "-o", "json"];
-  const lease = await kubectl.json<{ spec?: LeaseSpec }>(args).catch((error: unknown) => {
-    if (isAbsent(error)) return { spec: undefined };
-    throw error;
-  });
-  return judgeLeadership(lease.spec, SYSTEM_NAMESPACE, new Date());
-}
-
 async function judgeOperatorRights(kubectl: Kubectl): Promise<readonly Finding[]> {
+  const { namespace: home } = kubectl;
+  const account = ["-n", home, "get", "serviceaccount", OPERATOR_ACCOUNT, "-o", "name"];
+  if ((await unlessAbsent(kubectl.text(account))) === undefined) {
+    const problem = `there is no ServiceAccount ${OPERATOR_ACCOUNT} in namespace ${home}`;
+    return [failing(RIGHTS, { problem, fix: `${APPLY_RIGHTS}; or ${await elsewhere(kubectl)}` })];
+  }
   const places = [
     { wanted: rightsOf(rights.everywhere), namespace: undefined, where: "in the whole cluster" },
     {
       wanted: rightsOf(rights.inSystemNamespace),
-      namespace: SYSTEM_NAMESPACE,
-      where: `in namespace ${SYSTEM_NAMESPACE}`,
+      namespace: home,
+      where: `in namespace ${home}`,
     },
   ];
   const findings: Finding[] = [];
@@ -99,8 +118,8 @@ async function judgeOperatorRights(kubectl: Kubectl): Promise<readonly Finding[]
         apiVersion: "authorization.k8s.io/v1",
         kind: "SubjectAccessReview",
         spec: {
-          user: `system:serviceaccount:${SYSTEM_NAMESPACE}:${OPERATOR_ACCOUNT}`,
-          groups: ["system:serviceaccounts", `system:serviceaccounts:${SYSTEM_NAMESPACE}`, "system:authenticated"],
+          user: `system:serviceaccount:${home}:${OPERATOR_ACCOUNT}`,
+          groups: ["system:serviceaccounts", `system:serviceaccounts:${home}`, "system:authenticated"],
           resourceAttributes: { verb, group, resource, subresource, name, namespace },
         },
       };

@@ -1,6 +1,5 @@
 /** Pods of the installation that do not run, with what their last container said before it ended. */
 import { type Finding, failing } from "../../core/diagnosis/finding.ts";
-import { SYSTEM_NAMESPACE } from "../../crds/installation.ts";
 
 export const PODS = "pods";
 
@@ -38,16 +37,17 @@ const remedies: Readonly<Record<string, string>> = {
   OOMKilled: "raise its memory limit",
 };
 
-export const judgePods = (pods: readonly Pod[]): readonly Finding[] => pods.flatMap(judgePod);
+export const judgePods = (pods: readonly Pod[], namespace: string): readonly Finding[] =>
+  pods.flatMap((pod) => judgePod(pod, namespace));
 
-function judgePod({ metadata: { name }, status = {} }: Pod): readonly Finding[] {
-  const subject = `Pod ${SYSTEM_NAMESPACE}/${name}`;
+function judgePod({ metadata: { name }, status = {} }: Pod, namespace: string): readonly Finding[] {
+  const subject = `Pod ${namespace}/${name}`;
   if (status.phase === "Succeeded") return [];
   if (status.phase === "Pending" && status.containerStatuses === undefined) {
     const scheduled = status.conditions?.find(({ type }) => type === "PodScheduled");
     if (scheduled?.status !== "False") return [];
     const problem = `it cannot be scheduled: ${scheduled.message ?? ""}`;
-    return [failing(PODS, { subject, problem, fix: `kubectl -n ${SYSTEM_NAMESPACE} describe pod ${name}` })];
+    return [failing(PODS, { subject, problem, fix: `kubectl -n ${namespace} describe pod ${name}` })];
   }
   return (status.containerStatuses ?? [])
     .filter(({ ready }) => ready !== true)
@@ -57,7 +57,7 @@ function judgePod({ metadata: { name }, status = {} }: Pod): readonly Finding[] 
       const why = waiting?.reason ?? last?.reason ?? "not ready";
       const message = (last?.message ?? waiting?.message ?? "").trim().split("\n").at(-1) ?? "";
       const ended = last?.exitCode === undefined ? "" : `, ended with ${last.exitCode}`;
-      const log = `kubectl -n ${SYSTEM_NAMESPACE} logs ${name} -c ${container.name} --previous`;
+      const log = `kubectl -n ${namespace} logs ${name} -c ${container.name} --previous`;
       const remedy = remedies[last?.reason ?? ""] ?? remedies[why];
       return failing(PODS, {
         subject,

@@ -5,7 +5,7 @@ import { FakeAuditLog } from "../ports/fake-audit-log.ts";
 import { FakeSinkCursors } from "../ports/fake-audit-sink.ts";
 import { FakeDatabase } from "../ports/fake-database.ts";
 import { auditEntry } from "../ports/samples.ts";
-import { csv, type ExportRange, exportRecords, jsonLines, proveExport, rangeOf } from "./export.ts";
+import { csv, ExportOvertaken, type ExportRange, exportRecords, jsonLines, proveExport, rangeOf } from "./export.ts";
 
 async function record(rows: number, every = 5) {
   const database = new FakeDatabase();
@@ -165,8 +165,10 @@ test("an export that a cut overtakes says so; one that loses rows otherwise show
         else database.audit.splice(700, 1);
       }
     };
-    if (harm === "cut") await expect(whole()).rejects.toThrow("cut while it was exported; export it again");
-    else {
+    if (harm === "cut") {
+      await expect(whole()).rejects.toThrow(ExportOvertaken);
+      expect(await prove([...lines, '{"type":"problem","problem":{}}\n'])).toEqual({ ok: false, line: "problem" });
+    } else {
       await whole();
       expect(await prove(lines)).toMatchObject({ ok: false, fault: "rowMissing", row: 702n });
     }

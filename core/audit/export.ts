@@ -3,7 +3,7 @@
  * begins at the checkpoint before it and ends at the one behind it, so that it can be proved with nothing but public keys.
  */
 import { createHash, type KeyObject } from "node:crypto";
-import { Unavailable } from "../errors.ts";
+import { SafeError } from "../errors.ts";
 import type { AuditFault, AuditLog } from "../ports/audit-log.ts";
 import { type ChainPosition, GENESIS, type LinkedRow } from "./chain.ts";
 import { type Checkpoint, CheckpointSequence, publicKeyOf, type SigningKeys, spki } from "./checkpoint.ts";
@@ -31,6 +31,14 @@ export interface ExportRange {
   readonly upTo?: bigint;
 }
 
+/** A cut removed rows that an export had not reached; the next one begins behind them. */
+export class ExportOvertaken extends SafeError {
+  constructor() {
+    super("it is not whole: retention removed rows that it had not reached; export the record again");
+    this.name = "ExportOvertaken";
+  }
+}
+
 const PAGE = 500;
 
 /** The stretch with every row of a time; rows are in the order in which they were linked, which is nearly that of their times. */
@@ -50,7 +58,7 @@ export async function rangeOf(
   };
 }
 
-/** Reads page by page, as fast as it is consumed. */
+/** Reads page by page, as fast as it is consumed. @throws ExportOvertaken */
 export async function* exportRecords(
   audit: Pick<AuditLog, "chain" | "checkpoints" | "head" | "lastCheckpoint" | "lastCut">,
   signing: SigningKeys,
@@ -81,7 +89,7 @@ export async function* exportRecords(
     const checkpoints = (await audit.checkpoints(number, PAGE)).filter((each) => each.position <= last);
     // Asked behind them: what it removed before they were read, it says by now.
     if (await isOvertaken({ position, number }, audit, signing)) {
-      throw new Unavailable("Failed", "the record was cut while it was exported; export it again");
+      throw new ExportOvertaken();
     }
     const closing = checkpoints.find((each) => each.position >= end);
     if (closing !== undefined && upTo !== undefined) {
@@ -157,6 +165,12 @@ export async function* csv(records: AsyncIterable<ExportRecord>): AsyncGenerator
   }
 }
 
+/** @param problem as JSON: why the rows end here, and are not whole */
+export const csvProblem = (problem: string): string => {
+  const cells: Cells = { type: "problem", statement: problem.trimEnd() };
+  return csvLine(COLUMNS.map((column) => cells[column]));
+};
+
 function cellsOf(record: ExportRecord): Cells {
   if (record.type === "header") return { type: record.type, statement: JSON.stringify(record) };
   if (record.type === "checkpoint") {
@@ -200,6 +214,8 @@ export type ExportVerdict =
       readonly anchoredTo: number;
     }
   | { readonly ok: false; readonly line: "header" }
+  /** Its last line says that it could not be finished. */
+  | { readonly ok: false; readonly line: "problem" }
   | { readonly ok: false; readonly row: bigint; readonly fault: AuditFault; readonly checkpoint?: bigint };
 
 /** Links that somebody else has, in hexadecimal, by position: a checkpoint or a row that a sink took. */
@@ -214,6 +230,9 @@ export async function proveExport(
   let proof: Proof | undefined;
   for await (const line of lines) {
     const record = parsed(line);
+    if (proof !== undefined && (record as { readonly type?: unknown } | undefined)?.type === "problem") {
+      return { ok: false, line: "problem" };
+    }
     if (record?.type === "row" && record.position % PAGE === 0) onProgress?.(record.position);
     if (proof === undefined) {
       if (record?.type !== "header" || record.format !== 1 || !Array.isArray(record.keys)) {

@@ -28,7 +28,7 @@ const key = (uses: bigint, version = 1): KeyFacts => ({
   wrappedBy: "k",
 });
 const found = (given: DatabaseFacts) =>
-  judgeDatabase(given, { checkpointMs: 60_000 }).map(({ check, status }) => `${status} ${check}`);
+  judgeDatabase(given, { checkpointMs: 60_000, home: "vault" }).map(({ check, status }) => `${status} ${check}`);
 
 test("work that is under way is no finding", () => expect(found(facts({}))).toEqual([]));
 
@@ -71,7 +71,7 @@ test.each<[string, DatabaseFacts, string[]]>([
 
 test("who holds the outbox back is named", () => {
   const outbox = [{ consumer: "syncrules", rows: 1, movedMs: 31_000 }];
-  const [finding] = judgeDatabase(facts({ outbox, blocking: { pid: 42 } }), { checkpointMs: 60_000 });
+  const [finding] = judgeDatabase(facts({ outbox, blocking: { pid: 42 } }), { checkpointMs: 60_000, home: "vault" });
   expect(finding?.fix).toContain("pg_terminate_backend(42)");
 });
 

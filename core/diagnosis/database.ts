@@ -127,15 +127,17 @@ const UNKNOWN_CA = [
 export interface DatabaseExpectations {
   /** How long the chain may go without a checkpoint. */
   readonly checkpointMs: number;
+  /** Namespace of the operator. */
+  readonly home: string;
 }
 
 /** Only what is worth a word. */
-export function judgeDatabase(facts: DatabaseFacts, { checkpointMs }: DatabaseExpectations): readonly Finding[] {
+export function judgeDatabase(facts: DatabaseFacts, { checkpointMs, home }: DatabaseExpectations): readonly Finding[] {
   const { clock, record } = facts;
   return [
     ...judgeClock("database.clock", "the operator's clock", "PostgreSQL's", clock),
     ...judgeState(facts),
-    ...judgeMigrations(facts),
+    ...judgeMigrations(facts, home),
     ...(record === undefined
       ? []
       : [
@@ -169,7 +171,7 @@ function judgeState({ readOnly, connections: { open, most } }: DatabaseFacts): r
   return findings;
 }
 
-function judgeMigrations({ migrations: { applied, known } }: DatabaseFacts): readonly Finding[] {
+function judgeMigrations({ migrations: { applied, known } }: DatabaseFacts, home: string): readonly Finding[] {
   const missing = known.filter((name) => !applied.includes(name));
   const newer = applied.filter((name) => !known.includes(name));
   const findings: Finding[] = [];
@@ -177,7 +179,7 @@ function judgeMigrations({ migrations: { applied, known } }: DatabaseFacts): rea
     findings.push(
       failing("database.migrations", {
         problem: `the database lacks migrations that this program needs: ${missing.join(", ")}`,
-        fix: "restart the operator, which migrates at its start: kubectl -n mazevault-system rollout restart deployment. If they were run before, somebody edited mazevault.migrations: restore it from a backup",
+        fix: `restart the operator, which migrates at its start: kubectl -n ${home} rollout restart deployment. If they were run before, somebody edited mazevault.migrations: restore it from a backup`,
       }),
     );
   }

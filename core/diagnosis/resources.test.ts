@@ -38,7 +38,7 @@ test.each<[string, State, string | undefined]>([
   ["waiting for a person", { reason: "ApprovalPending" }, "warning"],
   ["failing", {}, "failing"],
 ])("%s: %p is %p", (_name, state, status) => {
-  expect(judgeResources([resource(state)], now).map((finding) => finding.status)).toEqual(
+  expect(judgeResources([resource(state)], "vault", now).map((finding) => finding.status)).toEqual(
     status === undefined ? [] : [status],
   );
 });
@@ -46,15 +46,21 @@ test.each<[string, State, string | undefined]>([
 test("each reason has something to do, with a command", () => {
   for (const reason of Object.keys(reasons)) {
     if (["Suspended", "Progressing"].includes(reason)) continue;
-    const [finding] = judgeResources([resource({ reason })], now);
+    const [finding] = judgeResources([resource({ reason })], "vault", now);
     expect(finding).toMatchObject({ subject: "Secret shop/db", problem: `${reason}: why` });
     expect(finding?.fix).toMatch(/\S \S*(kubectl|mazevault|az|nslookup) /);
   }
 });
 
+test("the log that a command shows is the operator's, wherever it runs", () => {
+  const [finding] = judgeResources([resource({ reason: "KeyUnavailable" })], "vault", now);
+  expect(finding?.fix).toMatch(/kubectl -n vault logs deployment\/mazevault-operator$/);
+});
+
 test("so many that nobody reads them are counted", () => {
   const findings = judgeResources(
     Array.from({ length: 130 }, () => resource({})),
+    "vault",
     now,
   );
   expect(findings).toHaveLength(101);

@@ -19,11 +19,12 @@ const PATIENCE_MS = 60_000;
 /** A person has been asked, and everything else is in place. */
 const WAITING: readonly string[] = ["ApprovalPending", "WaitingForCertificate"] satisfies readonly Reason[];
 
-export function judgeResources(resources: Iterable<Judged>, now: Date): readonly Finding[] {
+/** @param home the namespace of the operator */
+export function judgeResources(resources: Iterable<Judged>, home: string, now: Date): readonly Finding[] {
   const found: Finding[] = [];
   let more = 0;
   for (const resource of resources) {
-    const finding = judge(resource, now);
+    const finding = judge(resource, home, now);
     if (finding === undefined) continue;
     if (found.length < SHOWN) found.push(finding);
     else more += 1;
@@ -33,7 +34,7 @@ export function judgeResources(resources: Iterable<Judged>, now: Date): readonly
   return [...found, failing(RESOURCES, { problem, fix: "kubectl get mazevault -A shows all of them" })];
 }
 
-function judge(resource: Judged, now: Date): Finding | undefined {
+function judge(resource: Judged, home: string, now: Date): Finding | undefined {
   const { metadata, status } = resource;
   if (metadata.deletionTimestamp !== undefined) return undefined;
   const ready = status?.conditions?.find(({ type }) => type === "Ready");
@@ -54,7 +55,7 @@ function judge(resource: Judged, now: Date): Finding | undefined {
   const told = {
     subject: describeObject(resource),
     problem: `${ready.reason}: ${ready.message}`,
-    fix: remedy(ready.reason as Reason, resource),
+    fix: remedy(ready.reason as Reason, resource, home),
   };
   return WAITING.includes(ready.reason) ? warning(RESOURCES, told) : failing(RESOURCES, told);
 }
@@ -77,19 +78,20 @@ interface Named {
 }
 
 /** What the reason says that has to be done, and the command that does it or shows where. */
-export function remedy(reason: Reason, resource: Judged): string {
+function remedy(reason: Reason, resource: Judged, home: string): string {
   const say = reasons[reason] ?? "look at the message";
-  const run = commands[reason]?.(resource, (resource.spec ?? {}) as Named) ?? describeCommand(resource);
+  const run = commands[reason]?.(resource, (resource.spec ?? {}) as Named, home) ?? describeCommand(resource);
   return `${say} ${run}`;
 }
 
-type Command = (resource: Judged, spec: Named) => string;
+/** @param home the namespace of the operator */
+type Command = (resource: Judged, spec: Named, home: string) => string;
 
 const project: Command = (_resource, { projectRef }) => `kubectl edit project ${projectRef?.name ?? "NAME"}`;
 const edit: Command = (resource) => command("edit", resource);
-const coreSecrets: Command = ({ metadata }) => `kubectl -n ${metadata.namespace ?? "mazevault-system"} get secrets`;
+const coreSecrets: Command = ({ metadata }, _spec, home) => `kubectl -n ${metadata.namespace ?? home} get secrets`;
 const vaultHost = (url = ""): string => URL.parse(url)?.hostname ?? "VAULT";
-const operatorLog: Command = () => "kubectl -n mazevault-system logs deployment/mazevault-operator";
+const operatorLog: Command = (_resource, _spec, home) => `kubectl -n ${home} logs deployment/mazevault-operator`;
 
 const commands: Readonly<Partial<Record<Reason, Command>>> = {
   ProjectNotFound: (_resource, { projectRef }) => `kubectl get project ${projectRef?.name ?? "NAME"}`,
@@ -101,8 +103,8 @@ const commands: Readonly<Partial<Record<Reason, Command>>> = {
   SourceNotFound: coreSecrets,
   SourceKeyNotFound: coreSecrets,
   CredentialNotFound: coreSecrets,
-  CredentialInvalid: (resource) =>
-    `${coreSecrets(resource, {})}, then put the new credential into the one that the message names`,
+  CredentialInvalid: (resource, spec, home) =>
+    `${coreSecrets(resource, spec, home)}, then put the new credential into the one that the message names`,
   ValueMissing: ({ metadata: { namespace, name } }) => `mazevault put ${namespace}/${name} KEY`,
   SealedValueInvalid: ({ metadata: { namespace, name } }) => `mazevault seal ${namespace}/${name} KEY`,
   KeyVaultNotFound: ({ metadata }) => `kubectl -n ${metadata.namespace} get keyvaults.${GROUP}`,

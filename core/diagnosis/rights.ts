@@ -44,6 +44,8 @@ function allows(rule: GrantedRule, { verb, group, resource, name }: Right): bool
 }
 
 export const RIGHTS = "kubernetes.rights";
+export const APPLY_RIGHTS =
+  "apply the rights of this version again: kubectl apply --server-side --force-conflicts -f crds/generated/rbac.yaml";
 
 /** @param where `in the whole cluster`, `in namespace shop` */
 export function judgeRights(missing: readonly Right[], where: string): readonly Finding[] {
@@ -51,7 +53,7 @@ export function judgeRights(missing: readonly Right[], where: string): readonly 
   return [
     failing(RIGHTS, {
       problem: `${OPERATOR_ACCOUNT} lacks rights ${where}: ${describe(missing).join("; ")}`,
-      fix: "apply the rights of this version again: kubectl apply --server-side --force-conflicts -f crds/generated/rbac.yaml",
+      fix: APPLY_RIGHTS,
     }),
   ];
 }

@@ -241,4 +241,19 @@ export function auditLogContract(
     expect(await found({ from: new Date(Date.now() + 60_000) })).toEqual([]);
     expect(await found({ subject: { id: "a" }, to: new Date(Date.now() + 60_000) })).toEqual([a, key]);
   });
+
+  test("rows of the chain are read page by page, from either end, by their position", async () => {
+    await audit.append([auditEntry("a"), auditEntry("b"), { ...auditEntry("c"), outcome: "Denied" }]);
+    const linked = async (filter: AuditFilter = {}, after?: bigint, limit = 100) =>
+      (await audit.read({ ...filter, linked: true }, after, limit)).map(({ position }) => position);
+    const { position: head } = await audit.head();
+    expect(await linked({}, head)).toEqual([]);
+    await audit.link(epoch, 2);
+    expect(await linked({}, head)).toEqual([head + 1n, head + 2n]);
+    await audit.link(epoch, 2);
+    expect(await linked({ order: "NewestFirst" }, undefined, 2)).toEqual([head + 3n, head + 2n]);
+    expect(await linked({ order: "NewestFirst" }, head + 2n, 1)).toEqual([head + 1n]);
+    expect(await linked({}, head + 1n, 1)).toEqual([head + 2n]);
+    expect(await linked({ outcome: "Denied" })).toEqual([head + 3n]);
+  });
 }

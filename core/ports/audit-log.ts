@@ -136,7 +136,10 @@ export interface AuditLog {
   cut(epoch: bigint, before: Date): Promise<Cut | undefined>;
   /** Recomputes MACs, chain and signatures; the first fault, or how far the record is good. */
   verify(options?: VerifyOptions): Promise<AuditVerdict>;
-  /** Rows that match, at most `limit`, whether linked or not; `after` is the sequence number of the last one seen. */
+  /**
+   * Rows that match, at most `limit`; `after` is the sequence number of the last one seen, or its position where the filter
+   * asks for those in the chain.
+   */
   read(filter: AuditFilter, after: bigint | undefined, limit: number): Promise<readonly RecordedRow[]>;
   /** Where the chain ends. */
   head(): Promise<ChainHead>;
@@ -176,6 +179,11 @@ export interface AuditFilter {
   readonly to?: Date;
   /** `OldestFirst` when absent. */
   readonly order?: "NewestFirst" | "OldestFirst";
+  /**
+   * Only rows that are in the chain, in its order. A sequence number is drawn before its row commits, so that a row can come
+   * in between others that were read already; behind a position nothing does.
+   */
+  readonly linked?: boolean;
 }
 
 export type AuditFault =

@@ -107,9 +107,12 @@ export class FakeAuditLog implements AuditLog {
 
   async read(filter: AuditFilter, after: bigint | undefined, limit: number): Promise<readonly RecordedRow[]> {
     const newestFirst = filter.order === "NewestFirst";
-    const behind = ({ sequence }: RecordedRow) =>
-      after === undefined || (newestFirst ? sequence < after : sequence > after);
-    const found = this.#database.audit.filter((row) => behind(row) && matches(row, filter));
+    const rows = filter.linked === true ? this.#linked : this.#database.audit;
+    const behind = ({ sequence, position = 0n }: RecordedRow) => {
+      const key = filter.linked === true ? position : sequence;
+      return after === undefined || (newestFirst ? key < after : key > after);
+    };
+    const found = rows.filter((row) => behind(row) && matches(row, filter));
     return (newestFirst ? found.toReversed() : found).slice(0, limit);
   }
 

@@ -93,6 +93,7 @@ describe("structural() keeps", () => {
       ...described,
       type: "object",
       maxProperties: 3,
+      "x-kubernetes-map-type": "atomic",
       additionalProperties: { ...described, type: "string", maxLength: 8 },
       "x-kubernetes-validations": [
         {
@@ -113,6 +114,13 @@ describe("structural() keeps", () => {
       pattern: "^a/$",
       "x-kubernetes-validations": [{ rule: "self.matches(r'^a/$')", message: "must be a/" }],
     });
+  });
+
+  test("objects that may be empty as a whole, and others field by field", () => {
+    const inner = (fields: z.ZodRawShape) => structural(field(z.object(fields).meta(described)), "spec");
+    expect(inner({ a: text.optional() }).properties?.field?.["x-kubernetes-map-type"]).toBe("atomic");
+    expect(inner({ a: text }).properties?.field?.["x-kubernetes-map-type"]).toBeUndefined();
+    expect(inner({ a: text.optional() })["x-kubernetes-map-type"]).toBeUndefined();
   });
 
   test("which fields are required", () => {

@@ -21,6 +21,7 @@ export interface StructuralSchema {
   readonly minItems?: number;
   readonly maxItems?: number;
   readonly maxProperties?: number;
+  readonly "x-kubernetes-map-type"?: "atomic";
   readonly "x-kubernetes-list-type"?: "map" | "set" | "atomic";
   readonly "x-kubernetes-list-map-keys"?: readonly string[];
   readonly "x-kubernetes-validations"?: readonly CelRule[];
@@ -102,9 +103,18 @@ function convert(node: Node, path: string, described: Described): StructuralSche
 function object(node: Node, path: string): StructuralSchema {
   const properties = Object.entries(node.properties as Record<string, Node>).map(([name, child]) => [
     name,
-    convert(child, `${path}.${name}`, "describes itself"),
+    whole(convert(child, `${path}.${name}`, "describes itself")),
   ]);
   return { ...take(node, path, "required", "properties"), properties: Object.fromEntries(properties) };
+}
+
+/**
+ * What may be empty belongs to one writer as a whole. Server-side apply takes fields away one by one otherwise, and leaves
+ * null where the last one was, which is refused although `{}` is a valid value.
+ */
+function whole(schema: StructuralSchema): StructuralSchema {
+  const mayBeEmpty = schema.type === "object" && (schema.required ?? []).length === 0;
+  return mayBeEmpty ? { ...schema, "x-kubernetes-map-type": "atomic" } : schema;
 }
 
 function map(node: Node, path: string): StructuralSchema {

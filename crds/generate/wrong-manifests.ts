@@ -51,6 +51,28 @@ export function wrongManifests(schema: StructuralSchema, valid: readonly Json[])
   return [...cases.values()];
 }
 
+export interface EmptiedManifest {
+  readonly field: string;
+  readonly manifest: Json;
+  /** What stands at the field. */
+  readonly at: (manifest: Json) => Json | undefined;
+}
+
+/** A valid manifest with each object, map or list taken empty that the schema lets be empty. */
+export function emptiedManifests(schema: StructuralSchema, valid: Json): EmptiedManifest[] {
+  return placesOf(schema, valid)
+    .filter(({ steps, value }) => steps.length > 1 && typeof value === "object" && value !== null)
+    .filter((place) => (place.schema.required ?? []).length === 0 && place.schema.minItems === undefined)
+    .map(({ steps, value }) => ({
+      field: fieldPath(steps),
+      manifest: changed(valid, steps, isList(value) ? [] : {}),
+      at: (manifest) => valueAt(manifest, steps),
+    }));
+}
+
+const valueAt = (value: Json | undefined, [step, ...rest]: readonly Step[]): Json | undefined =>
+  step === undefined ? value : valueAt((value as Readonly<Record<Step, Json>> | undefined)?.[step], rest);
+
 /** Fields of the schema, as `spec.entries[].key`, that no valid manifest sets. */
 export function unsetFields(schema: StructuralSchema, valid: readonly Json[]): string[] {
   const set = new Set(valid.flatMap((manifest) => placesOf(schema, manifest)).map(({ steps }) => schemaPath(steps)));

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { errorMessage } from "../errors.ts";
+import { canDumpCore, canMount } from "../unwell.ts";
 import { obtainPackage, testPackages } from "./packages.ts";
 import { obtainPythonTool, pkilint, schemathesis } from "./python-tool.ts";
 
@@ -35,6 +36,20 @@ const needs: readonly Need[] = [
     fix: "install the Debian package default-jre-headless",
     obtain: async () => {
       if (findKeytool() === undefined) throw new Error("there is no keytool on this machine");
+    },
+  },
+  {
+    purpose: "a disk that is nearly full, as doctor sees it",
+    fix: "run as root, or allow user namespaces: sysctl kernel.unprivileged_userns_clone=1",
+    obtain: async () => {
+      if (!canMount()) throw new Error("nothing can be mounted here");
+    },
+  },
+  {
+    purpose: "core dumps that are on, as doctor sees them",
+    fix: "raise the hard limit of core files: ulimit -H -c",
+    obtain: async () => {
+      if (!canDumpCore()) throw new Error("the hard limit is 0");
     },
   },
 ];

@@ -20,6 +20,7 @@ import {
   rightsOf,
 } from "../../core/diagnosis/rights.ts";
 import { rights } from "../../crds/generate/rbac.ts";
+import { OPERATOR_ACCOUNT } from "../../crds/installation.ts";
 
 const KUBERNETES = "kubernetes";
 /** As many are looked at; the rest has the same ClusterRole. */
@@ -46,7 +47,7 @@ export function clusterChecks({ api, systemNamespace, onboarded }: ClusterParts)
     },
     {
       name: RIGHTS,
-      otherwise: "kubectl auth can-i --list --as=system:serviceaccount:mazevault-system:mazevault-operator",
+      otherwise: `kubectl auth can-i --list --as=system:serviceaccount:${systemNamespace}:${OPERATOR_ACCOUNT}`,
       examine: (signal) => judgeAllRights(api, systemNamespace, onboarded(), signal),
     },
     {

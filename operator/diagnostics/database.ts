@@ -19,7 +19,7 @@ export interface DatabaseParts extends DatabaseExpectations {
   readonly rootKeyFile: string;
 }
 
-export function databaseChecks({ options, rootKey, rootKeyFile, checkpointMs }: DatabaseParts): readonly Check[] {
+export function databaseChecks({ options, rootKey, rootKeyFile, ...expected }: DatabaseParts): readonly Check[] {
   const facts = readDatabaseFacts(options);
   return [
     {
@@ -27,7 +27,7 @@ export function databaseChecks({ options, rootKey, rootKeyFile, checkpointMs }: 
       otherwise: `look whether it runs: pg_isready -h ${options.host} -p ${options.port}, then its log`,
       examine: async () => {
         const known = await facts;
-        return "check" in known ? [known] : judgeDatabase(known, { checkpointMs });
+        return "check" in known ? [known] : judgeDatabase(known, expected);
       },
     },
     {

@@ -87,25 +87,27 @@ export class Diagnostics {
 
   #checks(): readonly Check[] {
     const { config, stores, api, view, vaults } = this.#parts;
+    const home = config.kubernetes.namespace;
     return [
       ...databaseChecks({
         options: databaseOptions(config.database),
         rootKey: async () => openRootKey(config.keys),
         rootKeyFile: config.keys.file,
         checkpointMs: config.audit.checkpointMs,
+        home,
       }),
       ...clusterChecks({
         api,
-        systemNamespace: config.kubernetes.namespace,
+        systemNamespace: home,
         onboarded: () => [...view.bindingCache.values()].map(({ metadata }) => metadata.namespace ?? ""),
       }),
       ...fileChecks(config),
-      ...pkiChecks({ store: stores.pki, baseUrl: config.pki.baseUrl }),
+      ...pkiChecks({ store: stores.pki, baseUrl: config.pki.baseUrl, home }),
       ...vaultChecks({ api, states: vaults, keyVaults: () => view.keyVaultCache.values() }),
       {
         name: RESOURCES,
         otherwise: "kubectl get mazevault -A",
-        examine: async () => judgeResources(view.everything(), new Date()),
+        examine: async () => judgeResources(view.everything(), home, new Date()),
       },
     ];
   }

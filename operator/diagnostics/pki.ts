@@ -13,6 +13,8 @@ export interface PkiParts {
   readonly store: Pick<PkiStore, "listAuthorities" | "crl">;
   /** Where relying parties reach the responder; undefined when certificates do not say. */
   readonly baseUrl: string | undefined;
+  /** Namespace of the installation. */
+  readonly home: string;
 }
 
 /** As many are looked at. */
@@ -20,7 +22,7 @@ const MOST = 200;
 /** Signed as an answer about any other number is, and never issued. */
 const UNUSED_SERIAL = "01";
 
-export function pkiChecks({ store, baseUrl }: PkiParts): readonly Check[] {
+export function pkiChecks({ store, baseUrl, home }: PkiParts): readonly Check[] {
   const active = store.listAuthorities(undefined, MOST).then((all) => all.filter(({ state }) => state === "Active"));
   active.catch(() => {});
   const otherwise = "kubectl get issuers,clusterissuers -A";
@@ -36,7 +38,7 @@ export function pkiChecks({ store, baseUrl }: PkiParts): readonly Check[] {
   };
   if (baseUrl === undefined) return [authorities, crls];
   const { ocsp: url } = publicationUrls(baseUrl);
-  const reach = `look whether the responder runs and whether pki.baseUrl leads to it: curl -sv ${url}; kubectl -n mazevault-system logs deployment/mazevault-ocsp`;
+  const reach = `look whether the responder runs and whether pki.baseUrl leads to it: curl -sv ${url}; kubectl -n ${home} logs deployment/mazevault-ocsp`;
   const ocsp: Check = {
     name: "ocsp.answers",
     otherwise: reach,

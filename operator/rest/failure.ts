@@ -1,5 +1,6 @@
 /** Which problem an error is. What is not known here is a defect of ours, and says nothing of itself. */
 import { ApiError } from "../../controllers/runtime/api-error.ts";
+import { ExportOvertaken } from "../../core/audit/export.ts";
 import { Fenced, Stalled, Unavailable, Waiting } from "../../core/errors.ts";
 import { RequestRefused } from "../../core/idempotency/requests.ts";
 import { IdentityRefused, TooManyAttempts, Unauthenticated } from "../../core/identity/errors.ts";
@@ -46,6 +47,9 @@ export function problemOf(error: unknown): Problem {
     // Waiting does not help against these; a person has to look.
     if (code === "TamperDetected") return new Problem(500, code, message, { cause: error });
     return new Problem(503, code, message, { headers: retryAfter(AGAIN_MS), cause: error });
+  }
+  if (error instanceof ExportOvertaken) {
+    return new Problem(503, error.name, error.message, { headers: retryAfter(AGAIN_MS), cause: error });
   }
   if (error instanceof Fenced) {
     return new Problem(503, "LeaderChanged", "another replica has just taken over; repeat the request", {

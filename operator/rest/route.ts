@@ -7,7 +7,7 @@ import type { Decision, Target, Verb } from "../../core/access/policy.ts";
 import type { Authenticated } from "../../core/access/subject.ts";
 import type { Origin } from "../../core/identity/actor.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
-import type { ProblemStatus } from "./problem.ts";
+import type { ProblemBody, ProblemStatus } from "./problem.ts";
 import type { Services } from "./services.ts";
 
 export type Method = "get" | "post" | "put" | "patch" | "delete";
@@ -61,12 +61,23 @@ export interface Call<I extends Input> {
   announce(operation: "Create" | "Change" | "Delete", target: Target): Promise<void>;
 }
 
+/** Text in pieces. */
+export interface Stream {
+  readonly type: string;
+  readonly pieces: AsyncIterable<string | Buffer>;
+  /**
+   * The piece that says why there are no more, when they fail after the first has left as a good answer; the connection
+   * breaks off behind it, so that nobody takes it for whole.
+   */
+  readonly told?: (problem: ProblemBody) => string;
+}
+
 export interface Answer {
   readonly status: number;
   /** Sent as JSON. */
   readonly body?: unknown;
-  /** Instead of `body`: text in pieces, of `type`. */
-  readonly stream?: { readonly type: string; readonly pieces: AsyncIterable<string | Buffer> };
+  /** Instead of `body`. */
+  readonly stream?: Stream;
   readonly headers?: Readonly<Record<string, string>>;
 }
 

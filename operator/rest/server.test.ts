@@ -6,7 +6,10 @@ import path from "node:path";
 import { Agent, request } from "undici";
 import { z } from "zod";
 import { memoryRateCounters } from "../../adapters/memory/rate-counters.ts";
+import { Client } from "../../cli/client.ts";
+import type { Settings } from "../../cli/settings.ts";
 import type { Authenticated } from "../../core/access/subject.ts";
+import { Unavailable } from "../../core/errors.ts";
 import { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import { Unauthenticated } from "../../core/identity/errors.ts";
 import { TestIdentities } from "../../core/identity/testing/installation.ts";
@@ -20,6 +23,7 @@ import { LabPki } from "../../lab/pki.ts";
 import { until } from "../../lab/poll.ts";
 import { Authenticator } from "./authenticate.ts";
 import { ClientCrl } from "./client-crl.ts";
+import { JSON_LINES, problemLine } from "./json-lines.ts";
 import { RateLimits } from "./rate-limits.ts";
 import { route, takesIdempotencyKey } from "./route.ts";
 import { routes as products } from "./routes/index.ts";
@@ -52,7 +56,22 @@ async function* endless(): AsyncGenerator<string> {
 }
 const stream = async () => ({ status: 200, stream: { type: "text/plain", pieces: endless() } });
 
+async function* broken(): AsyncGenerator<string> {
+  for (let n = 1; n <= 3; n++) yield `${JSON.stringify({ type: "row", n })}\n`;
+  throw new Unavailable("DatabaseUnavailable", "PostgreSQL does not answer");
+}
+
 const routes = [
+  route({
+    id: "breaks",
+    method: "get",
+    path: "/breaks",
+    tag: "t",
+    summary: "s",
+    access: { kind: "Anyone" },
+    answers,
+    handle: async () => ({ status: 200, stream: { type: JSON_LINES, pieces: broken(), told: problemLine } }),
+  }),
   route({
     id: "mine",
     method: "get",
@@ -89,6 +108,16 @@ const routes = [
       signal.throwIfAborted();
       return { status: 200, body: { call: calls }, headers: { etag: `"${calls}"` } };
     },
+  }),
+  route({
+    id: "me",
+    method: "get",
+    path: "/api/v1/auth/me",
+    tag: "t",
+    summary: "s",
+    access: { kind: "Anyone" },
+    answers,
+    handle: async () => ({ status: 200, body: {} }),
   }),
   route({
     id: "whoAmI",
@@ -186,6 +215,41 @@ describe("a long answer", () => {
     granted = false;
     await expect(body.text()).rejects.toThrow();
     expect(await denied()).toEqual([expect.objectContaining({ details: expect.objectContaining({ verb: "read" }) })]);
+  });
+});
+
+describe("a long answer that cannot be finished", () => {
+  test("says why in its last line, and the connection breaks off", async () => {
+    const { statusCode, headers, body } = await request(`${url}/breaks`, { dispatcher: client() });
+    expect(statusCode).toBe(200);
+    let text = "";
+    const all = async () => {
+      for await (const piece of body) text += String(piece);
+    };
+    await expect(all()).rejects.toThrow();
+    const lines = text.trimEnd().split("\n");
+    expect(lines.slice(0, -1)).toEqual([1, 2, 3].map((n) => JSON.stringify({ type: "row", n })));
+    expect(JSON.parse(lines.at(-1) ?? "")).toEqual({
+      type: "problem",
+      problem: expect.objectContaining({
+        status: 503,
+        code: "DatabaseUnavailable",
+        detail: "PostgreSQL does not answer",
+        requestId: headers["x-request-id"],
+      }),
+    });
+  });
+
+  test("is taken by the command line for what it says", async () => {
+    const settings = { server: url, ca: readFileSync(pki.caFile, "utf8"), token: "t" } as unknown as Settings;
+    const cli = new Client(settings);
+    const { pieces } = await cli.stream("GET", "/breaks");
+    const all = async () => {
+      for await (const _ of pieces);
+    };
+    const message = expect.stringMatching(/^PostgreSQL does not answer \(request [\w-]+\)$/);
+    await expect(all()).rejects.toMatchObject({ name: "CommandError", exitCode: 1, message });
+    await cli.close();
   });
 });
 

@@ -20,7 +20,7 @@ import { openApiDocument } from "./openapi.ts";
 import { PROBLEM_TYPE, Problem, retryAfter } from "./problem.ts";
 import type { RateLimits } from "./rate-limits.ts";
 import { Refusals } from "./refusals.ts";
-import { type Answer, type Call, type Input, type Route, takesIdempotencyKey } from "./route.ts";
+import { type Answer, type Call, type Input, type Route, type Stream, takesIdempotencyKey } from "./route.ts";
 import type { Services } from "./services.ts";
 import { readInput } from "./validation.ts";
 
@@ -30,6 +30,8 @@ const DRAIN_MS = 5_000;
 const STARTING_MS = 1_000;
 /** So often it is looked at while a long answer is sent whether its caller still may have it. */
 const LOOK_AGAIN_MS = 1_000;
+/** So long the connection stays, for the caller to take the last line of an answer that is not whole. */
+const TAKEN_WITHIN_MS = 2_000;
 const LIMITS = {
   maxHeaderSize: 16 * 1024,
   handshakeTimeout: 10_000,
@@ -213,7 +215,8 @@ export class RestServer {
     const answer = key === undefined ? await this.#answer(asked) : await this.#answerOnce(asked, key);
     const stopWatching = answer.stream === undefined ? undefined : this.#watch(asked, request, abort);
     try {
-      await send(answer, response, abort.signal);
+      if (answer.stream === undefined) send(answer, response);
+      else await sendStream(answer, answer.stream, response, abort.signal);
     } finally {
       stopWatching?.();
     }
@@ -317,7 +320,7 @@ export class RestServer {
       );
     }
     if (response.headersSent) {
-      // The status has gone out as good: only a broken connection can still tell.
+      // The status has gone out as good: only a broken connection can still tell every client.
       response.destroy();
       return;
     }
@@ -329,26 +332,58 @@ export class RestServer {
   }
 }
 
-async function send(
-  { status, body, stream, headers = {} }: Answer,
+function send({ status, body, headers = {} }: Answer, response: Response): void {
+  response.status(status).set(headers);
+  if (body === undefined) response.end();
+  else response.json(body);
+}
+
+/** @throws what its pieces threw, after it was told where the format has a place for it */
+async function sendStream(
+  { status, headers = {} }: Answer,
+  { type, pieces, told }: Stream,
   response: Response,
   signal: AbortSignal,
 ): Promise<void> {
   response.status(status).set(headers);
-  if (stream !== undefined) {
-    // What fails before the first piece can still be answered as it should be.
-    const pieces = stream.pieces[Symbol.asyncIterator]();
-    const first = await pieces.next();
-    response.type(stream.type);
-    // Each may be a megabyte, and what is waiting here may not be the caller's any more when its turn comes.
-    const readable = Readable.from(following(first, pieces), { highWaterMark: 1 });
-    await pipeline(readable, response, { signal });
-  } else if (body === undefined) response.end();
-  else response.json(body);
+  // What fails before the first piece can still be answered as it should be.
+  const rest = pieces[Symbol.asyncIterator]();
+  const first = await rest.next();
+  response.type(type);
+  const failures: unknown[] = [];
+  const sent = following(first, rest, (error) => failures.push(error));
+  // Each may be a megabyte, and what is waiting here may not be the caller's any more when its turn comes.
+  await pipeline(Readable.from(sent, { highWaterMark: 1 }), response, { signal, end: false });
+  for (const failure of failures) {
+    if (told !== undefined) await tell(response, told(problemOf(failure).body(response.locals.requestId as string)));
+    throw failure;
+  }
+  response.end();
 }
 
-async function* following<T>(first: IteratorResult<T>, rest: AsyncIterator<T>): AsyncGenerator<T> {
-  for (let next = first; next.done !== true; next = await rest.next()) yield next.value;
+/** Ends where the rest fails. */
+async function* following<T>(
+  first: IteratorResult<T>,
+  rest: AsyncIterator<T>,
+  onFailure: (error: unknown) => void,
+): AsyncGenerator<T> {
+  for (let next = first; next.done !== true; ) {
+    yield next.value;
+    try {
+      next = await rest.next();
+    } catch (error) {
+      onFailure(error);
+      return;
+    }
+  }
+}
+
+/** What was sent before a connection breaks off is lost to who has not taken it yet; who knows what it says goes away at once. */
+function tell(response: Response, text: string): Promise<void> {
+  return new Promise((resolve) => {
+    response.once("close", resolve);
+    response.write(text, () => void setTimeout(resolve, TAKEN_WITHIN_MS).unref());
+  });
 }
 
 const parseBody = (json: express.RequestHandler, request: Request, response: Response): Promise<void> =>

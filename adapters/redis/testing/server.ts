@@ -4,7 +4,7 @@ import path from "node:path";
 import { LabPki } from "../../../lab/pki.ts";
 import { Ports } from "../../../lab/ports.ts";
 import { Supervisor } from "../../../lab/processes.ts";
-import { type RedisServer, startRedis } from "../../../lab/redis/redis.ts";
+import { type RedisServer, type Sentinel, startRedis, startSentinel } from "../../../lab/redis/redis.ts";
 import { RedisConnection, type RedisOptions } from "../connection.ts";
 
 /** A Redis for one test file; each test takes a prefix of its own. */
@@ -13,6 +13,10 @@ export interface TestRedis {
   options(changed?: Partial<RedisOptions>): RedisOptions;
   /** Resolves when it answers. */
   connect(changed?: Partial<RedisOptions>): Promise<RedisConnection>;
+  /** A replica of the server. */
+  replicate(): Promise<RedisServer>;
+  /** Who puts a replica in the place of the server when that is away. */
+  guard(): Promise<Sentinel>;
   stop(): Promise<void>;
 }
 
@@ -22,7 +26,8 @@ export async function startTestRedis(): Promise<TestRedis> {
   const pki = await LabPki.open(path.join(dir, "pki"));
   const ports = new Ports(path.join(dir, "ports.json"));
   const spawn = supervisor.run.bind(supervisor);
-  const server = await startRedis({ dir: path.join(dir, "redis"), pki, ports, spawn });
+  const place = { dir: path.join(dir, "redis"), pki, ports, spawn };
+  const server = await startRedis(place);
   const open: RedisConnection[] = [];
   let prefixes = 0;
   const options = (changed: Partial<RedisOptions> = {}): RedisOptions => {
@@ -49,6 +54,8 @@ export async function startTestRedis(): Promise<TestRedis> {
       await answers;
       return connection;
     },
+    replicate: () => startRedis(place, { name: "replica", replicaOf: server }),
+    guard: () => startSentinel(place, server),
     async stop() {
       for (const connection of open) await connection.close();
       await supervisor.stop();

@@ -2,14 +2,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import type { Target } from "../../../core/access/policy.ts";
-import { csv, exportRecords, jsonLines, rangeOf } from "../../../core/audit/export.ts";
+import { csv, csvProblem, exportRecords, jsonLines, rangeOf } from "../../../core/audit/export.ts";
 import type { AuditAction, AuditFilter, AuditLog, AuditSubject, AuditVerdict } from "../../../core/ports/audit-log.ts";
+import { JSON_LINES, problemLine } from "../json-lines.ts";
 import { cursorOf, keyOfCursor, pageOf, pageQuery } from "../page.ts";
 import { Problem } from "../problem.ts";
 import { route } from "../route.ts";
 
 const TAG = "Audit";
-const JSON_LINES = "application/x-ndjson";
 const target = (): Target => ({ kind: "Audit" });
 
 const row = z.strictObject({
@@ -48,11 +48,15 @@ const filterQuery = {
   from: z.iso.datetime().optional().meta({ description: "Not before this time." }),
   to: z.iso.datetime().optional().meta({ description: "Before this time." }),
   order: z.enum(["newest", "oldest"]).default("newest").meta({ description: "Which come first." }),
+  linked: z.enum(["true", "false"]).default("false").meta({
+    description:
+      "Only rows that are in the hash chain, which each enters within a second or two, in its order: none comes in between later, so that whoever goes on behind a position misses nothing.",
+  }),
 };
 const filters = z.object(filterQuery);
 type Filter = z.infer<typeof filters>;
 
-const filterOf = ({ action, actor, subject, outcome, from, to, order }: Filter): AuditFilter => ({
+const filterOf = ({ action, actor, subject, outcome, from, to, order, linked }: Filter): AuditFilter => ({
   ...(action !== undefined && { action: action as AuditAction }),
   ...(actor !== undefined && { actor }),
   ...(subject !== undefined && { subject: { name: subject } satisfies Partial<AuditSubject> }),
@@ -60,6 +64,7 @@ const filterOf = ({ action, actor, subject, outcome, from, to, order }: Filter):
   ...(from !== undefined && { from: new Date(from) }),
   ...(to !== undefined && { to: new Date(to) }),
   order: order === "newest" ? "NewestFirst" : "OldestFirst",
+  linked: linked === "true",
 });
 
 interface Verification {
@@ -130,7 +135,7 @@ export const auditRoutes = [
     answers: { 200: { description: "A page of them.", schema: pageOf(row) } },
     handle: async ({ input, services }) => {
       const { limit, after, ...filter } = input.query;
-      const rows = await services.audit.read(filterOf(filter), sequenceOf(after), limit);
+      const rows = await services.audit.read(filterOf(filter), placeOf(after), limit);
       const last = rows.at(-1);
       const items = rows.map(({ sequence, position, entry, at }) => ({
         sequence: sequence.toString(),
@@ -146,7 +151,10 @@ export const auditRoutes = [
         status: 200,
         body: {
           items,
-          ...(last !== undefined && rows.length === limit && { next: cursorOf(last.sequence.toString()) }),
+          ...(last !== undefined &&
+            rows.length === limit && {
+              next: cursorOf(String(filter.linked === "true" ? last.position : last.sequence)),
+            }),
         },
       };
     },
@@ -159,7 +167,7 @@ export const auditRoutes = [
     safe: true,
     summary: "Proves the audit record: every row, the chain, the signatures.",
     description:
-      "Takes about a second for each 20,000 rows. Lines of type progress tell how far it is; the last line, of type verdict, says whether it is ok, or names the first bad row and its fault.",
+      "Takes about a second for each 20,000 rows. Lines of type progress tell how far it is; the last line, of type verdict, says whether it is ok, or names the first bad row and its fault; a last line of type problem says why there is none.",
     query: z.object({
       anchor: z
         .string()
@@ -171,7 +179,7 @@ export const auditRoutes = [
     answers: { 200: { description: "JSON Lines.", type: JSON_LINES } },
     handle: async ({ input, services }) => ({
       status: 200,
-      stream: { type: JSON_LINES, pieces: told(verification(services.audit, input.query.anchor)) },
+      stream: { type: JSON_LINES, pieces: told(verification(services.audit, input.query.anchor)), told: problemLine },
     }),
   }),
   route({
@@ -181,7 +189,7 @@ export const auditRoutes = [
     tag: TAG,
     summary: "The audit record, or a stretch of it, with everything that proves it.",
     description:
-      "A stretch begins and ends at the checkpoints around it, so there can be more than was asked for. JSON Lines can be proved without the installation; CSV is for reading.",
+      "A stretch begins and ends at the checkpoints around it, so there can be more than was asked for. JSON Lines can be proved without the installation; CSV is for reading. One that cannot be finished, such as when retention removes rows that it has not reached, ends with a line of type problem that says why, and the connection breaks off.",
     query: z.object({
       from: filterQuery.from,
       to: filterQuery.to,
@@ -208,14 +216,15 @@ export const auditRoutes = [
         headers: { "x-row-count": String(upTo - (range.after ?? 0n)) },
         stream:
           format === "csv"
-            ? { type: "text/csv", pieces: csv(records) }
-            : { type: JSON_LINES, pieces: jsonLines(records) },
+            ? { type: "text/csv", pieces: csv(records), told: (problem) => csvProblem(problemLine(problem)) }
+            : { type: JSON_LINES, pieces: jsonLines(records), told: problemLine },
       };
     },
   }),
 ];
 
-function sequenceOf(after: string | undefined): bigint | undefined {
+/** Sequence number or position. */
+function placeOf(after: string | undefined): bigint | undefined {
   if (after === undefined) return undefined;
   const text = keyOfCursor(after);
   if (/^\d{1,18}$/.test(text)) return BigInt(text);

@@ -1,6 +1,7 @@
 /** For who keeps it running: what is wrong and what to do, and what to hand to those who help. Nothing in it is secret. */
 import { z } from "zod";
 import type { Target } from "../../../core/access/policy.ts";
+import { JSON_LINES, problemLine } from "../json-lines.ts";
 import { route } from "../route.ts";
 
 const TAG = "Diagnostics";
@@ -64,10 +65,10 @@ export const diagnosticsRoutes = [
     tag: TAG,
     summary: "Every resource of MazeVault with its status, without what may be secret in it.",
     access: { kind: "Allowed", verb: "audit", target },
-    answers: { 200: { description: "JSON Lines.", type: "application/x-ndjson" } },
+    answers: { 200: { description: "JSON Lines.", type: JSON_LINES } },
     handle: async ({ services }) => ({
       status: 200,
-      stream: { type: "application/x-ndjson", pieces: lines(services.diagnostics.resources()) },
+      stream: { type: JSON_LINES, pieces: lines(services.diagnostics.resources()), told: problemLine },
     }),
   }),
 ];

@@ -2,6 +2,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { z } from "zod";
 import { problemOf } from "../../failure.ts";
+import { JSON_LINES, problemLine } from "../../json-lines.ts";
 import { type Call, type Input, route } from "../../route.ts";
 import { type Scope, scopeQuery } from "../names.ts";
 import { encoding, inScope, keyOf, TAG, targetOf, theRecordToOpen } from "./secret.ts";
@@ -14,13 +15,14 @@ export const exportRoutes = [
     path: "/api/v1/export",
     tag: TAG,
     summary: "The current values of many secrets, one JSON object a line.",
-    description: "Each read is on record before its line leaves. A line without values says why.",
+    description:
+      "Each read is on record before its line leaves. A line without values says why. One of type problem is the last: the rest could not be read, and the connection breaks off.",
     query: z.object({ ...scopeQuery, encoding }),
     access: { kind: "Filtered", verb: "read" },
-    answers: { 200: { description: "JSON Lines.", type: "application/x-ndjson" } },
+    answers: { 200: { description: "JSON Lines.", type: JSON_LINES } },
     handle: async (call) => ({
       status: 200,
-      stream: { type: "application/x-ndjson", pieces: exported(call, call.input.query) },
+      stream: { type: JSON_LINES, pieces: exported(call, call.input.query), told: problemLine },
     }),
   }),
 ];
