@@ -4,6 +4,7 @@ import { accessCommands } from "./commands/access.ts";
 import { auditCommands } from "./commands/audit.ts";
 import { certificateCommands } from "./commands/certificates.ts";
 import { completionCommands } from "./commands/completion.ts";
+import { conflictCommands } from "./commands/conflicts.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { apiKeyCommands, userCommands } from "./commands/identities.ts";
 import { keyCommands } from "./commands/keys.ts";
@@ -36,6 +37,7 @@ export function program(terminal: Terminal): Command {
     readerKeyCommands,
     certificateCommands,
     listingCommands,
+    conflictCommands,
     accessCommands,
     userCommands,
     apiKeyCommands,

@@ -63,6 +63,8 @@ const rules: Readonly<Record<string, Rule>> = {
   listIssuers: { filtered: "list" },
   getCrl: "authenticated",
   listSyncRules: { filtered: "list" },
+  listSyncConflicts: { filtered: "list" },
+  resolveSyncConflict: { object: "write" },
   explainAccess: "authenticated",
   whoCan: { installation: "audit" },
   listAudit: { installation: "audit" },
@@ -174,6 +176,7 @@ function requestOf({ id, path: template }: Operation, namespace: string): { path
     rollBackSecret: { version: 999_999 },
     getCertificateKeystore: { format: "pkcs12", password: PASSWORD },
     revokeCertificate: { reason: "superseded" },
+    resolveSyncConflict: { resolution: "KeepTarget" },
     issueCertificate: { name: `r-${randomUUID()}`, request: "A".repeat(64), issuerRef: { name: "none" } },
   };
   const values: Readonly<Record<string, string>> = {

@@ -207,6 +207,19 @@ describe("where a person decides", () => {
     },
   );
 
+  test("REST lists it and takes the resolution of whoever may write the Secret", async () => {
+    await plant("at home", "abroad");
+    await until("the conflict is there", async () => (await conflicts()).length === 1, { timeoutMs: 20_000 });
+    const { body } = await client.send("GET", "/api/v1/sync-conflicts", { token });
+    expect(body.items).toMatchObject([{ namespace: MANUAL, secret: "orders", key: "token", rule: MANUAL }]);
+    const resolve = `/api/v1/namespaces/${MANUAL}/sync-conflicts/${body.items[0].name}/resolve`;
+    const wrong = await client.send("POST", resolve, { token, body: { resolution: "Keep" } });
+    expect(wrong).toMatchObject({ status: 400, body: { errors: [{ field: "body.resolution" }] } });
+    expect((await client.send("POST", resolve, { token, body: { resolution: "KeepTarget" } })).status).toBe(200);
+    await inStep(MANUAL, "token", "abroad");
+    await until("the conflict is over", async () => (await conflicts()).length === 0, { timeoutMs: 30_000 });
+  });
+
   test("one that is deleted without a resolution comes again; equal values end it", async () => {
     await plant("mine", "theirs");
     const [first] = await until("the conflict is there", conflicts, { timeoutMs: 20_000 });

@@ -298,6 +298,10 @@ export class Caches implements Cluster, AccessSource {
     return this.syncRuleCache.byIndex(BY_NAMESPACE, namespace);
   }
 
+  syncConflicts(): Iterable<SyncConflict> {
+    return this.syncConflictCache.values();
+  }
+
   syncConflictsIn(namespace: string): readonly SyncConflict[] {
     return this.syncConflictCache.byIndex(BY_NAMESPACE, namespace);
   }

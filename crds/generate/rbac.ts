@@ -23,8 +23,8 @@ const everywhere: readonly PolicyRule[] = [
   // What people make, change and delete through REST, after their own grants were asked.
   { apiGroups: [GROUP], resources: ["secrets"], verbs: ["create", "patch", "delete"] },
   { apiGroups: [GROUP], resources: ["certificaterequests"], verbs: ["create"] },
-  // Made where both sides changed, and deleted when they agree.
-  { apiGroups: [GROUP], resources: ["syncconflicts"], verbs: ["create", "delete"] },
+  // Made where both sides changed, resolved also through REST, and deleted when they agree.
+  { apiGroups: [GROUP], resources: ["syncconflicts"], verbs: ["create", "patch", "delete"] },
   { apiGroups: [GROUP], resources: ["certificates"], verbs: ["patch"] },
   // Whom a ServiceAccount token that comes through REST stands for.
   { apiGroups: ["authentication.k8s.io"], resources: ["tokenreviews"], verbs: ["create"] },

@@ -14,6 +14,7 @@ import type { Vault } from "../../core/vault/vault.ts";
 import type { Certificate } from "../../crds/certificate.ts";
 import type { ClusterIssuer, Issuer } from "../../crds/issuer.ts";
 import type { Secret } from "../../crds/secret.ts";
+import type { SyncConflict } from "../../crds/syncconflict.ts";
 import type { SyncRule } from "../../crds/syncrule.ts";
 import type { Diagnostics } from "../diagnostics/diagnostics.ts";
 
@@ -24,6 +25,7 @@ export interface View extends Cluster {
   issuers(): Iterable<Issuer>;
   clusterIssuers(): Iterable<ClusterIssuer>;
   syncRules(): Iterable<SyncRule>;
+  syncConflicts(): Iterable<SyncConflict>;
 }
 
 export interface HealthPart {

@@ -10,6 +10,7 @@ import { keyRoutes } from "./keys.ts";
 import { projectRoutes } from "./projects.ts";
 import { secretRoutes } from "./secrets/index.ts";
 import { sessionRoutes } from "./sessions.ts";
+import { syncConflictRoutes } from "./sync-conflicts.ts";
 import { syncRuleRoutes } from "./sync-rules.ts";
 import { systemRoutes } from "./system.ts";
 
@@ -22,6 +23,7 @@ export const routes: readonly Route[] = [
   ...certificateRoutes,
   ...issuerRoutes,
   ...syncRuleRoutes,
+  ...syncConflictRoutes,
   ...accessRoutes,
   ...auditRoutes,
   ...keyRoutes,
