@@ -273,7 +273,7 @@ const settled = async (tenant: string): Promise<boolean> =>
   ).length === 0;
 
 test("an idle look reads list pages only; a restart writes nothing", async () => {
-  for (const tenant of [PLATFORM, TARGET]) {
+  for (const tenant of [PLATFORM, TARGET, MANUAL]) {
     await until(`${tenant} is settled`, () => settled(tenant), { timeoutMs: 30_000, intervalMs: 300 });
   }
   const state = async () => ({

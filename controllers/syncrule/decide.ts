@@ -75,6 +75,8 @@ export interface SeenToExchange extends Seen {
   readonly troubled: ReadonlyMap<string, Trouble>;
   /** Of this rule, and not opened or closed in this pass. */
   readonly conflicts: readonly SyncConflict[];
+  /** Of these, UIDs of those whose vault's side is settled. */
+  readonly settled: ReadonlySet<string>;
 }
 
 export type Observed = { readonly kind: "Suspended" } | SeenToPush | SeenToPull | SeenToExchange;
@@ -117,7 +119,7 @@ interface Work {
   readonly conflicted: readonly EntryPlace[];
   /** What is to be done with the objects of conflicts. */
   readonly conflicts: readonly Action[];
-  /** A conflict was resolved: its object goes when both sides are seen to agree. */
+  /** A conflict was dealt with: its object goes when both sides are seen to agree. */
   readonly resolved: boolean;
 }
 
@@ -197,9 +199,10 @@ function toExchange(rule: SyncRule, seen: SeenToExchange): Work {
   const pushing = decidePush({ ...seen, entries: ours, items: own });
   const known = new Map(seen.conflicts.map((conflict) => [keyOfConflict(conflict), conflict]));
   const isManual = rule.spec.conflictPolicy === "Manual";
-  const conflicts = new Map([...known].map(([key, conflict]) => [key, asFound(conflict, isManual)]));
+  const conflicts = new Map([...known].map(([key, conflict]) => [key, asFound(conflict, isManual, seen.settled)]));
   const exchanging = decideExchange({ ...seen, entries: shared, items: theirs, conflicts });
   const found = seen.done?.conflicts ?? [];
+  const stillIn = new Set(found.map(({ entry }) => conflictKey(entry)));
   const { push } = pushing;
   const { exchange } = exchanging;
   const forget = [...pushing.forget, ...exchanging.forget];
@@ -227,17 +230,22 @@ function toExchange(rule: SyncRule, seen: SeenToExchange): Work {
         return conflict === undefined ? [] : [{ kind: "CloseConflict", conflict }];
       }),
     ],
-    resolved: exchange.some(({ resolution }) => resolution !== undefined),
+    resolved: exchange.some(({ entry }) => known.has(conflictKey(entry)) && !stillIn.has(conflictKey(entry))),
   };
 }
 
-const keyOfConflict = ({ status }: SyncConflict): string =>
+export const keyOfConflict = ({ status }: SyncConflict): string =>
   conflictKey({ secretName: status?.secret ?? "", key: status?.key ?? "" });
 
 /** Under another policy nobody is waited for: what was in conflict is looked into again. */
-function asFound({ spec, status }: SyncConflict, isManual: boolean): OpenConflict {
-  if (!isManual) return {};
+function asFound(
+  { metadata, spec, status }: SyncConflict,
+  isManual: boolean,
+  settled: ReadonlySet<string>,
+): OpenConflict {
+  if (!isManual) return { settled: false };
   return {
+    settled: settled.has(metadata.uid),
     ...(spec.resolution && { resolution: spec.resolution }),
     ...(status?.platformVersion !== undefined && { platformVersion: status.platformVersion }),
     ...(status?.targetUpdatedOn !== undefined && { targetUpdatedOn: new Date(status.targetUpdatedOn) }),

@@ -37,6 +37,7 @@ import {
   type Action,
   decide,
   intervalMs,
+  keyOfConflict,
   type Observed,
   type SeenToExchange,
   type SeenToPull,
@@ -64,6 +65,8 @@ type Outcome = SyncResult | undefined;
 
 const KEY_VAULT_RECHECK_MS = 60_000;
 const SOON_MS = 1_000;
+/** Key Vault's times have whole seconds. */
+const SETTLES_MS = 1_000;
 
 export class SyncRuleController implements Controller<SyncRule, Observed, Action, Outcome> {
   readonly name = "syncrule";
@@ -74,6 +77,14 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
   readonly #looked = new Map<string, number>();
   /** What each rule with direction Pull, by UID, could not have when it looked last. */
   readonly #troubled = new Map<string, ReadonlyMap<string, Trouble>>();
+  /**
+   * By UID of a SyncConflict: which version of the vault's side was seen, and when first. In memory only: a new leader reads
+   * each open conflict once more.
+   */
+  readonly #seenConflicts = new Map<
+    string,
+    { readonly targetVersion: string; readonly at: number; settled: boolean }
+  >();
 
   constructor(deps: SyncRuleControllerDependencies) {
     this.#deps = deps;
@@ -158,8 +169,8 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     vaultUrl: string,
     signal: AbortSignal,
   ): Promise<SeenToExchange> {
-    const { store, installation, cluster } = this.#deps;
-    const { uid, namespace = "" } = rule.metadata;
+    const { store, installation } = this.#deps;
+    const { uid } = rule.metadata;
     const items = await store.items(uid);
     const look = await this.#look(rule, tenancy, signal);
     const secrets = this.#secrets(rule);
@@ -194,9 +205,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       items,
       holders,
       troubled: this.#troubled.get(uid) ?? new Map(),
-      conflicts: cluster
-        .syncConflictsIn(namespace)
-        .filter(({ metadata }) => metadata.ownerReferences?.some((owner) => owner.uid === uid)),
+      ...this.#openConflicts(rule),
       forgotten: false,
     };
   }
@@ -263,6 +272,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const { cluster, store, writer, vault: platform } = this.#deps;
     const tenancy = tenancyOf(cluster, rule);
     const vault = await this.#open(rule, tenancy, "Change", signal);
+    const started = performance.now();
     const pushed = await push(plan.push, this.#pushContext(rule, tenancy, vault, plan.push, signal));
     const exchanged = await exchange(plan.exchange, {
       ...this.#pushContext(rule, tenancy, vault, plan.exchange, signal),
@@ -275,7 +285,33 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       take: (name, values, expected) => this.#take(rule, tenancy, name, values, expected),
       keepBeside: (name, values, expected) => this.#keepBeside(rule, tenancy, name, values, expected),
     });
+    this.#settleConflicts(rule, exchanged.conflicts, started);
     return merged(pushed, exchanged);
+  }
+
+  #openConflicts(rule: SyncRule): Pick<SeenToExchange, "conflicts" | "settled"> {
+    const { uid, namespace = "" } = rule.metadata;
+    const conflicts = this.#deps.cluster
+      .syncConflictsIn(namespace)
+      .filter(({ metadata }) => metadata.ownerReferences?.some((owner) => owner.uid === uid));
+    const isSettled = ({ metadata, status }: SyncConflict): boolean => {
+      const seen = this.#seenConflicts.get(metadata.uid);
+      return seen?.settled === true && seen.targetVersion === status?.targetVersion;
+    };
+    return { conflicts, settled: new Set(conflicts.filter(isSettled).map(({ metadata }) => metadata.uid)) };
+  }
+
+  /** `readAt`: `performance.now()` before the entries were read. */
+  #settleConflicts(rule: SyncRule, found: readonly FoundConflict[], readAt: number): void {
+    const open = new Map(this.#openConflicts(rule).conflicts.map((each) => [keyOfConflict(each), each.metadata.uid]));
+    for (const { entry, targetVersion } of found) {
+      const uid = open.get(conflictKey(entry));
+      if (uid === undefined) continue;
+      const seen = this.#seenConflicts.get(uid);
+      if (seen?.targetVersion !== targetVersion) {
+        this.#seenConflicts.set(uid, { targetVersion, at: performance.now(), settled: false });
+      } else seen.settled ||= readAt - seen.at >= SETTLES_MS;
+    }
   }
 
   /** On record before anybody sees it; both values are where they were. */
@@ -323,6 +359,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
   }
 
   async #closeConflict({ metadata: { namespace = "", name, uid } }: SyncConflict, signal: AbortSignal): Promise<void> {
+    this.#seenConflicts.delete(uid);
     await this.#deps.api
       .delete(conflictType, { namespace, name }, { preconditions: { uid }, signal })
       .catch((error: unknown) => {

@@ -117,6 +117,28 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
     expect(await auditRows()).toBe(before + 1);
   });
 
+  test("several versions are made together, each above the one before, or none is", async () => {
+    const seen = await commit(identity("one"));
+    const below = nextVersion(identity("one"), seen);
+    const between = { ...seen, generation: below.generation, currentVersion: below.sealed.version };
+    const above = nextVersion(identity("one"), between);
+    const before = await auditRows();
+    await store.commitVersions(writer, [below, above]);
+    expect(await find(identity("one"))).toMatchObject({ currentVersion: 3, generation: 3n });
+    expect((await store.listVersions(seen.id)).map(({ version }) => version)).toEqual([3, 2, 1]);
+    expect(await auditRows()).toBe(before + 2);
+    const [entry] = below.sealed.entries;
+    expect(await store.keeps(seen.id, "password", entry?.fingerprint ?? "")).toBe(true);
+    expect(await store.keeps(seen.id, "username", entry?.fingerprint ?? "")).toBe(false);
+
+    const now = await find(identity("one"));
+    const next = nextVersion(identity("one"), now);
+    const stale = nextVersion(identity("one"), seen);
+    await expect(store.commitVersions(writer, [stale, next])).rejects.toThrow(Conflict);
+    expect(await find(identity("one"))).toEqual(now);
+    expect(await auditRows()).toBe(before + 2);
+  });
+
   test("who does not lead commits on the same condition, and the outbox says so", async () => {
     const first = await commit(identity("one"));
     await store.commitVersion(UNLED, nextVersion(identity("one"), first));

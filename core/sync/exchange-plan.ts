@@ -26,6 +26,8 @@ export interface OpenConflict {
   readonly resolution?: Resolution;
   readonly platformVersion?: number;
   readonly targetUpdatedOn?: Date;
+  /** The vault's side was read again, unchanged, a second or more after it was seen first; see `PulledItem`. */
+  readonly settled: boolean;
 }
 
 /** Of a conflict, by the names of Secret and key. */
@@ -160,7 +162,7 @@ function consider(
   const there = found?.get(foldName(entryName))?.updatedOn.getTime();
   const isSame =
     held?.version === conflict.platformVersion &&
-    (found === undefined || there === conflict.targetUpdatedOn?.getTime()) &&
+    (found === undefined || (conflict.settled && there === conflict.targetUpdatedOn?.getTime())) &&
     item?.intent === undefined;
   return isSame ? "Conflicted" : verdict;
 }

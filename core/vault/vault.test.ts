@@ -163,6 +163,15 @@ describe("what was made or opened to store a version is zeroed", () => {
     expect(left()).toEqual(["k1"]);
   });
 
+  test("when values that lost are kept", async () => {
+    const { record } = await apply(undefined);
+    touched.clear();
+    const lost = new Map([["password", new Sensitive("from elsewhere")]]);
+    await vault.keepBeside(writer, record, { entries, values: lost, actor });
+    expect(touched.size).toBeGreaterThan(3);
+    expect(left()).toEqual(["from elsewhere"]);
+  });
+
   test("when an external value does not go into a template", async () => {
     const given: readonly SecretEntry[] = [
       { key: "key", external: {} },
@@ -496,3 +505,24 @@ describe("sealed entries", () => {
     expect(readSealingKeyFile(sealingKeyFile(signed))).toMatchObject({ ...sealingKey, project: "payments" });
   });
 });
+
+test("a value that lost is kept below the one that won, once, and was never current", async () => {
+  const { record } = await apply(undefined);
+  const before = await values(record);
+  const lost = new Map([["password", new Sensitive("from elsewhere")]]);
+  const kept = await vault.keepBeside(writer, record, { entries, values: lost, actor });
+  expect(kept).toMatchObject({ currentVersion: 3, generation: 3n });
+  expect(await vault.describe(identity("one"))).toEqual(kept);
+  expect(await values(kept)).toEqual(before);
+  expect(await values(kept, 2)).toEqual({ ...before, password: "from elsewhere", url: "orders:from+elsewhere:k1" });
+  expect(await vault.keepBeside(writer, kept, { entries, values: lost, actor })).toBe(kept);
+  expect(
+    (await vault.store(writer, { identity: identity("one"), seen: kept, entries, sources: api(), lifecycle, actor }))
+      .created,
+  ).toBe(false);
+  await expect(
+    vault.keepBeside(writer, record, { entries, values: new Map([["password", new Sensitive("x")]]), actor }),
+  ).rejects.toThrow(Conflict);
+});
+
+const api = () => new Map([["api", new Sensitive(Buffer.from("k1"))]]);

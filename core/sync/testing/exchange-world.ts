@@ -24,6 +24,7 @@ export class Site {
   readonly policy: ConflictPolicy;
   /** As their objects would have them. */
   readonly conflicts = new Map<string, OpenConflict>();
+  readonly #seen = new Map<string, { readonly targetVersion: string; readonly at: number }>();
   #troubled: ReadonlyMap<string, Trouble> = new Map();
 
   private constructor(platform: Platform, vault: FakeTargetVault, installation: string, policy: ConflictPolicy) {
@@ -111,9 +112,12 @@ export class Site {
       assertLeading: () => undefined,
       signal: live,
     });
-    for (const { entry, platformVersion, targetUpdatedOn } of result.conflicts) {
-      const before = this.conflicts.get(conflictKey(entry));
-      this.conflicts.set(conflictKey(entry), { ...before, platformVersion, targetUpdatedOn });
+    for (const { entry, platformVersion, targetVersion, targetUpdatedOn } of result.conflicts) {
+      const name = conflictKey(entry);
+      const seen = this.#seen.get(name);
+      const settled = seen?.targetVersion === targetVersion && this.vault.now() - seen.at >= 1_000;
+      if (seen?.targetVersion !== targetVersion) this.#seen.set(name, { targetVersion, at: this.vault.now() });
+      this.conflicts.set(name, { ...this.conflicts.get(name), platformVersion, targetUpdatedOn, settled });
     }
     return result;
   }
