@@ -279,6 +279,7 @@ export class Primary extends MazeVaultOperator {
         store: stores.sync,
         audit: stores.audit,
         assertLeading: () => this.leadership?.assertLeading(),
+        log,
         onPulled: (key) => storedSecrets.enqueue(key, { priority: "high" }),
       }),
       { ...running, cache: caches.syncRuleCache },

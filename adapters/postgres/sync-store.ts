@@ -22,33 +22,36 @@ const SOURCES = {
            AND s.namespace_uid = $4 AND ($5::text[] IS NULL OR s.name = ANY ($5))
          ORDER BY s.name, e.key`,
 };
+/** By their names: with another column a prepared `SELECT *` would fail from then on. */
+const ITEM_COLUMNS = `vault_url, entry_name, secret_id, key, rule_uid, intent_id, intent_version, intent_fingerprint,
+  intent_at, version, fingerprint, target_version, target_updated_on, settled`;
 const ITEMS = {
   name: "sync_items",
-  text: "SELECT * FROM sync_items WHERE rule_uid = $1 ORDER BY vault_url, entry_name",
+  text: `SELECT ${ITEM_COLUMNS} FROM sync_items WHERE rule_uid = $1 ORDER BY vault_url, entry_name`,
 };
 const HOLDERS = {
   name: "sync_holders",
-  text: `SELECT * FROM sync_items
+  text: `SELECT ${ITEM_COLUMNS} FROM sync_items
          WHERE vault_url = $1 AND entry_name = ANY ($2) AND EXISTS (SELECT FROM secrets WHERE id = secret_id)
          ORDER BY entry_name`,
 };
 const INTENT = {
   name: "record_intent",
-  text: "SELECT * FROM record_intent($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+  text: `SELECT ${ITEM_COLUMNS} FROM record_intent($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 };
 const OUTCOME = {
   name: "record_outcome",
-  text: "SELECT record_outcome($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+  text: "SELECT record_outcome($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 };
 const AGREEMENT = {
   name: "record_agreement",
-  text: "SELECT * FROM record_agreement($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+  text: `SELECT ${ITEM_COLUMNS} FROM record_agreement($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 };
 const FORGET = { name: "forget_items", text: "SELECT forget_items($1, $2, $3, $4, $5, $6)" };
 
 const PULLED = {
   name: "sync_pulled",
-  text: "SELECT * FROM sync_pulled WHERE rule_uid = $1 OR secret_id = ANY ($2) ORDER BY secret_id, key",
+  text: "SELECT secret_id, key, rule_uid, vault_url, entry_name, fingerprint, target_version, target_updated_on, settled FROM sync_pulled WHERE rule_uid = $1 OR secret_id = ANY ($2) ORDER BY secret_id, key",
 };
 const RECORD_PULLED = { name: "record_pulled", text: "SELECT record_pulled($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)" };
 const FORGET_PULLED = { name: "forget_pulled", text: "SELECT forget_pulled($1, $2, $3, $4)" };
@@ -127,13 +130,12 @@ export class PostgresSyncStore implements SyncStore {
   }
 
   async recordOutcome(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void> {
-    const { outcome, values } = outcomeOf(item);
-    const settled = [outcome.settled, auditParameter(this.#signer, audit)];
-    await this.#write(writer, item.secretId, OUTCOME, [...values, ...settled]);
+    const values = [...outcomeOf(item), auditParameter(this.#signer, audit)];
+    await this.#write(writer, item.secretId, OUTCOME, values);
   }
 
   async recordAgreement(writer: Writer, item: SyncItem, readMsAgo: number): Promise<void> {
-    const values = [...outcomeOf(item).values, readMsAgo];
+    const values = [...outcomeOf(item), readMsAgo];
     const [holder] = await this.#write<ItemRow>(writer, item.secretId, AGREEMENT, values);
     if (holder !== undefined) throw new NameTaken(item.entryName, itemOf(holder));
   }
@@ -205,11 +207,11 @@ const pulledOf = (row: PulledRow): PulledItem => ({
   settled: row.settled,
 });
 
-function outcomeOf({ vaultUrl, entryName, secretId, key, ruleUid, outcome }: SyncItem) {
+function outcomeOf({ vaultUrl, entryName, secretId, key, ruleUid, outcome }: SyncItem): readonly unknown[] {
   if (outcome === undefined) throw new RangeError("an outcome is what is to be recorded");
   const { version, fingerprint, targetVersion, targetUpdatedOn } = outcome;
   const claim = [vaultUrl, entryName.toLowerCase(), secretId, key, ruleUid];
-  return { outcome, values: [...claim, version, fingerprint, targetVersion, targetUpdatedOn] };
+  return [...claim, version, fingerprint, targetVersion, targetUpdatedOn];
 }
 
 function itemOf(row: ItemRow): SyncItem {

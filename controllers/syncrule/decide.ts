@@ -27,6 +27,8 @@ interface Seen {
   readonly vaultUrl: string;
   /** Entries that have no name that can be used, or may not be synchronised at all. */
   readonly refused: readonly SyncFailure[];
+  /** Conflicts that another direction has left behind. */
+  readonly over: readonly SyncConflict[];
   /** Entries that the rule covers and that have a name. */
   readonly covered: number;
   /** All entries of the vault, when this pass looked at it. */
@@ -92,12 +94,19 @@ export type Action =
   | { readonly kind: "Forget"; readonly rule: SyncRule; readonly keys: readonly ItemKey[] }
   | { readonly kind: "Push"; readonly rule: SyncRule; readonly plan: readonly PlannedPush[] }
   | { readonly kind: "ForgetPulled"; readonly rule: SyncRule; readonly items: readonly PulledItem[] }
-  | { readonly kind: "Pull"; readonly rule: SyncRule; readonly plan: readonly PlannedPull[] }
+  /** `later`: how many more are due, here and below. */
+  | {
+      readonly kind: "Pull";
+      readonly rule: SyncRule;
+      readonly plan: readonly PlannedPull[];
+      readonly later: number;
+    }
   | {
       readonly kind: "Exchange";
       readonly rule: SyncRule;
       readonly push: readonly PlannedPush[];
       readonly exchange: readonly PlannedExchange[];
+      readonly later: number;
     }
   /** `open`: the object that is there already. */
   | {
@@ -106,7 +115,7 @@ export type Action =
       readonly found: FoundConflict;
       readonly open: SyncConflict | undefined;
     }
-  | { readonly kind: "CloseConflict"; readonly conflict: SyncConflict };
+  | { readonly kind: "CloseConflict"; readonly rule: SyncRule; readonly conflict: SyncConflict };
 
 /** What there is to do, whichever way. */
 interface Work {
@@ -144,7 +153,7 @@ export function decide(rule: SyncRule, seen: Observed, now: Date): Plan<Action> 
   const work = workOf(rule, seen);
   const actions: Action[] = seen.forgotten ? [] : [...work.forget];
   if (seen.done === undefined && seen.lookFailure === undefined) actions.push(...work.transfer);
-  actions.push(...work.conflicts);
+  actions.push(...work.conflicts, ...seen.over.map((conflict): Action => ({ kind: "CloseConflict", rule, conflict })));
 
   const { done } = seen;
   const items = seen.covered + seen.refused.length;
@@ -206,12 +215,13 @@ function toExchange(rule: SyncRule, seen: SeenToExchange): Work {
   const { push } = pushing;
   const { exchange } = exchanging;
   const forget = [...pushing.forget, ...exchanging.forget];
+  const later = pushing.later + exchanging.later;
   return {
     inSync: pushing.inSync + exchanging.inSync,
     failures: [...pushing.failures, ...exchanging.failures],
-    later: pushing.later + exchanging.later,
+    later,
     forget: forget.length === 0 ? [] : [{ kind: "Forget", rule, keys: forget }],
-    transfer: push.length + exchange.length === 0 ? [] : [{ kind: "Exchange", rule, push, exchange }],
+    transfer: push.length + exchange.length === 0 ? [] : [{ kind: "Exchange", rule, push, exchange, later }],
     conflicted: [
       ...new Map(
         [...exchanging.conflicted, ...found.map(({ entry }): EntryPlace => entry)].map((entry) => [
@@ -227,7 +237,7 @@ function toExchange(rule: SyncRule, seen: SeenToExchange): Work {
       }),
       ...exchanging.over.flatMap((key): Action[] => {
         const conflict = known.get(key);
-        return conflict === undefined ? [] : [{ kind: "CloseConflict", conflict }];
+        return conflict === undefined ? [] : [{ kind: "CloseConflict", rule, conflict }];
       }),
     ],
     resolved: exchange.some(({ entry }) => known.has(conflictKey(entry)) && !stillIn.has(conflictKey(entry))),
@@ -248,12 +258,16 @@ function asFound(
     settled: settled.has(metadata.uid),
     ...(spec.resolution && { resolution: spec.resolution }),
     ...(status?.platformVersion !== undefined && { platformVersion: status.platformVersion }),
+    ...(status?.targetVersion !== undefined && { targetVersion: status.targetVersion }),
     ...(status?.targetUpdatedOn !== undefined && { targetUpdatedOn: new Date(status.targetUpdatedOn) }),
   };
 }
 
 const isAsFound = (open: SyncConflict | undefined, found: FoundConflict): boolean =>
-  open?.status?.platformVersion === found.platformVersion && open.status.targetVersion === found.targetVersion;
+  open?.spec.resolution === undefined &&
+  open?.status?.platformVersion === found.platformVersion &&
+  open.status.targetVersion === found.targetVersion &&
+  open.status.targetUpdatedOn === found.targetUpdatedOn.toISOString();
 
 const nothingInConflict = { conflicted: [], conflicts: [], resolved: false } as const;
 
@@ -273,7 +287,7 @@ function toPull(rule: SyncRule, seen: SeenToPull): Work {
     ...rest,
     ...nothingInConflict,
     forget: forget.length === 0 ? [] : [{ kind: "ForgetPulled", rule, items: forget }],
-    transfer: pull.length === 0 ? [] : [{ kind: "Pull", rule, plan: pull }],
+    transfer: pull.length === 0 ? [] : [{ kind: "Pull", rule, plan: pull, later: rest.later }],
   };
 }
 

@@ -5,7 +5,7 @@ import type { Actor, AuditLog } from "../../core/ports/audit-log.ts";
 import type { SourceEntry, SyncStore } from "../../core/ports/sync-store.ts";
 import { type TargetVault, Throttled, type VaultEntryProperties } from "../../core/ports/target-vault.ts";
 import { normalVaultUrl, type Priority, type TargetVaults } from "../../core/ports/target-vaults.ts";
-import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
+import { Conflict, type SecretRecord, type Writer } from "../../core/ports/vault-store.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
 import { type EntryPlace, failure, type NamedEntry, type SyncFailure } from "../../core/sync/entries.ts";
 import { type Expected, exchange, type Held } from "../../core/sync/exchange.ts";
@@ -25,6 +25,7 @@ import type { KeyVault } from "../../crds/keyvault.ts";
 import type { Secret, SecretEntry } from "../../crds/secret.ts";
 import { type SyncConflict, syncConflictKind } from "../../crds/syncconflict.ts";
 import { type SyncRule, syncRuleKind } from "../../crds/syncrule.ts";
+import type { Logger } from "../../program/logging.ts";
 import { objectActor } from "../actor.ts";
 import { type Cluster, type Tenancy, tenancyOf } from "../cluster.ts";
 import { vaultAccess } from "../keyvault/access.ts";
@@ -58,6 +59,7 @@ export interface SyncRuleControllerDependencies {
   readonly assertLeading: () => void;
   /** A Secret, by `namespace/name`, has another version, to be delivered. */
   readonly onPulled: (key: string) => void;
+  readonly log: Pick<Logger, "error">;
 }
 
 /** Undefined when something was forgotten. */
@@ -73,9 +75,9 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
   readonly fieldManager = "mazevault-syncrule";
   readonly resource = resourceType(syncRuleKind);
   readonly #deps: SyncRuleControllerDependencies;
-  /** When each rule, by UID, looked at its vault last; milliseconds since the epoch. */
+  /** When each rule, by UID and vault, looked last; milliseconds since the epoch. Absent: it is to look again. */
   readonly #looked = new Map<string, number>();
-  /** What each rule with direction Pull, by UID, could not have when it looked last. */
+  /** What each rule, by UID and vault, could not have when it looked last. */
   readonly #troubled = new Map<string, ReadonlyMap<string, Trouble>>();
   /**
    * By UID of a SyncConflict: which version of the vault's side was seen, and when first. In memory only: a new leader reads
@@ -110,7 +112,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const { store, installation } = this.#deps;
     // Read before the vault is looked at: what is written meanwhile is then newer than both, never older than the look.
     const items = await store.items(rule.metadata.uid);
-    const look = await this.#look(rule, tenancy, signal);
+    const look = await this.#look(rule, vaultUrl, tenancy, signal);
     const secrets = this.#secrets(rule);
     const scope = scopeOf(rule, tenancy);
     const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
@@ -134,6 +136,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       // What was pushed of a secret stays remembered while its next version waits for a value.
       items: items.filter(({ secretId }) => !incomplete.has(secretId)),
       holders,
+      over: this.#openConflicts(rule).conflicts,
       forgotten: false,
     };
   }
@@ -145,9 +148,10 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const scope = scopeOf(rule, tenancy);
     const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
     const pulled = await store.pulled(ruleUid, [...new Set(sources.map(({ secretId }) => secretId))]);
-    const look = await this.#look(rule, tenancy, signal);
-    const { wanted, failures } = wantedEntries(secrets, sources, namingOf(rule));
-    if (look.target !== undefined) this.#troubled.set(ruleUid, troubles(wanted, look.target));
+    const look = await this.#look(rule, vaultUrl, tenancy, signal);
+    const { wanted, failures } = wantedEntries(secrets, sources, scope, namingOf(rule));
+    const place = placeOf(rule, vaultUrl);
+    if (look.target !== undefined) this.#troubled.set(place, troubles(wanted, look.target));
     return {
       ...look,
       kind: "Pull",
@@ -157,8 +161,14 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       covered: wanted.length,
       refused: failures,
       pulled,
-      troubled: this.#troubled.get(ruleUid) ?? new Map(),
-      rules: new Set(cluster.syncRulesIn(namespace).map(({ metadata }) => metadata.uid)),
+      troubled: this.#troubled.get(place) ?? new Map(),
+      rules: new Set(
+        cluster
+          .syncRulesIn(namespace)
+          .filter(({ spec }) => spec.direction === "Pull")
+          .map(({ metadata }) => metadata.uid),
+      ),
+      over: this.#openConflicts(rule).conflicts,
       forgotten: false,
     };
   }
@@ -172,11 +182,11 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const { store, installation } = this.#deps;
     const { uid } = rule.metadata;
     const items = await store.items(uid);
-    const look = await this.#look(rule, tenancy, signal);
+    const look = await this.#look(rule, vaultUrl, tenancy, signal);
     const secrets = this.#secrets(rule);
     const scope = scopeOf(rule, tenancy);
     const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
-    const { complete } = separate(secrets, sources);
+    const { complete, incomplete } = separate(secrets, sources);
     const { shared, failures: refused } = sharedEntries(secrets, sources, scope, namingOf(rule));
     const isShared = new Set(shared.map(({ secretName, key }) => `${secretName}/${key}`));
     const sealed = sealedSecrets(secrets);
@@ -190,7 +200,8 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     );
     const { entries, failures } = checkNames(named, holders, uid);
     const wanted = entries.filter((entry): entry is SharedEntry => !("fingerprint" in entry));
-    if (look.target !== undefined) this.#troubled.set(uid, troubles(wanted, look.target));
+    const place = placeOf(rule, vaultUrl);
+    if (look.target !== undefined) this.#troubled.set(place, troubles(wanted, look.target));
     const stored = new Set(complete.map(({ secretName }) => secretName));
     return {
       ...look,
@@ -202,10 +213,15 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       covered: entries.length,
       refused: [...refused, ...failures],
       unstored: secrets.map(({ metadata }) => metadata.name).filter((name) => !stored.has(name) && !sealed.has(name)),
-      items,
+      // What was pushed of a secret stays remembered while its next version waits for a value.
+      items: items.filter(
+        ({ secretId, key }) =>
+          !incomplete.has(secretId) || shared.some((entry) => entry.secretId === secretId && entry.key === key),
+      ),
       holders,
-      troubled: this.#troubled.get(uid) ?? new Map(),
+      troubled: this.#troubled.get(place) ?? new Map(),
       ...this.#openConflicts(rule),
+      over: [],
       forgotten: false,
     };
   }
@@ -215,7 +231,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
     const { store, writer } = this.#deps;
     if (action.kind === "CloseConflict") {
-      await this.#closeConflict(action.conflict, signal);
+      await this.#closeConflict(action.rule, action.conflict, signal);
       return undefined;
     }
     const { uid } = action.rule.metadata;
@@ -227,15 +243,31 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
         await store.forgetPulled(writer(), uid, action.items);
         return undefined;
       case "Push":
-        return this.#push(action.rule, action.plan, signal);
+        return this.#told(action.rule, await this.#push(action.rule, action.plan, signal));
       case "Pull":
-        return this.#pull(action.rule, action.plan, signal);
+        return this.#told(action.rule, await this.#pull(action.rule, action.plan, signal), action.later);
       case "Exchange":
-        return this.#exchange(action.rule, action, signal);
+        return this.#told(action.rule, await this.#exchange(action.rule, action, signal), action.later);
       case "OpenConflict":
         await this.#openConflict(action.rule, action.found, action.open, signal);
         return undefined;
     }
+  }
+
+  /** What is left of what a look found is only known to the next look: it must not wait for its time. */
+  #told(rule: SyncRule, result: SyncResult, later = 0): SyncResult {
+    const { namespace, name, uid } = rule.metadata;
+    const left = later + result.failed + result.untried + result.waiting;
+    if (rule.spec.direction !== "Push" && left > 0) {
+      for (const place of this.#looked.keys()) if (place.startsWith(uid)) this.#looked.delete(place);
+    }
+    if (result.unexpected !== undefined) {
+      this.#deps.log.error(
+        { object: `${namespace}/${name}`, error: result.unexpected },
+        "an entry failed unexpectedly",
+      );
+    }
+    return result;
   }
 
   learn(seen: Observed, action: Action, outcome: Outcome): Observed {
@@ -258,6 +290,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       store,
       writer: writer(),
       ruleUid: rule.metadata.uid,
+      installation: this.#deps.installation,
       put: (secretName, values) => this.#take(rule, tenancy, secretName, values),
       assertLeading,
       signal,
@@ -281,6 +314,11 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       fingerprint: async (name, key, value) => {
         const identity = identityOf(this.#secretOf(rule, name), tenancy.namespace.uid);
         return (await platform.digester(writer(), identity)).fingerprint(key, value);
+      },
+      keeps: (secretId, key, fingerprint) => platform.keeps(secretId, key, fingerprint),
+      fingerprintIn: async (name, version, key) => {
+        const record = await platform.describe(identityOf(this.#secretOf(rule, name), tenancy.namespace.uid));
+        return record && platform.fingerprintIn(record, version, key);
       },
       take: (name, values, expected) => this.#take(rule, tenancy, name, values, expected),
       keepBeside: (name, values, expected) => this.#keepBeside(rule, tenancy, name, values, expected),
@@ -333,17 +371,27 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
         details: { key: entry.key, rule: ruleName, entry: entry.entryName, platformVersion, targetVersion },
       },
     ]);
-    const name = open?.metadata.name ?? conflictName(ruleName, entry);
+    const name = conflictName(rule, entry);
     const identity = { apiVersion: API_VERSION, kind: syncConflictKind.kind };
     const owner = { apiVersion: API_VERSION, kind: syncRuleKind.kind, name: ruleName, uid };
-    if (open === undefined) {
+    // What a person said was said of other values: it is to be said anew.
+    if (open?.spec.resolution !== undefined) await this.#closeConflict(rule, open, signal);
+    if (open === undefined || open.spec.resolution !== undefined) {
       const metadata = { name, namespace, ownerReferences: [owner] };
-      await api
-        .create(conflictType, { ...identity, metadata, spec: {} }, { fieldManager: this.fieldManager, signal })
-        .catch((error: unknown) => {
-          // The cache has not seen yet what an earlier pass made.
-          if (!isAlreadyExists(error)) throw error;
-        });
+      try {
+        await api.create(
+          conflictType,
+          { ...identity, metadata, spec: {} },
+          { fieldManager: this.fieldManager, signal },
+        );
+      } catch (error) {
+        if (!isAlreadyExists(error)) throw error;
+        // The cache has not seen yet what an earlier pass made; what somebody else made is not ours.
+        const { metadata: found } = await api.get<SyncConflict>(conflictType, { namespace, name }, { signal });
+        if (found.ownerReferences?.some((each) => each.uid === uid) !== true) {
+          throw new Stalled("TargetNotOwned", `a SyncConflict ${name} is there that this rule did not make; delete it`);
+        }
+      }
     }
     const status: SyncConflict["status"] = {
       rule: ruleName,
@@ -358,8 +406,18 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     await api.applyStatus(conflictType, { ...identity, metadata: { name, namespace }, status }, options);
   }
 
-  async #closeConflict({ metadata: { namespace = "", name, uid } }: SyncConflict, signal: AbortSignal): Promise<void> {
+  async #closeConflict(rule: SyncRule, { metadata, spec, status }: SyncConflict, signal: AbortSignal): Promise<void> {
+    const { namespace = "", name, uid } = metadata;
     this.#seenConflicts.delete(uid);
+    await this.#deps.audit.append([
+      {
+        action: "SyncConflictEnded",
+        actor: objectActor(this.resource, rule),
+        subject: { kind: "Secret", id: "", name: `${namespace}/${status?.secret ?? ""}` },
+        outcome: "Success",
+        details: { key: status?.key ?? "", conflict: name, resolution: spec.resolution ?? "None" },
+      },
+    ]);
     await this.#deps.api
       .delete(conflictType, { namespace, name }, { preconditions: { uid }, signal })
       .catch((error: unknown) => {
@@ -403,16 +461,19 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const identity = identityOf(secret, tenancy.namespace.uid);
     const seen = await vault.describe(identity);
     assertExpected(secret, seen, expected);
-    const { record, created } = await vault.put(writer(), {
-      identity,
-      seen,
-      entries: secret.spec.entries,
-      readers: undefined,
-      values,
-      alsoGenerated: rule.spec.direction === "Bidirectional",
-      lifecycle: lifecycleOf(secret),
-      actor: objectActor(this.resource, rule),
-    });
+    const { record, created } = await vault
+      .put(writer(), {
+        identity,
+        seen,
+        entries: secret.spec.entries,
+        readers: undefined,
+        values,
+        alsoGenerated: rule.spec.direction === "Bidirectional",
+        lifecycle: lifecycleOf(secret),
+        actor: objectActor(this.resource, rule),
+        details: this.#origin(rule, name, values),
+      })
+      .catch((error: unknown) => Promise.reject(meanwhile(secret, error)));
     if (created) onPulled(keyOf(secret));
     return { id: record.id, version: record.currentVersion, entries: record.entries };
   }
@@ -429,10 +490,24 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const seen = await vault.describe(identityOf(secret, tenancy.namespace.uid));
     assertExpected(secret, seen, expected);
     if (seen === undefined) throw deletedMeanwhile(secret);
-    const request = { entries: secret.spec.entries, values, actor: objectActor(this.resource, rule) };
-    const record = await vault.keepBeside(writer(), seen, request);
+    const request = {
+      entries: secret.spec.entries,
+      values,
+      actor: objectActor(this.resource, rule),
+      details: this.#origin(rule, name, values),
+    };
+    const record = await vault
+      .keepBeside(writer(), seen, request)
+      .catch((error: unknown) => Promise.reject(meanwhile(secret, error)));
     if (record !== seen) onPulled(keyOf(secret));
     return { id: record.id, version: record.currentVersion, entries: record.entries };
+  }
+
+  /** For the record: from which entries of which vault. */
+  #origin(rule: SyncRule, secretName: string, values: ReadonlyMap<string, Sensitive>) {
+    const nameOf = namer(namingOf(rule));
+    const names = [...values.keys()].map((key) => nameOf({ secretName, key })).sort();
+    return { from: normalVaultUrl(this.#keyVault(rule).spec.vaultUrl), entries: names.join(",") };
   }
 
   #secretOf({ metadata: { namespace = "" } }: SyncRule, name: string): Secret {
@@ -492,20 +567,23 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
 
   async #look(
     rule: SyncRule,
+    vaultUrl: string,
     tenancy: Tenancy,
     signal: AbortSignal,
   ): Promise<Pick<SeenToPush, "target" | "lookFailure" | "nextLook" | "syncNow">> {
     const syncNow = rule.metadata.annotations?.[SYNC_NOW_ANNOTATION];
-    const last = this.#looked.get(rule.metadata.uid);
+    const place = placeOf(rule, vaultUrl);
+    const last = this.#looked.get(place);
     const requested = syncNow !== undefined && syncNow !== rule.status?.lastHandledSyncNow;
     const due = last === undefined || requested || Date.now() - last >= intervalMs(rule);
-    const looked = due ? await this.#lookNow(rule, tenancy, requested ? "Change" : "Look", signal) : {};
-    const nextLook = new Date((this.#looked.get(rule.metadata.uid) ?? Date.now()) + intervalMs(rule));
+    const looked = due ? await this.#lookNow(rule, place, tenancy, requested ? "Change" : "Look", signal) : {};
+    const nextLook = new Date((this.#looked.get(place) ?? Date.now()) + intervalMs(rule));
     return { ...looked, nextLook, ...(syncNow !== undefined && { syncNow }) };
   }
 
   async #lookNow(
     rule: SyncRule,
+    place: string,
     tenancy: Tenancy,
     priority: Priority,
     signal: AbortSignal,
@@ -515,7 +593,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       const target: VaultEntryProperties[] = [];
       const started = Date.now();
       for await (const page of vault.list(signal)) target.push(...page);
-      this.#looked.set(rule.metadata.uid, started);
+      this.#looked.set(place, started);
       return { target };
     } catch (error) {
       if (error instanceof Stalled || error instanceof Waiting || error instanceof Unavailable) {
@@ -586,16 +664,30 @@ const namingOf = ({ spec }: SyncRule): Naming => ({ pattern: spec.target.keyVaul
 const conflictType = resourceType(syncConflictKind);
 
 /** The same for the same entry under the same rule, so that it is made once. */
-function conflictName(rule: string, entry: EntryPlace): string {
-  const digest = createHash("sha256").update(conflictKey(entry)).digest("hex");
-  return `${rule.slice(0, 240)}-${digest.slice(0, 10)}`;
+function conflictName({ metadata: { name, uid } }: SyncRule, entry: EntryPlace): string {
+  const digest = createHash("sha256")
+    .update(`${uid} ${conflictKey(entry)}`)
+    .digest("hex");
+  return `${name.slice(0, 240).replace(/[^a-z0-9]+$/, "")}-${digest.slice(0, 10)}`;
 }
+
+/** By this a rule's looks at a vault are remembered. */
+const placeOf = ({ metadata }: SyncRule, vaultUrl: string): string => `${metadata.uid} ${vaultUrl}`;
+
+/** Somebody was faster: it is looked into again. */
+const meanwhile = ({ metadata }: Secret, error: unknown): unknown =>
+  error instanceof Conflict
+    ? new Waiting("Progressing", `Secret ${metadata.name} was written meanwhile`, SOON_MS)
+    : error;
 
 /** In this pass it is not to be opened or closed again. */
 function dealtWith(
   seen: Exclude<Observed, { kind: "Suspended" }>,
   action: Extract<Action, { kind: "OpenConflict" | "CloseConflict" }>,
 ): Observed {
+  if (action.kind === "CloseConflict" && seen.kind !== "Bidirectional") {
+    return { ...seen, over: seen.over.filter((each) => each !== action.conflict) };
+  }
   if (seen.kind !== "Bidirectional") return seen;
   if (action.kind === "CloseConflict") {
     return { ...seen, conflicts: seen.conflicts.filter((each) => each !== action.conflict) };
@@ -603,7 +695,7 @@ function dealtWith(
   const { entry, platformVersion, targetVersion, targetUpdatedOn } = action.found;
   const opened = {
     ...action.open,
-    spec: action.open?.spec ?? {},
+    spec: {},
     status: {
       secret: entry.secretName,
       key: entry.key,
@@ -639,6 +731,7 @@ const isExternal = ({ external }: SecretEntry): boolean => external !== undefine
 function wantedEntries(
   secrets: readonly Secret[],
   sources: readonly SourceEntry[],
+  scope: Scope,
   naming: Naming,
 ): { readonly wanted: readonly WantedEntry[]; readonly failures: readonly SyncFailure[] } {
   const stored = Map.groupBy(sources, ({ secretName }) => secretName);
@@ -649,7 +742,7 @@ function wantedEntries(
     const held = stored.get(metadata.name) ?? [];
     for (const { key } of spec.entries.filter(isExternal)) {
       const place = { secretName: metadata.name, key };
-      const entry = { ...place, entryName: nameOf(place) };
+      const entry = { ...place, entryName: nameOf(place), owner: ownerOf({ ...scope, name: metadata.name }) };
       const reason = spec.protection === "EndToEnd" ? opaque(entry) : nameFailure(entry);
       const fingerprint = held.find((each) => each.key === key)?.fingerprint;
       if (reason !== undefined) failures.push(reason);
@@ -664,6 +757,9 @@ function wantedEntries(
   }
   return { wanted, failures };
 }
+
+const KEEP_TWO =
+  "spec.retention.versions of the Secret is 1, so a value that loses could not be kept; set it to 2 or more";
 
 /** What both sides may change: values that no manifest and no core Secret decides. */
 const isShareable = ({ external, generate }: SecretEntry): boolean => external !== undefined || generate !== undefined;
@@ -681,12 +777,15 @@ function sharedEntries(
   const failures: SyncFailure[] = [];
   for (const { metadata, spec } of secrets) {
     const held = stored.get(metadata.name) ?? [];
-    for (const { key } of spec.entries.filter(isShareable)) {
+    for (const { key, generate } of spec.entries.filter(isShareable)) {
       const place = { secretName: metadata.name, key };
       const entry = { ...place, entryName: nameOf(place), owner: ownerOf({ ...scope, name: metadata.name }) };
       const [first] = held;
       const current = held.find((each) => each.key === key);
+      // What is generated here is made here first.
+      if (generate !== undefined && current === undefined) continue;
       if (spec.protection === "EndToEnd") failures.push(opaque(entry));
+      else if (spec.retention?.versions === 1) failures.push(failure(entry, "RetentionTooShort", KEEP_TWO));
       else {
         shared.push({
           ...entry,

@@ -36,6 +36,7 @@ export type AuditAction =
   | "VaultEntryWritten"
   | "VaultEntryRecovered"
   | "SyncConflictFound"
+  | "SyncConflictEnded"
   | "KeyCreated"
   | "KeyRetired"
   | "KeyRotated"

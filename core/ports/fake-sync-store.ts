@@ -71,9 +71,9 @@ export class FakeSyncStore implements SyncStore {
     if (item.outcome === undefined) throw new RangeError("an outcome is what is to be recorded");
     const held = this.#items.get(place(item));
     if (held === undefined || !sameSource(held, item)) throw new Conflict(item.secretId);
-    const { intent: _, ...settled } = item;
+    const { intent: _, ...done } = item;
     this.#seenAt.set(place(item), this.now());
-    this.#put(settled);
+    this.#put({ ...done, outcome: { ...item.outcome, settled: false } });
     this.#database.record(audit);
   }
 

@@ -49,14 +49,10 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
       fingerprint: digest(),
       targetVersion: randomUUID().replaceAll("-", ""),
       targetUpdatedOn: new Date("2026-03-01T10:00:01Z"),
-      settled: true,
+      settled: false,
     },
   });
 
-  const unsettled = (item: SyncItem): SyncItem => ({
-    ...item,
-    ...(item.outcome && { outcome: { ...item.outcome, settled: false } }),
-  });
   const pulledItem = (secretId: string, change: Partial<PulledItem> = {}): PulledItem => ({
     secretId,
     key: "password",
@@ -107,14 +103,14 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
     const [one, two] = [await commit("one"), await commit("two")];
     const agreed = settled(intended(one.id, "shared"));
     await sync.recordAgreement(writer, agreed, 0);
-    expect(await sync.items("rule")).toEqual([unsettled(agreed)]);
+    expect(await sync.items("rule")).toEqual([agreed]);
     await sync.recordIntent(writer, intended(one.id, "shared"));
     const later = { ...settled(intended(one.id, "shared")), ruleUid: "successor" };
     await sync.recordAgreement(writer, later, 0);
-    expect(await sync.items("successor")).toEqual([unsettled(later)]);
+    expect(await sync.items("successor")).toEqual([later]);
     const taken = sync.recordAgreement(writer, settled(intended(two.id, "SHARED")), 0);
     await expect(taken).rejects.toThrow(NameTaken);
-    expect(await sync.holders(vaultUrl, ["shared"])).toEqual([unsettled(later)]);
+    expect(await sync.holders(vaultUrl, ["shared"])).toEqual([later]);
   });
 
   test("what was read again, unchanged, a second after it was recorded is settled, and nothing else", async () => {

@@ -24,7 +24,7 @@ export interface SyncItem extends ItemKey {
     readonly fingerprint: string;
     readonly targetVersion: string;
     readonly targetUpdatedOn: Date;
-    /** See `PulledItem`; true where only the platform's side counts. */
+    /** See `PulledItem`; what is recorded by `recordOutcome` is not. */
     readonly settled: boolean;
   };
 }

@@ -25,6 +25,7 @@ export type Resolution = "KeepPlatform" | "KeepTarget";
 export interface OpenConflict {
   readonly resolution?: Resolution;
   readonly platformVersion?: number;
+  readonly targetVersion?: string;
   readonly targetUpdatedOn?: Date;
   /** The vault's side was read again, unchanged, a second or more after it was seen first; see `PulledItem`. */
   readonly settled: boolean;
@@ -51,7 +52,8 @@ export interface PlannedExchange {
   readonly cause: ExchangeCause;
   /** What is remembered of this secret, key and name. */
   readonly item?: SyncItem;
-  readonly resolution?: Resolution;
+  /** The conflict that a person resolved. */
+  readonly conflict?: OpenConflict;
 }
 
 export interface ExchangePlan {
@@ -82,11 +84,11 @@ export interface ExchangePlanInput {
   readonly troubled: ReadonlyMap<string, Trouble>;
   /** By `conflictKey`; none unless a person decides. */
   readonly conflicts?: ReadonlyMap<string, OpenConflict>;
-  /** 500 when absent. */
+  /** 2,000 when absent. */
   readonly limit?: number;
 }
 
-const LIMIT = 500;
+const LIMIT = 2_000;
 
 export function decideExchange(input: ExchangePlanInput): ExchangePlan {
   const remembered = new Map([...input.items, ...input.holders].map((item) => [identity(item), item]));
@@ -107,8 +109,8 @@ export function decideExchange(input: ExchangePlanInput): ExchangePlan {
     else if (verdict === "InSync") inSync += 1;
     else if (verdict === "Conflicted") conflicted.push(entry);
     else {
-      const resolution = verdict === "Resolved" ? conflict?.resolution : undefined;
-      due.push({ entry, cause: verdict, ...(item && { item }), ...(resolution && { resolution }) });
+      const resolved = verdict === "Resolved" && conflict;
+      due.push({ entry, cause: verdict, ...(item && { item }), ...(resolved && { conflict: resolved }) });
     }
     if (verdict !== "InSync" && verdict !== "Unsettled") open.add(conflictKey(entry));
   }

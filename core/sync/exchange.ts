@@ -11,14 +11,15 @@
  * Whoever loses stays as a version of the secret. Each step is found done by whoever comes after a crash: a value that was
  * taken over is equal, one that was written is known by its intent, one that lost is kept already.
  */
+import { Stalled } from "../errors.ts";
 import { failpoint } from "../failpoints.ts";
 import { NameTaken, type SyncItem, type SyncStore } from "../ports/sync-store.ts";
 import type { VaultEntry } from "../ports/target-vault.ts";
 import type { EntryDigest } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
-import type { NamedEntry } from "./entries.ts";
+import { failure, type NamedEntry } from "./entries.ts";
 import type { PlannedExchange, Resolution, SharedEntry } from "./exchange-plan.ts";
-import { INTENT_TAG, isNotShared, isOfAnotherSecret } from "./ownership.ts";
+import { INTENT_TAG, isNotShared, isOfAnotherSecret, isOurs } from "./ownership.ts";
 import { disabled, notOwned, type PlannedPush } from "./plan.ts";
 import { missing } from "./pull-plan.ts";
 import { nameTaken, type PushContext, pushOver } from "./push-entry.ts";
@@ -30,6 +31,10 @@ export type ConflictPolicy = "PlatformWins" | "TargetWins" | "Manual";
 export interface ExchangeContext extends Omit<PushContext, "store"> {
   readonly store: PushContext["store"] & Pick<SyncStore, "recordAgreement">;
   readonly policy: ConflictPolicy;
+  /** Whether a version that is kept has this value. */
+  keeps(secretId: string, key: string, fingerprint: string): Promise<boolean>;
+  /** The fingerprint that an entry had in a version; undefined when that is not kept. */
+  fingerprintIn(secretName: string, version: number, key: string): Promise<string | undefined>;
   /** Of the value, if this entry had it; as in `EntryDigest`. */
   fingerprint(secretName: string, key: string, value: Sensitive): Promise<string>;
   /**
@@ -59,6 +64,8 @@ interface Met {
   readonly verdict: Verdict;
   /** Undefined: the vault has no such entry. */
   readonly there: VaultEntry | undefined;
+  /** See `Seen`. */
+  readonly landed: boolean;
   /** `performance.now()` before it was asked for. */
   readonly at: number;
 }
@@ -94,13 +101,12 @@ class SecretExchange {
       const by = Map.groupBy(met, ({ verdict }) => verdict);
       for (const each of by.get("Agreed") ?? []) done.push(await this.#agree(each));
       for (const each of by.get("Conflict") ?? []) done.push(conflictOf(each));
-      const taken = await this.#take(by.get("Take") ?? []);
-      done.push(...taken.done);
-      // The newest has every value, older ones may have gone.
-      const version = (await this.#keep(by.get("KeepAndPush") ?? [])) ?? taken.version;
-      for (const each of [...(by.get("Push") ?? []), ...(by.get("KeepAndPush") ?? [])]) {
-        done.push(await this.#push(each, version));
-      }
+      // Of the version that was decided on, whatever else becomes of the Secret.
+      for (const each of by.get("Push") ?? []) done.push(await this.#push(each, undefined));
+      done.push(...(await this.#take(by.get("Take") ?? [])));
+      const losing = by.get("KeepAndPush") ?? [];
+      const version = await this.#keep(losing);
+      for (const each of losing) done.push(await this.#push(each, version));
       return done;
     } finally {
       for (const { there } of met) there?.value.dispose();
@@ -117,16 +123,16 @@ class SecretExchange {
     if (state.kind === "Absent") {
       return entry.held === undefined
         ? { kind: "Failed", failure: missing(entry, item?.outcome) }
-        : { planned, verdict: "Push", there: undefined, at };
+        : { planned, verdict: "Push", there: undefined, landed: false, at };
     }
     const there = state.entry;
     try {
-      const verdict = await this.#compare(planned, there);
+      const { verdict, landed } = await this.#compare(planned, there);
       const { tags } = there;
       const notOurs =
         isOfAnotherSecret(tags, installation, { ...entry, secretId: entry.secretId ?? "" }) ||
         ((verdict === "Push" || verdict === "KeepAndPush") && isNotShared(tags, installation));
-      if (!notOurs) return { planned, verdict, there, at };
+      if (!notOurs) return { planned, verdict, there, landed, at };
       there.value.dispose();
       return { kind: "Failed", failure: notOwned(entry, tags, installation) };
     } catch (error) {
@@ -135,19 +141,51 @@ class SecretExchange {
     }
   }
 
-  async #compare({ entry, item, resolution }: PlannedExchange, there: VaultEntry): Promise<Verdict> {
-    const { fingerprint, policy } = this.#context;
+  async #compare(planned: PlannedExchange, there: VaultEntry): Promise<Pick<Met, "verdict" | "landed">> {
+    const { fingerprint } = this.#context;
+    const { entry, item } = planned;
     const theirs = await fingerprint(this.#secretName, entry.key, there.value);
-    const ours = entry.held?.fingerprint;
-    if (ours === theirs) return "Agreed";
     // Whoever edits it may keep our tags: only the value that was meant is ours.
     const intent = item?.intent;
     const landed = intent !== undefined && there.tags[INTENT_TAG] === intent.id && intent.fingerprint === theirs;
+    return { verdict: await this.#verdict(planned, there, { theirs, landed }), landed };
+  }
+
+  async #verdict(
+    { entry, item, conflict }: PlannedExchange,
+    there: VaultEntry,
+    { theirs, landed }: { readonly theirs: string; readonly landed: boolean },
+  ): Promise<Verdict> {
+    const ours = entry.held?.fingerprint;
+    if (ours === theirs) return "Agreed";
+    if (ours === undefined) return "Take";
     const base = landed ? theirs : item?.outcome?.fingerprint;
-    if (ours === undefined || ours === base) return "Take";
     // The same value set once more is no change.
-    if (theirs === base || (!landed && item?.outcome?.targetVersion === there.version)) return "Push";
-    return decisions[resolution ?? policy];
+    const isSame = theirs === base || (!landed && item?.outcome?.targetVersion === there.version);
+    if (isSame || (await this.#isLate(entry, there, theirs))) return "Push";
+    if (ours === base) return "Take";
+    const resolution = await this.#resolution(entry, conflict, there);
+    return decisions[resolution ?? this.#context.policy];
+  }
+
+  /** A write of ours that arrived after a later one. A version here has the value, so nothing is lost with it. */
+  async #isLate({ secretId, ...place }: SharedEntry, { tags }: VaultEntry, theirs: string): Promise<boolean> {
+    const { installation, keeps } = this.#context;
+    if (secretId === undefined || !isOurs(tags, installation, { ...place, secretId })) return false;
+    return keeps(secretId, place.key, theirs);
+  }
+
+  /** What a person said, unless one of the two sides has moved since. */
+  async #resolution(
+    { key, held }: SharedEntry,
+    conflict: PlannedExchange["conflict"],
+    there: VaultEntry,
+  ): Promise<Resolution | undefined> {
+    const { resolution, platformVersion = 0, targetVersion } = conflict ?? {};
+    if (resolution === undefined || targetVersion !== there.version) return undefined;
+    if (held?.version === platformVersion) return resolution;
+    const then = await this.#context.fingerprintIn(this.#secretName, platformVersion, key);
+    return then === held?.fingerprint ? resolution : undefined;
   }
 
   async #agree(met: Met): Promise<Done> {
@@ -156,8 +194,27 @@ class SecretExchange {
     return this.#remember(met, { id: secretId, ...held }, "Confirmed");
   }
 
-  async #take(met: readonly Met[]): Promise<{ readonly done: readonly Done[]; readonly version?: number }> {
-    if (met.length === 0) return { done: [] };
+  /** Together, so that they become one version; each by itself when one of them does not fit. */
+  async #take(met: readonly Met[]): Promise<readonly Done[]> {
+    if (met.length === 0) return [];
+    try {
+      return await this.#takeTogether(met);
+    } catch (error) {
+      if (!(error instanceof Stalled) || met.length === 1) throw error;
+    }
+    const done: Done[] = [];
+    for (const each of met) {
+      try {
+        done.push(...(await this.#takeTogether([each])));
+      } catch (error) {
+        if (!(error instanceof Stalled)) throw error;
+        done.push({ kind: "Failed", failure: failure(each.planned.entry, error.code, error.message) });
+      }
+    }
+    return done;
+  }
+
+  async #takeTogether(met: readonly Met[]): Promise<readonly Done[]> {
     failpoint("sync.beforeTake");
     const held = await this.#context.take(this.#secretName, valuesOf(met), expectedOf(met));
     failpoint("sync.afterTake");
@@ -168,7 +225,7 @@ class SecretExchange {
       if (fingerprint === undefined) throw new Error("what was taken over is not there");
       done.push(await this.#remember(each, { id: held.id, version: held.version, fingerprint }, "Written"));
     }
-    return { done, version: held.version };
+    return done;
   }
 
   /** The version that the platform's values are in from then on; undefined when it is the one they were in. */
@@ -180,10 +237,10 @@ class SecretExchange {
     return version;
   }
 
-  #push({ planned: { entry, item }, there }: Met, version: number | undefined): Promise<Done> {
+  #push({ planned: { entry, item }, there, landed }: Met, version: number | undefined): Promise<Done> {
     const named = namedEntry(entry, version);
     const planned: PlannedPush = { entry: named, cause: "Changed", ...(item && { item }) };
-    return pushOver(planned, there, { ...this.#context, shared: true });
+    return pushOver(planned, there && { entry: there, landed }, { ...this.#context, shared: true });
   }
 
   async #remember(

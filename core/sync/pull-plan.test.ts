@@ -10,6 +10,7 @@ const wanted = (change: Partial<WantedEntry> = {}): WantedEntry => ({
   entryName: "Orders--password",
   secretId: "id-orders",
   fingerprint: "fingerprint-1",
+  owner: "owner",
   ...change,
 });
 const base = (change: Partial<PulledItem> = {}): PulledItem => ({
@@ -31,7 +32,7 @@ const there = (change: Partial<VaultEntryProperties> = {}): VaultEntryProperties
   tags: {},
   ...change,
 });
-const never: WantedEntry = { secretName: "orders", key: "password", entryName: "orders--password" };
+const never: WantedEntry = { secretName: "orders", key: "password", entryName: "orders--password", owner: "owner" };
 
 interface Case extends Partial<PullPlanInput> {
   readonly what: string;

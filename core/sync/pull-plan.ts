@@ -13,6 +13,8 @@ export interface WantedEntry extends EntryPlace {
   readonly secretId?: string;
   /** Of the current version; absent while the entry was never written. */
   readonly fingerprint?: string;
+  /** Of the secret, see `ownership.ts`. */
+  readonly owner: string;
 }
 
 /** Why an entry is read. The order is the order of work. */
@@ -49,7 +51,7 @@ export interface PullPlanInput {
   readonly target?: readonly VaultEntryProperties[];
   /** By folded name: what the last look, this one or an earlier one, did not find or found disabled. */
   readonly troubled: ReadonlyMap<string, Trouble>;
-  /** 500 when absent. */
+  /** 2,000 when absent. */
   readonly limit?: number;
 }
 
@@ -65,7 +67,7 @@ export function troubles(
   return new Map(names.map((name) => [name, enabled.has(name) ? "Disabled" : "Absent"]));
 }
 
-const LIMIT = 500;
+const LIMIT = 2_000;
 
 export function decidePull(input: PullPlanInput): PullPlan {
   const bases = new Map(input.pulled.map((item) => [identity(item), item]));

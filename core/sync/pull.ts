@@ -8,7 +8,8 @@ import type { TargetVault, VaultEntry } from "../ports/target-vault.ts";
 import type { Writer } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
 import type { Held } from "./exchange.ts";
-import { disabled } from "./plan.ts";
+import { isOfAnotherSecret } from "./ownership.ts";
+import { disabled, notOwned } from "./plan.ts";
 import { missing, type PlannedPull } from "./pull-plan.ts";
 import { type Done, type SyncResult, workThrough } from "./run.ts";
 
@@ -17,6 +18,7 @@ export interface PullContext {
   readonly store: Pick<SyncStore, "recordPulled">;
   readonly writer: Writer;
   readonly ruleUid: string;
+  readonly installation: string;
   /** Stores values of external entries as one version, unless the secret has them. They are not disposed of. */
   put(secretName: string, values: ReadonlyMap<string, Sensitive>): Promise<Pick<Held, "id" | "entries">>;
   /** Throws `Fenced` when this process may no longer write. Asked before each request to the vault. */
@@ -63,12 +65,23 @@ async function pullSecret(
   }
 }
 
-async function look(planned: PlannedPull, { vault, assertLeading, signal }: PullContext): Promise<Read | Done> {
+async function look(
+  planned: PlannedPull,
+  { vault, assertLeading, signal, installation }: PullContext,
+): Promise<Read | Done> {
   const { entry, base } = planned;
   assertLeading();
   const at = performance.now();
   const state = await vault.get(entry.entryName, signal);
-  if (state.kind === "Present") return { planned, there: state.entry, at };
+  if (state.kind === "Present") {
+    // Who may push into a vault must not be able to read by it what others push there.
+    const { tags, value } = state.entry;
+    if (!isOfAnotherSecret(tags, installation, { ...entry, secretId: entry.secretId ?? "" })) {
+      return { planned, there: state.entry, at };
+    }
+    value.dispose();
+    return { kind: "Failed", failure: notOwned(entry, tags, installation) };
+  }
   return { kind: "Failed", failure: state.kind === "Disabled" ? disabled(entry) : missing(entry, base) };
 }
 

@@ -13,7 +13,7 @@ import { Ambiguous, type SetResult, type TargetVault, type VaultEntry } from "..
 import type { Writer } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
 import { type EntryPlace, failure, label, type NamedEntry, type SyncFailure } from "./entries.ts";
-import { INTENT_TAG, isOurs, MAX_TAGS, tagsFor, tagsTooMany } from "./ownership.ts";
+import { INTENT_TAG, isNotShared, isOfAnotherSecret, isOurs, MAX_TAGS, tagsFor, tagsTooMany } from "./ownership.ts";
 import { disabled, notOwned, notOwnedDeleted, type PlannedPush } from "./plan.ts";
 import type { Done } from "./run.ts";
 
@@ -55,15 +55,17 @@ export async function pushEntry(planned: PlannedPush, context: PushContext): Pro
   }
 }
 
+export interface Seen {
+  readonly entry: VaultEntry;
+  /** It is what the open intent meant to write: its tag alone may have been copied. */
+  readonly landed: boolean;
+}
+
 /**
  * The same over what was seen there a moment ago, and decided to be written over, whoever wrote it. What is seen is not
  * disposed of.
  */
-export async function pushOver(
-  planned: PlannedPush,
-  seen: VaultEntry | undefined,
-  context: PushContext,
-): Promise<Done> {
+export async function pushOver(planned: PlannedPush, seen: Seen | undefined, context: PushContext): Promise<Done> {
   try {
     return await new EntryPush(planned, context).over(seen);
   } catch (error) {
@@ -88,6 +90,8 @@ class EntryPush {
   readonly #context: PushContext;
   #intent: Intent | undefined;
   #outcome: SyncItem["outcome"];
+  /** What is there has the tag of the intent, if at all, from somebody who copied it. */
+  #copied = false;
 
   constructor({ entry, item }: PlannedPush, context: PushContext) {
     this.#entry = entry;
@@ -114,11 +118,12 @@ class EntryPush {
     }
   }
 
-  async over(seen: VaultEntry | undefined): Promise<Done> {
+  async over(seen: Seen | undefined): Promise<Done> {
     const inherited = this.#intent !== undefined;
+    this.#copied = seen !== undefined && !seen.landed;
     if (!inherited) await this.#recordIntent();
     const recovering = inherited && seen === undefined ? await this.#recover() : undefined;
-    return recovering ?? this.#write(seen, inherited);
+    return recovering ?? this.#write(seen?.entry, inherited);
   }
 
   async #overPresent(there: VaultEntry, inherited: boolean): Promise<Done> {
@@ -157,7 +162,8 @@ class EntryPush {
     const invalid = whyRefused(entry, value);
     if (invalid !== undefined) return failed(invalid);
 
-    const landed = there !== undefined && there.tags[INTENT_TAG] === this.#intent?.id ? there : undefined;
+    const isLanded = !this.#copied && there?.tags[INTENT_TAG] === this.#intent?.id;
+    const landed = isLanded ? there : undefined;
     const ours = there !== undefined && isOurs(there.tags, this.#context.installation, entry);
     if (ours && there.value.reveal().equals(value.reveal())) {
       await this.#recordOutcome(there, entry, landed && this.#written(there.version));
@@ -221,7 +227,11 @@ class EntryPush {
     const deleted = await vault.getDeleted(this.#entry.entryName, signal);
     if (deleted === undefined) return undefined;
     // One that both sides agreed on comes back as it was, and is then compared like any other.
-    const agreed = this.#context.shared === true && this.#outcome !== undefined;
+    const agreed =
+      this.#context.shared === true &&
+      this.#outcome !== undefined &&
+      !isOfAnotherSecret(deleted.tags, installation, this.#entry) &&
+      !isNotShared(deleted.tags, installation);
     if (!agreed && !isOurs(deleted.tags, installation, this.#entry)) {
       return failed(notOwnedDeleted(this.#entry, deleted.tags, installation));
     }
@@ -256,7 +266,7 @@ class EntryPush {
       fingerprint,
       targetVersion: there.version,
       targetUpdatedOn: there.updatedOn,
-      settled: this.#context.shared !== true,
+      settled: false,
     };
     const { store, writer } = this.#context;
     await store.recordOutcome(writer, this.#remember({ outcome }), audit === undefined ? [] : [audit]);

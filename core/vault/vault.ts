@@ -65,6 +65,8 @@ export interface PutRequest {
   readonly values: ReadonlyMap<string, Sensitive>;
   /** For values that another side made where ours would have. */
   readonly alsoGenerated?: boolean;
+  /** What else the audit row says, such as where they come from. */
+  readonly details?: AuditEntry["details"];
   /** Of a secret that was never stored; of any other the one that it has stays. */
   readonly lifecycle: Lifecycle;
   readonly actor: Actor;
@@ -244,9 +246,9 @@ export class Vault {
   async keepBeside(
     writer: Writer,
     record: SecretRecord,
-    request: Pick<PutRequest, "entries" | "values" | "actor">,
+    request: Pick<PutRequest, "entries" | "values" | "actor" | "details">,
   ): Promise<SecretRecord> {
-    const { entries, values, actor } = request;
+    const { entries, values, actor, details } = request;
     const keys = await this.#existingKeys(record.identity);
     const digester = this.#digester(keys, record.identity);
     const lost = new Map<string, Sensitive>();
@@ -262,7 +264,7 @@ export class Vault {
       const { identity, lifecycle } = record;
       const next = { identity, lifecycle, actor, made };
       return await this.#commit(writer, keys, [
-        { ...next, seen: record, material: beside, details: { lost: true } },
+        { ...next, seen: record, material: beside, details: { ...details, lost: true } },
         { ...next, material: current },
       ]);
     } finally {
@@ -310,6 +312,17 @@ export class Vault {
   /** The versions that are kept, newest first. */
   async versions(record: SecretRecord): Promise<readonly KeptVersion[]> {
     return this.#store.listVersions(record.id);
+  }
+
+  /** Whether a version that is kept has a value of this fingerprint under this key. */
+  keeps(id: string, key: string, fingerprint: string): Promise<boolean> {
+    return this.#store.keeps(id, key, fingerprint);
+  }
+
+  /** The fingerprint of an entry in a version; undefined when it is not kept, or has no such entry. */
+  async fingerprintIn(record: SecretRecord, version: number, key: string): Promise<string | undefined> {
+    const sealed = await this.#store.readVersion(record.id, version);
+    return sealed?.entries.find((entry) => entry.key === key)?.fingerprint;
   }
 
   /** Decrypts a version of a record that `describe` or `store` returned. The read is on record before this resolves. */

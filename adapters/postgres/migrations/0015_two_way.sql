@@ -1,18 +1,17 @@
 -- Up Migration
 
 -- As in sync_pulled.
-ALTER TABLE sync_items ADD COLUMN settled boolean NOT NULL DEFAULT true, ADD COLUMN seen_at timestamptz;
+ALTER TABLE sync_items ADD COLUMN settled boolean NOT NULL DEFAULT false, ADD COLUMN seen_at timestamptz;
 
-CREATE FUNCTION record_outcome(
+CREATE OR REPLACE FUNCTION record_outcome(
   writer_epoch bigint, old_vault_url text, old_entry_name text, old_secret_id uuid, old_key text, new_rule_uid text,
-  new_version integer, new_fingerprint text, new_target_version text, new_target_updated_on timestamptz, new_settled
-  boolean, audit_rows json
+  new_version integer, new_fingerprint text, new_target_version text, new_target_updated_on timestamptz, audit_rows json
 ) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
   PERFORM fence(writer_epoch);
   UPDATE sync_items
   SET rule_uid = new_rule_uid, version = new_version, fingerprint = new_fingerprint,
-      target_version = new_target_version, target_updated_on = new_target_updated_on, settled = new_settled,
+      target_version = new_target_version, target_updated_on = new_target_updated_on, settled = false,
       seen_at = now(), intent_id = NULL, intent_version = NULL, intent_fingerprint = NULL, intent_at = NULL
   WHERE vault_url = old_vault_url AND entry_name = old_entry_name AND secret_id = old_secret_id AND key = old_key;
   IF NOT FOUND THEN
@@ -39,7 +38,7 @@ BEGIN
       target_updated_on = new_target_updated_on, intent_id = NULL, intent_version = NULL,
       intent_fingerprint = NULL, intent_at = NULL,
       (seen_at, settled) = (
-        SELECT CASE WHEN same THEN held.seen_at ELSE now() END,
+        SELECT CASE WHEN same THEN coalesce(held.seen_at, now()) ELSE now() END,
                coalesce(same AND is_settled(held.seen_at, read_ms_ago), false)
         FROM (SELECT held.secret_id = new_secret_id AND held.target_version = new_target_version
                      AND held.target_updated_on = new_target_updated_on AS same) AS compared

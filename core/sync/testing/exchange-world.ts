@@ -107,6 +107,8 @@ export class Site {
       policy,
       open: (_, version, key) => platform.open(version, key),
       fingerprint: (_, key, value) => platform.fingerprint(writer, key, value),
+      keeps: (id, key, fingerprint) => platform.vault.keeps(id, key, fingerprint),
+      fingerprintIn: (_, version, key) => platform.fingerprintIn(version, key),
       take: (_, values, expected) => mortal(() => platform.put(writer, values, expected)),
       keepBeside: (_, values, expected) => mortal(() => platform.keepBeside(writer, values, expected)),
       assertLeading: () => undefined,
@@ -117,7 +119,8 @@ export class Site {
       const seen = this.#seen.get(name);
       const settled = seen?.targetVersion === targetVersion && this.vault.now() - seen.at >= 1_000;
       if (seen?.targetVersion !== targetVersion) this.#seen.set(name, { targetVersion, at: this.vault.now() });
-      this.conflicts.set(name, { ...this.conflicts.get(name), platformVersion, targetUpdatedOn, settled });
+      // What was said of other values is forgotten.
+      this.conflicts.set(name, { platformVersion, targetVersion, targetUpdatedOn, settled });
     }
     return result;
   }

@@ -95,6 +95,11 @@ export class Platform {
     return value;
   }
 
+  async fingerprintIn(version: number, key: string): Promise<string | undefined> {
+    const record = await this.#record();
+    return record && this.vault.fingerprintIn(record, version, key);
+  }
+
   async put(writer: Writer | Unled, values: Values, expected?: Expected) {
     const seen = await this.#expecting(expected);
     const { record, created } = await this.vault.put(writer, {

@@ -4,7 +4,7 @@ import type { VaultEntryProperties } from "../../ports/target-vault.ts";
 import { pull } from "../pull.ts";
 import { decidePull, type PullPlan, type Trouble, troubles, type WantedEntry } from "../pull-plan.ts";
 import type { SyncResult } from "../run.ts";
-import { RULE, VAULT_URL } from "./entries.ts";
+import { INSTALLATION, RULE, VAULT_URL } from "./entries.ts";
 import { entryNameOf, Platform, SECRET } from "./platform.ts";
 import { type Death, live, mortality, mortalVault } from "./world.ts";
 
@@ -33,6 +33,7 @@ export class PullWorld {
         secretName: SECRET,
         key,
         entryName: entryNameOf(key),
+        owner: "owner",
         ...(sources[0] !== undefined && { secretId: sources[0].secretId }),
         ...(stored !== undefined && { fingerprint: stored.fingerprint }),
       };
@@ -64,6 +65,7 @@ export class PullWorld {
       store: { recordPulled: (...call) => mortal(() => platform.store.recordPulled(...call)) },
       writer,
       ruleUid: RULE,
+      installation: INSTALLATION,
       put: (_, values) => mortal(() => platform.put(writer, values)),
       assertLeading: () => undefined,
       signal: live,
