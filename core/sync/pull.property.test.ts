@@ -1,5 +1,7 @@
 /** Whatever dies or happens in between: the secret ends up with what the vault has, and nothing that was written is lost. */
 import fc from "fast-check";
+import { INSTALLATION_TAG, KEY_TAG, OWNER_TAG } from "./ownership.ts";
+import { INSTALLATION } from "./testing/entries.ts";
 import { entryNameOf } from "./testing/platform.ts";
 import { PullWorld } from "./testing/pull-world.ts";
 import type { Death } from "./testing/world.ts";
@@ -150,3 +152,17 @@ test("an edit in the second of the one that was taken over is found by one more 
   await world.reconcile();
   expect(world.vault.calls).toBe(calls + 1);
 });
+
+test("what was pushed for another secret is not taken over", async () => {
+  const world = await PullWorld.of("a");
+  vaultEntryOfAnother(world);
+  expect(await world.reconcile()).toMatchObject({ failed: 1, failures: [{ reason: "TargetNotOwned" }] });
+  expect(await world.platform.history("a")).toEqual([]);
+});
+
+const vaultEntryOfAnother = ({ vault }: PullWorld) =>
+  vault.put(entryNameOf("a"), "theirs", {
+    [INSTALLATION_TAG]: INSTALLATION,
+    [OWNER_TAG]: "another",
+    [KEY_TAG]: "a",
+  });

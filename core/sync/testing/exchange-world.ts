@@ -7,6 +7,7 @@ import {
   decideExchange,
   type ExchangePlan,
   type OpenConflict,
+  type PlannedExchange,
   type Resolution,
   type SharedEntry,
 } from "../exchange-plan.ts";
@@ -87,8 +88,13 @@ export class Site {
 
   /** One reconcile by a process of its own. */
   async reconcile({ look = true, death }: { look?: boolean; death?: Death } = {}): Promise<SyncResult> {
-    const { platform, installation, policy } = this;
     const { exchange: planned } = await this.plan(look);
+    return this.perform(planned, death);
+  }
+
+  /** What a process does that made this plan a while ago. */
+  async perform(planned: readonly PlannedExchange[], death?: Death): Promise<SyncResult> {
+    const { platform, installation, policy } = this;
     const writer = { epoch: await platform.database.acquireEpoch("test") };
     const mortal = mortality(death);
     const { store } = platform;
