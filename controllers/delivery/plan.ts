@@ -116,6 +116,13 @@ function planOver(
       `core Secret ${secretName} exists and is not ours; set ${field}.adopt to take it over, or deliver to another secretName`,
     );
   }
+  if (!ours && live.controller !== undefined) {
+    return refuse(
+      "TargetNotOwned",
+      `core Secret ${secretName} belongs to ${live.controller}, which goes on writing it; delete that with kubectl delete --cascade=orphan, ` +
+        "which leaves the core Secret, or deliver to another secretName",
+    );
+  }
   if (live.type !== desired.type) {
     return refuse(
       "TargetTypeDiffers",
