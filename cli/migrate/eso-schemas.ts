@@ -46,6 +46,7 @@ export const externalSecretSpec = z.object({
       creationPolicy: text.optional(),
       deletionPolicy: text.optional(),
       immutable: z.boolean().optional(),
+      manifest: z.unknown().optional(),
       template: template.optional(),
     })
     .optional(),

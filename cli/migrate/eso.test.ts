@@ -175,6 +175,8 @@ test.each<[field: string, spec: object]>([
     { data: [datum("a", "a")], target: { template: { data: { a: "{{ .a | upper }}" } } } },
   ],
   ["spec.secretStoreRef", { data: [datum("a", "a")], secretStoreRef: { name: "unknown" } }],
+  ["spec.data", { target: { template: { data: { a: "a" } } } }],
+  ["spec.target.manifest", { data: [datum("a", "a")], target: { manifest: { kind: "ConfigMap" } } }],
   ["spec.refreshInterval", { data: [datum("a", "a")], refreshInterval: "often" }],
 ])("%s without an equal leaves the Secret out", (field, spec) => {
   const conversion = converted([store(), externalSecret(spec)]);

@@ -133,6 +133,9 @@ class EsoConversion {
         );
       }
     }
+    if (target.manifest !== undefined) notes.block("spec.target.manifest", "MazeVault delivers core Secrets only");
+    if (template.metadata?.finalizers != null)
+      notes.lost("spec.target.template.metadata.finalizers", "they are not set");
     if (target.immutable === true) notes.lost("spec.target.immutable", IMMUTABLE);
     const seconds = refreshSeconds(spec, notes);
     if (notes.blocked || store === undefined) return;
@@ -157,6 +160,7 @@ class EsoConversion {
       notes.block(`${at}.generatorRef`, "it is made by a generator; use an entry with generate instead");
       return undefined;
     });
+    if (references.length === 0) notes.block("spec.data", "it takes nothing from a store");
     const stores = new Map<string, Store>();
     for (const reference of references) {
       if (reference === undefined) continue;
@@ -368,7 +372,10 @@ function refusedToPush(spec: PushSecretSpec, notes: Notes): void {
       "Push writes what is here; for values that the vault decides there is direction Pull",
     );
   if (deletionPolicy !== "None")
-    notes.lost("spec.deletionPolicy", "what was pushed stays in the vault when the Secret is deleted; delete it there");
+    notes.lost(
+      "spec.deletionPolicy",
+      "what was pushed stays in the vault when the Secret is deleted; set None before the PushSecret is deleted, since it takes them along",
+    );
   if ((spec.data ?? []).length === 0 && dataTo === undefined) notes.block("spec.data", "it names no key");
   for (const [index, { metadata, conversionStrategy = "None" }] of (spec.data ?? []).entries()) {
     if (metadata != null)

@@ -25,9 +25,11 @@ export interface Manifest extends z.infer<typeof manifest> {
 }
 
 const STDIN = "-";
+/** Groups of which anything is read. */
+const READ = /^(v1$|(generators\.)?external-secrets\.io\/|bitnami\.com\/)/;
 const MANIFEST_FILE = /\.(ya?ml|json)$/;
 
-/** Of each source, a file, a folder or `-`, all manifests, also those in a List. @throws UsageError that names the file */
+/** Of each source, a file, a folder or `-`, all manifests that matter here, also those in a List. @throws UsageError that names the file */
 export async function readManifests(terminal: Terminal, sources: readonly string[]): Promise<readonly Manifest[]> {
   if (sources.filter((source) => source === STDIN).length > 1) {
     throw new UsageError("-: standard input can be read once only", "write one of them to a file");
@@ -64,9 +66,12 @@ function manifestsIn(source: string, text: string): readonly Manifest[] {
     const [error] = document.errors;
     if (error !== undefined) {
       const line = text.slice(0, error.pos[0]).split("\n").length;
-      throw new UsageError(`${source}, line ${line}: this is no YAML (${error.code})`);
+      throw new UsageError(
+        `${source}, line ${line}: this is no YAML (${error.code})`,
+        "name the files that are manifests, and render charts with helm template",
+      );
     }
-    return listed(document.toJS()).map((each) => recognised(source, each));
+    return listed(document.toJS()).flatMap((each) => recognised(source, each));
   });
 }
 
@@ -76,14 +81,13 @@ function listed(document: unknown): readonly unknown[] {
   return typeof kind === "string" && kind.endsWith("List") && Array.isArray(items) ? items : [document];
 }
 
-function recognised(source: string, document: unknown): Manifest {
+/** What other tools have in the same folder is none of ours. */
+function recognised(source: string, document: unknown): readonly Manifest[] {
+  const { apiVersion, kind } = { ...(document as { apiVersion?: unknown; kind?: unknown }) };
+  if (typeof apiVersion !== "string" || !READ.test(apiVersion)) return [];
   const { success, data } = manifest.safeParse(document);
-  if (!success) {
-    throw new UsageError(
-      `${source}: a document in it is no Kubernetes manifest with apiVersion, kind and metadata.name`,
-    );
-  }
-  return { ...data, source };
+  if (!success) throw new UsageError(`${source}: a ${String(kind)} in it has no metadata as Kubernetes has it`);
+  return [{ ...data, source }];
 }
 
 /** Fields of `given` that `taken`, which a schema has made of it, is without: nothing is dropped unseen. */

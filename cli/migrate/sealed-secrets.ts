@@ -203,5 +203,7 @@ async function sealedEntry(
     if (!(error instanceof Stalled)) throw error;
     notes.lost(at, `${error.message}, so the entry is external; ${byHand}`);
     return { key, external: {} };
+  } finally {
+    value.dispose();
   }
 }
