@@ -12,7 +12,7 @@ export const EXIT = {
   notFound: 5,
   /** Somebody else changed it, or it cannot be done as things stand. */
   conflict: 6,
-  /** Something was found that should not be: a broken audit record, a failed check. */
+  /** Something was found that should not be: a broken audit record, a failed check, what could not be converted. */
   finding: 7,
 } as const;
 

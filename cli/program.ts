@@ -9,6 +9,7 @@ import { doctorCommand } from "./commands/doctor.ts";
 import { apiKeyCommands, userCommands } from "./commands/identities.ts";
 import { keyCommands } from "./commands/keys.ts";
 import { listingCommands } from "./commands/listings.ts";
+import { migrateCommands } from "./commands/migrate.ts";
 import { readerKeyCommands } from "./commands/reader-keys.ts";
 import { sealCommands } from "./commands/seal.ts";
 import { secretCommands } from "./commands/secrets.ts";
@@ -43,6 +44,7 @@ export function program(terminal: Terminal): Command {
     apiKeyCommands,
     auditCommands,
     sealCommands,
+    migrateCommands,
     keyCommands,
     doctorCommand,
     supportBundleCommand,

@@ -63,6 +63,7 @@ export function liveCoreSecret(
     return entry === undefined ? undefined : digests.fingerprint(entry, new Sensitive(Buffer.from(value, "base64")));
   };
   const { type = "Opaque" } = secret;
+  const controller = metadata.ownerReferences?.find((owner) => owner.controller === true);
   return {
     uid: metadata.uid,
     resourceVersion: metadata.resourceVersion,
@@ -74,6 +75,7 @@ export function liveCoreSecret(
     data: new Map(Object.entries(data).map(([to, value]) => [to, fingerprint(to, value)])),
     ...(type === "kubernetes.io/tls" && { bundle: tlsBundle(data) }),
     terminating: metadata.deletionTimestamp !== undefined,
+    ...(controller && { controller: `${controller.kind} ${controller.name}` }),
   };
 }
 

@@ -143,6 +143,8 @@ export interface LiveCoreSecret {
   readonly terminating: boolean;
   /** Another object of the namespace that delivers here too, such as `Secret orders-db`. */
   readonly rival?: string;
+  /** Its controlling owner, such as `ExternalSecret orders-db`: Kubernetes lets there be one only. */
+  readonly controller?: string;
 }
 
 /**

@@ -129,6 +129,14 @@ function planOver(
       `core Secret ${secretName} exists with other data; set ${field}.overwrite to lose that data, or deliver to another secretName`,
     );
   }
+  // Said last: whoever hands it over wants to know before that nothing else is in the way.
+  if (!ours && live.controller !== undefined) {
+    return refuse(
+      "TargetNotOwned",
+      `core Secret ${secretName} belongs to ${live.controller}, which goes on writing it; delete that with kubectl delete --cascade=orphan, ` +
+        "which leaves the core Secret, or deliver to another secretName",
+    );
+  }
   if (live.immutable && !equal) {
     return refuse(
       "TargetDiffers",

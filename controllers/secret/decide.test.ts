@@ -243,6 +243,16 @@ describe("decide", () => {
       delivered: "TargetNotOwned",
     },
     {
+      because: "what another controller owns is not taken from it",
+      secret: withDeliver({ adopt: true, overwrite: true }),
+      seen: {
+        record: record(plain),
+        core: { kind: "Live", live: foreign({ controller: "ExternalSecret orders-db" }) },
+      },
+      actions: [],
+      delivered: "TargetNotOwned",
+    },
+    {
       because: "another name releases the old one before anything is delivered",
       secret: withDeliver({ secretName: "orders-database" }),
       seen: { record: record(plain, { delivery: delivery(plain) }) },
