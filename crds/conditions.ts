@@ -85,6 +85,7 @@ export const reasons = {
   TargetMissing: "The vault has no such entry, so there is nothing to take over; make it there, or add a mapping.",
   ChangedOnBothSides:
     "An entry was changed here and in the vault; set spec.resolution of its SyncConflict to KeepPlatform or KeepTarget.",
+  RulesOverlap: "Another SyncRule covers this entry too, and both would write in turn; leave it out of one of them.",
   RetentionTooShort: "A value that loses a conflict could not be kept; set retention.versions to 2 or more.",
   PulledByOther: "Another SyncRule takes this entry over already; leave it out of one of them.",
   TargetDisabled: "The current version of the vault entry was disabled by somebody; enable or delete it.",

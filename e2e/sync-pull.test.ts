@@ -124,6 +124,33 @@ test("an entry that is missing or disabled there holds up no other, and each is 
   await world.kubectl("-n", TENANT, "delete", SECRET, "several");
 });
 
+test("two rules that would write in turn are refused, in the one that came later", async () => {
+  const all = (name: string, direction: "Push" | "Bidirectional") => {
+    const rule = ruleManifest(TENANT, {
+      direction,
+      ...(direction === "Bidirectional" && { conflictPolicy: "TargetWins" }),
+    });
+    return { ...rule, metadata: { name, namespace: TENANT } };
+  };
+  // What is only pushed, the literal and the template, has no other name there.
+  await world.apply(all("later", "Push"));
+  const overlapping = (object: KubernetesObject) =>
+    (object.status?.failures as { name: string; reason: string }[] | undefined)?.map(({ name, reason }) => [
+      name,
+      reason,
+    ]);
+  const pushing = await world.waitFor(RULE, "later", TENANT, (it) => overlapping(it) !== undefined);
+  expect(overlapping(pushing)).toEqual([["partner--token", "RulesOverlap"]]);
+  expect(conditionOf(pushing, "Synced")?.message).toContain(
+    `SyncRule ${TENANT} with direction Pull covers partner/token too`,
+  );
+  await world.kubectl("-n", TENANT, "delete", RULE, "later");
+  await world.apply(all("later", "Bidirectional"));
+  const both = await world.waitFor(RULE, "later", TENANT, (it) => overlapping(it) !== undefined);
+  expect(overlapping(both)).toEqual([["partner--token", "RulesOverlap"]]);
+  await world.kubectl("-n", TENANT, "delete", RULE, "later");
+});
+
 test("an idle look reads list pages only; a restart writes nothing", async () => {
   await until("everything is settled", async () => conditionOf(await look(), "Synced")?.status === "True", {
     timeoutMs: 20_000,

@@ -7,7 +7,14 @@ import { type TargetVault, Throttled, type VaultEntryProperties } from "../../co
 import { normalVaultUrl, type Priority, type TargetVaults } from "../../core/ports/target-vaults.ts";
 import { Conflict, type SecretRecord, type Writer } from "../../core/ports/vault-store.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
-import { type EntryPlace, failure, type NamedEntry, type SyncFailure } from "../../core/sync/entries.ts";
+import {
+  type EntryPlace,
+  failure,
+  foldName,
+  label,
+  type NamedEntry,
+  type SyncFailure,
+} from "../../core/sync/entries.ts";
 import { type Expected, exchange, type Held } from "../../core/sync/exchange.ts";
 import { conflictKey, type PlannedExchange, type SharedEntry } from "../../core/sync/exchange-plan.ts";
 import { checkNames, entryNames, type Naming, nameFailure, namer, type Scope } from "../../core/sync/names.ts";
@@ -122,7 +129,8 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       vaultUrl,
       named.map(({ entryName }) => entryName),
     );
-    const { entries, failures } = refuseOpaque(secrets, checkNames(named, holders, rule.metadata.uid));
+    const refusing = refuseOpaque(secrets, checkNames(named, holders, rule.metadata.uid));
+    const { entries, failures } = withoutOverlaps(refusing, this.#overlaps(rule, vaultUrl));
     const stored = new Set(complete.map(({ secretName }) => secretName));
     return {
       ...look,
@@ -149,7 +157,9 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
     const pulled = await store.pulled(ruleUid, [...new Set(sources.map(({ secretId }) => secretId))]);
     const look = await this.#look(rule, vaultUrl, tenancy, signal);
-    const { wanted, failures } = wantedEntries(secrets, sources, scope, namingOf(rule));
+    const { wanted: entries, failures: refused } = wantedEntries(secrets, sources, scope, namingOf(rule));
+    const refusing = { entries, failures: refused };
+    const { entries: wanted, failures } = withoutOverlaps(refusing, this.#overlaps(rule, vaultUrl));
     const place = placeOf(rule, vaultUrl);
     if (look.target !== undefined) this.#troubled.set(place, troubles(wanted, look.target));
     return {
@@ -198,7 +208,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
       vaultUrl,
       named.map(({ entryName }) => entryName),
     );
-    const { entries, failures } = checkNames(named, holders, uid);
+    const { entries, failures } = withoutOverlaps(checkNames(named, holders, uid), this.#overlaps(rule, vaultUrl));
     const wanted = entries.filter((entry): entry is SharedEntry => !("fingerprint" in entry));
     const place = placeOf(rule, vaultUrl);
     if (look.target !== undefined) this.#troubled.set(place, troubles(wanted, look.target));
@@ -555,6 +565,39 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     return selectSecrets(candidates, rule.spec.secrets).map(({ secret }) => secret);
   }
 
+  /**
+   * The older rule, if any, with which this one would write an entry in turn: one of both takes it over from the vault entry
+   * that the other only writes, or takes it over whatever is written here meanwhile.
+   */
+  #overlaps(rule: SyncRule, vaultUrl: string): (entry: EntryPlace) => SyncRule | undefined {
+    const { namespace = "" } = rule.metadata;
+    const { cluster } = this.#deps;
+    const others = cluster
+      .syncRulesIn(namespace)
+      .filter((other) => isOlder(other, rule) && sameScope(other, rule))
+      .map((other) => {
+        const keyVault = cluster.keyVault(namespace, other.spec.target.keyVault?.ref.name ?? "");
+        return {
+          other,
+          url: keyVault && normalVaultUrl(keyVault.spec.vaultUrl),
+          names: new Set(this.#secrets(other).map(({ metadata }) => metadata.name)),
+          nameOf: namer(namingOf(other)),
+        };
+      });
+    return (entry) => {
+      const { secretName, key, entryName } = entry;
+      const spec = cluster.secret(namespace, secretName)?.spec.entries.find((each) => each.key === key);
+      if (spec === undefined) return undefined;
+      const ours = takesOver(rule, spec);
+      return others.find(({ other, url, names, nameOf }) => {
+        if (!names.has(secretName)) return false;
+        const theirs = takesOver(other, spec);
+        if (ours && theirs) return rule.spec.direction === "Pull" || other.spec.direction === "Pull";
+        return ours !== theirs && url === vaultUrl && foldName(nameOf(entry)) === foldName(entryName);
+      })?.other;
+    };
+  }
+
   async #open(rule: SyncRule, tenancy: Tenancy, priority: Priority, signal: AbortSignal): Promise<TargetVault> {
     const keyVault = this.#keyVault(rule);
     const access = await vaultAccess(this.#deps.api, keyVault, tenancy, signal);
@@ -756,6 +799,37 @@ function wantedEntries(
     }
   }
   return { wanted, failures };
+}
+
+const takesOver = ({ spec: { direction } }: SyncRule, entry: SecretEntry): boolean =>
+  direction === "Pull" ? isExternal(entry) : direction === "Bidirectional" && isShareable(entry);
+
+const sameScope = ({ spec: a }: SyncRule, { spec: b }: SyncRule): boolean =>
+  a.projectRef.name === b.projectRef.name && a.environment === b.environment;
+
+/** Of two rules the one that was there first stays as it is. */
+function isOlder({ metadata: a }: SyncRule, { metadata: b }: SyncRule): boolean {
+  const [first, second] = [a, b].map(({ creationTimestamp = "", name }) => `${creationTimestamp} ${name}`);
+  return a.uid !== b.uid && (first ?? "") < (second ?? "");
+}
+
+function withoutOverlaps<Entry extends EntryPlace>(
+  { entries, failures }: { readonly entries: readonly Entry[]; readonly failures: readonly SyncFailure[] },
+  overlaps: (entry: EntryPlace) => SyncRule | undefined,
+): { readonly entries: readonly Entry[]; readonly failures: readonly SyncFailure[] } {
+  const kept: Entry[] = [];
+  const refused: SyncFailure[] = [];
+  for (const entry of entries) {
+    const other = overlaps(entry);
+    if (other === undefined) {
+      kept.push(entry);
+      continue;
+    }
+    const { metadata, spec } = other;
+    const message = `SyncRule ${metadata.name} with direction ${spec.direction} covers ${label(entry)} too, and both would write in turn; leave it out of one of them with spec.secrets`;
+    refused.push(failure(entry, "RulesOverlap", message));
+  }
+  return { entries: kept, failures: [...failures, ...refused] };
 }
 
 const KEEP_TWO =
