@@ -520,7 +520,7 @@ test("bash completes commands and options", async () => {
     const script = `source <(mazevault completion bash); COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length - 1}; _mazevault; echo "\${COMPREPLY[*]}"`;
     return (await ended("bash", ["--norc", "-c", script])).stdout.trim().split(/\s+/);
   };
-  expect(await completed("mazevault ro")).toEqual(["rollback"]);
+  expect(await completed("mazevault ro")).toEqual(["rollback", "rotate"]);
   expect(await completed("mazevault access ")).toEqual(expect.arrayContaining(["explain", "who-can"]));
   expect(await completed("mazevault get crew/partner --sh")).toEqual(["--show"]);
   expect(await completed("mazevault list --output j")).toEqual(["json"]);
