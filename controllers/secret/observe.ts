@@ -43,7 +43,7 @@ export const lifecycleOf = ({ spec }: Secret): Lifecycle => ({
 });
 
 /** How long the version before a rotation stays readable, in milliseconds; 0: as retention says. */
-export const overlapMs = ({ spec }: Secret): number => 
+export const overlapMs = ({ spec }: Secret): number =>
   spec.rotation?.overlap === undefined ? 0 : durationMs(spec.rotation.overlap);
 
 export class SecretObserver {
