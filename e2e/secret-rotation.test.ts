@@ -43,7 +43,7 @@ beforeAll(async () => {
   const config = { kubernetes: { leaseDurationMs: 9_000 } };
   operators = [];
   for (const name of ["first", "second"]) operators.push(await world.mazevault.startOperator({ name, config }));
-  await world.tenant(ASKED, DUE);
+  await world.tenant(ASKED, DUE, "marker");
   // What is asked for in the minute of its time is due an hour later: all must be stored before.
   due = new Date(Math.ceil((Date.now() + 45_000) / 60_000) * 60_000);
   const rotation = { schedule: `${due.getUTCMinutes()} * * * *`, keys: ["password"] };
@@ -86,6 +86,58 @@ const orders = (token?: string) => ({
 });
 const handled = (token: string) =>
   world.waitFor(SECRET, "orders", ASKED, ({ status }) => status?.lastHandledRotate === token);
+
+describe("what is due", () => {
+  test("is done once by whoever leads, though the leader dies in the middle of it", async () => {
+    const before = await delivered();
+    const leader = await leaderOf(world, operators);
+    await until("the leader is in the middle of it", async () => (await rotations(DUE)).length >= MANY / 10, {
+      timeoutMs: 180_000,
+      intervalMs: 5,
+    });
+    await leader.process.kill();
+    const done = (await rotations(DUE)).length;
+    expect(done).toBeLessThan(MANY);
+    for (const name of names) await world.waitFor(SECRET, name, DUE, isDone, 60_000);
+
+    const rows = await rotations(DUE);
+    expect(rows.map(({ name }) => name).sort()).toEqual(names.map((name) => `${DUE}/${name}`));
+    for (const { details } of rows) {
+      expect(details).toMatchObject({ version: 2, cause: "Timetable", due: due.toISOString(), made: "password,url" });
+    }
+    const after = await delivered();
+    for (const name of names) {
+      const [old, now] = [before.get(name), after.get(name)];
+      expect(now?.password).not.toBe(old?.password);
+      expect(now).toEqual({
+        ...old,
+        password: now?.password,
+        url: `pg://orders:${encodeURIComponent(now?.password ?? "")}@db`,
+      });
+    }
+    expect(await generationOf(DUE)).toBe(2);
+  });
+
+  test("is not done again by the next leader, which writes nothing", async () => {
+    const state = await written(DUE);
+    await handOver();
+    expect(difference(state, await written(DUE))).toEqual([]);
+    const next = toSeconds(new Date(due.getTime() + 3_600_000));
+    for (const { status } of await world.list(SECRET, DUE))
+      expect(status).toMatchObject({ version: 2, nextRotationTime: next });
+  });
+
+  test("is told where it never comes, and goes on when that is corrected", async () => {
+    const never = (schedule: string) => secretManifest(DUE, "never", { entries, rotation: { schedule }, deliver: {} });
+    await world.apply(never("0 3 31 2 *"));
+    const told = await world.waitFor(SECRET, "never", DUE, (it) => conditionOf(it, "Stalled")?.status === "True");
+    expect(conditionOf(told, "Rotated")).toMatchObject({ status: "False", reason: "RotationInvalid" });
+    expect(conditionOf(told, "Delivered")).toMatchObject({ status: "True" });
+    await world.apply(never("0 3 29 2 *"));
+    const { status } = await world.waitReady(SECRET, "never", DUE);
+    expect(status).toMatchObject({ version: 1, nextRotationTime: expect.stringMatching(/-02-29T03:00:00Z$/) });
+  });
+});
 
 describe("what a person asks for", () => {
   test("by an annotation is done once for each token, delivered, pushed, and restarts its users once", async () => {
@@ -148,11 +200,11 @@ describe("what a person asks for", () => {
       body: { code: "ValueInvalid", detail: expect.stringContaining("entry user cannot be rotated") },
     });
     expect(await rotate({}, { "if-match": '"1"' })).toMatchObject({ status: 412 });
-    const readers = await client.send("POST", "/api/v1/api-keys", {
+    const other = await client.send("POST", "/api/v1/api-keys", {
       token,
-      body: { name: "reader", scopes: ["read", "write"] },
+      body: { name: "other", scopes: ["read", "write"] },
     });
-    const refused = await client.send("POST", path, { token: readers.body.key, body: {} });
+    const refused = await client.send("POST", path, { token: other.body.secret, body: {} });
     expect(refused).toMatchObject({ status: 403 });
     await client.close();
   });
@@ -166,60 +218,6 @@ describe("what a person asks for", () => {
     expect(conditionOf(told, "Rotated")).toMatchObject({ status: "False", reason: "NotRequested" });
     expect(conditionOf(told, "Ready")).toMatchObject({ status: "True" });
     expect(told.status).toMatchObject({ version: 1 });
-  });
-});
-
-describe("what is due", () => {
-  let before: Map<string, Record<string, string>>;
-
-  test("is done once by whoever leads, though the leader dies in the middle of it", async () => {
-    before = await delivered();
-    const leader = await leaderOf(world, operators);
-    await until("the leader is in the middle of it", async () => (await rotations(DUE)).length >= MANY / 10, {
-      timeoutMs: 180_000,
-      intervalMs: 5,
-    });
-    await leader.process.kill();
-    const done = (await rotations(DUE)).length;
-    expect(done).toBeLessThan(MANY);
-    for (const name of names) await world.waitFor(SECRET, name, DUE, isDone, 60_000);
-
-    const rows = await rotations(DUE);
-    expect(rows.map(({ name }) => name).sort()).toEqual(names.map((name) => `${DUE}/${name}`));
-    for (const { details } of rows) {
-      expect(details).toMatchObject({ version: 2, cause: "Timetable", due: due.toISOString(), made: "password,url" });
-    }
-    const after = await delivered();
-    for (const name of names) {
-      const [old, now] = [before.get(name), after.get(name)];
-      expect(now?.password).not.toBe(old?.password);
-      expect(now).toEqual({
-        ...old,
-        password: now?.password,
-        url: `pg://orders:${encodeURIComponent(now?.password ?? "")}@db`,
-      });
-    }
-    expect(await generationOf(DUE)).toBe(2);
-  });
-
-  test("is not done again by the next leader, which writes nothing", async () => {
-    const state = await written(DUE);
-    await handOver();
-    expect(difference(state, await written(DUE))).toEqual([]);
-    const next = toSeconds(new Date(due.getTime() + 3_600_000));
-    for (const { status } of await world.list(SECRET, DUE))
-      expect(status).toMatchObject({ version: 2, nextRotationTime: next });
-  });
-
-  test("is told where it never comes, and goes on when that is corrected", async () => {
-    const never = (schedule: string) => secretManifest(DUE, "never", { entries, rotation: { schedule }, deliver: {} });
-    await world.apply(never("0 3 31 2 *"));
-    const told = await world.waitFor(SECRET, "never", DUE, (it) => conditionOf(it, "Stalled")?.status === "True");
-    expect(conditionOf(told, "Rotated")).toMatchObject({ status: "False", reason: "RotationInvalid" });
-    expect(conditionOf(told, "Delivered")).toMatchObject({ status: "True" });
-    await world.apply(never("0 3 29 2 *"));
-    const { status } = await world.waitReady(SECRET, "never", DUE);
-    expect(status).toMatchObject({ version: 1, nextRotationTime: expect.stringMatching(/-02-29T03:00:00Z$/) });
   });
 });
 
@@ -262,7 +260,7 @@ async function handOver(): Promise<void> {
   // It takes up what is new after what there was already.
   markers += 1;
   const name = `marker-${markers}`;
-  await world.apply(secretManifest(ASKED, name, { entries: [{ key: "k", literal: "v" }] }));
-  await world.waitReady(SECRET, name, ASKED);
+  await world.apply(secretManifest("marker", name, { entries: [{ key: "k", literal: "v" }] }));
+  await world.waitReady(SECRET, name, "marker");
 }
 let markers = 0;

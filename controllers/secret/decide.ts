@@ -182,7 +182,10 @@ function withRotation(
     },
   };
   if (plan.next.kind === "stalled") return { ...plan, status };
-  if (rotation.kind === "Refused") return { ...plan, status, next: { kind: "stalled", ...rotation.refusal } };
+  if (rotation.kind === "Refused") {
+    const stalled = { kind: "stalled", ...rotation.refusal } as const;
+    return { ...plan, status, next: plan.next.kind === "settled" ? stalled : plan.next };
+  }
   if (next === undefined || (plan.next.kind === "recheckAt" && plan.next.at <= next)) return { ...plan, status };
   return { ...plan, status, next: { kind: "recheckAt", at: next } };
 }

@@ -12,6 +12,7 @@ import { firstRotation, type RotationCause } from "./due.ts";
 import { newReaderKey, sealFor } from "./end-to-end.ts";
 import { open, seal as sealEnvelope } from "./envelope.ts";
 import { KeyRing } from "./keyring.ts";
+import { pointerMac } from "./pointer.ts";
 import { planVersion } from "./recipe.ts";
 import { readSealingKeyFile, seal, sealingKeyFile } from "./sealing.ts";
 import { Vault } from "./vault.ts";
@@ -541,6 +542,18 @@ test("a value that lost is kept below the one that won, once, and was never curr
 });
 
 const api = () => new Map([["api", new Sensitive(Buffer.from("k1"))]]);
+
+test("the MAC of a pointer without a rotation is what it was before there were any", () => {
+  const pointer = {
+    id: "id-1",
+    identity: identity("one"),
+    state: "Active",
+    currentVersion: 3,
+    generation: 4n,
+  } as const;
+  const mac = pointerMac(createSecretKey(Buffer.alloc(32, 7)), "installation", { ...pointer, lifecycle });
+  expect(mac.toString("hex")).toBe("e28c0825c574505b903fe194c91424b0603464d3f0e1e1428469ff9ba754f7a3");
+});
 
 describe("a rotation", () => {
   const timetable: RotationCause = { kind: "Timetable", timetable: "every 24h", due: new Date("2026-03-01T00:00:00Z") };
