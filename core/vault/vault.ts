@@ -27,6 +27,7 @@ import type { KeyRing, ProjectKeys } from "./keyring.ts";
 import { type MadeEntry, makeEntries, replaceEntries } from "./material.ts";
 import { type Pointer, pointerMac, sameLifecycle, verifiedRecord } from "./pointer.ts";
 import { planVersion } from "./recipe.ts";
+import { expired, standing, withHeld } from "./retention.ts";
 import { type SealingKey, type SignedSealingKey, signSealingKey, unseal } from "./sealing.ts";
 import { openVersion, sealVersion } from "./version.ts";
 
@@ -138,9 +139,6 @@ const LARGEST_VALUE = 1_048_576;
 
 /** More than are worked on at once. */
 const REMEMBERED = 256;
-
-/** Versions that are held at once, or requests in a loop would let a secret grow for ever. */
-const MOST_HELD = 100;
 
 /**
  * The vault: encrypted, immutable versions of secrets, and the pointer to the current one.
@@ -278,13 +276,10 @@ export class Vault {
       const now = this.#now();
       const { identity, lifecycle, rotation = { since: now, held: [] } } = seen;
       const at = cause.kind === "Timetable" && cause.due > now ? cause.due : now;
-      const held = [...stillHeld(rotation, now)];
-      if (overlapMs > 0) held.push({ version: seen.currentVersion, until: new Date(now.getTime() + overlapMs) });
       const next: RotationRecord = {
-        ...rotation,
+        ...withHeld(rotation, seen.currentVersion, new Date(now.getTime() + overlapMs), now),
         at,
         ...(cause.kind === "Request" && cause.token !== undefined && { request: cause.token }),
-        held: held.slice(-MOST_HELD),
       };
       return await this.#replace(writer, keys, {
         identity,
@@ -720,29 +715,6 @@ export class Vault {
       details: { project, environment, ...details },
     };
   }
-}
-
-const stillHeld = ({ held }: RotationRecord, now: Date) => held.filter(({ until }) => until > now);
-
-/** As it is written now: what is held no longer goes with this change. */
-const standing = (rotation: RotationRecord | undefined, now: Date): Pick<SecretRecord, "rotation"> =>
-  rotation === undefined ? {} : { rotation: { ...rotation, held: stillHeld(rotation, now) } };
-
-/** What the store deletes when the pointer changes like this, oldest first. */
-function expired(before: SecretRecord, after: SecretRecord): readonly { from: number; through: number }[] {
-  const oldest = (record: SecretRecord) => Math.max(1, record.currentVersion - record.lifecycle.keepVersions + 1);
-  const held = (record: SecretRecord) => (record.rotation?.held ?? []).map(({ version }) => version);
-  const kept = new Set(held(after));
-  const gone = held(before).filter((version) => version < oldest(before));
-  for (let version = oldest(before); version <= before.currentVersion; version++) gone.push(version);
-  const ranges: { from: number; through: number }[] = [];
-  for (const version of gone) {
-    if (version >= oldest(after) || kept.has(version)) continue;
-    const last = ranges.at(-1);
-    if (last?.through === version - 1) last.through = version;
-    else ranges.push({ from: version, through: version });
-  }
-  return ranges;
 }
 
 const causeDetails = (cause: RotationCause): AuditEntry["details"] =>
