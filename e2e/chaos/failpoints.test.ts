@@ -247,6 +247,9 @@ async function inStep(tenant: string, secretName = tenant): Promise<void> {
     for (const plural of ["secrets", "syncrules"]) {
       const [object] = await inNamespace("apis/mazevault.io/v1", tenant, plural);
       if (object === undefined || !isReady(object)) throw new Error(`not Ready: ${JSON.stringify(object?.status)}`);
+      // No new generation tells of a request, so it is Ready all along.
+      const asked = object.metadata.annotations?.["mazevault.io/rotate"];
+      if (asked !== object.status?.lastHandledRotate) throw new Error(`not rotated: ${JSON.stringify(object.status)}`);
     }
     const stored = await storedOf(tenant);
     if (stored?.intents !== 0 || stored.restarts !== 0) throw new Error(JSON.stringify(stored));
