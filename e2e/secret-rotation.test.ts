@@ -127,6 +127,26 @@ describe("what is due", () => {
       expect(status).toMatchObject({ version: 2, nextRotationTime: next });
   });
 
+  test("by a period is told, and adding or changing one rotates nothing", async () => {
+    const periodic = (rotation?: object) => secretManifest(DUE, "periodic", { entries, rotation, deliver: {} });
+    await world.apply(periodic());
+    await world.waitReady(SECRET, "periodic", DUE);
+    for (const hours of [2, 1, 720]) {
+      const from = Date.now();
+      await world.apply(periodic({ every: `${hours}h` }));
+      const { status } = await world.waitReady(SECRET, "periodic", DUE);
+      const next = Date.parse(String(status?.nextRotationTime));
+      expect(next - from).toBeGreaterThan(hours * 3_600_000 - Math.min(hours / 10, 1) * 3_600_000 - 1_000);
+      expect(next).toBeLessThanOrEqual(Date.now() + hours * 3_600_000);
+      expect(status).toMatchObject({ version: 1 });
+    }
+    const [row] = await world.sql<{ count: number }>(
+      "SELECT count(*)::int AS count FROM audit WHERE action = 'SecretRotationChanged' AND subject_name = $1",
+      [`${DUE}/periodic`],
+    );
+    expect(row?.count).toBe(3);
+  });
+
   test("is told where it never comes, and goes on when that is corrected", async () => {
     const never = (schedule: string) => secretManifest(DUE, "never", { entries, rotation: { schedule }, deliver: {} });
     await world.apply(never("0 3 31 2 *"));
