@@ -9,6 +9,7 @@ const longest = [
   "e2e/pki-certificates",
   "e2e/chaos/failpoints",
   "e2e/leadership",
+  "e2e/secret-rotation",
   "e2e/ocsp",
   "e2e/rest-replicas",
   "e2e/cli",

@@ -9,6 +9,7 @@ export const conditionTypes = {
   KeysAvailable: "The project's key can be unwrapped.",
   Stored: "The current version stands encrypted in PostgreSQL, with a value for every entry.",
   Delivered: "The core Secret holds the current version.",
+  Rotated: "Generated entries get new values when the manifest or a person asks for it.",
   Reachable: "The Key Vault answers.",
   Authorized: "The Key Vault lets this identity in.",
   Synced: "Every entry that the rule covers is in the target with its current value.",
@@ -71,6 +72,7 @@ export const reasons = {
   KeyVaultOfOtherProject: "The KeyVault that the rule refers to belongs to another project; refer to one of the same.",
   TemplateInvalid: "A template does not parse, names an unknown key or filter, or is too expensive.",
   TemplateCycle: "Templates refer to each other in a circle.",
+  RotationInvalid: "What spec.rotation says is never due, or is in no time zone; the message names the field.",
   ValueInvalid: "A value does not have the form that its use needs.",
   SealedValueInvalid:
     "A sealed value does not open here: it was sealed for another place or key, or was damaged. Seal it again.",

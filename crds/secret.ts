@@ -7,7 +7,9 @@ import {
   exactlyOneOf,
   type KindDefinition,
   labelName,
+  listAtomic,
   listMap,
+  listSet,
   localRef,
   objectName,
   observedGeneration,
@@ -191,6 +193,86 @@ const reader = z.object({
 });
 export type ReaderSpec = z.infer<typeof reader>;
 
+export const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"] as const;
+
+const timeOfDay = (description: string) =>
+  z
+    .string()
+    .min(5)
+    .max(5)
+    .regex(/^([01][0-9]|2[0-3]):[0-5][0-9]$/, "must be a time of day from 00:00 to 23:59")
+    .meta({ description });
+
+const window = z.object({
+  days: z
+    .array(z.enum(WEEKDAYS))
+    .min(1)
+    .max(7)
+    .optional()
+    .meta({ description: "Days on which it opens; every day when absent.", ...listSet }),
+  from: timeOfDay("When it opens, such as 22:00."),
+  to: timeOfDay("When it closes; on the following day where it is not later than from."),
+});
+export type RotationWindow = z.infer<typeof window>;
+
+const rotation = z
+  .object({
+    every: duration(
+      "How long the values are used, at most: the next ones are made up to a tenth of it earlier, an hour at most, so that many Secrets do not change in the same moment. Counted from the last rotation, or from when this was first asked for.",
+      "1h",
+    ).optional(),
+    // Once an hour at most: each rotation is a version, a delivery, and a restart of whoever uses it.
+    schedule: z
+      .string()
+      .min(9)
+      .max(128)
+      .regex(
+        /^([0-9]|[1-5][0-9])( [0-9A-Za-z*,/-]+){4}$/,
+        "must be minute, hour, day of month, month and day of week as cron writes them, such as 0 3 1 * *, and one number as the minute",
+      )
+      .optional()
+      .meta({
+        description:
+          "When new values are made: minute, hour, day of month, month and day of week as cron writes them, such as 0 3 1 * * for each month's first day at three. The minute is one number.",
+      }),
+    timeZone: z
+      .string()
+      .min(1)
+      .max(64)
+      .regex(/^[A-Za-z][-+_A-Za-z0-9/]*$/, "must be the name of a time zone, such as Europe/Berlin")
+      .optional()
+      .meta({
+        description: "Time zone of schedule and windows by its IANA name, such as Europe/Berlin; UTC when absent.",
+      }),
+    windows: z
+      .array(window)
+      .min(1)
+      .max(16)
+      .optional()
+      .meta({
+        description:
+          "When a rotation that is due may happen: outside of all of these it waits for the next one. What a person asks for does not wait.",
+        ...listAtomic,
+      }),
+    keys: z
+      .array(dataKey)
+      .min(1)
+      .max(256)
+      .optional()
+      .meta({ description: "Entries that get new values; all with generate when absent.", ...listSet }),
+    overlap: duration(
+      "How long the version before a rotation stays readable, at least, whatever retention.versions says; of the last 100 rotations.",
+    ).optional(),
+  })
+  .meta(
+    rules(exactlyOneOf("every", "schedule"), {
+      rule: "!has(self.timeZone) || has(self.schedule) || has(self.windows)",
+      message: "timeZone is only for schedule and windows",
+      fieldPath: ".timeZone",
+    }),
+  );
+export type RotationSpec = z.infer<typeof rotation>;
+
 /** Types that hand out identities of the cluster, or that a controller of the cluster acts on, are not deliverable. */
 export const DELIVERABLE_TYPES = [
   "Opaque",
@@ -290,6 +372,10 @@ export const secretSpec = z
     deliver: deliver
       .optional()
       .meta({ description: "The core Secret to keep beside this one, in the same namespace; none when absent." }),
+    rotation: rotation.optional().meta({
+      description:
+        "When entries with generate get new values, in a new version in which all others stay as they are; never by itself when absent. The annotation mazevault.io/rotate asks for it at once: once for each value that it has.",
+    }),
     deletionPolicy: z.enum(["SoftDelete", "Retain", "Purge"]).optional().meta({
       description:
         "What deleting this object does to the stored versions: SoftDelete (kept for retention.softDelete; applying it again recovers them) when absent; Retain (kept, and the core Secret too); Purge (gone at once).",
@@ -317,6 +403,16 @@ export const secretSpec = z
         fieldPath: ".deliver.keys",
       },
       {
+        rule: "!has(self.rotation) || !has(self.rotation.keys) || self.rotation.keys.all(k, self.entries.exists(e, e.key == k && has(e.generate)))",
+        message: "every one of rotation.keys must be the key of an entry with generate",
+        fieldPath: ".rotation.keys",
+      },
+      {
+        rule: "!has(self.rotation) || self.entries.exists(e, has(e.generate))",
+        message: "rotation needs an entry with generate: no other value is made here",
+        fieldPath: ".rotation",
+      },
+      {
         rule: `!${END_TO_END} || self.entries.all(e, has(e.external))`,
         message:
           "with protection EndToEnd every entry is external: MazeVault can neither make nor render what it cannot open",
@@ -338,9 +434,18 @@ export const secretSpec = z
   );
 export type SecretSpec = z.infer<typeof secretSpec>;
 
+const time = (description: string) => z.iso.datetime().max(64).optional().meta({ description, format: "date-time" });
+
 export const secretStatus = z.object({
   observedGeneration,
   version: z.int().min(1).optional().meta({ description: "Number of the current version." }),
+  nextRotationTime: time("When generated entries get new values next; it waits for a window where there are some."),
+  lastRotationTime: time("When generated entries got new values last, other than because their parameters changed."),
+  lastHandledRotate: z
+    .string()
+    .max(256)
+    .optional()
+    .meta({ description: "Value of the annotation mazevault.io/rotate that was handled last." }),
   conditions,
 });
 export type SecretStatus = z.infer<typeof secretStatus>;

@@ -197,6 +197,24 @@ describe("secrets", () => {
     expect(await mazevault("rollback crew/partner 77")).toMatchObject({ code: 5 });
   });
 
+  test("that are generated are rotated", async () => {
+    const entries = [
+      { key: "user", literal: "crew" },
+      { key: "password", generate: { kind: "Password" } },
+    ];
+    await world.apply(secretManifest("crew", "turned", { entries }));
+    await world.waitReady("secrets.mazevault.io", "turned", "crew");
+    const first = await good("get crew/turned password");
+    expect(await good("rotate crew/turned")).toMatch(/crew\/turned +2 +password\n/);
+    expect(await good("get crew/turned password")).not.toBe(first);
+    expect(await good("get crew/turned password --at 1")).toBe(first);
+    expect(await mazevault("rotate crew/turned user")).toMatchObject({
+      code: 6,
+      stderr: expect.stringContaining("entry user cannot be rotated"),
+    });
+    await world.kubectl("-n", "crew", "delete", "secrets.mazevault.io", "turned");
+  });
+
   test("are listed, deleted and recovered", async () => {
     const listed = JSON.parse(await good("list --project crew -o json")) as { name: string }[];
     expect(listed).toEqual([expect.objectContaining({ namespace: "crew", name: "partner", version: 4 })]);
@@ -520,7 +538,7 @@ test("bash completes commands and options", async () => {
     const script = `source <(mazevault completion bash); COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length - 1}; _mazevault; echo "\${COMPREPLY[*]}"`;
     return (await ended("bash", ["--norc", "-c", script])).stdout.trim().split(/\s+/);
   };
-  expect(await completed("mazevault ro")).toEqual(["rollback"]);
+  expect(await completed("mazevault ro")).toEqual(["rollback", "rotate"]);
   expect(await completed("mazevault access ")).toEqual(expect.arrayContaining(["explain", "who-can"]));
   expect(await completed("mazevault get crew/partner --sh")).toEqual(["--show"]);
   expect(await completed("mazevault list --output j")).toEqual(["json"]);

@@ -58,8 +58,9 @@ test("what must be led is refused without an epoch", async () => {
   await withConnection(database, async (client) => {
     const led = ["fence(NULL)", "purge_secret(NULL, gen_random_uuid(), 1, '[]')"];
     for (const call of led) await expect(client.query(`SELECT ${call}`)).rejects.toMatchObject({ code: "MV001" });
+    // Some have two, for replicas of before and after an upgrade.
     const { rows } = await client.query<{ name: string }>(
-      "SELECT proname AS name FROM pg_proc WHERE prosrc LIKE '%fence_led(writer_epoch)%' ORDER BY proname",
+      "SELECT DISTINCT proname AS name FROM pg_proc WHERE prosrc LIKE '%fence_led(writer_epoch)%' ORDER BY proname",
     );
     expect(rows.map(({ name }) => name)).toEqual(["change_pointer", "commit_version", "reserve_uses", "rotate_key"]);
   });

@@ -29,6 +29,7 @@ test("replicas that start together migrate once", async () => {
     "0012_audit_retention",
     "0014_pull",
     "0015_two_way",
+    "0016_rotation",
   ];
   expect(runs.filter((names) => names.length > 0)).toEqual([every]);
   expect(await migrate(database)).toEqual([]);

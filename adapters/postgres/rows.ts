@@ -1,7 +1,9 @@
 import type {
   DeliveryRecord,
   EntryDigest,
+  HeldVersion,
   Lifecycle,
+  RotationRecord,
   SealedVersion,
   SecretIdentity,
   SecretLocation,
@@ -28,11 +30,19 @@ export interface LocationRow extends IdentityRow {
   readonly delivery: DeliveryRecord | null;
 }
 
+/** Times are ISO 8601 texts. */
+interface RotationRow extends Pick<RotationRecord, "timetable" | "request"> {
+  readonly since: string;
+  readonly at?: string;
+  readonly held: readonly (Pick<HeldVersion, "version"> & { readonly until: string })[];
+}
+
 export interface PointerRow extends LocationRow {
   readonly current_version: number;
   readonly generation: string;
   readonly deleted_at: Date | null;
   readonly purge_after: Date | null;
+  readonly rotation: RotationRow | null;
   readonly mac: Buffer;
   readonly audited_generation: string | null;
   readonly entries: readonly EntryDigest[] | null;
@@ -77,6 +87,14 @@ export function locationOf(row: LocationRow): SecretLocation {
   return { ...located, delivery: { secretName, uid, resourceVersion } };
 }
 
+const rotationOf = ({ timetable, since, at, request, held }: RotationRow): RotationRecord => ({
+  ...(timetable !== undefined && { timetable }),
+  since: new Date(since),
+  ...(at !== undefined && { at: new Date(at) }),
+  ...(request !== undefined && { request }),
+  held: held.map(({ version, until }) => ({ version, until: new Date(until) })),
+});
+
 export function pointerOf(row: PointerRow): StoredPointer {
   const record: SecretRecord = {
     id: row.id,
@@ -85,6 +103,7 @@ export function pointerOf(row: PointerRow): StoredPointer {
     currentVersion: row.current_version,
     generation: BigInt(row.generation),
     lifecycle: lifecycleOf(row),
+    ...(row.rotation === null ? {} : { rotation: rotationOf(row.rotation) }),
     entries: row.entries ?? [],
     ...(row.deleted_at === null ? {} : { deletedAt: row.deleted_at }),
     ...(row.purge_after === null ? {} : { purgeAfter: row.purge_after }),

@@ -97,10 +97,17 @@ describe("a pointer", () => {
     ["namespace UID", "namespace_uid = 'foreign'"],
     ["purge time", "purge_after = now()"],
     ["deletion policy", "deletion_policy = 'Purge'"],
+    ["rotation", "rotation = NULL"],
+    ["time of its rotation", "rotation = jsonb_set(rotation::jsonb, '{at}', '\"2026-01-01T00:00:00.000Z\"')::json"],
+    ["held version", "rotation = jsonb_set(rotation::jsonb, '{held}', '[]')::json"],
     ["MAC", "mac = set_byte(mac, 31, get_byte(mac, 31) # 1)"],
     ["short MAC", "mac = ''"],
   ])("with a changed %s is noticed", async (_, change) => {
-    await store("one", "second", await store("one", "first"));
+    const record = await store("one", "second", await store("one", "first"));
+    const at = new Date();
+    const rotation = { since: at, at, held: [{ version: 1, until: new Date(at.getTime() + 60_000) }] };
+    await installation.vault.changeRotation(writer, record, rotation, actor);
+    expect(await installation.vault.describe(identity("one"))).toMatchObject({ rotation });
     await sql(`UPDATE secrets SET ${change}`);
     const { namespaceUid } = identity("one");
     const uid = change.startsWith("namespace_uid") ? "foreign" : namespaceUid;

@@ -37,11 +37,11 @@ import {
 
 const COMMIT = statement(
   "commit_version",
-  `SELECT commit_version($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`,
+  `SELECT commit_version($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
 );
 const CHANGE = statement(
   "change_pointer",
-  "SELECT change_pointer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+  "SELECT change_pointer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
 );
 const PURGE = statement("purge_secret", "SELECT purge_secret($1, $2, $3, $4)");
 const DELIVERY = statement("record_delivery", "SELECT record_delivery($1, $2, $3, $4)");
@@ -124,6 +124,9 @@ interface LineOfOutbox {
 
 const LOWEST_UUID = "00000000-0000-0000-0000-000000000000";
 
+const rotationParameter = ({ rotation }: Pick<PointerChange, "rotation">): string | null =>
+  rotation === undefined ? null : JSON.stringify(rotation);
+
 const newVersion = (writer: Writer | Unled, next: NewVersion): readonly unknown[] => {
   const { id, identity, sealed, lifecycle } = next;
   return [
@@ -140,6 +143,7 @@ const newVersion = (writer: Writer | Unled, next: NewVersion): readonly unknown[
     lifecycle.deletionPolicy,
     lifecycle.softDeleteMs,
     lifecycle.keepVersions,
+    rotationParameter(next),
     sealed.version,
     sealed.wrappedKey,
     sealed.projectKeyId,
@@ -240,6 +244,7 @@ export class PostgresVaultStore implements VaultStore {
       lifecycle.deletionPolicy,
       lifecycle.softDeleteMs,
       lifecycle.keepVersions,
+      rotationParameter(change),
     ]);
     this.#hint.changed();
   }

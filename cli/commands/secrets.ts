@@ -260,6 +260,22 @@ export function secretCommands(program: Command, terminal: Terminal): void {
     );
 
   program
+    .command("rotate")
+    .description("make a new version in which generated entries have new values")
+    .argument("<secret>", "NAMESPACE/NAME")
+    .argument("[keys...]", "only these; those of spec.rotation.keys, else all that are generated, when absent")
+    .action(
+      acting(terminal, async ({ client, output }, secret: string, keys: string[]) => {
+        const body = keys.length === 0 ? {} : { keys };
+        const done = await client.post<{ version: number; changed: string[] }>(
+          `${pathOf(placeOf(secret))}/rotate`,
+          body,
+        );
+        output.rows(done, [{ secret, version: done.version, changed: done.changed.join(",") }]);
+      }),
+    );
+
+  program
     .command("delete")
     .description("delete a secret, as kubectl delete does")
     .argument("<secret>", "NAMESPACE/NAME")

@@ -1,5 +1,5 @@
 import { createSecretKey } from "node:crypto";
-import type { DeliveryRecord, EntryDigest, SecretRecord } from "../../core/ports/vault-store.ts";
+import type { DeliveryRecord, EntryDigest, RotationRecord, SecretRecord } from "../../core/ports/vault-store.ts";
 import { Digester } from "../../core/vault/fingerprint.ts";
 import { orderEntries, recipeOf } from "../../core/vault/recipe.ts";
 import type { DeliverSpec, Secret, SecretSpec } from "../../crds/secret.ts";
@@ -338,5 +338,130 @@ describe("decide", () => {
       core: { kind: "Live" as const, live: live({ data: new Map() }) },
     };
     expect(restartsOf(restarting, seen)).toEqual([]);
+  });
+
+  describe("rotating", () => {
+    const entries: SecretSpec["entries"] = [
+      { key: "username", literal: "orders" },
+      { key: "password", generate: { kind: "Password" } },
+    ];
+    const rotation = { every: "24h" };
+    const rotating = secret({ entries, rotation, deliver: undefined as never });
+    const asked = (subject: Secret, token: string): Secret => ({
+      ...subject,
+      metadata: { ...subject.metadata, annotations: { "mazevault.io/rotate": token } },
+    });
+    const DAY_MS = 86_400_000;
+    const stands = (extra: Partial<RotationRecord> = {}): RotationRecord => ({
+      timetable: "every 24h",
+      since: new Date(NOW.getTime() - DAY_MS / 2),
+      held: [],
+      ...extra,
+    });
+    const decided = (subject: Secret, seen: Partial<SecretRecord> | undefined) => {
+      const stored = seen && record(subject, { id: "00000000-1", ...seen });
+      const { actions, status, next } = decide(
+        subject,
+        observed({ record: stored, core: { kind: "NotRequested" } }),
+        NOW,
+      );
+      return {
+        actions,
+        next,
+        fields: status.fields,
+        rotated: status.conditions.find(({ type }) => type === "Rotated"),
+      };
+    };
+
+    test("what is stored for the first time is asked for along with it, and met by it", () => {
+      const { actions } = decided(asked(rotating, "one"), undefined);
+      expect(actions).toEqual([
+        expect.objectContaining({
+          kind: "StoreVersion",
+          rotation: { timetable: "every 24h", since: NOW, request: "one", held: [] },
+        }),
+      ]);
+    });
+
+    test("what is not due is looked at again when it is, and status tells when", () => {
+      expect(
+        decided(rotating, { rotation: stands({ at: new Date(NOW.getTime() - 3_600_000), request: "one" }) }),
+      ).toMatchObject({
+        actions: [],
+        next: { kind: "recheckAt", at: new Date("2026-03-01T23:00:00Z") },
+        fields: {
+          nextRotationTime: "2026-03-01T23:00:00Z",
+          lastRotationTime: "2026-02-28T23:00:00Z",
+          lastHandledRotate: "one",
+        },
+        rotated: { status: "True" },
+      });
+    });
+
+    test("what is due is rotated, and what the manifest changed comes first", () => {
+      const due = { rotation: stands({ since: new Date(NOW.getTime() - DAY_MS) }) };
+      expect(decided(rotating, due).actions).toEqual([
+        expect.objectContaining({
+          kind: "Rotate",
+          keys: ["password"],
+          cause: { kind: "Timetable", timetable: "every 24h", due: NOW },
+        }),
+      ]);
+      const changed = record(secret({ entries: [{ key: "username", literal: "other" }, ...entries.slice(1)] }), due);
+      const { actions } = decide(rotating, observed({ record: changed, core: { kind: "NotRequested" } }), NOW);
+      expect(actions.map(({ kind }) => kind)).toEqual(["StoreVersion"]);
+    });
+
+    test("what is new in the manifest is recorded first", () => {
+      expect(decided(rotating, {}).actions).toEqual([
+        expect.objectContaining({ kind: "ChangeRotation", rotation: { timetable: "every 24h", since: NOW, held: [] } }),
+      ]);
+    });
+
+    test("what a person asks for is done once", () => {
+      const plain = secret({ entries, deliver: undefined as never });
+      expect(decided(asked(plain, "one"), {}).actions).toEqual([
+        expect.objectContaining({ kind: "Rotate", cause: { kind: "Request", token: "one" } }),
+      ]);
+      const done = decided(asked(plain, "one"), { rotation: { since: NOW, at: NOW, request: "one", held: [] } });
+      expect(done).toEqual({
+        actions: [],
+        next: { kind: "settled" },
+        fields: { version: 3, lastRotationTime: "2026-03-01T00:00:00Z", lastHandledRotate: "one" },
+        rotated: undefined,
+      });
+    });
+
+    test.each([
+      [
+        "where nothing is generated",
+        secret({ deliver: undefined as never }),
+        "one",
+        /no entry with generate has a value/,
+      ],
+      ["by what status could not hold", rotating, "x".repeat(257), /longer than 256 characters/],
+    ])("what a person asks for %s is told, and does not count against Ready", (_, subject, token, says) => {
+      const { actions, rotated } = decided(asked(subject, token), { rotation: stands({ at: NOW }) });
+      expect(actions.filter(({ kind }) => kind === "Rotate")).toEqual([]);
+      expect(rotated).toMatchObject({ reason: "NotRequested", message: expect.stringMatching(says) });
+    });
+
+    test("what is never due is told, and everything is delivered all the same", () => {
+      const never = secret({ entries, rotation: { schedule: "0 0 31 2 *" } });
+      const seen = observed({ record: record(never, { id: "00000000-1" }) });
+      expect(decide(never, seen, NOW).actions.map(({ kind }) => kind)).toEqual(["Deliver"]);
+      const untouched = observed({
+        record: record(never, { id: "00000000-1", delivery: delivery(never) }),
+        core: { kind: "Untouched" },
+      });
+      expect(decide(never, untouched, NOW)).toMatchObject({
+        actions: [],
+        next: {
+          kind: "stalled",
+          reason: "RotationInvalid",
+          message: expect.stringMatching(/^spec\.rotation\.schedule/),
+        },
+      });
+    });
   });
 });

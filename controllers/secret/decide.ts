@@ -6,12 +6,16 @@
  *                                    |  +-- source or spec changed
  *                                    +--ReleaseDelivery--> (deliver removed, or another secretName)
  *
+ * In between, entries that are due get new values: Rotate makes the next version, and all goes on as after any other.
+ *
  * A version may lack external entries that nobody has written yet: then nothing is delivered. Whoever writes them makes
  * the next version, and the outbox wakes the Secret.
  *
  * Each round plans the next effect only, since what follows depends on what it brings about.
  */
-import type { Lifecycle, SecretRecord } from "../../core/ports/vault-store.ts";
+import { Stalled } from "../../core/errors.ts";
+import type { Lifecycle, RotationRecord, SecretRecord } from "../../core/ports/vault-store.ts";
+import { firstRotation, planRotation, type RotationCause, type RotationPlan } from "../../core/vault/due.ts";
 import type { Digester } from "../../core/vault/fingerprint.ts";
 import { sameLifecycle } from "../../core/vault/pointer.ts";
 import { planVersion, unwritten } from "../../core/vault/recipe.ts";
@@ -40,6 +44,22 @@ export type Action =
       readonly secret: Secret;
       readonly seen: SecretRecord | undefined;
       readonly lifecycle: Lifecycle;
+      /** Of a secret that was never stored. */
+      readonly rotation?: RotationRecord | undefined;
+    }
+  | {
+      readonly kind: "Rotate";
+      readonly secret: Secret;
+      readonly record: SecretRecord;
+      readonly keys: readonly string[];
+      readonly cause: RotationCause;
+    }
+  /** The manifest asks for other times than before. */
+  | {
+      readonly kind: "ChangeRotation";
+      readonly secret: Secret;
+      readonly record: SecretRecord;
+      readonly rotation: RotationRecord;
     }
   | (DeliveryAction & { readonly secret: Secret; readonly record: SecretRecord });
 
@@ -65,13 +85,34 @@ export function secretDelivery(secret: Secret, deliver: DeliverSpec, installatio
   return desiredDelivery(what, deliver, installation);
 }
 
+export const ROTATE_ANNOTATION = "mazevault.io/rotate";
+/** What status holds of it. */
+const LONGEST_TOKEN = 256;
+
+/** What there is to say and do about rotating; nothing while no version is stored. */
+type Rotation = RotationPlan | { readonly kind: "Refused"; readonly refusal: Refusal } | undefined;
+
 export function decide(secret: Secret, seen: Observed, now: Date): Plan<Action> {
+  const rotation = rotationOf(secret, seen.record, now);
+  const next = steps(secret, seen, rotation, now);
+  return withRotation(next, secret, seen.record, rotation);
+}
+
+function steps(secret: Secret, seen: Observed, rotation: Rotation, now: Date): Plan<Action> {
   const { record, lifecycle, core, digests } = seen;
   if (needsVersion(secret, seen)) {
-    return plan(secret, seen, [{ kind: "StoreVersion", secret, seen: record, lifecycle }]);
+    const first = record === undefined ? firstRotation(secret.spec, requestOf(secret), now) : undefined;
+    return plan(secret, seen, [{ kind: "StoreVersion", secret, seen: record, lifecycle, rotation: first }]);
   }
   // Every entry is external, and none was written.
   if (record === undefined) return plan(secret, seen, []);
+  if (rotation?.kind === "Rotate") {
+    const { keys, cause } = rotation;
+    return plan(secret, seen, [{ kind: "Rotate", secret, record, keys, cause }]);
+  }
+  if (rotation?.kind === "Change") {
+    return plan(secret, seen, [{ kind: "ChangeRotation", secret, record, rotation: rotation.rotation }]);
+  }
   const { deliver } = secret.spec;
   const { delivery } = record;
   if (delivery !== undefined && delivery.secretName !== deliveredName(secret)) {
@@ -100,6 +141,79 @@ function needsVersion({ spec }: Secret, { record, lifecycle, digests, sources }:
     planVersion(digests, spec.entries, record?.entries ?? [], sources).kind === "Changed" ||
     (record !== undefined && (record.state !== "Active" || !sameLifecycle(record.lifecycle, lifecycle)))
   );
+}
+
+const annotated = ({ metadata }: Secret): string | undefined => metadata.annotations?.[ROTATE_ANNOTATION] || undefined;
+
+/** Undefined as well where nobody could tell from status that it was handled. */
+function requestOf(secret: Secret): string | undefined {
+  const token = annotated(secret);
+  return token === undefined || token.length > LONGEST_TOKEN || !token.isWellFormed() ? undefined : token;
+}
+
+function rotationOf(secret: Secret, record: SecretRecord | undefined, now: Date): Rotation {
+  if (record === undefined) return undefined;
+  try {
+    return planRotation(secret.spec, requestOf(secret), record, now);
+  } catch (error) {
+    if (!(error instanceof Stalled)) throw error;
+    // Its values are delivered all the same.
+    return { kind: "Refused", refusal: { reason: error.code, message: error.message } };
+  }
+}
+
+function withRotation(
+  plan: Plan<Action>,
+  secret: Secret,
+  record: SecretRecord | undefined,
+  rotation: Rotation,
+): Plan<Action> {
+  if (rotation === undefined) return plan;
+  const { at, request } = record?.rotation ?? {};
+  const next = rotation.kind === "Refused" ? undefined : rotation.next;
+  const condition = rotated(secret, record, rotation);
+  const status = {
+    conditions: [...plan.status.conditions, ...(condition === undefined ? [] : [condition])],
+    fields: {
+      ...plan.status.fields,
+      ...(next !== undefined && { nextRotationTime: toSeconds(next) }),
+      ...(at !== undefined && { lastRotationTime: toSeconds(at) }),
+      ...(request !== undefined && { lastHandledRotate: request }),
+    },
+  };
+  if (plan.next.kind === "stalled") return { ...plan, status };
+  if (rotation.kind === "Refused") {
+    const stalled = { kind: "stalled", ...rotation.refusal } as const;
+    return { ...plan, status, next: plan.next.kind === "settled" ? stalled : plan.next };
+  }
+  if (next === undefined || (plan.next.kind === "recheckAt" && plan.next.at <= next)) return { ...plan, status };
+  return { ...plan, status, next: { kind: "recheckAt", at: next } };
+}
+
+/** As Kubernetes writes times. */
+const toSeconds = (time: Date): string => `${time.toISOString().slice(0, 19)}Z`;
+
+/** Absent where neither the manifest nor a person asks for anything. */
+function rotated(secret: Secret, record: SecretRecord | undefined, rotation: NonNullable<Rotation>) {
+  const condition = (status: "True" | "False", reason: OwnedCondition["reason"], message: string): OwnedCondition => ({
+    type: "Rotated",
+    status,
+    reason,
+    message,
+  });
+  if (rotation.kind === "Refused") return condition("False", rotation.refusal.reason, rotation.refusal.message);
+  const token = annotated(secret);
+  if (token !== undefined && token !== record?.rotation?.request && rotation.kind !== "Rotate") {
+    const why =
+      requestOf(secret) === undefined
+        ? `it is longer than ${LONGEST_TOKEN} characters`
+        : "no entry with generate has a value";
+    return condition("False", "NotRequested", `annotation ${ROTATE_ANNOTATION} is not acted on: ${why}`);
+  }
+  if (secret.spec.rotation === undefined) return undefined;
+  return rotation.kind === "Settled"
+    ? condition("True", "Succeeded", "every rotation that was due is done")
+    : condition("False", "Progressing", "a rotation is under way");
 }
 
 const MOST_LISTED = 5;

@@ -74,7 +74,16 @@ export class SecretController implements Controller<Secret, Observed, Action, Ou
   }
 
   conditionFor(action: Action | undefined): OwnedConditionType {
-    return action === undefined || action.kind === "StoreVersion" ? "Stored" : "Delivered";
+    switch (action?.kind) {
+      case undefined:
+      case "StoreVersion":
+        return "Stored";
+      case "Rotate":
+      case "ChangeRotation":
+        return "Rotated";
+      default:
+        return "Delivered";
+    }
   }
 
   /**

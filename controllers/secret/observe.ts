@@ -42,6 +42,10 @@ export const lifecycleOf = ({ spec }: Secret): Lifecycle => ({
   keepVersions: spec.retention?.versions ?? DEFAULT_VERSIONS,
 });
 
+/** How long the version before a rotation stays readable, in milliseconds; 0: as retention says. */
+export const overlapMs = ({ spec }: Secret): number =>
+  spec.rotation?.overlap === undefined ? 0 : durationMs(spec.rotation.overlap);
+
 export class SecretObserver {
   readonly #deps: SecretDependencies;
   readonly #delivery: DeliveryObserver;

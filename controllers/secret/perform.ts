@@ -9,9 +9,10 @@ import type { DeliveryRecord, SecretRecord, VaultStore } from "../../core/ports/
 import { type Secret, secretKind } from "../../crds/secret.ts";
 import { objectActor } from "../actor.ts";
 import type { DeliveryContext, DeliveryPerformer } from "../delivery/perform.ts";
+import type { DeliveryAction } from "../delivery/plan.ts";
 import { resourceType } from "../runtime/resource-type.ts";
 import type { Action, Outcome } from "./decide.ts";
-import { identityOf, type SecretDependencies, type SecretObserver } from "./observe.ts";
+import { identityOf, overlapMs, type SecretDependencies, type SecretObserver } from "./observe.ts";
 import { assertFitsType } from "./typed-values.ts";
 
 export interface PerformDependencies extends SecretDependencies {
@@ -32,11 +33,21 @@ export class SecretPerformer {
   }
 
   perform(action: Action, signal: AbortSignal): Promise<Outcome> {
-    if (action.kind === "StoreVersion") return this.#storeVersion(action, signal);
+    switch (action.kind) {
+      case "StoreVersion":
+        return this.#storeVersion(action, signal);
+      case "Rotate":
+        return this.#rotate(action);
+      case "ChangeRotation":
+        return this.#changeRotation(action);
+    }
     return this.#deps.delivery.perform(action, this.#contextOf(action), signal);
   }
 
-  async #storeVersion({ secret, seen, lifecycle }: Of<"StoreVersion">, signal: AbortSignal): Promise<Outcome> {
+  async #storeVersion(
+    { secret, seen, lifecycle, rotation }: Of<"StoreVersion">,
+    signal: AbortSignal,
+  ): Promise<Outcome> {
     const { vault, writer, cluster, observer } = this.#deps;
     const sources = await observer.readSources(secret, signal);
     const namespaceUid = cluster.namespace(secret.metadata.namespace ?? "")?.metadata.uid ?? "";
@@ -47,6 +58,7 @@ export class SecretPerformer {
       entries: secret.spec.entries,
       sources,
       lifecycle,
+      rotation,
       actor: actorOf(secret),
     });
     failpoint("secret.afterStore");
@@ -54,7 +66,27 @@ export class SecretPerformer {
     return { kind: "Record", record };
   }
 
-  #contextOf(action: Exclude<Action, { kind: "StoreVersion" }>): DeliveryContext {
+  async #rotate({ secret, record: seen, keys, cause }: Of<"Rotate">): Promise<Outcome> {
+    const { vault, writer } = this.#deps;
+    failpoint("secret.beforeRotate");
+    const { record } = await vault.rotate(writer(), seen, {
+      entries: secret.spec.entries,
+      keys,
+      cause,
+      overlapMs: overlapMs(secret),
+      actor: actorOf(secret),
+    });
+    failpoint("secret.afterRotate");
+    return { kind: "Record", record };
+  }
+
+  async #changeRotation({ secret, record: seen, rotation }: Of<"ChangeRotation">): Promise<Outcome> {
+    const { vault, writer } = this.#deps;
+    const record = await vault.changeRotation(writer(), seen, rotation, actorOf(secret));
+    return { kind: "Record", record };
+  }
+
+  #contextOf(action: Of<DeliveryAction["kind"]>): DeliveryContext {
     const { vault, store, writer, cluster } = this.#deps;
     const { secret, record } = action;
     const { namespace = "" } = secret.metadata;

@@ -33,6 +33,8 @@ export type AuditAction =
   | "SecretPurged"
   | "SecretVersionExpired"
   | "SecretLifecycleChanged"
+  | "SecretRotationChanged"
+  | "SecretRotated"
   | "VaultEntryWritten"
   | "VaultEntryRecovered"
   | "SyncConflictFound"

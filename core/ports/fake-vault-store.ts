@@ -76,7 +76,7 @@ export class FakeVaultStore implements VaultStore {
 
   async commitVersion(writer: Writer | Unled, next: NewVersion): Promise<void> {
     this.#database.fenceLed(writer);
-    const { id, identity, expected, generation, mac, sealed, lifecycle, audit } = next;
+    const { id, identity, expected, generation, mac, sealed, lifecycle, rotation, audit } = next;
     const before = expected === undefined ? undefined : this.#expect(id, expected);
     if (expected === undefined && this.#byIdentity(identity) !== undefined) throw new Conflict(id);
     this.#database.assertNewest(sealed.projectKeyId);
@@ -89,6 +89,7 @@ export class FakeVaultStore implements VaultStore {
       currentVersion: sealed.version,
       generation,
       lifecycle,
+      ...(rotation === undefined ? {} : { rotation }),
       entries: entries.sort((a, b) => (a.key < b.key ? -1 : 1)),
       ...(delivery === undefined ? {} : { delivery }),
     };
@@ -108,6 +109,7 @@ export class FakeVaultStore implements VaultStore {
       currentVersion: change.currentVersion,
       generation: change.generation,
       lifecycle: change.lifecycle,
+      ...(change.rotation === undefined ? {} : { rotation: change.rotation }),
       entries,
       ...(change.deletedAt === undefined ? {} : { deletedAt: change.deletedAt }),
       ...(change.purgeAfter === undefined ? {} : { purgeAfter: change.purgeAfter }),
@@ -209,9 +211,10 @@ export class FakeVaultStore implements VaultStore {
   }
 
   #put(writer: Writer | Unled, held: Held, audit: readonly AuditEntry[]): void {
-    const { id, identity, currentVersion, lifecycle } = held.record;
+    const { id, identity, currentVersion, lifecycle, rotation } = held.record;
+    const kept = new Set(rotation?.held.map(({ version }) => version));
     for (const version of held.versions.keys()) {
-      if (version <= currentVersion - lifecycle.keepVersions) held.versions.delete(version);
+      if (version <= currentVersion - lifecycle.keepVersions && !kept.has(version)) held.versions.delete(version);
     }
     this.#secrets.set(id, held);
     this.#database.record(audit);

@@ -1,7 +1,14 @@
 /** What contract suites and tests of the stores write. */
 import { randomBytes, randomUUID } from "node:crypto";
 import type { AuditEntry } from "./audit-log.ts";
-import type { Lifecycle, NewVersion, PointerChange, SecretIdentity, SecretRecord } from "./vault-store.ts";
+import type {
+  Lifecycle,
+  NewVersion,
+  PointerChange,
+  RotationRecord,
+  SecretIdentity,
+  SecretRecord,
+} from "./vault-store.ts";
 
 export const lifecycle: Lifecycle = { deletionPolicy: "SoftDelete", softDeleteMs: 60_000, keepVersions: 3 };
 
@@ -30,7 +37,12 @@ export const auditEntry = (
 });
 
 /** The version after `seen`, or the first one; bytes that only look sealed. */
-export function nextVersion(of: SecretIdentity, seen?: SecretRecord, keepVersions = 3): NewVersion {
+export function nextVersion(
+  of: SecretIdentity,
+  seen?: SecretRecord,
+  keepVersions = 3,
+  rotation: RotationRecord | undefined = seen?.rotation,
+): NewVersion {
   const generation = (seen?.generation ?? 0n) + 1n;
   const id = seen?.id ?? randomUUID();
   const projectKeyId = randomUUID();
@@ -49,6 +61,7 @@ export function nextVersion(of: SecretIdentity, seen?: SecretRecord, keepVersion
       entries: [entry("password"), entry("username")],
     },
     lifecycle: { ...lifecycle, keepVersions },
+    ...(rotation !== undefined && { rotation }),
     audit: [auditEntry(id, generation, "SecretVersionCreated")],
   };
 }
@@ -65,6 +78,7 @@ export function softDeletion(seen: SecretRecord, deletedAt: Date, purgeAfter: Da
     deletedAt,
     purgeAfter,
     lifecycle: seen.lifecycle,
+    ...(seen.rotation !== undefined && { rotation: seen.rotation }),
     audit: [auditEntry(seen.id, generation, "SecretSoftDeleted")],
   };
 }

@@ -4,6 +4,7 @@ import type { Leadership } from "./leadership.ts";
 import { auditEntry, identity, nextVersion, softDeletion } from "./samples.ts";
 import {
   Conflict,
+  type RotationRecord,
   type SecretIdentity,
   type SecretRecord,
   UNLED,
@@ -102,6 +103,66 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
     expect((await store.readVersion(record.id, 4))?.entries.map(({ fingerprint }) => fingerprint)).toEqual(
       record.entries.map(({ fingerprint }) => fingerprint),
     );
+  });
+
+  const rotation: RotationRecord = {
+    timetable: "0 3 1 * * Europe/Berlin",
+    since: new Date("2026-03-01T10:00:00.123Z"),
+    at: new Date("2026-03-02T10:00:00.456Z"),
+    request: 'a token, "quoted", of 🔑',
+    held: [
+      { version: 1, until: new Date("2026-03-03T10:00:00.789Z") },
+      { version: 2, until: new Date("2026-03-04T10:00:00.789Z") },
+    ],
+  };
+
+  test("how a rotation stands is read back as it was written, with each change of the pointer", async () => {
+    await store.commitVersion(writer, nextVersion(identity("one"), undefined, 3, rotation));
+    const first = await find(identity("one"));
+    expect(first.rotation).toEqual(rotation);
+    expect((await store.findSealed(identity("one")))?.record.rotation).toEqual(rotation);
+    const least: RotationRecord = { since: new Date("2026-03-05T10:00:00.001Z"), held: [] };
+    await store.changePointer(writer, { ...softDeletion(first, new Date(), new Date()), rotation: least });
+    const second = await find(identity("one"));
+    expect(second.rotation).toEqual(least);
+    const { rotation: _, ...without } = nextVersion(identity("one"), second);
+    await store.commitVersion(writer, without);
+    expect(await find(identity("one"))).not.toHaveProperty("rotation");
+  });
+
+  test("of two that saw the same rotation due one makes a version, and the other changes nothing", async () => {
+    const seen = await commit(identity("one"));
+    const due = (second: number) =>
+      nextVersion(identity("one"), seen, 3, { ...rotation, at: new Date(second * 1_000) });
+    const outcomes = await Promise.allSettled([
+      store.commitVersion(writer, due(1)),
+      store.commitVersion(UNLED, due(2)),
+    ]);
+    expect(outcomes.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    const winner = outcomes[0].status === "fulfilled" ? 1 : 2;
+    expect(await find(identity("one"))).toMatchObject({
+      currentVersion: 2,
+      rotation: { at: new Date(winner * 1_000) },
+    });
+  });
+
+  test("a version that is held stays beyond keepVersions, and goes with the next change when it is held no longer", async () => {
+    const held = (...versions: number[]): RotationRecord => ({
+      since: rotation.since,
+      held: versions.map((version) => ({ version, until: rotation.since })),
+    });
+    let record = await commit(identity("one"), undefined, 1);
+    for (let count = 0; count < 4; count += 1) {
+      await store.commitVersion(writer, nextVersion(identity("one"), record, 1, held(1, 3)));
+      record = await find(identity("one"));
+    }
+    const kept = async () => (await store.listVersions(record.id)).map(({ version }) => version);
+    expect(await kept()).toEqual([5, 3, 1]);
+    await store.changePointer(writer, { ...softDeletion(record, new Date(), new Date()), rotation: held(3) });
+    expect(await kept()).toEqual([5, 3]);
+    record = await find(identity("one"));
+    await store.commitVersion(writer, nextVersion(identity("one"), record, 1, held()));
+    expect(await kept()).toEqual([6]);
   });
 
   test("of two writers that saw the same generation one wins and the other changes nothing", async () => {

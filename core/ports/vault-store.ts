@@ -53,6 +53,28 @@ export interface Lifecycle {
   readonly keepVersions: number;
 }
 
+/**
+ * How the rotation of generated entries stands. It stands with the pointer, under its MAC, and changes with it: what was
+ * done for a due time or a request is committed with the version that it made.
+ */
+export interface RotationRecord {
+  /** What the manifest asks for, such as `every 720h` or `0 3 1 * * UTC`; absent: nothing. */
+  readonly timetable?: string;
+  /** Since when it asks for that: what was due before does not count. */
+  readonly since: Date;
+  /** Of the last rotation, and never before the time at which it was due. */
+  readonly at?: Date;
+  /** The request that was handled last, by its token. */
+  readonly request?: string;
+  /** Versions that retention leaves alone for now, oldest first. */
+  readonly held: readonly HeldVersion[];
+}
+
+export interface HeldVersion {
+  readonly version: number;
+  readonly until: Date;
+}
+
 /** One entry of a stored version, without its value. */
 export interface EntryDigest {
   readonly key: string;
@@ -73,6 +95,8 @@ export interface SecretRecord {
   readonly deletedAt?: Date;
   readonly purgeAfter?: Date;
   readonly lifecycle: Lifecycle;
+  /** Absent: no rotation was ever asked for. */
+  readonly rotation?: RotationRecord;
   /** Of the current version, ordered by key. */
   readonly entries: readonly EntryDigest[];
   readonly delivery?: DeliveryRecord;
@@ -145,8 +169,10 @@ export interface NewVersion {
   readonly generation: bigint;
   readonly mac: Buffer;
   readonly sealed: SealedVersion;
-  /** Versions beyond `keepVersions` are deleted in the same transaction, never the current one. */
+  /** Versions beyond `keepVersions` are deleted in the same transaction, never the current one, and none that is held. */
   readonly lifecycle: Lifecycle;
+  /** As it is afterwards; absent: there is none. */
+  readonly rotation?: RotationRecord;
   readonly audit: readonly AuditEntry[];
 }
 
@@ -160,8 +186,10 @@ export interface PointerChange {
   readonly currentVersion: number;
   readonly deletedAt?: Date;
   readonly purgeAfter?: Date;
-  /** Versions beyond `keepVersions` are deleted in the same transaction, never the current one. */
+  /** Versions beyond `keepVersions` are deleted in the same transaction, never the current one, and none that is held. */
   readonly lifecycle: Lifecycle;
+  /** As it is afterwards; absent: there is none. */
+  readonly rotation?: RotationRecord;
   readonly audit: readonly AuditEntry[];
 }
 

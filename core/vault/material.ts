@@ -61,17 +61,20 @@ async function makeInto(
  * The current version with other values: `replaced` by key, and the templates that refer to them. Nothing else is made
  * anew, whatever `entries` say of it: they may come from a replica that has not seen yet what the leader acted on. What
  * was rendered is disposed of when the rest fails.
+ *
+ * @param generated whether the values were made by what `entries` say, and not by another side
  */
 export async function replaceEntries(
   digester: Digester,
   entries: readonly SecretEntry[],
   current: readonly MadeEntry[],
   replaced: ReadonlyMap<string, Sensitive>,
+  generated = false,
 ): Promise<readonly MadeEntry[]> {
   const given = new Set([...current.map(({ value }) => value), ...replaced.values()]);
   const next = new Map(current.map((entry) => [entry.key, entry]));
   try {
-    await replaceIn(next, digester, entries, replaced);
+    await replaceIn(next, digester, entries, replaced, generated);
   } catch (error) {
     for (const { value } of next.values()) if (!given.has(value)) value.dispose();
     throw error;
@@ -84,6 +87,7 @@ async function replaceIn(
   digester: Digester,
   entries: readonly SecretEntry[],
   replaced: ReadonlyMap<string, Sensitive>,
+  generated: boolean,
 ): Promise<void> {
   const changed = new Set<string>();
   for (const ordered of orderEntries(entries)) {
@@ -96,7 +100,7 @@ async function replaceIn(
     if (value === undefined) continue;
     const fingerprint = digester.fingerprint(key, value);
     const knows = (name: string) => (name === key ? fingerprint : next.get(name)?.fingerprint);
-    const before = ordered.entry.generate === undefined ? undefined : next.get(key)?.recipe;
+    const before = ordered.entry.generate === undefined || generated ? undefined : next.get(key)?.recipe;
     const recipe = before ?? recipeOf(digester, ordered, knows);
     if (recipe === undefined) throw new Error(`entry ${key} was made before what it refers to`);
     next.set(key, { key, value, fingerprint, recipe });

@@ -1,7 +1,14 @@
 import { createHmac, type KeyObject, timingSafeEqual } from "node:crypto";
-import { encodeFields } from "../canonical.ts";
+import { encodeFields, type Field } from "../canonical.ts";
 import { Unavailable } from "../errors.ts";
-import type { Lifecycle, SecretIdentity, SecretRecord, SecretState, StoredPointer } from "../ports/vault-store.ts";
+import type {
+  Lifecycle,
+  RotationRecord,
+  SecretIdentity,
+  SecretRecord,
+  SecretState,
+  StoredPointer,
+} from "../ports/vault-store.ts";
 
 /** The row that says which version is current, as far as its MAC covers it. */
 export interface Pointer {
@@ -13,11 +20,12 @@ export interface Pointer {
   readonly deletedAt?: Date;
   readonly purgeAfter?: Date;
   readonly lifecycle: Lifecycle;
+  readonly rotation?: RotationRecord;
 }
 
 /** HMAC-SHA-256 over the whole pointer, 32 bytes. */
 export function pointerMac(key: KeyObject, installationId: string, pointer: Pointer): Buffer {
-  const { identity, lifecycle } = pointer;
+  const { identity, lifecycle, rotation } = pointer;
   return createHmac("sha256", key)
     .update(
       encodeFields("mazevault pointer", [
@@ -36,10 +44,17 @@ export function pointerMac(key: KeyObject, installationId: string, pointer: Poin
         lifecycle.deletionPolicy,
         lifecycle.softDeleteMs,
         lifecycle.keepVersions,
+        // Without one the bytes are those from before there were rotations.
+        ...(rotation === undefined ? [] : [rotationField(rotation)]),
       ]),
     )
     .digest();
 }
+
+const rotationField = ({ timetable, since, at, request, held }: RotationRecord): Field => ({
+  purpose: "rotation",
+  fields: [timetable, since, at, request, ...held.flatMap(({ version, until }) => [version, until])],
+});
 
 /**
  * The record, once its MAC and its age are judged: an old row put back carries a valid MAC, but a generation below what

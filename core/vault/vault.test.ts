@@ -8,9 +8,11 @@ import type { RootKey } from "../ports/key-store.ts";
 import { actor, identity, lifecycle } from "../ports/samples.ts";
 import { Conflict, type Lifecycle, type SecretRecord, UNLED, type Writer } from "../ports/vault-store.ts";
 import { Sensitive } from "../sensitive.ts";
+import { firstRotation, type RotationCause } from "./due.ts";
 import { newReaderKey, sealFor } from "./end-to-end.ts";
 import { open, seal as sealEnvelope } from "./envelope.ts";
 import { KeyRing } from "./keyring.ts";
+import { pointerMac } from "./pointer.ts";
 import { planVersion } from "./recipe.ts";
 import { readSealingKeyFile, seal, sealingKeyFile } from "./sealing.ts";
 import { Vault } from "./vault.ts";
@@ -150,6 +152,20 @@ describe("what was made or opened to store a version is zeroed", () => {
     await expect(apply(record, { api: "k3" })).rejects.toThrow(Conflict);
     expect(touched.size).toBeGreaterThan(3);
     expect(left()).toEqual(["k3"]);
+  });
+
+  test("when it is rotated, and when somebody else was faster", async () => {
+    const { record } = await apply(undefined);
+    const cause = { kind: "Request" } as const;
+    const request = { entries, keys: ["password"], cause, overlapMs: 0, actor };
+    touched.clear();
+    await vault.rotate(writer, record, request);
+    expect(touched.size).toBeGreaterThan(3);
+    expect(left()).toEqual([]);
+    touched.clear();
+    await expect(vault.rotate(writer, record, request)).rejects.toThrow(Conflict);
+    expect(touched.size).toBeGreaterThan(3);
+    expect(left()).toEqual([]);
   });
 
   test("when a template cannot be rendered, at first and later", async () => {
@@ -526,3 +542,205 @@ test("a value that lost is kept below the one that won, once, and was never curr
 });
 
 const api = () => new Map([["api", new Sensitive(Buffer.from("k1"))]]);
+
+test("the MAC of a pointer without a rotation is what it was before there were any", () => {
+  const pointer = {
+    id: "id-1",
+    identity: identity("one"),
+    state: "Active",
+    currentVersion: 3,
+    generation: 4n,
+  } as const;
+  const mac = pointerMac(createSecretKey(Buffer.alloc(32, 7)), "installation", { ...pointer, lifecycle });
+  expect(mac.toString("hex")).toBe("e28c0825c574505b903fe194c91424b0603464d3f0e1e1428469ff9ba754f7a3");
+});
+
+describe("a rotation", () => {
+  const timetable: RotationCause = { kind: "Timetable", timetable: "every 24h", due: new Date("2026-03-01T00:00:00Z") };
+  interface Options {
+    readonly cause?: RotationCause;
+    readonly keys?: readonly string[];
+    readonly overlapMs?: number;
+    readonly of?: readonly SecretEntry[];
+    readonly by?: Writer | typeof UNLED;
+  }
+  const rotate = (
+    seen: SecretRecord,
+    { cause = timetable, keys = ["password"], overlapMs = 0, of = entries, by = writer }: Options = {},
+  ) => vault.rotate(by, seen, { entries: of, keys, cause, overlapMs, actor });
+  const more: readonly SecretEntry[] = [
+    ...entries,
+    { key: "salt", generate: { kind: "Hex" } },
+    { key: "partner", external: {} },
+  ];
+  const kept = async (record: SecretRecord) => (await vault.versions(record)).map(({ version }) => version);
+
+  test("gives its keys and what is made of them new values, all others stay byte for byte", async () => {
+    const { record: first } = await apply(undefined, { entries: more });
+    const written = new Map([["partner", new Sensitive(Buffer.from([0, 255, 10]))]]);
+    const { record: second } = await vault.put(writer, {
+      identity: identity("one"),
+      seen: first,
+      entries: more,
+      readers: undefined,
+      values: written,
+      lifecycle,
+      actor,
+    });
+    const { record: third, created, changedKeys } = await rotate(second, { of: more });
+    expect({ created, changedKeys }).toEqual({ created: true, changedKeys: ["password", "url"] });
+    const [before, after] = [await values(third, 2), await values(third)];
+    expect(after.password).not.toBe(before.password);
+    expect(after.password).toHaveLength(32);
+    expect(after).toEqual({
+      ...before,
+      password: after.password,
+      url: `orders:${encodeURIComponent(after.password ?? "")}:k1`,
+    });
+    // What is read as text above loses bytes that are none.
+    const bytes = async (version: number) =>
+      (await vault.open(third, { version, keys: ["partner"], actor, purpose: "Test" })).values
+        .get("partner")
+        ?.reveal()
+        .toString("hex");
+    expect([await bytes(2), await bytes(3)]).toEqual(["00ff0a", "00ff0a"]);
+  });
+
+  test("is no change of the manifest: what is stored next is what it made", async () => {
+    const { record } = await apply(undefined);
+    const { record: rotated } = await rotate(record);
+    expect(await apply(rotated)).toEqual({ record: rotated, created: false, changedKeys: [] });
+    const parameters: readonly SecretEntry[] = entries.map((entry) =>
+      entry.key === "password" ? { key: "password", generate: { kind: "Hex" } } : entry,
+    );
+    // A replica may know a manifest that the leader does not: what it made is judged by what it was made from.
+    const { record: stale } = await rotate(rotated, { of: parameters });
+    expect((await apply(stale, { entries: parameters })).created).toBe(false);
+    expect((await apply(stale)).changedKeys).toEqual(["password", "url"]);
+  });
+
+  test("stands in the record with its time and cause, and on record", async () => {
+    const asked = firstRotation({ rotation: { every: "24h" } }, "zero", now);
+    const { record: first } = await vault.store(writer, {
+      identity: identity("two"),
+      seen: undefined,
+      entries: [entries[1] as SecretEntry],
+      sources: new Map(),
+      lifecycle,
+      rotation: asked,
+      actor,
+    });
+    expect(first.rotation).toEqual({ timetable: "every 24h", since: now, request: "zero", held: [] });
+    now = new Date("2026-03-02T00:00:05Z");
+    const due = new Date("2026-03-02T00:00:00Z");
+    const { record: second } = await rotate(first, { cause: { kind: "Timetable", timetable: "every 24h", due } });
+    expect(second.rotation).toEqual({ ...first.rotation, at: now });
+    now = new Date("2026-03-02T01:00:00Z");
+    const { record: third } = await rotate(second, { cause: { kind: "Request", token: "one" } });
+    expect(third.rotation).toEqual({ ...second.rotation, at: now, request: "one" });
+    expect(await vault.describe(identity("two"))).toEqual(third);
+    const rows = database.audit
+      .filter(({ entry }) => entry.action === "SecretRotated")
+      .map(({ entry }) => entry.details);
+    const place = { project: "payments", environment: "staging", made: "password" };
+    expect(rows).toEqual([
+      { ...place, version: 2, cause: "Timetable", timetable: "every 24h", due: due.toISOString() },
+      { ...place, version: 3, cause: "Request", token: "one" },
+    ]);
+  });
+
+  test("is not before it was due, whatever the clock of who does it says", async () => {
+    const { record } = await apply(undefined);
+    const due = new Date(now.getTime() + 1_000);
+    expect((await rotate(record, { cause: { ...timetable, due } })).record.rotation?.at).toEqual(due);
+  });
+
+  test("is done by one of two that saw it due, and by who does not lead on the same condition", async () => {
+    const { record } = await apply(undefined);
+    await rotate(record);
+    await expect(rotate(record)).rejects.toThrow(Conflict);
+    await expect(rotate(record, { by: UNLED })).rejects.toThrow(Conflict);
+    const current = (await vault.describe(identity("one"))) as SecretRecord;
+    expect(current.currentVersion).toBe(2);
+    expect((await rotate(current, { by: UNLED, cause: { kind: "Request" } })).record.currentVersion).toBe(3);
+  });
+
+  test("stays with the record when something else changes", async () => {
+    const { record } = await apply(undefined);
+    const { record: rotated } = await rotate(record, { cause: { kind: "Request", token: "one" } });
+    const { record: changed } = await apply(rotated, { api: "k2" });
+    const deleted = await vault.softDelete(writer, changed, actor);
+    const { record: recovered } = await apply(deleted, { api: "k2", lifecycle: { ...lifecycle, keepVersions: 9 } });
+    for (const each of [changed, deleted, recovered]) expect(each.rotation).toEqual(rotated.rotation);
+    expect(await vault.describe(identity("one"))).toEqual(recovered);
+  });
+
+  test("is asked for by another timetable without a new version", async () => {
+    const { record } = await apply(undefined);
+    const changed = await vault.changeRotation(writer, record, { timetable: "every 1h", since: now, held: [] }, actor);
+    expect(changed).toMatchObject({ currentVersion: 1, rotation: { timetable: "every 1h" } });
+    expect(await vault.describe(identity("one"))).toEqual(changed);
+    expect(database.audit.at(-1)?.entry).toMatchObject({
+      action: "SecretRotationChanged",
+      details: { timetable: "every 1h" },
+    });
+  });
+
+  test.each<[string, object, RegExp]>([
+    [
+      "what is not generated",
+      { keys: ["user"] },
+      /^entry user cannot be rotated: the manifest has no entry user with generate$/,
+    ],
+    ["what the manifest does not have", { keys: ["password", "absent"] }, /^entry absent cannot be rotated/],
+    ["what has no value yet", { keys: ["salt"], of: more }, /^entry salt cannot be rotated: it has no value yet$/],
+    ["nothing", { keys: [] }, /^no entry is generated, so none can be rotated$/],
+  ])("of %s is refused", async (_, options, says) => {
+    const { record } = await apply(undefined);
+    await expect(rotate(record, options)).rejects.toMatchObject({
+      code: "ValueInvalid",
+      message: expect.stringMatching(says),
+    });
+    expect(await vault.describe(identity("one"))).toEqual(record);
+  });
+
+  test("of a deleted secret is refused", async () => {
+    const { record } = await apply(undefined);
+    await expect(rotate(await vault.softDelete(writer, record, actor))).rejects.toMatchObject({
+      code: "SecretNotStored",
+    });
+  });
+
+  test("with an overlap leaves the version before readable, though retention would not", async () => {
+    const one = { ...lifecycle, keepVersions: 1 };
+    const { record: first } = await apply(undefined, { lifecycle: one });
+    const before = await values(first);
+    const { record: second } = await rotate(first, { overlapMs: 60_000 });
+    expect(second.rotation?.held).toEqual([{ version: 1, until: new Date(now.getTime() + 60_000) }]);
+    const { record: third } = await apply(second, { api: "k2", lifecycle: one });
+    now = new Date(now.getTime() + 59_999);
+    const { record: fourth } = await rotate(third, { overlapMs: 60_000 });
+    expect(await kept(fourth)).toEqual([4, 3, 1]);
+    expect(await values(fourth, 1)).toEqual(before);
+    expect(expiries()).toEqual(["2-2"]);
+    now = new Date(now.getTime() + 1);
+    const { record: fifth } = await apply(fourth, { api: "k3", lifecycle: one });
+    expect(await kept(fifth)).toEqual([5, 3]);
+    now = new Date(now.getTime() + 60_000);
+    const sixth = await vault.softDelete(writer, fifth, actor);
+    expect(await kept(sixth)).toEqual([5]);
+    expect(expiries()).toEqual(["2-2", "1-1", "4-4", "3-3"]);
+    expect(sixth.rotation?.held).toEqual([]);
+  });
+
+  test("in a loop does not keep more than a hundred versions for an overlap", async () => {
+    let { record } = await apply(undefined, { lifecycle: { ...lifecycle, keepVersions: 1 } });
+    for (let count = 0; count < 110; count++) ({ record } = await rotate(record, { overlapMs: 3_600_000 }));
+    expect((await kept(record)).length).toBe(101);
+  });
+
+  const expiries = () =>
+    database.audit
+      .filter(({ entry }) => entry.action === "SecretVersionExpired")
+      .map(({ entry: { details } }) => `${details.from}-${details.through}`);
+});

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { ReaderSpec, SecretEntry } from "../../crds/secret.ts";
+import type { GeneratorSpec, ReaderSpec, SecretEntry } from "../../crds/secret.ts";
 import { Fenced, Stalled, Unavailable } from "../errors.ts";
 import type { Actor, AuditAction, AuditEntry, AuditLog } from "../ports/audit-log.ts";
 import { KeyReplaced } from "../ports/key-store.ts";
@@ -8,6 +8,7 @@ import {
   type KeptVersion,
   type Lifecycle,
   type NewVersion,
+  type RotationRecord,
   type SealedVersion,
   type SecretIdentity,
   type SecretRecord,
@@ -18,12 +19,15 @@ import {
   type Writer,
 } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
+import type { RotationCause } from "./due.ts";
 import { assertSealedFor } from "./end-to-end.ts";
 import { Digester } from "./fingerprint.ts";
+import { generate } from "./generate.ts";
 import type { KeyRing, ProjectKeys } from "./keyring.ts";
 import { type MadeEntry, makeEntries, replaceEntries } from "./material.ts";
 import { type Pointer, pointerMac, sameLifecycle, verifiedRecord } from "./pointer.ts";
 import { planVersion } from "./recipe.ts";
+import { expired, standing, withHeld } from "./retention.ts";
 import { type SealingKey, type SignedSealingKey, signSealingKey, unseal } from "./sealing.ts";
 import { openVersion, sealVersion } from "./version.ts";
 
@@ -41,6 +45,19 @@ export interface StoreRequest {
   /** Values of the entries with a secretRef, by entry key. */
   readonly sources: ReadonlyMap<string, Sensitive>;
   readonly lifecycle: Lifecycle;
+  /** Of a secret that was never stored, see `firstRotation`; of any other the one that it has stays. */
+  readonly rotation?: RotationRecord | undefined;
+  readonly actor: Actor;
+}
+
+export interface RotateRequest {
+  /** All entries of the secret, as the manifest has them. */
+  readonly entries: readonly SecretEntry[];
+  /** Of generated entries that the current version has. */
+  readonly keys: readonly string[];
+  readonly cause: RotationCause;
+  /** How long the version before stays readable, in milliseconds, whatever retention says. */
+  readonly overlapMs: number;
   readonly actor: Actor;
 }
 
@@ -105,12 +122,16 @@ interface NextVersion {
   readonly identity: SecretIdentity;
   readonly seen: SecretRecord | undefined;
   readonly lifecycle: Lifecycle;
+  /** The one that it has when absent. */
+  readonly rotation?: RotationRecord | undefined;
   readonly actor: Actor;
   readonly material: readonly MadeEntry[];
   /** Keys whose value was made anew. */
   readonly made: readonly string[];
   /** What else the audit row says. */
   readonly details?: AuditEntry["details"];
+  /** Why its values were made, where they were rotated. */
+  readonly cause?: RotationCause;
 }
 
 /** What a core Secret can hold. */
@@ -189,7 +210,7 @@ export class Vault {
    * @throws Stalled TemplateInvalid, TemplateCycle, ValueInvalid, SealedValueInvalid; Waiting SourceNotFound
    */
   async store(writer: Writer, request: StoreRequest): Promise<Stored> {
-    const { identity, seen, entries, sources, lifecycle, actor } = request;
+    const { identity, seen, entries, sources, lifecycle, rotation, actor } = request;
     const keys = await this.#keys.project(writer, identity.project);
     const digester = this.#digester(keys, identity);
     const fingerprints = new Map([...sources].map(([key, value]) => [key, digester.fingerprint(key, value)]));
@@ -213,7 +234,7 @@ export class Vault {
       const material = await makeEntries(digester, entries, new Map([...sources, ...opened]), kept);
       const given = new Set(sources.values());
       own.push(...material.flatMap(({ value }) => (given.has(value) ? [] : [value])));
-      const record = await this.#commit(writer, keys, [{ identity, seen, lifecycle, actor, material, made }]);
+      const record = await this.#commit(writer, keys, [{ identity, seen, lifecycle, rotation, actor, material, made }]);
       return { record, created: true, changedKeys: made };
     } finally {
       for (const value of own) value.dispose();
@@ -237,6 +258,54 @@ export class Vault {
       throw new Unavailable("KeyUnavailable", `project ${project} has no keys yet: they are made when it is applied`);
     }
     return this.#replace(writer, keys, { ...change, replaced: values });
+  }
+
+  /**
+   * Makes a new version in which these generated entries have new values, and templates that refer to them; all others
+   * stay as they are. That it was done, for what, is part of the version: whoever sees the record sees both or neither.
+   *
+   * @throws Stalled ValueInvalid, TemplateInvalid, TemplateCycle, SecretNotStored when it is not Active
+   */
+  async rotate(writer: Writer | Unled, seen: SecretRecord, request: RotateRequest): Promise<Stored> {
+    const { entries, keys: names, cause, overlapMs, actor } = request;
+    const generators = rotated(entries, seen, names);
+    const keys = await this.#existingKeys(seen.identity);
+    const replaced = new Map<string, Sensitive>();
+    try {
+      for (const { key, generate: parameters } of generators) replaced.set(key, await generate(key, parameters));
+      const now = this.#now();
+      const { identity, lifecycle, rotation = { since: now, held: [] } } = seen;
+      const at = cause.kind === "Timetable" && cause.due > now ? cause.due : now;
+      const next: RotationRecord = {
+        ...withHeld(rotation, seen.currentVersion, new Date(now.getTime() + overlapMs), now),
+        at,
+        ...(cause.kind === "Request" && cause.token !== undefined && { request: cause.token }),
+      };
+      return await this.#replace(writer, keys, {
+        identity,
+        seen,
+        entries,
+        replaced,
+        lifecycle,
+        rotation: next,
+        cause,
+        actor,
+      });
+    } finally {
+      for (const value of replaced.values()) value.dispose();
+    }
+  }
+
+  /** Records what the manifest asks for now; no value changes. */
+  async changeRotation(
+    writer: Writer,
+    seen: SecretRecord,
+    rotation: RotationRecord,
+    actor: Actor,
+  ): Promise<SecretRecord> {
+    return this.#move(writer, seen, { ...seen, rotation }, actor, ["SecretRotationChanged"], {
+      timetable: rotation.timetable ?? "none",
+    });
   }
 
   /**
@@ -408,7 +477,8 @@ export class Vault {
     const current = seen === undefined ? [] : await this.#openCurrent(keys, seen);
     let material: readonly MadeEntry[] = current;
     try {
-      material = await replaceEntries(this.#digester(keys, identity), entries, current, replaced);
+      const digester = this.#digester(keys, identity);
+      material = await replaceEntries(digester, entries, current, replaced, next.cause !== undefined);
       const before = new Map(current.map(({ key, fingerprint }) => [key, fingerprint]));
       const made = material.filter(({ key, fingerprint }) => before.get(key) !== fingerprint).map(({ key }) => key);
       if (seen !== undefined && made.length === 0) return { record: seen, created: false, changedKeys: [] };
@@ -471,7 +541,7 @@ export class Vault {
   async #prepare(
     writer: Writer | Unled,
     keys: ProjectKeys,
-    { identity, seen, lifecycle, actor, material, made, details = {} }: NextVersion,
+    { identity, seen, lifecycle, rotation, actor, material, made, details = {}, cause }: NextVersion,
   ): Promise<{ readonly record: SecretRecord; readonly version: NewVersion }> {
     const version = (seen?.currentVersion ?? 0) + 1;
     const sealed = await sealVersion(writer, keys, this.#keys.installationId, identity, version, material);
@@ -483,10 +553,15 @@ export class Vault {
       currentVersion: version,
       generation: (seen?.generation ?? 0n) + 1n,
       lifecycle,
+      ...standing(rotation ?? seen?.rotation, this.#now()),
       entries: sealed.entries.map(({ key, recipe, fingerprint }) => ({ key, recipe, fingerprint })),
     };
+    const madeKeys = [...made].sort().join(",");
     const audit = [
-      this.#entry("SecretVersionCreated", record, actor, { version, made: [...made].sort().join(","), ...details }),
+      this.#entry("SecretVersionCreated", record, actor, { version, made: madeKeys, ...details }),
+      ...(cause === undefined
+        ? []
+        : [this.#entry("SecretRotated", record, actor, { version, made: madeKeys, ...causeDetails(cause) })]),
       ...(seen === undefined || seen.state === "Active"
         ? []
         : [this.#entry("SecretRecovered", record, actor, { version })]),
@@ -495,7 +570,8 @@ export class Vault {
     const { id, generation } = record;
     const mac = pointerMac(keys.pointer, this.#keys.installationId, record);
     const expected = seen?.generation;
-    return { record, version: { id, identity, expected, generation, mac, sealed, lifecycle, audit } };
+    const rotated = record.rotation === undefined ? {} : { rotation: record.rotation };
+    return { record, version: { id, identity, expected, generation, mac, sealed, lifecycle, ...rotated, audit } };
   }
 
   /** Values of the sealed ones among these entries. */
@@ -551,10 +627,12 @@ export class Vault {
     wanted: SecretRecord,
     actor: Actor,
     actions: readonly AuditAction[],
+    more: AuditEntry["details"] = {},
   ): Promise<SecretRecord> {
     const keys = await this.#existingKeys(seen.identity);
-    const record = { ...wanted, generation: seen.generation + 1n };
-    const details = { state: record.state, version: record.currentVersion };
+    const { rotation, ...moved } = wanted;
+    const record = { ...moved, ...standing(rotation, this.#now()), generation: seen.generation + 1n };
+    const details = { state: record.state, version: record.currentVersion, ...more };
     const audit = [
       ...actions.map((action) => this.#entry(action, record, actor, details)),
       ...this.#expiry(seen, record, actor),
@@ -564,12 +642,10 @@ export class Vault {
     return record;
   }
 
-  /** One row for the versions that the store deletes along with this change. */
+  /** One row for each range of versions that the store deletes along with this change. */
   #expiry(before: SecretRecord | undefined, after: SecretRecord, actor: Actor): readonly AuditEntry[] {
-    const oldestKept = (record: SecretRecord) => Math.max(1, record.currentVersion - record.lifecycle.keepVersions + 1);
-    const through = oldestKept(after) - 1;
-    if (before === undefined || through < oldestKept(before)) return [];
-    return [this.#entry("SecretVersionExpired", after, actor, { from: oldestKept(before), through })];
+    if (before === undefined) return [];
+    return expired(before, after).map((range) => this.#entry("SecretVersionExpired", after, actor, range));
   }
 
   #remember(id: string, sealed: SealedVersion): void {
@@ -641,6 +717,37 @@ export class Vault {
   }
 }
 
+const causeDetails = (cause: RotationCause): AuditEntry["details"] =>
+  cause.kind === "Timetable"
+    ? { cause: cause.kind, timetable: cause.timetable, due: cause.due.toISOString() }
+    : { cause: cause.kind, ...(cause.token !== undefined && { token: cause.token }) };
+
+/**
+ * The entries that get new values.
+ *
+ * @throws Stalled ValueInvalid
+ */
+function rotated(
+  entries: readonly SecretEntry[],
+  { entries: stored }: SecretRecord,
+  keys: readonly string[],
+): readonly (SecretEntry & { readonly generate: GeneratorSpec })[] {
+  if (keys.length === 0) throw new Stalled("ValueInvalid", "no entry is generated, so none can be rotated");
+  return [...new Set(keys)].map((key) => {
+    const entry = entries.find((each) => each.key === key);
+    if (entry?.generate === undefined) {
+      throw new Stalled(
+        "ValueInvalid",
+        `entry ${key} cannot be rotated: the manifest has no entry ${key} with generate`,
+      );
+    }
+    if (!stored.some((each) => each.key === key)) {
+      throw new Stalled("ValueInvalid", `entry ${key} cannot be rotated: it has no value yet`);
+    }
+    return { ...entry, generate: entry.generate };
+  });
+}
+
 /**
  * @throws Stalled ValueInvalid
  */
@@ -682,6 +789,7 @@ function pointerOf({
   deletedAt,
   purgeAfter,
   lifecycle,
+  rotation,
 }: SecretRecord) {
   return {
     id,
@@ -692,6 +800,7 @@ function pointerOf({
     lifecycle,
     ...(deletedAt === undefined ? {} : { deletedAt }),
     ...(purgeAfter === undefined ? {} : { purgeAfter }),
+    ...(rotation === undefined ? {} : { rotation }),
   } satisfies Pointer;
 }
 

@@ -32,9 +32,17 @@ const withSpec = (manifest: Manifest, change: object): Manifest => ({
   spec: { ...(manifest.spec as object), ...change },
 });
 
-const entries = (...list: object[]): Manifest => withSpec(secret, { entries: list, deliver: undefined });
+const entries = (...list: object[]): Manifest =>
+  withSpec(secret, { entries: list, deliver: undefined, rotation: undefined });
 const literal = (key: string) => ({ key, literal: "value" });
-const deliver = (change: object): Manifest => withSpec(secret, { entries: [literal("a")], deliver: change });
+const rotating = (rotation: object): Manifest =>
+  withSpec(secret, {
+    entries: [{ key: "a", generate: { kind: "Hex" } }, literal("b")],
+    deliver: undefined,
+    rotation,
+  });
+const deliver = (change: object): Manifest =>
+  withSpec(secret, { entries: [literal("a")], deliver: change, rotation: undefined });
 const admitting = (...namespaces: object[]): Manifest => withSpec(project, { namespaces });
 const selecting = (selector: object): Manifest => admitting({ selector, environments: ["dev"] });
 const authBy = (auth: object): Manifest => withSpec(keyVault, { auth });
@@ -95,6 +103,66 @@ const secrets: readonly Contradiction[] = [
     }),
     field: "spec.readers",
     says: /not allowed without/,
+  },
+  {
+    title: "a rotation has two timetables",
+    manifest: rotating({ every: "24h", schedule: "0 3 * * *" }),
+    field: "spec.rotation",
+    says: /set exactly one of every, schedule/,
+  },
+  {
+    title: "a rotation has no timetable",
+    manifest: rotating({ overlap: "24h" }),
+    field: "spec.rotation",
+    says: /set exactly one of every, schedule/,
+  },
+  {
+    title: "a rotation goes on all the time",
+    manifest: rotating({ every: "59m" }),
+    field: "spec.rotation.every",
+    says: /must be at least 1h/,
+  },
+  {
+    title: "a rotation is due each minute",
+    manifest: rotating({ schedule: "* 3 * * *" }),
+    field: "spec.rotation.schedule",
+    says: /one number as the minute/,
+  },
+  {
+    title: "a rotation has seconds",
+    manifest: rotating({ schedule: "0 0 3 * * *" }),
+    field: "spec.rotation.schedule",
+    says: /must be minute, hour, day of month, month and day of week/,
+  },
+  {
+    title: "a period has a time zone",
+    manifest: rotating({ every: "24h", timeZone: "Europe/Berlin" }),
+    field: "spec.rotation.timeZone",
+    says: /timeZone is only for schedule and windows/,
+  },
+  {
+    title: "a window opens on a day that is none",
+    manifest: rotating({ every: "24h", windows: [{ days: ["Sat"], from: "22:00", to: "04:00" }] }),
+    field: "spec.rotation.windows[0].days[0]",
+    says: /supported values: .*"Saturday"/,
+  },
+  {
+    title: "a window closes after the day's end",
+    manifest: rotating({ every: "24h", windows: [{ from: "22:00", to: "24:00" }] }),
+    field: "spec.rotation.windows[0].to",
+    says: /must be a time of day from 00:00 to 23:59/,
+  },
+  {
+    title: "what is not generated is rotated",
+    manifest: rotating({ every: "24h", keys: ["a", "b"] }),
+    field: "spec.rotation.keys",
+    says: /every one of rotation.keys must be the key of an entry with generate/,
+  },
+  {
+    title: "nothing that is rotated is generated",
+    manifest: withSpec(secret, { entries: [literal("a")], deliver: undefined, rotation: { every: "24h" } }),
+    field: "spec.rotation",
+    says: /rotation needs an entry with generate/,
   },
   { title: "an entry has no source", manifest: entries({ key: "a" }), field: "spec.entries[0]", says: oneSource },
   {
@@ -236,6 +304,7 @@ const secrets: readonly Contradiction[] = [
     title: "a TLS Secret whose mapping leaves out a key",
     manifest: withSpec(secret, {
       entries: [literal("tls.crt"), literal("tls.key")],
+      rotation: undefined,
       deliver: { type: "kubernetes.io/tls", keys: [{ from: "tls.crt", to: "tls.crt" }] },
     }),
     field: "spec.deliver.type",
@@ -255,7 +324,11 @@ const secrets: readonly Contradiction[] = [
   },
   {
     title: "an entry reads the core Secret that the object delivers under its own name",
-    manifest: withSpec(secret, { entries: [{ key: "a", secretRef: { name: "orders-db", key: "a" } }], deliver: {} }),
+    manifest: withSpec(secret, {
+      entries: [{ key: "a", secretRef: { name: "orders-db", key: "a" } }],
+      deliver: {},
+      rotation: undefined,
+    }),
     field: "spec.entries",
     says: /refer to another one/,
   },
@@ -263,6 +336,7 @@ const secrets: readonly Contradiction[] = [
     title: "an entry reads the core Secret that the object delivers under another name",
     manifest: withSpec(secret, {
       entries: [{ key: "a", secretRef: { name: "mine", key: "a" } }],
+      rotation: undefined,
       deliver: { secretName: "mine" },
     }),
     field: "spec.entries",

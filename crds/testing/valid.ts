@@ -111,6 +111,16 @@ export const secret = namespaced("Secret", "orders-db", {
     adopt: true,
     overwrite: true,
   },
+  rotation: {
+    schedule: "30 3 1,15 * MON-FRI",
+    timeZone: "Europe/Berlin",
+    windows: [
+      { days: ["Saturday", "Sunday"], from: "22:00", to: "04:00" },
+      { from: "03:00", to: "05:00" },
+    ],
+    keys: ["password", "salt"],
+    overlap: "24h",
+  },
   deletionPolicy: "Retain",
   retention: { versions: 5, softDelete: "720h" },
 });
@@ -146,6 +156,13 @@ const smallestSecret = namespaced("Secret", "smallest", {
   environment: "dev",
   entries: [{ key: "token", generate: { kind: "Base64" } }],
   deliver: {},
+});
+
+const freshSecret = namespaced("Secret", "fresh", {
+  projectRef: { name: "payments" },
+  environment: "dev",
+  entries: [{ key: "token", generate: { kind: "Base64" } }],
+  rotation: { every: "720h" },
 });
 
 const inProject = { projectRef: { name: "payments" }, vaultUrl: "https://crdprointmzvgwckv01.vault.azure.net/" };
@@ -504,6 +521,7 @@ export const validManifests: readonly Manifest[] = [
   secret,
   tlsSecret,
   smallestSecret,
+  freshSecret,
   endToEndSecret,
   keyVault,
   servicePrincipal,

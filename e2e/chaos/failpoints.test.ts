@@ -23,6 +23,8 @@ type Effect =
   | "change"
   /** Delivery to a core Secret of another name. */
   | "renaming"
+  /** A person asks for new values. */
+  | "rotation"
   /** Somebody deleted the entries in the vault; then a change. */
   | "recovery"
   /** The Secret is deleted. */
@@ -42,6 +44,11 @@ const everyRow: readonly Death<Effect>[] = [
   ["secret.beforeStore", "creation"],
   ["secret.afterStore", "creation"],
   ["secret.afterStore", "change"],
+  ["secret.beforeRotate", "rotation"],
+  ["secret.afterRotate", "rotation"],
+  ["delivery.beforeDeliver", "rotation"],
+  ["delivery.afterRecord", "rotation"],
+  ["secret.beforeStatus", "rotation"],
   ["delivery.beforeDeliver", "creation"],
   ["delivery.beforeDeliver", "change"],
   ["delivery.afterDeliver", "creation"],
@@ -161,6 +168,9 @@ async function provoke(tenant: string, effect: Effect): Promise<void> {
       }
       await change(tenant);
       break;
+    case "rotation":
+      await world.kubectl("-n", tenant, "annotate", "secret.mazevault.io", tenant, "mazevault.io/rotate=now");
+      break;
     case "removal":
       await world.kubectl("-n", tenant, "delete", "secret.mazevault.io", tenant);
       break;
@@ -219,12 +229,14 @@ async function stateOf(tenant: string): Promise<State> {
   };
 }
 
-function expectedState(tenant: string, generated: string): State {
+/** `generated`: what that entry has been, oldest first. */
+function expectedState(tenant: string, generated: readonly string[]): State {
   const literals = literalsOf(tenant);
-  const changes = literals.length - 1;
+  const rendered = literals.flatMap((literal) => generated.map((each) => `${literal}:${each}`));
+  const changes = rendered.length - 1;
   return {
-    versions: literals.map((_, index) => index + 1),
-    pushed: { literal: literals, generated: [generated], rendered: literals.map((each) => `${each}:${generated}`) },
+    versions: rendered.map((_, index) => index + 1),
+    pushed: { literal: literals, generated, rendered },
     restarts: [changes, changes],
   };
 }
@@ -235,6 +247,9 @@ async function inStep(tenant: string, secretName = tenant): Promise<void> {
     for (const plural of ["secrets", "syncrules"]) {
       const [object] = await inNamespace("apis/mazevault.io/v1", tenant, plural);
       if (object === undefined || !isReady(object)) throw new Error(`not Ready: ${JSON.stringify(object?.status)}`);
+      // No new generation tells of a request, so it is Ready all along.
+      const asked = object.metadata.annotations?.["mazevault.io/rotate"];
+      if (asked !== object.status?.lastHandledRotate) throw new Error(`not rotated: ${JSON.stringify(object.status)}`);
     }
     const stored = await storedOf(tenant);
     if (stored?.intents !== 0 || stored.restarts !== 0) throw new Error(JSON.stringify(stored));
@@ -270,13 +285,17 @@ test.each(rows)("death at %s during %s", async (failpoint, effect) => {
   else await inStep(tenant, effect === "renaming" ? "renamed" : tenant);
   const delivered = effect === "removal" ? before : await coreSecret(tenant);
   const { generated = "" } = decoded(delivered as KubernetesObject);
-  if (before !== undefined) expect(generated).toBe(decoded(before).generated);
+  const former = before === undefined ? [] : [decoded(before).generated ?? ""];
+  if (effect === "rotation") {
+    expect(former).not.toContain(generated);
+    former.push(generated);
+  } else if (before !== undefined) expect(former).toEqual([generated]);
   if (effect === "renaming") {
     // What was delivered before stays, and is not ours any more.
     expect(delivered?.metadata.labels ?? {}).toEqual({});
     expect((await coreSecret(tenant, "renamed"))?.data).toEqual(delivered?.data);
   }
-  const state = expectedState(tenant, generated);
+  const state = expectedState(tenant, effect === "rotation" ? former : [generated]);
   expect(await stateOf(tenant)).toEqual(state);
   done.set(tenant, state);
 });

@@ -1,6 +1,9 @@
-/** The versions that are kept, and the way back to one. */
+/** The versions that are kept, the way back to one, and new values of generated entries. */
 import { z } from "zod";
+import { overlapMs } from "../../../../controllers/secret/observe.ts";
 import { UNLED } from "../../../../core/ports/vault-store.ts";
+import { rotatableKeys } from "../../../../core/vault/due.ts";
+import { dataKey } from "../../../../crds/common.ts";
 import { Problem } from "../../problem.ts";
 import { route } from "../../route.ts";
 import { inNamespace } from "../names.ts";
@@ -88,6 +91,42 @@ export const versionRoutes = [
         },
         headers: etag(rolledBack.record),
       };
+    },
+  }),
+  route({
+    id: "rotateSecret",
+    method: "post",
+    path: `${PATH}/rotate`,
+    tag: TAG,
+    summary: "Makes a new version in which generated entries have new values.",
+    description:
+      "All others stay as they are, but for templates that refer to them. It counts like a rotation that was due: the next one is counted from it.",
+    params: inNamespace,
+    body: z.strictObject({
+      keys: z
+        .array(dataKey)
+        .min(1)
+        .max(256)
+        .optional()
+        .meta({ description: "Entries with generate; those of spec.rotation.keys, else all, when absent." }),
+    }),
+    access: { kind: "Allowed", verb: "rotate", target },
+    answers: { 200: { description: "The new version.", schema: written, headers: { etag: "As it is now." } } },
+    problems: [404, 409, 412],
+    handle: async (call) => {
+      const { input, services, actor } = call;
+      const secret = theSecret(input.params, services);
+      const seen = await theRecord(secret, services);
+      assertUnchanged(seen, call);
+      const rotated = await services.vault.rotate(UNLED, seen, {
+        entries: secret.spec.entries,
+        keys: input.body.keys ?? rotatableKeys(secret.spec, seen),
+        cause: { kind: "Request" },
+        overlapMs: overlapMs(secret),
+        actor,
+      });
+      const changed = [...rotated.changedKeys].sort();
+      return { status: 200, body: { version: rotated.record.currentVersion, changed }, headers: etag(rotated.record) };
     },
   }),
 ];
