@@ -7,8 +7,8 @@ export const CONFLICT = "MV002";
 export const ATTEMPT_OVER = "MV003";
 const KEY_REPLACED = "MV004";
 
-/** Connection exceptions, operator intervention, too many connections, out of resources, read-only standby. */
-const UNAVAILABLE = /^(08|57|53)|^(25006|55P03|40001|40P01|3D000|28000|28P01)$/;
+/** Connection exceptions, operator intervention, too many connections, out of resources, read-only standby, a new schema. */
+const UNAVAILABLE = /^(08|57|53)|^(0A000|25006|55P03|40001|40P01|3D000|28000|28P01)$/;
 
 /** The five characters of an error that PostgreSQL sent; undefined for all others. */
 export function sqlState(error: unknown): string | undefined {
@@ -16,10 +16,13 @@ export function sqlState(error: unknown): string | undefined {
   return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
+/** What was prepared before a migration has another result now: PostgreSQL refuses it on that connection for ever. */
+const PLAN_IS_OLD = "0A000";
+
 /** Whether the connection cannot be used again: everything that PostgreSQL did not answer in order. */
 export function breaksConnection(error: unknown): boolean {
   const state = sqlState(error);
-  return state === undefined || state.startsWith("08") || state.startsWith("57P");
+  return state === undefined || state === PLAN_IS_OLD || state.startsWith("08") || state.startsWith("57P");
 }
 
 /**

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { LabPki } from "../../lab/pki.ts";
+import { Database, read } from "./database.ts";
 import { DatabaseIsNewer, migrate } from "./migrate.ts";
 import { withConnection } from "./testing/client.ts";
 import { startServer, type TestServer } from "./testing/server.ts";
@@ -55,4 +56,16 @@ test("a server whose certificate another authority signed is not talked to", asy
   const foreign = await LabPki.open(dir);
   await expect(migrate({ ...database, caFile: foreign.caFile })).rejects.toMatchObject({ code: "DatabaseUnavailable" });
   rmSync(dir, { recursive: true });
+});
+
+test("what was prepared before a migration is prepared anew", async () => {
+  const options = await server.database();
+  await withConnection(options, (client) => client.query("CREATE TABLE grown AS SELECT 1 AS one"));
+  const database = new Database({ ...options, maxConnections: 1 });
+  const all = { name: "all_of_grown", text: "SELECT * FROM grown" };
+  expect(await read(database, all, [])).toEqual([{ one: 1 }]);
+  await withConnection(options, (client) => client.query("ALTER TABLE grown ADD COLUMN two integer DEFAULT 2"));
+  await expect(read(database, all, [])).rejects.toMatchObject({ code: "DatabaseUnavailable" });
+  expect(await read(database, all, [])).toEqual([{ one: 1, two: 2 }]);
+  await database.close();
 });
