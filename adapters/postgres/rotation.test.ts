@@ -291,8 +291,9 @@ test("a version that cannot be retired makes no writer wait", async () => {
 
 /** Until somebody waits for this connection. */
 async function blocked(client: Parameters<Parameters<typeof withConnection>[1]>[0]): Promise<void> {
+  // pg_stat_activity would say for the whole transaction what it said first, without who connected since.
   const waiting =
-    "SELECT count(*)::integer AS n FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+    "SELECT count(*)::integer AS n FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))";
   while ((await client.query<{ n: number }>(waiting)).rows[0]?.n === 0);
 }
 
