@@ -177,7 +177,7 @@ describe("no value leaves without its audit row", () => {
       // It has linked the rows, and waits to move the head.
       const killed = () =>
         client.query<{ ended: boolean }>(
-          "SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))",
+          "SELECT pg_terminate_backend(pid) AS ended FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))",
         );
       while ((await killed()).rowCount === 0);
       await linking;

@@ -112,7 +112,7 @@ test("of many leaders in a row, writes commit only with the epoch of their time"
 async function blockedBy(holder: Client): Promise<void> {
   for (;;) {
     const { rowCount } = await holder.query(
-      "SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))",
+      "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))",
     );
     if (rowCount !== null && rowCount > 0) return;
   }
