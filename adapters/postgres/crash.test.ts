@@ -1,6 +1,7 @@
 import { Unavailable } from "../../core/errors.ts";
 import { actor, auditEntry, identity, lifecycle, nextVersion } from "../../core/ports/samples.ts";
 import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
+import { until } from "../../lab/poll.ts";
 import { withConnection } from "./testing/client.ts";
 import { openInstallation, type TestInstallation } from "./testing/installation.ts";
 import { startServer, type TestServer } from "./testing/server.ts";
@@ -102,9 +103,15 @@ test("a transaction whose backend is killed leaves nothing behind", async () => 
 });
 
 test("while PostgreSQL does not answer, everything is unavailable in bounded time and heals by itself", async () => {
-  const { stores } = installation;
+  const { stores, database } = installation;
   server.postgres.process.autoRestart = false;
+  const backends = await withConnection(database, async (client) => {
+    const { rows } = await client.query<{ pid: number }>("SELECT pid FROM pg_stat_activity");
+    return rows.map(({ pid }) => pid);
+  });
   await server.postgres.process.kill();
+  // They outlive their parent for a moment, and answer.
+  await until("every backend is gone", () => !backends.some(isAlive), { timeoutMs: 10_000, intervalMs: 5 });
   const attempts = await Promise.allSettled([
     stores.vault.find(identity("one")),
     stores.vault.commitVersion(writer, nextVersion(identity("one"))),
@@ -124,6 +131,15 @@ test("while PostgreSQL does not answer, everything is unavailable in bounded tim
   expect(await stores.vault.find(identity("one"))).toBeDefined();
   await installation.vault.prepareProject(writer, "orders");
 });
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 describe("no value leaves without its audit row", () => {
   let record: SecretRecord;
