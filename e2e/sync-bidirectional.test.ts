@@ -263,6 +263,29 @@ test("an entry of another secret is left alone, and the rule says whose it is", 
   await world.kubectl("-n", TARGET, "delete", SECRET, "other");
 });
 
+test("where a value that loses could not be kept, nothing is written on either side, and the rule says why", async () => {
+  await control().setSecret(vault, `${TARGET}-single--token`, "there");
+  const single = (change: object) =>
+    world.apply(secretManifest(TARGET, "single", { entries: [{ key: "token", external: {} }], ...change }));
+  await single({});
+  await world.waitFor(SECRET, "single", TARGET, ({ status }) => status?.version === 1);
+  await single({ retention: { versions: 1 } });
+  const rule = await world.waitFor(
+    RULE,
+    TARGET,
+    TARGET,
+    (it) => conditionOf(it, "Synced")?.reason === "RetentionTooShort",
+  );
+  expect(conditionOf(rule, "Synced")?.message).toContain("single/token: spec.retention.versions of the Secret is 1");
+  const values = `/api/v1/namespaces/${TARGET}/secrets/single/values`;
+  await client.send("PUT", values, { token, body: { values: { token: "here" } } });
+  await look(TARGET);
+  await look(TARGET);
+  const found = (await control().secrets(vault)).find(({ name }) => name === `${TARGET}-single--token`);
+  expect(found?.versions.map(({ value }) => value)).toEqual(["there"]);
+  await world.kubectl("-n", TARGET, "delete", SECRET, "single");
+});
+
 /** What both sides may change; of what is pushed only, nothing is to be settled. */
 const settled = async (tenant: string): Promise<boolean> =>
   conditionOf(await look(tenant), "Synced")?.status === "True" &&

@@ -198,11 +198,12 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     const sources = await store.sources({ ...scope, names: secrets.map(({ metadata }) => metadata.name) });
     const { complete, incomplete } = separate(secrets, sources);
     const { shared, failures: refused } = sharedEntries(secrets, sources, scope, namingOf(rule));
-    const isShared = new Set(shared.map(({ secretName, key }) => `${secretName}/${key}`));
-    const sealed = sealedSecrets(secrets);
-    const own = complete.filter(
-      ({ secretName, key }) => !isShared.has(`${secretName}/${key}`) && !sealed.has(secretName),
+    // Also of those that are refused: what may be changed there is never only pushed.
+    const shareable = new Set(
+      secrets.flatMap((secret) => secret.spec.entries.filter(isShareable).map(entryOf(secret))),
     );
+    const sealed = sealedSecrets(secrets);
+    const own = complete.filter((entry) => !shareable.has(conflictKey(entry)) && !sealed.has(entry.secretName));
     const named: readonly (NamedEntry | SharedEntry)[] = [...entryNames(own, scope, namingOf(rule)), ...shared];
     const holders = await store.holders(
       vaultUrl,
@@ -831,6 +832,11 @@ function withoutOverlaps<Entry extends EntryPlace>(
   }
   return { entries: kept, failures: [...failures, ...refused] };
 }
+
+const entryOf =
+  ({ metadata }: Secret) =>
+  ({ key }: SecretEntry): string =>
+    conflictKey({ secretName: metadata.name, key });
 
 const KEEP_TWO =
   "spec.retention.versions of the Secret is 1, so a value that loses could not be kept; set it to 2 or more";
