@@ -269,6 +269,15 @@ test("where a value that loses could not be kept, nothing is written on either s
     world.apply(secretManifest(TARGET, "single", { entries: [{ key: "token", external: {} }], ...change }));
   await single({});
   await world.waitFor(SECRET, "single", TARGET, ({ status }) => status?.version === 1);
+  const values = `/api/v1/namespaces/${TARGET}/secrets/single/values`;
+  const put = (value: string) => client.send("PUT", values, { token, body: { values: { token: value } } });
+  const there = async () =>
+    (await control().secrets(vault))
+      .find(({ name }) => name === `${TARGET}-single--token`)
+      ?.versions.map(({ value }) => value);
+  // The version in the vault is ours, so that pushing it would find nothing against it.
+  await put("ours");
+  await until("it is pushed", async () => (await there())?.at(-1) === "ours", { timeoutMs: 20_000 });
   await single({ retention: { versions: 1 } });
   const rule = await world.waitFor(
     RULE,
@@ -277,12 +286,10 @@ test("where a value that loses could not be kept, nothing is written on either s
     (it) => conditionOf(it, "Synced")?.reason === "RetentionTooShort",
   );
   expect(conditionOf(rule, "Synced")?.message).toContain("single/token: spec.retention.versions of the Secret is 1");
-  const values = `/api/v1/namespaces/${TARGET}/secrets/single/values`;
-  await client.send("PUT", values, { token, body: { values: { token: "here" } } });
+  await put("here");
   await look(TARGET);
   await look(TARGET);
-  const found = (await control().secrets(vault)).find(({ name }) => name === `${TARGET}-single--token`);
-  expect(found?.versions.map(({ value }) => value)).toEqual(["there"]);
+  expect(await there()).toEqual(["there", "ours"]);
   await world.kubectl("-n", TARGET, "delete", SECRET, "single");
 });
 
