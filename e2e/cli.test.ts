@@ -6,10 +6,10 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { parse, stringify } from "yaml";
-import { writeLaunchers } from "../lab/launcher.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
+import { cliEnvironment } from "./cli-environment.ts";
 import { decoded, secretManifest, startWorld, type World } from "./harness.ts";
 import { firstAdmin } from "./rest-client.ts";
 
@@ -27,18 +27,7 @@ let password: string;
 beforeAll(async () => {
   world = await startWorld();
   operator = await world.mazevault.startOperator({ config: { audit: { fileDirectory: folder, checkpointMs: 1_000 } } });
-  writeLaunchers(folder, world.mazevault.cli);
-  const { kubectlPath, kubeconfigPath } = world.lab.controlPlane;
-  const { MAZEVAULT_TOKEN: _, ...inherited } = process.env;
-  env = {
-    ...inherited,
-    KUBECONFIG: kubeconfigPath,
-    PATH: [folder, path.dirname(kubectlPath), process.env.PATH].join(path.delimiter),
-    MAZEVAULT_SERVER: operator.restUrl,
-    MAZEVAULT_CA_FILE: world.lab.pki.caFile,
-    MAZEVAULT_CLI_CONFIG: loginFile,
-    AUDIT_DIRECTORY: folder,
-  };
+  env = { ...cliEnvironment(world, operator, folder), AUDIT_DIRECTORY: folder };
   password = (await firstAdmin(world)).password;
   await world.tenant("crew");
 });

@@ -8,10 +8,10 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { writeLaunchers } from "../lab/launcher.ts";
 import { azure } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { consumerManifest } from "./chaos/manifests.ts";
+import { cliEnvironment } from "./cli-environment.ts";
 import { conditionOf, decoded, type KubernetesObject, startWorld, type World } from "./harness.ts";
 import { firstAdmin } from "./rest-client.ts";
 
@@ -158,17 +158,7 @@ beforeAll(async () => {
   const operator = await world.mazevault.startOperator();
   await world.tenant(SHOP);
   await world.kubectl("wait", "--for=condition=Established", "crd", "--all");
-  const { kubectlPath, kubeconfigPath } = world.lab.controlPlane;
-  writeLaunchers(folder, world.mazevault.cli);
-  const { MAZEVAULT_TOKEN: _, ...inherited } = process.env;
-  env = {
-    ...inherited,
-    KUBECONFIG: kubeconfigPath,
-    PATH: [folder, path.dirname(kubectlPath), process.env.PATH].join(path.delimiter),
-    MAZEVAULT_SERVER: operator.restUrl,
-    MAZEVAULT_CA_FILE: world.lab.pki.caFile,
-    MAZEVAULT_CLI_CONFIG: path.join(folder, "login.json"),
-  };
+  env = cliEnvironment(world, operator, folder);
   const { email, password } = await firstAdmin(world);
   await run(`printf %s '${password}' | mazevault login --email ${email} --password-stdin`);
   await externalSecrets();

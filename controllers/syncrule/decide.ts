@@ -43,15 +43,19 @@ interface Seen {
   readonly done?: SyncResult;
 }
 
-export interface SeenToPush extends Seen {
-  readonly kind: "Push";
+/** Where entries are written to the vault. */
+interface SeenToWrite extends Seen {
   readonly installation: string;
-  /** What the rule covers, by the names that the entries have in the vault. */
-  readonly entries: readonly NamedEntry[];
   /** Secrets that the rule covers without a complete version yet. */
   readonly unstored: readonly string[];
   readonly items: readonly SyncItem[];
   readonly holders: readonly SyncItem[];
+}
+
+export interface SeenToPush extends SeenToWrite {
+  readonly kind: "Push";
+  /** What the rule covers, by the names that the entries have in the vault. */
+  readonly entries: readonly NamedEntry[];
 }
 
 export interface SeenToPull extends Seen {
@@ -64,16 +68,12 @@ export interface SeenToPull extends Seen {
   readonly rules: ReadonlySet<string>;
 }
 
-export interface SeenToExchange extends Seen {
+export interface SeenToExchange extends SeenToWrite {
   readonly kind: "Bidirectional";
-  readonly installation: string;
   /** What the manifest or a core Secret decides: pushed only. */
   readonly ours: readonly NamedEntry[];
   /** What both sides may change. */
   readonly shared: readonly SharedEntry[];
-  readonly unstored: readonly string[];
-  readonly items: readonly SyncItem[];
-  readonly holders: readonly SyncItem[];
   readonly troubled: ReadonlyMap<string, Trouble>;
   /** Of this rule, and not opened or closed in this pass. */
   readonly conflicts: readonly SyncConflict[];
