@@ -2,6 +2,7 @@
 import { findOldestPrograms } from "./lab/postgres/programs.ts";
 import { findKeytool } from "./lab/setup/needs.ts";
 import { findPackage, testPackages } from "./lab/setup/packages.ts";
+import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
 
 const swc = [
   "@swc/jest",
@@ -21,6 +22,8 @@ const impossible = [
   ...(findKeytool() === undefined ? ["/keystore\\.test\\.ts$", "/judges/keystores\\.test\\.ts$"] : []),
   ...(findPackage(testPackages.nginx) === undefined ? ["/judges/stapling\\.test\\.ts$"] : []),
   ...(findPackage(testPackages["redis-server"]) === undefined ? ["/adapters/redis/"] : []),
+  ...(hasToxiproxy() ? [] : ["/lab/toxiproxy/"]),
+  ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/alerts\\.test\\.ts$"] : []),
 ];
 
 export default {
@@ -29,7 +32,7 @@ export default {
   projects: [
     {
       ...common,
-      testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,lab}/**/*.test.ts"],
+      testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,lab,checks}/**/*.test.ts"],
       testPathIgnorePatterns: ["/node_modules/", ...impossible],
     },
     // What the oldest version may take otherwise, its SQL, again; `npm test` says so where this machine cannot have it.
@@ -41,6 +44,7 @@ export default {
             displayName: "PostgreSQL 15",
             testMatch: [
               "<rootDir>/adapters/postgres/{contracts,diagnosis,fencing,idempotency,identity,migrate,outbox,pki}.test.ts",
+              "<rootDir>/adapters/rotation/database-roles.test.ts",
             ],
             globals: { postgresPrograms: oldest },
           },

@@ -1,5 +1,6 @@
 import { common } from "./jest.config.mjs";
 import { hasRedis } from "./lab/redis/redis.ts";
+import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
 
 /**
  * Against the running product; each file has a lab of its own, a copy of the one that `e2e/setup.ts` prepares. Several side
@@ -9,7 +10,11 @@ export default {
   ...common,
   testMatch: ["<rootDir>/e2e/**/*.test.ts"],
   /** Of what this machine lacks; `npm test` says so. */
-  testPathIgnorePatterns: ["/node_modules/", ...(hasRedis() ? [] : ["/rest-replicas\\.test\\.ts$"])],
+  testPathIgnorePatterns: [
+    "/node_modules/",
+    ...(hasRedis() ? [] : ["/rest-replicas\\.test\\.ts$"]),
+    ...(hasToxiproxy() ? [] : ["/gateway-channel\\.test\\.ts$"]),
+  ],
   globalSetup: "<rootDir>/e2e/setup.ts",
   globalTeardown: "<rootDir>/e2e/teardown.ts",
   testTimeout: 180_000,

@@ -17,12 +17,14 @@ import { authority } from "./measurements/authority.ts";
 import { certificates } from "./measurements/certificates.ts";
 import { change } from "./measurements/change.ts";
 import { deliver } from "./measurements/deliver.ts";
+import { gateways } from "./measurements/gateways.ts";
 import { ocsp } from "./measurements/ocsp.ts";
 import { probe, raw } from "./measurements/raw.ts";
 import { rest } from "./measurements/rest.ts";
 import { restart } from "./measurements/restart.ts";
 import { rotation } from "./measurements/rotation.ts";
 import { start } from "./measurements/start.ts";
+import { sync } from "./measurements/sync.ts";
 import { vaultIdle } from "./measurements/vault-idle.ts";
 import { type Result, row } from "./result.ts";
 import { type Sizes, Stage } from "./stage.ts";
@@ -33,6 +35,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   start,
   apply,
   "vault-idle": vaultIdle,
+  sync,
   deliver,
   change,
   restart,
@@ -43,6 +46,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   access,
   audit,
   rotation,
+  gateways,
 };
 
 const results = fileURLToPath(new URL("results", import.meta.url));

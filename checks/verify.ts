@@ -36,6 +36,7 @@ export const checks: readonly Check[] = [
     command: process.execPath,
     args: ["operator/rest/write-document.ts", "--check"],
   },
+  { name: "page of metrics is current", command: process.execPath, args: ["checks/write-metrics.ts", "--check"] },
 ];
 
 export interface Verdict {

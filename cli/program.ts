@@ -6,10 +6,13 @@ import { certificateCommands } from "./commands/certificates.ts";
 import { completionCommands } from "./commands/completion.ts";
 import { conflictCommands } from "./commands/conflicts.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { failoverCommands } from "./commands/failover.ts";
+import { gatewayCommands } from "./commands/gateways.ts";
 import { apiKeyCommands, userCommands } from "./commands/identities.ts";
 import { keyCommands } from "./commands/keys.ts";
 import { listingCommands } from "./commands/listings.ts";
 import { migrateCommands } from "./commands/migrate.ts";
+import { nameCommands } from "./commands/names.ts";
 import { readerKeyCommands } from "./commands/reader-keys.ts";
 import { sealCommands } from "./commands/seal.ts";
 import { secretCommands } from "./commands/secrets.ts";
@@ -38,7 +41,10 @@ export function program(terminal: Terminal): Command {
     readerKeyCommands,
     certificateCommands,
     listingCommands,
+    nameCommands,
     conflictCommands,
+    gatewayCommands,
+    failoverCommands,
     accessCommands,
     userCommands,
     apiKeyCommands,

@@ -11,6 +11,7 @@ import {
 import { Stalled, Waiting } from "../core/errors.ts";
 import type { Certificate } from "../crds/certificate.ts";
 import type { ObjectMeta } from "../crds/common.ts";
+import type { Gateway } from "../crds/gateway.ts";
 import { NAMESPACE_BINDING } from "../crds/installation.ts";
 import type { ClusterIssuer, Issuer } from "../crds/issuer.ts";
 import type { KeyVault } from "../crds/keyvault.ts";
@@ -36,6 +37,15 @@ export interface Cluster {
   clusterIssuer(name: string): ClusterIssuer | undefined;
   keyVault(namespace: string, name: string): KeyVault | undefined;
   syncRulesIn(namespace: string): readonly SyncRule[];
+  /** Those with core Secrets of this namespace as their target. */
+  syncRulesInto(namespace: string): readonly SyncRule[];
+  /** Those with core Secrets of a namespace of this name in the cluster of a gateway, whichever, as their target. */
+  syncRulesBeyond(namespace: string): readonly SyncRule[];
+  gateway(name: string): Gateway | undefined;
+  /** Names of gateways that may act for it, as it may for them: the other one of its GatewayEnvironment. */
+  gatewaysPairedWith(gateway: string): readonly string[];
+  /** What delivers this core Secret beside itself, such as `Secret orders-db`; undefined when nothing does. */
+  deliversTo(namespace: string, coreSecret: string): string | undefined;
   syncConflictsIn(namespace: string): readonly SyncConflict[];
   /**
    * Metadata of a core Secret, `undefined` when there is none. Throws `Waiting("NamespaceNotOnboarded")` while the

@@ -47,12 +47,16 @@ async function kubectl(...args: string[]): Promise<string> {
   return stdout;
 }
 
+/** Refused whatever it holds, which is a contradiction of its own: the schema shares it with another kind. */
+const REFUSED: Readonly<Record<string, RegExp>> = { Issuer: /^spec\.primary(\.|$)/ };
+
 describe("a wrong field is refused, and the answer names it:", () => {
   const generated = kinds.map((kind) => {
     const valid = validManifests.filter((manifest) => manifest.kind === kind.kind) as unknown as Json[];
     const schema = resourceSchema(kind);
     const fields = Object.keys((kind.spec as z.ZodObject).shape).length;
-    return { kind: kind.kind, fields, cases: wrongManifests(schema, valid), unset: unsetFields(schema, valid) };
+    const unset = unsetFields(schema, valid).filter((field) => REFUSED[kind.kind]?.test(field) !== true);
+    return { kind: kind.kind, fields, cases: wrongManifests(schema, valid), unset };
   });
 
   test.each(generated)("$kind, $cases.length manifests", async ({ cases }) => {
@@ -67,7 +71,8 @@ describe("a wrong field is refused, and the answer names it:", () => {
 
   test.each(generated)("$kind: no field is left out", ({ cases, fields, unset }) => {
     expect(unset).toEqual([]);
-    expect(cases.length).toBeGreaterThan(Math.min(50, 8 * fields));
+    // A kind with a few fields of one value each has no more ways to be wrong.
+    expect(cases.length).toBeGreaterThan(fields <= 2 ? 8 : fields <= 4 ? 24 : 50);
   });
 });
 
@@ -98,7 +103,7 @@ describe("valid manifests", () => {
     const first = await versions();
     expect(await versions()).toBe(first);
     await kubectl("delete", "mazevault", "--all", "-n", NAMESPACE);
-    await kubectl("delete", "mvp,mvci", "--all");
+    await kubectl("delete", "mvp,mvci,mvgw", "--all");
   });
 
   const schemaOf = ({ kind }: Manifest) => {
@@ -227,26 +232,27 @@ describe("the operator's rights", () => {
     ),
     ["create", "", "serviceaccounts/token", onboarded],
     ["update", "coordination.k8s.io", "leases", SYSTEM_NAMESPACE],
-    // Credentials of what belongs to the cluster, and the first admin's password.
-    ["get", "", "secrets", SYSTEM_NAMESPACE],
-    ["create", "", "secrets", SYSTEM_NAMESPACE],
+    // Credentials of what belongs to the cluster, the first admin's password, and tokens of gateways.
+    ...["get", "create", "delete"].map((verb): Question => [verb, "", "secrets", SYSTEM_NAMESPACE]),
     // What people do through REST.
     ...["create", "patch", "delete"].map((verb): Question => [verb, "mazevault.io", "secrets", onboarded]),
     ["create", "mazevault.io", "certificaterequests", onboarded],
     ["patch", "mazevault.io", "certificates", onboarded],
+    ...["create", "delete"].map((verb): Question => [verb, "mazevault.io", "gateways"]),
     ["create", "authentication.k8s.io", "tokenreviews"],
   ];
 
   const beyond: readonly Question[] = [
     ...["get", "list", "create", "patch", "delete"].map((verb): Question => [verb, "", "secrets", NAMESPACE]),
     ["list", "", "secrets"],
-    ...["list", "watch", "patch", "delete"].map((verb): Question => [verb, "", "secrets", SYSTEM_NAMESPACE]),
+    ...["list", "watch", "patch"].map((verb): Question => [verb, "", "secrets", SYSTEM_NAMESPACE]),
     ["create", "", "serviceaccounts/token", SYSTEM_NAMESPACE],
     ["create", "", "serviceaccounts/token", NAMESPACE],
     ["patch", "apps", "deployments", NAMESPACE],
     ["delete", "apps", "deployments", onboarded],
     ["create", "", "pods", onboarded],
     ["patch", "mazevault.io", "projects"],
+    ["patch", "mazevault.io", "gateways"],
     ["delete", "mazevault.io", "certificates", onboarded],
     ["patch", "mazevault.io", "certificaterequests", onboarded],
     ["patch", "mazevault.io", "issuers", onboarded],

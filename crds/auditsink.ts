@@ -3,6 +3,7 @@ import {
   conditions,
   dataKey,
   exactlyOneOf,
+  httpsUrl,
   type KindDefinition,
   objectName,
   observedGeneration,
@@ -10,12 +11,6 @@ import {
   type Resource,
   rules,
 } from "./common.ts";
-
-const httpsUrl = z
-  .string()
-  .min(9)
-  .max(2048)
-  .regex(/^https:\/\/[^\s/@?#]+(\/[^\s@#]*)?$/, "must be an https URL without user, password or fragment");
 
 /** The kind belongs to the cluster, so what it refers to stands where the operator is. */
 const keyOfInstallation = (what: string) =>

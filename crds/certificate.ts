@@ -14,6 +14,7 @@ import {
   secretKeyRef,
 } from "./common.ts";
 import { deliveredMetadata, deliveryBehaviour, overwriteNeedsAdopt } from "./delivery.ts";
+import { gatewayEnvironment } from "./gateway.ts";
 import {
   CERTIFICATE_PROFILES,
   commonName,
@@ -179,6 +180,18 @@ export const certificateSpec = z
       description:
         "Names that this CA may sign for; must lie within the issuer's policy.allowSubordinates.nameConstraints, which stand in the certificate in any case.",
     }),
+    gateways: z
+      .object({
+        environment: gatewayEnvironment.meta({
+          description:
+            "Environment of the gateways that get the certificate, its chain and its private key, such as NPR. A Project must admit this namespace for an environment with this gatewayEnvironment; otherwise no gateway gets it.",
+        }),
+      })
+      .optional()
+      .meta({
+        description:
+          "The gateways whose REST serves this certificate too; they hold it encrypted. One that revocations lists is not there any more. Absent: it stays here.",
+      }),
     profile: z.enum(CERTIFICATE_PROFILES).optional().meta({
       description:
         "What the certificate is for. When absent it is Client if usages has client auth and not server auth, otherwise Server.",
@@ -311,6 +324,11 @@ export const certificateSpec = z
         rule: `!(${IS_CA}) || has(self.commonName) || has(self.subject) || has(self.literalSubject)`,
         message: "a CA needs a subject; set commonName, subject or literalSubject",
         fieldPath: ".isCA",
+      },
+      {
+        rule: `!(${IS_CA}) || !has(self.gateways)`,
+        message: "the key of a CA does not go to gateways; leave gateways or isCA out",
+        fieldPath: ".gateways",
       },
       {
         rule: `${IS_CA} || !has(self.nameConstraints)`,

@@ -100,6 +100,12 @@ export const duration = (description: string, least = "1s") =>
       }),
     });
 
+export const httpsUrl = z
+  .string()
+  .min(9)
+  .max(2048)
+  .regex(/^https:\/\/[^\s/@?#]+(\/[^\s@#]*)?$/, "must be an https URL without user, password or fragment");
+
 export const localRef = (what: string) => z.object({ name: objectName.meta({ description: `Name of the ${what}.` }) });
 
 export const secretKeyRef = (what: string) =>

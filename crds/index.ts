@@ -4,6 +4,9 @@ import { auditSinkKind } from "./auditsink.ts";
 import { certificateKind } from "./certificate.ts";
 import { certificateRequestKind } from "./certificaterequest.ts";
 import type { KindDefinition } from "./common.ts";
+import { failoverKind } from "./failover.ts";
+import { gatewayKind } from "./gateway.ts";
+import { gatewayEnvironmentKind } from "./gatewayenvironment.ts";
 import { clusterIssuerKind, issuerKind } from "./issuer.ts";
 import { keyVaultKind } from "./keyvault.ts";
 import { projectKind } from "./project.ts";
@@ -23,6 +26,9 @@ export const kinds: readonly KindDefinition[] = [
   certificateRequestKind,
   accessPolicyKind,
   auditSinkKind,
+  gatewayKind,
+  gatewayEnvironmentKind,
+  failoverKind,
 ];
 export * from "./access.ts";
 export * from "./accesspolicy.ts";
@@ -31,6 +37,9 @@ export * from "./certificate.ts";
 export * from "./certificaterequest.ts";
 export * from "./common.ts";
 export * from "./delivery.ts";
+export * from "./failover.ts";
+export * from "./gateway.ts";
+export * from "./gatewayenvironment.ts";
 export * from "./installation.ts";
 export * from "./issuer.ts";
 export * from "./keyvault.ts";

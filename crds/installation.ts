@@ -9,3 +9,6 @@ export const NAMESPACE_ROLE = "mazevault-namespace";
 export const NAMESPACE_BINDING = "mazevault";
 /** The core Secret with the password of the first admin, in the installation's namespace. */
 export const FIRST_ADMIN_SECRET = "mazevault-first-admin";
+
+/** Annotation of objects that were made through REST, where it says `rest`: what stands in Git would be changed back. */
+export const MADE_BY = "mazevault.io/made-by";

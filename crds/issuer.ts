@@ -1,6 +1,7 @@
 /** `Issuer` and `ClusterIssuer`: a certification authority of one namespace, or of the cluster. */
 import { z } from "zod";
 import {
+  type CelRule,
   conditions,
   duration,
   exactlyOneOf,
@@ -14,6 +15,7 @@ import {
   type Resource,
   rules,
 } from "./common.ts";
+import { gatewayEnvironment } from "./gateway.ts";
 import {
   allowedNames,
   CERTIFICATE_PROFILES,
@@ -102,6 +104,22 @@ const ca = caFields.meta(
 );
 export type CaSpec = z.infer<typeof ca>;
 
+const primary = z
+  .object({
+    issuerRef: z
+      .object({
+        kind: z.enum(["ClusterIssuer"]).optional().meta({ description: "Kind of the issuer; always ClusterIssuer." }),
+        name: objectName.meta({ description: "Name of the ClusterIssuer in the primary's cluster." }),
+      })
+      .meta({ description: "The issuer of the primary; its spec.gatewayEnvironments must list this environment." }),
+  })
+  .meta(
+    rules({
+      rule: "self == oldSelf",
+      message: "primary is immutable; create a new issuer under another name and refer to that",
+    }),
+  );
+
 const ALLOW_SUBORDINATES =
   "Which CAs may stand below this one, of issuers by parentRef and of Certificates with isCA; absent: none. Each gets no more than this.";
 
@@ -148,6 +166,10 @@ const spec = z.object({
   ca: ca.optional().meta({
     description: "A CA whose key MazeVault keeps, encrypted, in PostgreSQL. Immutable but for external.certificate.",
   }),
+  primary: primary.optional().meta({
+    description:
+      "Of a ClusterIssuer of a gateway: a CA of the primary signs. The private key is made and stays in this cluster; what may be signed is for the primary's issuer to say, and for policy where that is set. Immutable.",
+  }),
   policy: policy.optional().meta({ description: "What this CA may sign. What is not named here is refused." }),
   revocation: z
     .object({
@@ -171,7 +193,31 @@ const spec = z.object({
     .meta({ description: "How revocations are published. The URLs come from the installation's pki.baseUrl." }),
 });
 
-export const issuerSpec = spec.meta(rules(exactlyOneOf("ca")));
+const ofOneSigner: readonly CelRule[] = [
+  exactlyOneOf("ca", "primary"),
+  {
+    rule: "!has(self.primary) || !has(self.revocation)",
+    message: "the primary publishes revocations of what it signs; remove revocation",
+    fieldPath: ".revocation",
+  },
+  {
+    rule: "!has(self.primary) || !has(self.policy) || !has(self.policy.allowSubordinates)",
+    message: "the primary signs no CA for a gateway; remove allowSubordinates",
+    fieldPath: ".policy.allowSubordinates",
+  },
+  {
+    rule: "has(self.ca) == has(oldSelf.ca)",
+    message: "ca and primary cannot take each other's place; create a new issuer under another name and refer to that",
+  },
+];
+
+export const issuerSpec = spec.meta(
+  rules(...ofOneSigner, {
+    rule: "!has(self.primary)",
+    message: "who may have the primary sign is for the cluster to say; use a ClusterIssuer that lists this namespace",
+    fieldPath: ".primary",
+  }),
+);
 
 export const clusterIssuerSpec = spec
   .extend({
@@ -196,13 +242,31 @@ export const clusterIssuerSpec = spec
     namespaces: namespaceList
       .optional()
       .meta({ description: "Namespaces whose Certificates may refer to this issuer. Absent: none." }),
+    gatewayEnvironments: z
+      .array(gatewayEnvironment)
+      .min(1)
+      .max(16)
+      .optional()
+      .meta({
+        description:
+          "Environments, such as NPR, whose gateways may have this CA sign for objects of their own clusters, within policy. What policy says of {namespace} does not count for them, as their namespaces are none of this cluster. Absent: no gateway.",
+        ...listSet,
+      }),
   })
   .meta(
-    rules(exactlyOneOf("ca"), {
-      rule: "!has(self.ca) || !has(self.ca.parentRef) || self.ca.parentRef.kind == 'ClusterIssuer'",
-      message: "the issuer above a ClusterIssuer must be a ClusterIssuer",
-      fieldPath: ".ca.parentRef.kind",
-    }),
+    rules(
+      ...ofOneSigner,
+      {
+        rule: "!has(self.ca) || !has(self.ca.parentRef) || self.ca.parentRef.kind == 'ClusterIssuer'",
+        message: "the issuer above a ClusterIssuer must be a ClusterIssuer",
+        fieldPath: ".ca.parentRef.kind",
+      },
+      {
+        rule: "!has(self.primary) || !has(self.gatewayEnvironments)",
+        message: "a gateway has no gateways; remove gatewayEnvironments",
+        fieldPath: ".gatewayEnvironments",
+      },
+    ),
   );
 
 export type IssuerSpec = z.infer<typeof issuerSpec>;
@@ -239,21 +303,26 @@ export type ClusterIssuer = Resource<ClusterIssuerSpec, IssuerStatus>;
 export type AnyIssuer = Issuer | ClusterIssuer;
 
 // The type date is for ages: kubectl prints a time in the future as invalid.
-const columns = printerColumns(
-  {
-    name: "Not After",
-    type: "string",
-    jsonPath: ".status.notAfter",
-    description: "When the CA's certificate ends.",
-  },
-  {
-    name: "Subject",
-    type: "string",
-    jsonPath: ".spec.ca.subject.commonName",
-    description: "Common name of the CA.",
-    priority: 1,
-  },
-);
+const notAfter = {
+  name: "Not After",
+  type: "string",
+  jsonPath: ".status.notAfter",
+  description: "When the CA's certificate ends.",
+} as const;
+const primaryIssuer = {
+  name: "Primary Issuer",
+  type: "string",
+  jsonPath: ".spec.primary.issuerRef.name",
+  description: "The primary's ClusterIssuer that signs.",
+  priority: 1,
+} as const;
+const subject = {
+  name: "Subject",
+  type: "string",
+  jsonPath: ".spec.ca.subject.commonName",
+  description: "Common name of the CA.",
+  priority: 1,
+} as const;
 
 export const issuerKind: KindDefinition = {
   kind: "Issuer",
@@ -264,7 +333,7 @@ export const issuerKind: KindDefinition = {
   description: "A certification authority for the Certificates of its own namespace.",
   spec: issuerSpec,
   status: issuerStatus,
-  columns,
+  columns: printerColumns(notAfter, subject),
 };
 
 export const clusterIssuerKind: KindDefinition = {
@@ -276,5 +345,5 @@ export const clusterIssuerKind: KindDefinition = {
   description: "A certification authority for the Certificates of the namespaces that it lists.",
   spec: clusterIssuerSpec,
   status: issuerStatus,
-  columns,
+  columns: printerColumns(notAfter, primaryIssuer, subject),
 };

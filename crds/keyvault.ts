@@ -52,15 +52,30 @@ const auth = z
     managedIdentity: z
       .object({
         clientId: entraId(
-          "Client ID of a user-assigned managed identity; the system-assigned one when absent",
+          "Client ID of a user-assigned managed identity; when absent that of the setting azure.managedIdentityClientId, or else the system-assigned one",
         ).optional(),
       })
       .optional()
       .meta({
         description: "Act as the operator's own managed identity. Only for vaults that the Project lists in keyVaults.",
       }),
+    gateway: z
+      .object({
+        ref: localRef("Gateway that calls the vault").meta({
+          description:
+            "The Gateway that calls the vault, or the one that acts for it. Its environment must be the gatewayEnvironment that the Project says for the environment of each rule.",
+        }),
+        clientId: entraId(
+          "Client ID of a user-assigned managed identity of the gateway; when absent that of its setting azure.managedIdentityClientId, or else the system-assigned one",
+        ).optional(),
+      })
+      .optional()
+      .meta({
+        description:
+          "Have a gateway call the vault, with its own managed identity and from its own network. Only for vaults that the Project lists in keyVaults.",
+      }),
   })
-  .meta(rules(exactlyOneOf("workloadIdentity", "servicePrincipal", "managedIdentity")));
+  .meta(rules(exactlyOneOf("workloadIdentity", "servicePrincipal", "managedIdentity", "gateway")));
 export type KeyVaultAuth = z.infer<typeof auth>;
 
 export const keyVaultSpec = z.object({
@@ -85,7 +100,19 @@ export const keyVaultSpec = z.object({
 });
 export type KeyVaultSpec = z.infer<typeof keyVaultSpec>;
 
-export const keyVaultStatus = z.object({ observedGeneration, conditions });
+export const keyVaultStatus = z.object({
+  observedGeneration,
+  secrets: z
+    .int()
+    .min(0)
+    .optional()
+    .meta({ description: "Number of entries in the vault, whoever made them, when a rule looked at it last." }),
+  forecastCallsPerDay: z.int().min(0).optional().meta({
+    description:
+      "Calls to the vault in a day while nothing changes: each rule lists its entries, 25 in a call, in its interval.",
+  }),
+  conditions,
+});
 export type KeyVaultStatus = z.infer<typeof keyVaultStatus>;
 
 export type KeyVault = Resource<KeyVaultSpec, KeyVaultStatus>;
@@ -99,10 +126,14 @@ export const keyVaultKind: KindDefinition = {
   description: "An Azure Key Vault, how to get into it, and how much of its call limit may be used.",
   spec: keyVaultSpec,
   status: keyVaultStatus,
-  columns: printerColumns({
-    name: "URL",
-    type: "string",
-    jsonPath: ".spec.vaultUrl",
-    description: "URL of the vault.",
-  }),
+  columns: printerColumns(
+    { name: "URL", type: "string", jsonPath: ".spec.vaultUrl", description: "URL of the vault." },
+    { name: "Secrets", type: "integer", jsonPath: ".status.secrets", description: "Entries in the vault." },
+    {
+      name: "Calls/Day",
+      type: "integer",
+      jsonPath: ".status.forecastCallsPerDay",
+      description: "Calls in a day while nothing changes.",
+    },
+  ),
 };

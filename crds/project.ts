@@ -9,11 +9,14 @@ import {
   listAtomic,
   listMap,
   listSet,
+  objectName,
   observedGeneration,
   printerColumns,
   type Resource,
   rules,
 } from "./common.ts";
+import { gatewayEnvironment } from "./gateway.ts";
+import { namedEnvironmentsExist, names, naming } from "./naming.ts";
 
 /** Host names only: whoever lists a vault means all of it, at the port where Azure serves it. */
 export const vaultUrl = z
@@ -42,12 +45,39 @@ const admission = z
 
 const access = z.object({ subjects, ...grantFields }).meta(rules(roleOrVerbs));
 
+const storageVault = z.object({
+  namespace: labelName.meta({ description: "Namespace of the KeyVault. The project must admit it." }),
+  name: objectName.meta({ description: "Name of the KeyVault." }),
+});
+export type StorageVaultRef = z.infer<typeof storageVault>;
+
 export const projectSpec = z
   .object({
+    storage: z.enum(["Platform", "Orchestrator"]).optional().meta({
+      description:
+        "Where the values of the project's Secrets are. Platform: encrypted in PostgreSQL. Orchestrator: only in the Key Vault of their environment, see environments[].keyVault; PostgreSQL has metadata and fingerprints. Platform when absent. Immutable.",
+    }),
     environments: z
       .array(
         z.object({
           name: labelName.meta({ description: "Name of the environment, for example dev or pro." }),
+          keyVault: storageVault.optional().meta({
+            description:
+              "With storage Orchestrator: the KeyVault whose vault has the values of this environment. It must belong to this project. Immutable.",
+            ...rules({
+              rule: "self == oldSelf",
+              message:
+                "keyVault is immutable, since the values are in that vault; add an environment with the other one and move the Secrets there",
+            }),
+          }),
+          gatewayEnvironment: gatewayEnvironment.optional().meta({
+            description:
+              "Environment of the gateways that may have to do with this one, such as NPR or PRO: they get its Secrets, and may write external entries for whom it is granted; nothing of it reaches a gateway that works for another. Absent: nothing of it reaches any gateway.",
+          }),
+          protected: z.boolean().optional().meta({
+            description:
+              "In SyncRules of this environment to a Key Vault more than 3 deletions or more than 10 changes at once need a release, whatever limits a rule has. Rules with target.kubernetes or target.gateway have no limits: they delete nothing.",
+          }),
         }),
       )
       .min(1)
@@ -79,6 +109,10 @@ export const projectSpec = z
           "Who may do what with this project's objects in every namespace that it admits. An AccessPolicy covers its own namespace only. An item that names secrets, certificates or issuers covers only those; another one covers everything of its environments.",
         ...listAtomic,
       }),
+    naming: naming.optional().meta({
+      description:
+        "How the project names what it has in Azure; status.names lists the names, and what is wrong with them is found before anything is made. Absent: nothing is checked.",
+    }),
   })
   .meta(
     rules(
@@ -91,6 +125,24 @@ export const projectSpec = z
         rule: "!has(self.access) || self.access.all(a, a.environments.all(e, self.environments.exists(x, x.name == e)))",
         message: "every name in access[].environments must be one of environments[].name",
         fieldPath: ".access",
+      },
+      namedEnvironmentsExist,
+      {
+        rule: "(has(self.storage) ? self.storage : 'Platform') == (has(oldSelf.storage) ? oldSelf.storage : 'Platform')",
+        message:
+          "storage is immutable, since values would be left behind; create another Project with it and move the Secrets there",
+        fieldPath: ".storage",
+      },
+      {
+        rule: "!has(self.storage) || self.storage != 'Orchestrator' || self.environments.all(e, has(e.keyVault))",
+        message:
+          "storage Orchestrator needs environments[].keyVault of every environment: the KeyVault that has its values",
+        fieldPath: ".environments",
+      },
+      {
+        rule: "(has(self.storage) && self.storage == 'Orchestrator') || self.environments.all(e, !has(e.keyVault))",
+        message: "environments[].keyVault is only for storage Orchestrator; set storage: Orchestrator, or leave it out",
+        fieldPath: ".environments",
       },
     ),
   );
@@ -111,6 +163,7 @@ export const projectStatus = z.object({
     .optional()
     .meta({ description: "Where `mazevault seal` encrypts to; values that were sealed to an earlier one still open." }),
   namespaces: z.int().min(0).optional().meta({ description: "Number of existing namespaces that the project admits." }),
+  names: names.optional(),
   conditions,
 });
 export type ProjectStatus = z.infer<typeof projectStatus>;

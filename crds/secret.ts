@@ -19,6 +19,7 @@ import {
   secretKeyRef,
 } from "./common.ts";
 import { deliveredMetadata, deliveryBehaviour, overwriteNeedsAdopt } from "./delivery.ts";
+import { applyRules, rotationApply } from "./rotation-apply.ts";
 
 export const GENERATOR_KINDS = [
   "Password",
@@ -261,8 +262,12 @@ const rotation = z
       .optional()
       .meta({ description: "Entries that get new values; all with generate when absent.", ...listSet }),
     overlap: duration(
-      "How long the version before a rotation stays readable, at least, whatever retention.versions says; of the last 100 rotations.",
+      "How long the version before a rotation stays readable, at least, whatever retention.versions says; of the last 100 rotations. With apply.postgres also how long its role can log in after everything was restarted; 5m when absent.",
     ).optional(),
+    apply: rotationApply.optional().meta({
+      description:
+        "Who must take the new values before they become current: until then they stand in a pending version, which nothing delivers or pushes. Current at once when absent.",
+    }),
   })
   .meta(
     rules(exactlyOneOf("every", "schedule"), {
@@ -429,6 +434,7 @@ export const secretSpec = z
         message: "readers is required with protection EndToEnd, and not allowed without",
         fieldPath: ".readers",
       },
+      ...applyRules,
       ...Object.entries(KEYS_OF_TYPE).map(([type, keys]) => deliversKeysOfType(type, keys)),
     ),
   );
@@ -439,6 +445,11 @@ const time = (description: string) => z.iso.datetime().max(64).optional().meta({
 export const secretStatus = z.object({
   observedGeneration,
   version: z.int().min(1).optional().meta({ description: "Number of the current version." }),
+  pendingVersion: z
+    .int()
+    .min(1)
+    .optional()
+    .meta({ description: "Number of the version that becomes current when it is applied." }),
   nextRotationTime: time("When generated entries get new values next; it waits for a window where there are some."),
   lastRotationTime: time("When generated entries got new values last, other than because their parameters changed."),
   lastHandledRotate: z

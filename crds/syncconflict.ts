@@ -6,7 +6,7 @@ export const RESOLUTIONS = ["KeepPlatform", "KeepTarget"] as const;
 export const syncConflictSpec = z.object({
   resolution: z.enum(RESOLUTIONS).optional().meta({
     description:
-      "Set by a person: which value both sides shall have. KeepPlatform: the one that is stored here. KeepTarget: the one in the vault. The other one stays as a version of the Secret.",
+      "Set by a person: which value both sides shall have. KeepPlatform: the one that is stored here. KeepTarget: the one in the vault or core Secret. The other one stays as a version of the Secret.",
   }),
 });
 export type SyncConflictSpec = z.infer<typeof syncConflictSpec>;
@@ -16,14 +16,20 @@ export const syncConflictStatus = z.object({
   rule: objectName.optional().meta({ description: "The SyncRule that found it." }),
   secret: objectName.optional().meta({ description: "The Secret whose entry was changed on both sides." }),
   key: z.string().max(253).optional().meta({ description: "Key of the entry." }),
-  name: z.string().max(127).optional().meta({ description: "Name of the entry in the vault." }),
+  name: z
+    .string()
+    .max(317)
+    .optional()
+    .meta({ description: "Name of the entry in the vault, or namespace/name of the core Secret." }),
   platformVersion: z.int().min(1).optional().meta({ description: "Version of the Secret that stands here." }),
-  targetVersion: z.string().max(64).optional().meta({ description: "Version of the entry that stands in the vault." }),
+  targetVersion: z.string().max(64).optional().meta({
+    description: "What stands in the target: version of the vault's entry, or uid/resourceVersion of the core Secret.",
+  }),
   targetUpdatedOn: z.iso
     .datetime()
     .max(64)
     .optional()
-    .meta({ description: "When the vault says that it was changed.", format: "date-time" }),
+    .meta({ description: "When the vault, or the API server, says that it was changed.", format: "date-time" }),
   conditions,
 });
 export type SyncConflictStatus = z.infer<typeof syncConflictStatus>;
@@ -37,7 +43,7 @@ export const syncConflictKind: KindDefinition = {
   shortNames: ["mvsc"],
   scope: "Namespaced",
   description:
-    "An entry of a Secret that was changed here and in the vault, under a SyncRule with conflictPolicy Manual. Made by the operator, resolved by setting spec.resolution, and deleted once both sides have the same value.",
+    "An entry of a Secret that was changed here and in the target, under a SyncRule with conflictPolicy Manual. Made by the operator, resolved by setting spec.resolution, and deleted once both sides have the same value.",
   spec: syncConflictSpec,
   status: syncConflictStatus,
   columns: [

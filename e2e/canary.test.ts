@@ -12,9 +12,9 @@ import { Sensitive } from "../core/sensitive.ts";
 import { type SealingKey, seal } from "../core/vault/sealing.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
-import { withClient } from "../lab/postgres/database.ts";
 import { hasRedis, startRedis } from "../lab/redis/redis.ts";
 import { conditionOf, type KubernetesObject, leaderOf, secretManifest, startWorld, type World } from "./harness.ts";
+import { files, found as foundOf, plain, type Surface, tables } from "./leaks.ts";
 import { firstAdmin, RestClient } from "./rest-client.ts";
 
 const NAMESPACE = "canary";
@@ -345,7 +345,7 @@ async function workThroughRest(process: Operator): Promise<void> {
     await send(400, "PUT", where, { token: key, body: { values: { value: [handed.refused] } } });
     await send(200, "GET", where, { token });
     await client.send("GET", `/api/v1/export?namespace=${NAMESPACE}`, { token: key });
-    const secrets = { password, key: key.slice(key.lastIndexOf("_") + 1) };
+    const secrets = { password, key: key.replace(/^mvk_[0-9a-f]+_/, "") };
     const through = process === restAlone ? "REST alone" : "operator";
     for (const [what, value] of [
       ...Object.entries(secrets),
@@ -403,55 +403,16 @@ async function collectCanaries(): Promise<void> {
 
 const delivered = new Set(["all", "tls"]);
 
-/** Forms in which a value could have slipped out: as it is, in another encoding, or somewhere inside of a larger one. */
-function forms(value: Buffer): readonly Buffer[] {
-  const text = value.toString("utf8");
-  const aligned = [0, 1, 2].map((offset) => {
-    // The characters that hold bits of this value only, whatever stands before and after it.
-    const first = Math.ceil((offset * 8) / 6);
-    const end = Math.floor(((offset + value.length) * 8) / 6);
-    return Buffer.concat([Buffer.alloc(offset), value])
-      .toString("base64")
-      .slice(first, end);
-  });
-  const url = (base64: string): string => base64.replaceAll("+", "-").replaceAll("/", "_");
-  const texts = [
-    ...aligned,
-    ...aligned.map(url),
-    value.toString("hex"),
-    value.toString("hex").toUpperCase(),
-    ...(Buffer.from(text, "utf8").equals(value)
-      ? [
-          encodeURIComponent(text),
-          new URLSearchParams({ v: text }).toString().slice(2),
-          JSON.stringify(text).slice(1, -1),
-        ]
-      : []),
-  ];
-  return [value, ...[...new Set(texts)].map((each) => Buffer.from(each, "utf8"))];
-}
-
-type Surface = readonly [name: string, content: Buffer];
-
 /** `surface: canary`, for each canary that shows in it. */
-function found(where: Iterable<Surface>, of: ReadonlyMap<string, Buffer> = canaries): readonly string[] {
-  const patterns = [...of].map(([what, value]) => ({ what, forms: forms(value) }));
-  const leaks: string[] = [];
-  for (const [name, content] of where) {
-    for (const pattern of patterns) {
-      if (pattern.forms.some((form) => content.includes(form))) leaks.push(`${name}: ${pattern.what}`);
-    }
-  }
-  return leaks;
-}
+const found = (where: Iterable<Surface>, of: ReadonlyMap<string, Buffer> = canaries) => foundOf(where, of);
 
 /** A store that values could get into has its collector here. */
 const collectors: Readonly<Record<string, () => Promise<readonly Surface[]>>> = {
   commandsOfRedis,
   logs,
   objects,
-  tables,
-  files,
+  tables: () => tables(world),
+  files: () => files(world),
   answers,
   supportBundle,
 };
@@ -489,40 +450,6 @@ async function objects(): Promise<readonly Surface[]> {
     // As it is, not as JSON: quotes and backslashes would look different.
     return [`${object.kind} ${namespace}/${name}`, Buffer.from(`${JSON.stringify(shown)}\n${plain(shown)}`)];
   });
-}
-
-/** All strings within, one a line. */
-function plain(value: unknown): string {
-  if (typeof value !== "object" || value === null) return String(value);
-  return Object.entries(value)
-    .map(([name, inner]) => `${name}\n${plain(inner)}`)
-    .join("\n");
-}
-
-/** Every table of the database, with `bytea` as PostgreSQL prints it (hex) and as it is. */
-async function tables(): Promise<readonly Surface[]> {
-  const names = await world.sql<{ schema: string; name: string }>(
-    "SELECT schemaname AS schema, tablename AS name FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
-  );
-  const dumped: Surface[] = [];
-  for (const { schema, name } of names) {
-    const rows = await world.sql(`SELECT t.*, t::text AS "whole row" FROM "${schema}"."${name}" t`);
-    const cells = rows
-      .flatMap((row) => Object.values(row))
-      .map((cell) => (Buffer.isBuffer(cell) ? cell : Buffer.from(plain(cell))));
-    dumped.push([`table ${name}`, Buffer.concat(cells.flatMap((cell) => [cell, Buffer.from("\n")]))]);
-  }
-  return dumped;
-}
-
-/** The data directory as PostgreSQL keeps it: heap, indexes, write-ahead log. */
-async function files(): Promise<readonly Surface[]> {
-  await withClient(world.lab.postgres.superuser, (client) => client.query("CHECKPOINT"));
-  const { dataDir } = world.lab.postgres;
-  return readdirSync(dataDir, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => path.join(entry.parentPath, entry.name))
-    .map((file) => [`file ${path.relative(dataDir, file)}`, readFileSync(file)]);
 }
 
 /** What the operators say of themselves. */

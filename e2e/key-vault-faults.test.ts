@@ -19,7 +19,8 @@ import {
 
 /** Its ServiceAccount `kv` is one that the identity at the vaults trusts. */
 const TEAM = "payments";
-const ENTRIES = 60;
+/** The Secrets and how many entries each has. */
+const SIZES = { many: 60, few: 3 } as const;
 const BUDGET = 300;
 const [failing, healthy] = azure.vaults;
 const api = "mazevault.io/v1";
@@ -88,7 +89,7 @@ let round = 0;
 /** Changes every value of both Secrets. */
 async function change(): Promise<void> {
   round += 1;
-  await world.apply(secretOfRound("many", ENTRIES, round), secretOfRound("few", 3, round));
+  await world.apply(secretOfRound("many", SIZES.many, round), secretOfRound("few", SIZES.few, round));
 }
 
 const entriesOf = (vault: string): Promise<readonly StoredSecret[]> => world.mazevault.keyVault.control.secrets(vault);
@@ -103,13 +104,15 @@ async function entriesFor(vault: string, secret: string): Promise<readonly Store
   return (await entriesOf(vault)).filter(({ name }) => name.startsWith(`${secret}--`));
 }
 
-/** Every entry holds the value of this round, and the rule says so. */
-async function inStep(name: "many" | "few", vault: string): Promise<void> {
+/** Every entry is there and holds the value of this round, and the rule says so. */
+async function inStep(name: keyof typeof SIZES, vault: string): Promise<void> {
   await until(
     `${name} in step in ${vault}`,
     async () => {
       const entries = await entriesFor(vault, name);
-      return entries.length > 0 && entries.every((each) => current(each)?.endsWith(`round ${round}`) === true);
+      return (
+        entries.length === SIZES[name] && entries.every((each) => current(each)?.endsWith(`round ${round}`) === true)
+      );
     },
     { timeoutMs: 60_000, intervalMs: 100 },
   );
@@ -321,7 +324,7 @@ test("a small budget makes a change slower, and is kept", async () => {
   const { calls, peakCallsIn10Seconds } = await counters(failing);
   expect(await figure(failing, "budget_limit")).toBe(callsPer10Seconds);
   expect(await figure(failing, "budget_used")).toBeGreaterThan(0);
-  expect(calls).toBeGreaterThanOrEqual(2 * ENTRIES);
+  expect(calls).toBeGreaterThanOrEqual(2 * SIZES.many);
   expect(peakCallsIn10Seconds).toBeLessThanOrEqual(callsPer10Seconds);
   await setBudget(BUDGET);
 });
@@ -362,6 +365,7 @@ describe("credentials", () => {
     await world.apply(keyVault("stranger", healthy, servicePrincipal(stranger)));
     const message = await says(keyVaults, "stranger", "AccessDenied");
     expect(message).toMatch("ForbiddenByRbac; grant the identity the role Key Vault Secrets Officer");
+    expect(await figure(healthy, "denied_total")).toBeGreaterThan(0);
   });
 
   test("a token endpoint that fails is told apart from a credential that does", async () => {

@@ -72,9 +72,9 @@ async function arrives(name: string, value: string, versions = 1): Promise<void>
   expect(stored.map(({ version }) => version)).toEqual(Array.from({ length: versions }, (_, index) => index + 1));
 }
 
-const failsFor = (name: string, reason: string): Promise<unknown> =>
+const failsFor = (name: string, reason: string, kind = secrets): Promise<unknown> =>
   world.waitFor(
-    secrets,
+    kind,
     name,
     TEAM,
     (object) => conditionOf(object, "Ready")?.status === "False" && conditionOf(object, "Ready")?.reason === reason,
@@ -130,6 +130,12 @@ test("an operator that is there before PostgreSQL and the API server waits for t
   await arrives("first", "one");
 });
 
+async function postgresCalls(): Promise<{ readonly ok: number; readonly error: number }> {
+  const samples = await scrape(operator);
+  const ended = (code: string) => total(samples, "mazevault_external_calls_total", { target: "postgres", code });
+  return { ok: ended("ok"), error: ended("error") };
+}
+
 describe("while the operator runs", () => {
   afterEach(async () => {
     await isReady();
@@ -146,13 +152,19 @@ describe("while the operator runs", () => {
     await apply("during", "one");
     for (const name of ["first", "during"]) await failsFor(name, "DatabaseUnavailable");
     await readiness(/database: PostgreSQL/);
-    // Whether a vault lets us in is asked of the vault alone.
-    await world.apply(...keyVault());
-    await world.waitReady("keyvault.mazevault.io", "vault", TEAM);
+    // What is decided from the caches goes on. A vault is called by nobody: its budget is booked in PostgreSQL.
+    await world.apply(readers, ...keyVault());
+    await world.waitReady("accesspolicy.mazevault.io", "readers", TEAM);
+    await failsFor("vault", "DatabaseUnavailable", "keyvault.mazevault.io");
 
     await staysAway(began + OUTAGE_MS / 2);
     const early = (await attempts()) - before;
+    const counted = await postgresCalls();
     await staysAway(began + OUTAGE_MS);
+    // By these MazeVaultDatabaseAway is told, see `deploy/prometheus/`; it is asked each five seconds at the least.
+    const { ok, error } = await postgresCalls();
+    expect(ok - counted.ok).toBe(0);
+    expect(error - counted.error).toBeGreaterThanOrEqual(3);
     const late = (await attempts()) - before - early;
     // Pauses double from at least an eighth of a second on: of two Secrets no more than nine attempts each fit in.
     expect(early + late).toBeLessThanOrEqual(18);
@@ -161,6 +173,7 @@ describe("while the operator runs", () => {
     await process.start();
     await arrives("first", "two", 2);
     await arrives("during", "one");
+    await world.waitReady("keyvault.mazevault.io", "vault", TEAM, RECOVERY_MS);
   });
 
   test("PostgreSQL is frozen: nobody waits for it without an end", async () => {
@@ -210,6 +223,16 @@ describe("while the operator runs", () => {
     await arrives("half-open", "one");
   });
 });
+
+const readers = {
+  apiVersion: "mazevault.io/v1",
+  kind: "AccessPolicy",
+  metadata: { name: "readers", namespace: TEAM },
+  spec: {
+    subjects: [{ serviceAccount: { namespace: TEAM, name: "reader" } }],
+    rules: [{ projects: [TEAM], environments: ["dev"], verbs: ["read"] }],
+  },
+};
 
 /** A vault and the credential for it. */
 const keyVault = (): readonly object[] => [

@@ -285,6 +285,8 @@ test("key and certificate match at every moment of many renewals, each of which 
     }
   });
   try {
+    // One that opens after the first renewal would miss what was before.
+    await until("the watch sees the first", () => serials.size === 1, { timeoutMs: 10_000 });
     for (let renewal = 1; renewal <= RENEWALS; renewal++) {
       await issue("steady", { restartConsumers: true, dnsNames: ["steady.shop.svc", `n${renewal}.shop.svc`] });
     }

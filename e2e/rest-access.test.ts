@@ -18,6 +18,8 @@ const run = promisify(execFile);
 /** Who may call an operation, said once more, by hand. */
 type Rule =
   | "anyone"
+  /** Nobody's credentials let in, only a token for events. */
+  | "eventToken"
   | "authenticated"
   /** Of the whole installation: only roles reach it. */
   | { readonly installation: Verb }
@@ -43,6 +45,7 @@ const rules: Readonly<Record<string, Rule>> = {
   revokeApiKey: "authenticated",
   listProjects: { filtered: "list" },
   getProject: { installation: "list" },
+  listProjectNames: { installation: "list" },
   getSealingKey: { installation: "list" },
   listSecrets: { filtered: "list" },
   getSecret: { object: "list" },
@@ -57,15 +60,28 @@ const rules: Readonly<Record<string, Rule>> = {
   listCertificates: { filtered: "list" },
   getCertificate: { object: "list" },
   getCertificateChain: { object: "list" },
+  getCertificateBundle: { object: "read" },
   getCertificateKeystore: { object: "read" },
   revokeCertificate: { object: "revoke" },
   issueCertificate: { object: "issue" },
   getCertificateRequest: { object: "list" },
   listIssuers: { filtered: "list" },
   getCrl: "authenticated",
+  acceptKeyVaultEvents: "eventToken",
+  allowKeyVaultEvents: "eventToken",
   listSyncRules: { filtered: "list" },
   listSyncConflicts: { filtered: "list" },
   resolveSyncConflict: { object: "write" },
+  bootstrapGateway: { installation: "administer" },
+  listGateways: { filtered: "list" },
+  getGateway: { installation: "list" },
+  deleteGateway: { installation: "administer" },
+  getGatewayHealth: "anyone",
+  getFailover: "anyone",
+  activateDr: { installation: "administer" },
+  failback: { installation: "administer" },
+  listGatewayWrites: "authenticated",
+  getGatewayWrite: "authenticated",
   explainAccess: "authenticated",
   whoCan: { installation: "audit" },
   listAudit: { installation: "audit" },
@@ -179,6 +195,7 @@ function requestOf({ id, path: template }: Operation, namespace: string): { path
     getCertificateKeystore: { format: "pkcs12", password: PASSWORD },
     revokeCertificate: { reason: "superseded" },
     resolveSyncConflict: { resolution: "KeepTarget" },
+    bootstrapGateway: { name: "matrix" },
     issueCertificate: { name: `r-${randomUUID()}`, request: "A".repeat(64), issuerRef: { name: "none" } },
   };
   const values: Readonly<Record<string, string>> = {
@@ -188,6 +205,7 @@ function requestOf({ id, path: template }: Operation, namespace: string): { path
     authority: randomUUID(),
     generation: "1",
     partition: "0",
+    environment: "NPR",
   };
   const filled = template.replaceAll(/\{(\w+)\}/g, (_, name: string) => values[name] ?? "");
   const query = id === "explainAccess" || id === "whoCan" ? "?verb=read" : "";

@@ -27,8 +27,9 @@ describe("the operator's rights", () => {
     await world.apply(namespace("foreign"));
     for (const where of [["--all-namespaces"], ["-n", "foreign"], ["-n", SYSTEM_NAMESPACE], ["-n", "kube-system"]]) {
       for (const verb of ["get", "list", "watch", "create", "patch", "delete"]) {
-        // Credentials of what belongs to the cluster stand where the operator does; the first admin's it makes itself.
-        const own = where.includes(SYSTEM_NAMESPACE) && (verb === "get" || verb === "create");
+        // Credentials of what belongs to the cluster stand where the operator does; the first admin's it makes itself, and
+        // tokens of gateways, which it deletes once they are used.
+        const own = where.includes(SYSTEM_NAMESPACE) && ["get", "create", "delete"].includes(verb);
         const expected = own ? "yes" : "no";
         expect([where, verb, await can(verb, "secrets", ...where)]).toEqual([where, verb, expected]);
       }
@@ -36,7 +37,11 @@ describe("the operator's rights", () => {
     expect(await can("bind", "clusterroles/cluster-admin")).toBe("no");
     expect(await can("escalate", "clusterroles/mazevault-namespace")).toBe("no");
     expect(await can("impersonate", "users")).toBe("no");
-    for (const kind of ["projects", "issuers", "accesspolicies"]) {
+    // It asks for failovers by REST and by itself, and takes none back.
+    for (const verb of ["patch", "delete"]) expect(await can(verb, "failovers.mazevault.io")).toBe("no");
+    expect(await can("create", "failovers.mazevault.io")).toBe("yes");
+    expect(await can("create", "gatewayenvironments.mazevault.io")).toBe("no");
+    for (const kind of ["projects", "issuers", "accesspolicies", "gatewayenvironments"]) {
       expect(await can("patch", `${kind}.mazevault.io`, "--all-namespaces")).toBe("no");
     }
   });
@@ -130,7 +135,9 @@ describe("a namespace", () => {
 
   test("cannot use the operator's managed identity for a vault that its Project does not list", async () => {
     const { tokens } = await world.mazevault.keyVault.control.counters();
-    await world.apply(keyVaultManifest("alpha", "own", "alpha", { managedIdentity: {} }));
+    await world.apply(
+      keyVaultManifest("alpha", "own", "alpha", { managedIdentity: { clientId: azure.managedIdentity } }),
+    );
     const refused = await world.waitFor(keyVault, "own", "alpha", isRefused("VaultNotAllowed"));
     expect(message(refused)).toMatch(/^spec\.auth\.managedIdentity: Project alpha .*spec\.keyVaults/);
     expect((await world.mazevault.keyVault.control.counters()).tokens).toEqual(tokens);

@@ -1,68 +1,18 @@
 /** `npm start` as a new user has it: start, the printed commands and the guides exactly as printed, killed children, stop, start again, begin anew. */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { curl, nginx, type Program } from "../core/pki/testing/judges/programs.ts";
 import { guideCommands, lookCommands, pkiCommands, restCommands } from "../lab/guide.ts";
 import { resetLab } from "../lab/lab.ts";
 import { until } from "../lab/poll.ts";
+import { environmentOf, root, Started, shellIn, survivorsOf } from "./started.ts";
 
-const root = fileURLToPath(new URL("..", import.meta.url));
 const dir = mkdtempSync(path.join(tmpdir(), "mazevault-start-"));
 const labDir = path.join(dir, "lab");
 
-class Started {
-  readonly #child: ChildProcess;
-  #output = "";
-
-  constructor(...args: string[]) {
-    this.#child = spawn(process.execPath, ["lab/start.ts", "--dir", dir, ...args], {
-      cwd: root,
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    for (const stream of [this.#child.stdout, this.#child.stderr]) {
-      stream?.setEncoding("utf8").on("data", (text: string) => {
-        this.#output += text;
-      });
-    }
-  }
-
-  async guide(): Promise<string> {
-    try {
-      await until("the guide", () => this.#output.includes("begins anew") || this.#child.exitCode !== null, {
-        timeoutMs: 150_000,
-      });
-    } finally {
-      if (!this.#output.includes("begins anew")) console.error(this.#output);
-    }
-    return this.#output.slice(this.#output.indexOf("MazeVault is running"));
-  }
-
-  async interrupt(): Promise<number | null> {
-    if (this.#child.exitCode !== null) return this.#child.exitCode;
-    const ended = new Promise<number | null>((resolve) => this.#child.once("exit", resolve));
-    this.#child.kill("SIGINT");
-    return ended;
-  }
-}
-
-/** In a shell, in the project's folder unless another one is said, after the line that sets the environment. */
-function shell(environment: string, command: string, cwd = root): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const env = { ...process.env, MAZEVAULT_CLI_CONFIG: path.join(dir, "login.json") };
-    execFile("bash", ["--norc", "-c", `${environment}\n${command}`], { cwd, env }, (error, stdout, stderr) =>
-      error === null ? resolve(stdout) : reject(new Error(`${command}: ${stderr}`)),
-    );
-  });
-}
-
-const environmentOf = (guide: string): string => /^ {2}(export .*)$/m.exec(guide)?.[1] ?? "";
-
-/** Processes of this lab that are alive, whoever started them. */
-const survivors = (): Promise<string> =>
-  new Promise((resolve) => execFile("pgrep", ["-af", labDir], (_error, stdout) => resolve(stdout.trim())));
+const shell = (environment: string, command: string, cwd = root): Promise<string> =>
+  shellIn(dir, environment, command, cwd);
 
 let started: Started;
 let environment: string;
@@ -123,7 +73,7 @@ async function followGuide(user: string): Promise<void> {
 }
 
 test("the printed commands give what the guide says", async () => {
-  started = new Started();
+  started = new Started(dir);
   await followGuide("orders");
 });
 
@@ -236,9 +186,9 @@ test("after kill -9 of every child the commands still do", async () => {
 test("Ctrl-C leaves no process behind, and the next start goes on with the same data and ports", async () => {
   const ports = readFileSync(path.join(labDir, "ports.json"), "utf8");
   expect(await started.interrupt()).toBe(0);
-  expect(await survivors()).toBe("");
+  expect(await survivorsOf(labDir)).toBe("");
   const before = environment;
-  started = new Started();
+  started = new Started(dir);
   await followGuide("orders3");
   expect(environment).toBe(before);
   expect(readFileSync(path.join(labDir, "ports.json"), "utf8")).toBe(ports);
@@ -248,7 +198,7 @@ test("--reset begins anew: nothing of before is left, and the printed commands w
   const before = await identities();
   for (const found of before) expect(found).not.toEqual([]);
   expect(await started.interrupt()).toBe(0);
-  started = new Started("--reset");
+  started = new Started(dir, "--reset");
   await followGuide("orders");
   const old = new Set(before.flat());
   expect((await identities()).flat().filter((id) => old.has(id))).toEqual([]);

@@ -1,12 +1,19 @@
 /** Both sides may change a value: direction Bidirectional. */
+import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { ruleManifest, vaultManifests } from "./chaos/manifests.ts";
 import { Succession } from "./chaos/succession.ts";
+import { cliEnvironment } from "./cli-environment.ts";
 import { conditionOf, decoded, type KubernetesObject, secretManifest, startWorld, type World } from "./harness.ts";
 import { firstAdmin, RestClient } from "./rest-client.ts";
 
-const [PLATFORM, TARGET, MANUAL] = ["platform-wins", "target-wins", "manual"];
+const [PLATFORM, TARGET, MANUAL, NEWEST] = ["platform-wins", "target-wins", "manual", "newest-wins"];
 const SECRET = "secret.mazevault.io";
 const RULE = "syncrule.mazevault.io";
 const [vault] = azure.vaults;
@@ -15,16 +22,20 @@ let world: World;
 let operator: Operator;
 let client: RestClient;
 let token: string;
+/** Where the command line is logged in. */
+const folder = mkdtempSync(join(tmpdir(), "mazevault-both-"));
+let shell: NodeJS.ProcessEnv;
 let looks = 0;
 
 beforeAll(async () => {
   world = await startWorld();
   operator = await world.mazevault.startOperator();
-  await world.tenant(PLATFORM, TARGET, MANUAL);
+  await world.tenant(PLATFORM, TARGET, MANUAL, NEWEST);
   for (const [tenant, conflictPolicy] of [
     [PLATFORM, "PlatformWins"],
     [TARGET, "TargetWins"],
     [MANUAL, "Manual"],
+    [NEWEST, "NewestWins"],
   ] as const) {
     await world.apply(
       ...vaultManifests(world.mazevault, tenant),
@@ -38,13 +49,25 @@ beforeAll(async () => {
   }
   client = RestClient.of(world, operator);
   const { email, password } = await firstAdmin(world);
+  shell = cliEnvironment(world, operator, folder);
+  const login = `printf %s "$PASSWORD" | mazevault login --email ${email} --password-stdin`;
+  await promisify(execFile)("bash", ["--norc", "-euo", "pipefail", "-c", login], {
+    env: { ...shell, PASSWORD: password },
+  });
   token = await client.login(email, password);
 });
 
 afterAll(async () => {
   await client?.close();
   await world?.stop();
+  rmSync(folder, { recursive: true, force: true });
 });
+
+/** What a person types into a shell. */
+async function typed(command: string): Promise<string> {
+  const options = { cwd: folder, env: { ...shell, MAZEVAULT_LAB: world.lab.dir } };
+  return (await promisify(execFile)("bash", ["--norc", "-euo", "pipefail", "-c", command], options)).stdout;
+}
 
 const control = () => world.mazevault.keyVault.control;
 
@@ -102,7 +125,10 @@ async function inStep(tenant: string, key: string, value: string): Promise<void>
   await world.waitReady(RULE, tenant, tenant);
 }
 
-test.each([PLATFORM, TARGET, MANUAL])("what is changed on one side comes to the other (%s)", async (tenant) => {
+/** When it was set, and when it was written. */
+const STAMP = /^\d{4}-\d\d-\d\dT[\d:.]+Z\/\d{4}-\d\d-\d\dT[\d:.]+Z$/;
+
+test.each([PLATFORM, TARGET, MANUAL, NEWEST])("what is changed on one side comes to the other (%s)", async (tenant) => {
   const entries = [
     { key: "user", literal: "shop" },
     { key: "token", external: {} },
@@ -130,7 +156,10 @@ test.each([PLATFORM, TARGET, MANUAL])("what is changed on one side comes to the 
   expect(await versionsThere(tenant, "password")).toEqual([generated, "rotated in the portal"]);
   // What others said of the entry stays.
   const entry = (await control().secrets(vault)).find(({ name }) => name === `${tenant}-orders--token`);
-  expect(entry?.versions.at(-1)?.tags).toMatchObject({ owner: "alice", "mazevault-shared": "true" });
+  expect(entry?.versions.at(-1)?.tags).toMatchObject({
+    owner: "alice",
+    "mazevault-shared": expect.stringMatching(STAMP),
+  });
 });
 
 test.each([
@@ -200,6 +229,12 @@ describe("where a person decides", () => {
         kept.push(await valueHere(MANUAL, "token", version));
       }
       expect(kept).toEqual(values.map((value) => `${value} ${resolution}`));
+      // As a person sees it on the command line.
+      const shown = await typed(`mazevault versions ${MANUAL}/orders`);
+      for (const [at, value] of values.entries()) {
+        expect(shown).toMatch(new RegExp(`^${before + at} `, "m"));
+        expect(await typed(`mazevault get ${MANUAL}/orders token --at ${before + at}`)).toBe(`${value} ${resolution}`);
+      }
       const rows = await world.sql(
         "SELECT FROM audit WHERE action = 'SyncConflictFound' AND details->>'key' = 'token'",
       );
@@ -231,6 +266,81 @@ describe("where a person decides", () => {
     await until("the conflict is over", async () => (await conflicts()).length === 0, { timeoutMs: 30_000 });
     await inStep(MANUAL, "token", "mine");
   });
+});
+
+describe("where the newest wins", () => {
+  /** What follows has a later time, as the vault tells it. */
+  async function nextSecond(): Promise<void> {
+    const now = () => Math.floor(Date.now() / 1_000);
+    const before = now();
+    await until("the second after the next", () => now() > before + 1, { timeoutMs: 5_000 });
+  }
+
+  test.each([
+    ["Platform", "here"],
+    ["Target", "there"],
+  ] as const)(
+    "%s wins when its value was set last; the rule, an Event and the record tell why",
+    async (winner, last) => {
+      const value = { here: `here for ${winner}`, there: `there for ${winner}` };
+      await suspend(NEWEST, true);
+      const acts = [
+        () => write(NEWEST, { token: value.here }),
+        () => control().setSecret(vault, `${NEWEST}-orders--token`, value.there),
+      ];
+      if (last === "here") acts.reverse();
+      for (const act of acts) {
+        await act();
+        await nextSecond();
+      }
+      await suspend(NEWEST, false);
+      await look(NEWEST);
+      await inStep(NEWEST, "token", value[last]);
+      const isTold = ({ status }: KubernetesObject): boolean =>
+        (status?.lastConflict as { winner?: string } | undefined)?.winner === winner;
+      const rule = await world.waitFor(RULE, NEWEST, NEWEST, isTold, 20_000);
+      expect(rule.status?.lastConflict).toMatchObject({ secret: "orders", key: "token", winner });
+      const message = (rule.status?.lastConflict as { message: string } | undefined)?.message ?? "";
+      expect(message).toMatch(
+        /by NewestWins both have .*, as the newer one \(set here \S+Z, there \S+Z, by the vault's clock\)/,
+      );
+      const told = async () =>
+        (await world.kubectl("-n", NEWEST, "get", "events.events.k8s.io", "-o", "jsonpath={.items[*].note}")).includes(
+          message,
+        );
+      await until("an Event tells it", told, { timeoutMs: 20_000 });
+      const [row] = await world.sql<{ details: Record<string, unknown> }>(
+        "SELECT details FROM audit WHERE action = 'SyncConflictDecided' AND details->>'policy' = 'NewestWins' ORDER BY sequence DESC LIMIT 1",
+      );
+      expect(row?.details).toMatchObject({ secret: "orders", key: "token", winner });
+      const kept: string[] = [];
+      for (let version = 1; version <= (await versionOf(NEWEST)); version += 1) {
+        kept.push(await valueHere(NEWEST, "token", version));
+      }
+      expect(kept).toEqual(expect.arrayContaining([value.here, value.there]));
+    },
+  );
+});
+
+test("the guides work as they are printed: synchronise both ways, resolve a conflict", async () => {
+  const printed: string[] = [];
+  for (const guide of ["sync-both-ways", "resolve-a-conflict"]) {
+    const file = fileURLToPath(new URL(`../docs/guides/${guide}.md`, import.meta.url));
+    for (const [, block = ""] of readFileSync(file, "utf8").matchAll(/^```sh\n([\s\S]*?)^```$/gm)) {
+      printed.push(await typed(block));
+    }
+  }
+  expect(printed).toHaveLength(10);
+  expect(printed[3]).toMatch(/made-in-the-vault\nmade-in-the-vault\n$/);
+  expect(printed[4]).toMatch(/team .*True/);
+  expect(printed[6]).toMatch(
+    /partner +token +team[\s\S]*3 here, [0-9a-f]{32} there\nfrom-the-platform\nfrom-the-vault\n$/,
+  );
+  expect(printed[7]).toMatch(/from-the-vault\nfrom-the-vault\n$/);
+  expect(printed[8]).toMatch(/\n4 [\s\S]*\n3 [\s\S]*from-the-platform\nfrom-the-vault\n$/);
+  // Its looks would be counted below.
+  await world.kubectl("-n", "both", "delete", RULE, "team");
+  expect(printed[9]).toMatch(/by NewestWins both have the value of this side, as the newer one /);
 });
 
 test("what is deleted in the vault comes back, as it is here", async () => {
@@ -304,7 +414,7 @@ const settled = async (tenant: string): Promise<boolean> =>
   ).length === 0;
 
 test("an idle look reads list pages only; a restart writes nothing", async () => {
-  for (const tenant of [PLATFORM, TARGET, MANUAL]) {
+  for (const tenant of [PLATFORM, TARGET, MANUAL, NEWEST]) {
     await until(`${tenant} is settled`, () => settled(tenant), { timeoutMs: 30_000, intervalMs: 300 });
   }
   const state = async () => ({

@@ -14,10 +14,15 @@ export interface Environment {
   readonly restUrl: string;
   /** Of the CA of its certificate. */
   readonly caFile: string;
+  /** More of them, by name. */
+  readonly variables?: Readonly<Record<string, string>>;
 }
 
-export const environmentLine = ({ kubeconfig, programs, restUrl, caFile }: Environment): string =>
-  `export KUBECONFIG="${kubeconfig}" PATH="${programs}:$PATH" MAZEVAULT_SERVER="${restUrl}" MAZEVAULT_CA_FILE="${caFile}"`;
+export const environmentLine = ({ kubeconfig, programs, restUrl, caFile, variables = {} }: Environment): string =>
+  [
+    `export KUBECONFIG="${kubeconfig}" PATH="${programs}:$PATH" MAZEVAULT_SERVER="${restUrl}" MAZEVAULT_CA_FILE="${caFile}"`,
+    ...Object.entries(variables).map(([name, value]) => `${name}="${value}"`),
+  ].join(" ");
 
 export const guideCommands: readonly GuideCommand[] = [
   { command: "kubectl get mazevault -A", gives: "every resource of MazeVault, READY True" },
@@ -90,16 +95,24 @@ export function pkiCommands(dir: string, pkiUrl: string): readonly GuideCommand[
   ];
 }
 
+export interface GuideSection {
+  readonly title: string;
+  readonly commands: readonly GuideCommand[];
+}
+
 export interface GuideParts {
   /** The line that sets the environment. */
   readonly environment: string;
   readonly pki: readonly GuideCommand[];
+  /** Walks through outage and failover, where there are gateways. */
+  readonly gateways?: readonly GuideSection[];
   /** See `lookCommands`. */
   readonly labDir?: string;
 }
 
-export function guide({ environment, pki, labDir }: GuideParts): string {
+export function guide({ environment, pki, gateways = [], labDir }: GuideParts): string {
   const block = ({ command, gives }: GuideCommand): string => `  ${command}\n      ${gives}`;
+  const section = ({ title, commands }: GuideSection): string => `\n${title}:\n${commands.map(block).join("\n")}\n`;
   return `
 MazeVault is running. In another shell, in this folder:
 
@@ -116,7 +129,7 @@ ${restCommands.map(block).join("\n")}
 
 Into the vault and the database:
 ${lookCommands(labDir).map(block).join("\n")}
-
+${gateways.map(section).join("")}
 The samples are in e2e/samples, guides in docs/guides: a private CA in five minutes, revoke and prove it,
 staple with nginx.
 

@@ -193,10 +193,19 @@ describe("beside it, a lab of another launcher", () => {
       console.log(JSON.stringify([etcd, apiServer, lab.postgres.process].map(({ pid }) => pid)));`;
     launcher = spawn(process.execPath, ["--input-type=module-typescript", "-e", program], {
       cwd: root,
-      stdio: ["ignore", "pipe", "inherit"],
+      stdio: ["ignore", "pipe", "pipe"],
     });
-    const { pid = 0, stdout } = launcher;
-    const line = await new Promise<string>((resolve) => stdout?.once("data", (chunk) => resolve(String(chunk))));
+    const { pid = 0, stdout, stderr } = launcher;
+    let errors = "";
+    stderr?.on("data", (chunk) => {
+      errors += String(chunk);
+    });
+    const line = await new Promise<string>((resolve, reject) => {
+      stdout?.once("data", (chunk) => resolve(String(chunk)));
+      launcher.once("exit", (code, killedBy) =>
+        reject(new Error(`the launcher ended (${killedBy ?? code}) before its lab was up: ${errors}`)),
+      );
+    });
     pids = [...new Set([...JSON.parse(line), ...descendants(pid)])];
     expect(living(pids)).toEqual(pids);
   }

@@ -21,9 +21,20 @@ export const azure = {
   workloadIdentity: "0f8fad5b-d9cb-469f-a165-70867728950e",
   servicePrincipal: "550e8400-e29b-41d4-a716-446655440000",
   managedIdentity: "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+  /** Of two gateways that have one in production: with one each, what they do can be told apart. May do the same. */
+  otherManagedIdentity: "8e5a4c1e-2b7d-4f0a-9c3e-6d1f0b9a7e52",
+  /** Of gateways, by the environment that they work for: mi-mazevault-npr and mi-mazevault-pro. Each may use its own vault. */
+  gateways: {
+    NPR: { managedIdentity: "3f333df6-90a4-4fda-8dd3-9485d27cee36", vault: "crdnprdevintmzvgwckv01" },
+    PRO: { managedIdentity: "b9e3c9a1-5a7f-4d7c-9f0e-2c1a7d0f6e58", vault: "crdprointmzvgwckv90" },
+  },
+  /** With the secrets of the gateways of NPR themselves, which their identity may read. */
+  operationalVault: "kv-mazevault-npr",
   /** Known to Entra ID, without any right. */
   stranger: "16fd2706-8baf-433b-82eb-8c7fada847da",
   vaults: ["crdprointmzvgwckv01", "crdprointmzvgwckv02"],
+  /** For those who need many. */
+  moreVaults: Array.from({ length: 18 }, (_, index) => `crdprointmzvgwckv${String(index + 3).padStart(2, "0")}`),
 } as const;
 
 const HOSTS = ["*.vault.azure.net", "login.microsoftonline.com"];
@@ -39,6 +50,8 @@ export interface MazeVaultOptions {
   readonly programs?: string;
   /** Resource definitions and rights are there already. */
   readonly installed?: boolean;
+  /** Of another installation, so that both see one Azure; one of its own when absent. */
+  readonly keyVault?: KeyVaultStandIn;
   /** Settings of the stand-in beyond what it has by itself, see `lab/keyvault/config.ts`. */
   readonly keyVaultSettings?: Readonly<Record<string, unknown>>;
 }
@@ -80,10 +93,24 @@ export interface OcspResponder {
   readonly database: Database;
 }
 
-export interface MazeVault {
-  readonly keyVault: { readonly process: SupervisedProcess; readonly control: Control };
+/** Azure on this machine: Key Vault, Entra ID and the metadata of managed identities. */
+export interface KeyVaultStandIn {
+  readonly process: SupervisedProcess;
+  readonly control: Control;
   /** What a client certificate of the service principal looks like to the stand-in. */
   readonly servicePrincipal: { readonly secret: string; readonly certFile: string; readonly keyFile: string };
+  /** How an operator gets there, for its settings. */
+  readonly azure: {
+    readonly connectTo: readonly { readonly host: string; readonly address: string }[];
+    readonly caFile: string;
+  };
+}
+
+export interface MazeVault {
+  readonly keyVault: KeyVaultStandIn;
+  readonly servicePrincipal: KeyVaultStandIn["servicePrincipal"];
+  /** Folder of the bundled programs, for further installations. */
+  readonly programs: string;
   readonly database: {
     readonly host: string;
     readonly port: number;
@@ -107,7 +134,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
   if (options.programs === undefined) rmSync(programs, { recursive: true, force: true });
   const [database, keyVault, kubeconfig] = await Promise.all([
     lab.postgres.createDatabase("mazevault"),
-    startKeyVault(options),
+    options.keyVault ?? startKeyVault(options),
     (options.installed ? resourcesServed(cluster) : installResources(cluster)).then(() =>
       cluster.serviceAccountKubeconfig({
         namespace: SYSTEM_NAMESPACE,
@@ -117,13 +144,12 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
     ),
     options.programs ?? bundle(programs),
   ]);
-  const { listenPort, imdsPort, ...vault } = keyVault;
   const ocspPort = await lab.ports.get("ocsp");
-  const address = `127.0.0.1:${listenPort}`;
 
   return {
-    keyVault: vault,
-    servicePrincipal: vault.servicePrincipal,
+    keyVault,
+    servicePrincipal: keyVault.servicePrincipal,
+    programs,
     database,
     cli: path.join(programs, CLI),
     async startOperator({
@@ -154,13 +180,9 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
           caFile: database.caFile,
         },
         keys: { provider: "file", file: path.join(dir, "root.key"), create: true },
-        azure: {
-          connectTo: [
-            ...HOSTS.map((host) => ({ host, address })),
-            { host: "169.254.169.254", address: `127.0.0.1:${imdsPort}` },
-          ],
-          caFile: lab.pki.caFile,
-        },
+        // The lab's own server of PostgreSQL.
+        rotation: { allowedHosts: ["127.0.0.1"] },
+        azure: keyVault.azure,
         http: { host: "127.0.0.1", port: httpPort },
         rest: { host: "127.0.0.1", port: restPort, ...certificate, clientCaFile: lab.pki.caFile },
         log: { level: logLevel },
@@ -256,7 +278,7 @@ async function resourcesServed(cluster: Cluster): Promise<void> {
   await until("resource definitions are served", served, { timeoutMs: 60_000 });
 }
 
-async function startKeyVault({ lab, cluster, keyVaultSettings = {} }: MazeVaultOptions) {
+async function startKeyVault({ lab, cluster, keyVaultSettings = {} }: MazeVaultOptions): Promise<KeyVaultStandIn> {
   const dir = path.join(lab.dir, "keyvault");
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const listenPort = await lab.ports.get("keyvault");
@@ -275,7 +297,9 @@ async function startKeyVault({ lab, cluster, keyVaultSettings = {} }: MazeVaultO
   const secret = readText(secretFile);
   const { issuer, jwksFile } = await federation(cluster, dir);
   const subjects = ["payments", "payments-dev"].map((namespace) => `system:serviceaccount:${namespace}:kv`);
-  const officers = [azure.workloadIdentity, azure.servicePrincipal, azure.managedIdentity];
+  const gateways = Object.values(azure.gateways);
+  const managed = [azure.managedIdentity, azure.otherManagedIdentity];
+  const officers = [azure.workloadIdentity, azure.servicePrincipal, ...managed];
   const config = {
     listen: { host: "127.0.0.1", port: listenPort },
     certFile: server.certFile,
@@ -297,17 +321,19 @@ async function startKeyVault({ lab, cluster, keyVaultSettings = {} }: MazeVaultO
             })),
           },
           { clientId: azure.servicePrincipal, secret, certificateFile: client.certFile },
-          { clientId: azure.managedIdentity, managedIdentity: true },
+          ...[...managed, ...gateways.map(({ managedIdentity }) => managedIdentity)].map((clientId) => ({
+            clientId,
+            managedIdentity: true,
+          })),
           { clientId: azure.stranger, secret },
         ],
       },
     ],
-    vaults: azure.vaults.map((name) => ({
-      name,
-      tenant: azure.tenantId,
-      grants: officers.map((clientId) => ({ clientId, role: "Key Vault Secrets Officer" })),
-      softDeleteRetentionDays: 90,
-    })),
+    vaults: [
+      ...[...azure.vaults, ...azure.moreVaults].map((name) => vaultOf(name, officers)),
+      ...gateways.map(({ vault, managedIdentity }) => vaultOf(vault, [managedIdentity])),
+      vaultOf(azure.operationalVault, [azure.gateways.NPR.managedIdentity], "Key Vault Secrets User"),
+    ],
     settings: keyVaultSettings,
   };
   const configFile = path.join(dir, "config.json");
@@ -322,14 +348,29 @@ async function startKeyVault({ lab, cluster, keyVaultSettings = {} }: MazeVaultO
       return true;
     },
   });
+  const address = `127.0.0.1:${listenPort}`;
   return {
     process,
     control,
-    listenPort,
-    imdsPort,
     servicePrincipal: { secret, certFile: client.certFile, keyFile: client.keyFile },
+    azure: {
+      connectTo: [
+        ...HOSTS.map((host) => ({ host, address })),
+        { host: "169.254.169.254", address: `127.0.0.1:${imdsPort}` },
+      ],
+      caFile: lab.pki.caFile,
+    },
   };
 }
+
+type Role = "Key Vault Secrets Officer" | "Key Vault Secrets User";
+
+const vaultOf = (name: string, identities: readonly string[], role: Role = "Key Vault Secrets Officer") => ({
+  name,
+  tenant: azure.tenantId,
+  grants: identities.map((clientId) => ({ clientId, role })),
+  softDeleteRetentionDays: 90,
+});
 
 /** What Entra ID needs to believe the cluster's ServiceAccount tokens: issuer and keys, as the cluster publishes them. */
 async function federation(cluster: Cluster, dir: string): Promise<{ issuer: string; jwksFile: string }> {

@@ -31,3 +31,20 @@ test("a kept port that another program has taken is named, with the fix", async 
   server.close();
   await once(server, "close");
 });
+
+test("a kept port whose last server is still going away is waited for", async () => {
+  const port = await new Ports(file).get("etcd");
+  const server = createServer().listen(port, "127.0.0.1");
+  await once(server, "listening");
+  const later = setTimeout(() => server.close(), 300);
+  expect(await new Ports(file).get("etcd")).toBe(port);
+  clearTimeout(later);
+});
+
+test("labs that are started side by side choose no port twice", async () => {
+  const labs = [new Ports(file), new Ports(path.join(dir, "other.json"))];
+  const chosen = await Promise.all(
+    labs.flatMap((ports) => Array.from({ length: 200 }, (_, index) => ports.get(`part-${index}`))),
+  );
+  expect(new Set(chosen).size).toBe(400);
+});

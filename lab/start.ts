@@ -4,6 +4,7 @@
  *   npm start                          goes on with the data of the last start
  *   npm start -- --reset               begins anew
  *   npm start -- --kubeconfig FILE     uses that cluster instead of one of its own
+ *   npm start -- --with-gateway        and two gateways of NPR, each with a cluster and a database of its own
  */
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -11,16 +12,19 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { API_VERSION } from "../crds/common.ts";
 import { type Cluster, existingCluster } from "./cluster.ts";
+import { serveControl } from "./control.ts";
 import { obtainBinaries } from "./controlplane/binaries.ts";
 import { errorMessage } from "./errors.ts";
+import { type GatewayLab, nprGateways, type Primary, startGatewayLab } from "./gateway.ts";
 import { environmentLine, guide, pkiCommands } from "./guide.ts";
+import { gatewayCommands, gatewayVariables } from "./guide-gateways.ts";
 import { type Machine, resetLab, startLab, startMachine } from "./lab.ts";
 import { writeLaunchers } from "./launcher.ts";
-import { installMazeVault } from "./mazevault.ts";
+import { installMazeVault, type MazeVault, type Operator } from "./mazevault.ts";
 import { until } from "./poll.ts";
 import { stopOnSignals } from "./signals.ts";
 
-const USAGE = "usage: npm start -- [--reset] [--kubeconfig FILE] [--dir FOLDER]";
+const USAGE = "usage: npm start -- [--reset] [--with-gateway | --kubeconfig FILE] [--dir FOLDER]";
 const READY_MS = 120_000;
 const root = fileURLToPath(new URL("..", import.meta.url));
 const defaultDir = path.join(root, ".mazevault");
@@ -35,6 +39,7 @@ async function main(): Promise<void> {
     options: {
       reset: { type: "boolean", default: false },
       kubeconfig: { type: "string" },
+      "with-gateway": { type: "boolean", default: false },
       dir: { type: "string", default: defaultDir },
       help: { type: "boolean", default: false },
     },
@@ -43,47 +48,94 @@ async function main(): Promise<void> {
     console.log(USAGE);
     return;
   }
+  if (values["with-gateway"] && values.kubeconfig !== undefined) throw new Error(USAGE);
   const dir = path.resolve(values.dir);
   const labDir = path.join(dir, "lab");
   if (values.reset) {
     report("removing the data of the last start");
-    await resetLab(labDir);
+    for (const each of [labDir, ...nprGateways.map((gateway) => gatewayDir(dir, gateway))]) await resetLab(each);
   }
 
-  const running: { machine?: Machine } = {};
-  stopOnSignals(async () => running.machine?.stop(), report);
-  const { machine, cluster } = await startMachineWithCluster(labDir, values.kubeconfig);
-  running.machine = machine;
+  // Stopped together: a gateway without its primary goes on as well as it can.
+  const machines: Pick<Machine, "stop">[] = [];
+  const stop = async (): Promise<void> => {
+    await Promise.all(machines.map((machine) => machine.stop()));
+  };
+  stopOnSignals(stop, report);
+  const starting = startPrimary(labDir, values.kubeconfig, (machine) => machines.push(machine));
   try {
-    report("installing resource definitions and rights; starting the Key Vault stand-in");
-    const mazevault = await installMazeVault({ lab: machine, cluster, report });
-    report("starting the operator and the OCSP responder");
-    const { restUrl } = await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
-    await mazevault.startOcsp();
-    // Once: whoever edits or deletes a sample meets that again at the next start.
-    const applied = path.join(labDir, "samples.applied");
-    if (!existsSync(applied)) {
-      report("applying e2e/samples");
-      await applySamples(cluster);
-      writeFileSync(applied, "");
-    }
-    await samplesReady(cluster);
+    const gateways = values["with-gateway"] ? nprGateways : [];
+    const [primary, ...labs] = await Promise.all([
+      starting,
+      ...gateways.map((gateway) =>
+        startGatewayLab({ ...gateway, dir: gatewayDir(dir, gateway), report, primary: starting }, (lab) =>
+          machines.push(lab),
+        ),
+      ),
+    ]);
     report("everything is Ready");
+    if (labs.length > 0) machines.push(await controlOf(labDir, primary, labs));
+    const { mazevault, cluster, url, caFile } = primary;
+    const elsewhere = dir === defaultDir ? {} : { labDir };
     console.log(
       guide({
         environment: environmentLine({
           ...linkPrograms(dir, cluster, mazevault.cli),
-          restUrl,
-          caFile: machine.pki.caFile,
+          restUrl: url,
+          caFile,
+          ...(labs.length > 0 && { variables: gatewayVariables(labs) }),
         }),
         pki: pkiCommands(dir, mazevault.pkiUrl),
-        ...(dir !== defaultDir && { labDir }),
+        ...(labs.length > 0 && { gateways: gatewayCommands(elsewhere.labDir) }),
+        ...elsewhere,
       }),
     );
   } catch (error) {
-    await machine.stop();
+    await stop();
     throw error;
   }
+}
+
+const gatewayDir = (dir: string, { name }: { readonly name: string }): string => path.join(dir, "gateways", name);
+
+interface RunningPrimary extends Primary {
+  readonly cluster: Cluster;
+  readonly mazevault: MazeVault;
+  readonly operator: Operator;
+}
+
+/** Everything of a start without gateways. */
+async function startPrimary(
+  labDir: string,
+  kubeconfig: string | undefined,
+  onMachine: (machine: Machine) => void,
+): Promise<RunningPrimary> {
+  const { machine, cluster } = await startMachineWithCluster(labDir, kubeconfig);
+  onMachine(machine);
+  report("installing resource definitions and rights; starting the Key Vault stand-in");
+  const mazevault = await installMazeVault({ lab: machine, cluster, report });
+  report("starting the operator and the OCSP responder");
+  const operator = await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
+  await mazevault.startOcsp();
+  // Once: whoever edits or deletes a sample meets that again at the next start.
+  const applied = path.join(labDir, "samples.applied");
+  if (!existsSync(applied)) {
+    report("applying e2e/samples");
+    await applySamples(cluster);
+    writeFileSync(applied, "");
+  }
+  await samplesReady(cluster);
+  return { cluster, mazevault, operator, url: operator.restUrl, caFile: machine.pki.caFile };
+}
+
+/** So that the guide's outage is one. */
+async function controlOf(labDir: string, primary: RunningPrimary, gateways: readonly GatewayLab[]) {
+  const parts = [
+    ["primary", primary.operator.process],
+    ...gateways.map(({ name, operator }) => [name, operator.process]),
+  ];
+  const control = await serveControl(labDir, Object.fromEntries(parts));
+  return { stop: async () => control.close() };
 }
 
 async function startMachineWithCluster(

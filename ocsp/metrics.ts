@@ -1,3 +1,4 @@
+import type { Registry } from "prom-client";
 import type { DatabaseCall } from "../adapters/postgres/database.ts";
 import type { Register } from "./register.ts";
 import type { Traffic } from "./traffic.ts";
@@ -11,7 +12,7 @@ export interface MetricsSources {
 }
 
 export interface ResponderMetrics {
-  text(): Promise<string>;
+  readonly registry: Registry;
   databaseCall(call: DatabaseCall): void;
 }
 
@@ -104,7 +105,7 @@ export async function responderMetrics({
     registers,
   });
   return {
-    text: () => registry.metrics(),
+    registry,
     databaseCall: ({ target, operation, code }) => calls.inc({ target, operation, code }),
   };
 }

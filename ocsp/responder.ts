@@ -74,7 +74,7 @@ export async function startResponder(config: Config, log: Logger): Promise<() =>
         says: () => (synchronisation.problem === undefined ? "current" : "from memory, until they end"),
       },
     ],
-    metrics: () => metrics.text(),
+    metrics: () => metrics.registry.metrics(),
   });
 
   const healthPort = await health.listen();

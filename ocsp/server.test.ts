@@ -109,7 +109,9 @@ describe("OpenSSL", () => {
     expect([status, headers["content-type"]]).toEqual([200, "application/ocsp-response"]);
     judge.write("response.der", body);
     const output = await openssl("-respin", "response.der", "-cert", "leaf.pem");
-    expect(output).toMatch(/Response verify OK[\s\S]*leaf\.pem: good/);
+    // On stderr the one, on stdout the other: in any order.
+    expect(output).toMatch(/Response verify OK/);
+    expect(output).toMatch(/leaf\.pem: good/);
   });
 });
 

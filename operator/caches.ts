@@ -3,6 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { wantedKeystores } from "../controllers/certificate/keystores.ts";
 import type { Cluster, Metadata } from "../controllers/cluster.ts";
 import { namespaceFacts, notOnboarded } from "../controllers/cluster.ts";
+import { deliveredName } from "../controllers/delivery/desired.ts";
 import { roleBindings } from "../controllers/project/index.ts";
 import type { Informer, InformerOptions } from "../controllers/runtime/informer.ts";
 import type { NamespacedInformers } from "../controllers/runtime/namespaced-informers.ts";
@@ -14,11 +15,15 @@ import {
 } from "../controllers/runtime/resource-type.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
 import { type AccessSource, policyKeys, projectKeys } from "../core/access/policy.ts";
+import { normalVaultUrl } from "../core/ports/target-vaults.ts";
 import { type AccessPolicy, accessPolicyKind } from "../crds/accesspolicy.ts";
 import { type AuditSink, auditSinkKind } from "../crds/auditsink.ts";
 import { type Certificate, certificateKind } from "../crds/certificate.ts";
 import { type CertificateRequest, certificateRequestKind } from "../crds/certificaterequest.ts";
 import type { Condition, ObjectMeta, Resource } from "../crds/common.ts";
+import { type Failover, failoverKind } from "../crds/failover.ts";
+import { type Gateway, gatewayKind } from "../crds/gateway.ts";
+import { type GatewayEnvironment, gatewayEnvironmentKind } from "../crds/gatewayenvironment.ts";
 import { NAMESPACE_BINDING } from "../crds/installation.ts";
 import { type AnyIssuer, type ClusterIssuer, clusterIssuerKind, type Issuer, issuerKind } from "../crds/issuer.ts";
 import { type KeyVault, keyVaultKind } from "../crds/keyvault.ts";
@@ -38,6 +43,7 @@ const namespaces: ResourceType = {
 
 /** A namespace that has not answered by then is worked on later. */
 const FIRST_SIGHT_MS = 5_000;
+const FOLLOWING_MS = 15_000;
 
 /** Indexes that controllers look things up by. */
 export const BY_NAMESPACE = "namespace";
@@ -45,9 +51,20 @@ export const BY_PROJECT = "project";
 /** Secrets and Certificates by the core Secrets that they take values from or deliver to. */
 export const BY_CORE_SECRET = "coreSecret";
 export const BY_KEY_VAULT = "keyVault";
+/** SyncRules by the namespaces whose core Secrets are their target. */
+export const BY_TARGET_NAMESPACE = "targetNamespace";
+/** SyncRules by the namespaces in clusters of gateways, and by the gateways, whose core Secrets are their target. */
+export const BY_NAMESPACE_BEYOND = "namespaceBeyond";
+export const BY_GATEWAY = "gateway";
+/** KeyVaults by the name of their vault, which is the first label of its host. */
+export const BY_VAULT_NAME = "vaultName";
+/** KeyVaults by the normal URL of their vault: several may name one. */
+export const BY_VAULT_URL = "vaultUrl";
 /** Certificates, CertificateRequests and issuers by the issuer above them: `namespace/name`, or `name` for one of the cluster. */
 export const BY_ISSUER = "issuer";
 
+/** Failovers by the GatewayEnvironment that they refer to. */
+const BY_GATEWAY_ENVIRONMENT = "gatewayEnvironment";
 /** AccessPolicies and Projects by what they are looked up by when access is decided. */
 const BY_ACCESS = "access";
 
@@ -74,6 +91,9 @@ export class Caches implements Cluster, AccessSource {
   readonly syncConflictCache: Informer<SyncConflict>;
   readonly accessPolicyCache: Informer<AccessPolicy>;
   readonly auditSinkCache: Informer<AuditSink>;
+  readonly gatewayCache: Informer<Gateway>;
+  readonly gatewayEnvironmentCache: Informer<GatewayEnvironment>;
+  readonly failoverCache: Informer<Failover>;
   readonly bindingCache: Informer<CachedMetadata>;
   readonly coreSecretCache: NamespacedInformers<CachedMetadata>;
 
@@ -125,7 +145,12 @@ export class Caches implements Cluster, AccessSource {
     this.keyVaultCache = make.informer<KeyVault>({
       ...watched,
       type: resourceType(keyVaultKind),
-      indexers: { ...ofProject, [BY_CORE_SECRET]: credentialsOf },
+      indexers: {
+        ...ofProject,
+        [BY_CORE_SECRET]: credentialsOf,
+        [BY_VAULT_NAME]: ({ spec }) => [new URL(spec.vaultUrl).host.split(".")[0] ?? ""],
+        [BY_VAULT_URL]: ({ spec }) => [normalVaultUrl(spec.vaultUrl)],
+      },
     });
     this.syncRuleCache = make.informer<SyncRule>({
       ...watched,
@@ -133,6 +158,9 @@ export class Caches implements Cluster, AccessSource {
       indexers: {
         ...ofProject,
         [BY_KEY_VAULT]: vaultsOf,
+        [BY_TARGET_NAMESPACE]: ({ spec }) => spec.target.kubernetes?.namespaces ?? [],
+        [BY_NAMESPACE_BEYOND]: ({ spec: { target } }) => (target.gateway ? [target.gateway.kubernetes.namespace] : []),
+        [BY_GATEWAY]: ({ spec: { target } }) => (target.gateway ? [target.gateway.ref.name] : []),
       },
     });
     this.syncConflictCache = make.informer<SyncConflict>({
@@ -150,6 +178,13 @@ export class Caches implements Cluster, AccessSource {
       },
     });
     this.auditSinkCache = make.informer({ ...watched, type: resourceType(auditSinkKind) });
+    this.gatewayCache = make.informer({ ...watched, type: resourceType(gatewayKind) });
+    this.gatewayEnvironmentCache = make.informer({ ...watched, type: resourceType(gatewayEnvironmentKind) });
+    this.failoverCache = make.informer<Failover>({
+      ...watched,
+      type: resourceType(failoverKind),
+      indexers: { [BY_GATEWAY_ENVIRONMENT]: ({ spec }) => [spec.environmentRef.name] },
+    });
     this.bindingCache = make.informer({
       ...watched,
       type: roleBindings,
@@ -176,6 +211,9 @@ export class Caches implements Cluster, AccessSource {
       this.syncConflictCache,
       this.accessPolicyCache,
       this.auditSinkCache,
+      this.gatewayCache,
+      this.gatewayEnvironmentCache,
+      this.failoverCache,
     ];
   }
 
@@ -186,6 +224,10 @@ export class Caches implements Cluster, AccessSource {
   /** Resolves when everything that can be seen is in sight. Namespaces that refuse us do not hold up the others. */
   async whenSynced(): Promise<void> {
     await Promise.all(this.#whole.map((cache) => cache.whenSynced()));
+    // Who stood by may have lost its connections just before its turn came: on manifests of before it would go back to
+    // values of before. Without an API server nothing can be done anyhow, so it is not waited for without an end.
+    const following = Promise.all(this.#whole.map((cache) => cache.whenFollowing()));
+    await Promise.race([following, delay(FOLLOWING_MS, undefined, { ref: false })]);
     await this.#followAdmissions();
     // Where our RoleBinding is missing, the leader has yet to make it, and would wait for itself.
     const onboarded = new Set([...this.bindingCache.values()].map(({ metadata }) => metadata.namespace));
@@ -265,6 +307,37 @@ export class Caches implements Cluster, AccessSource {
     return this.auditSinkCache.values();
   }
 
+  accessPolicies(): Iterable<AccessPolicy> {
+    return this.accessPolicyCache.values();
+  }
+
+  gateway(name: string): Gateway | undefined {
+    return this.gatewayCache.get(name);
+  }
+
+  gateways(): Iterable<Gateway> {
+    return this.gatewayCache.values();
+  }
+
+  gatewayEnvironment(name: string): GatewayEnvironment | undefined {
+    return this.gatewayEnvironmentCache.get(name);
+  }
+
+  gatewayEnvironments(): Iterable<GatewayEnvironment> {
+    return this.gatewayEnvironmentCache.values();
+  }
+
+  gatewaysPairedWith(gateway: string): readonly string[] {
+    return [...this.gatewayEnvironmentCache.values()]
+      .map(({ spec }) => [spec.primaryRef.name, spec.standbyRef.name])
+      .filter((pair) => pair.includes(gateway))
+      .flatMap((pair) => pair.filter((name) => name !== gateway));
+  }
+
+  failoversOf(environment: string): readonly Failover[] {
+    return this.failoverCache.byIndex(BY_GATEWAY_ENVIRONMENT, environment);
+  }
+
   /** Every object of our own kinds. */
   *everything(): Generator<Resource<unknown, { readonly conditions?: readonly Condition[] | undefined }>> {
     for (const cache of this.#own) yield* cache.values();
@@ -290,12 +363,34 @@ export class Caches implements Cluster, AccessSource {
     return this.clusterIssuerCache.get(name);
   }
 
+  knowsVault(name: string): boolean {
+    return this.keyVaultCache.byIndex(BY_VAULT_NAME, name).length > 0;
+  }
+
   keyVault(namespace: string, name: string): KeyVault | undefined {
     return this.keyVaultCache.get(`${namespace}/${name}`);
   }
 
   syncRulesIn(namespace: string): readonly SyncRule[] {
     return this.syncRuleCache.byIndex(BY_NAMESPACE, namespace);
+  }
+
+  syncRulesInto(namespace: string): readonly SyncRule[] {
+    return this.syncRuleCache.byIndex(BY_TARGET_NAMESPACE, namespace);
+  }
+
+  syncRulesBeyond(namespace: string): readonly SyncRule[] {
+    return this.syncRuleCache.byIndex(BY_NAMESPACE_BEYOND, namespace);
+  }
+
+  deliversTo(namespace: string, coreSecret: string): string | undefined {
+    const key = `${namespace}/${coreSecret}`;
+    const certificate = this.certificateCache
+      .byIndex(BY_CORE_SECRET, key)
+      .find(({ spec }) => spec.secretName === coreSecret);
+    if (certificate !== undefined) return `Certificate ${certificate.metadata.name}`;
+    const secret = this.secretCache.byIndex(BY_CORE_SECRET, key).find((each) => deliveredName(each) === coreSecret);
+    return secret && `Secret ${secret.metadata.name}`;
   }
 
   syncConflicts(): Iterable<SyncConflict> {

@@ -9,7 +9,14 @@ export interface ChoresDependencies {
   readonly onFenced: (error: Fenced) => void;
 }
 
-export abstract class Chores<Dependencies extends ChoresDependencies> {
+/** What the leader has running for as long as its term lasts. */
+export interface LeaderChores {
+  start(writer: Writer): void;
+  /** Resolves when nothing of it runs any more. */
+  stop(): Promise<void>;
+}
+
+export abstract class Chores<Dependencies extends ChoresDependencies> implements LeaderChores {
   protected readonly deps: Dependencies;
   #abort: AbortController | undefined;
   #running: Promise<void> = Promise.resolve();
@@ -24,7 +31,6 @@ export abstract class Chores<Dependencies extends ChoresDependencies> {
     this.#running = this.work(writer, abort.signal);
   }
 
-  /** Resolves when nothing of it runs any more. */
   async stop(): Promise<void> {
     this.#abort?.abort();
     await this.#running;

@@ -1,11 +1,23 @@
 /** The settings of the operator. */
 import { z } from "zod";
+import { durationMs } from "../core/duration.ts";
+import { BOOTSTRAP_TOKEN } from "../core/fleet/bootstrap-token.ts";
+import { gatewayEnvironment, gatewayRole } from "../core/fleet/protocol.ts";
 import { SHORTEST_LOGIN_RECORD_MS } from "../core/identity/identities.ts";
 import { SHORTEST_KEPT_MS } from "../core/pki/expired-certificates.ts";
+import { Sensitive } from "../core/sensitive.ts";
 import type { RotationAges } from "../core/vault/rotation.ts";
 import { database, log, milliseconds, port } from "../program/common-settings.ts";
+import { VERSION } from "../program/version.ts";
+import {
+  DEFAULT_ROOT_KEY_FILE,
+  operationalSecrets,
+  sourceProblems,
+  vaultEntry,
+} from "./operational-secrets/settings.ts";
 
 const DAY_MS = 86_400_000;
+const SHORTEST_OFFLINE_MS = 5_000;
 const YEAR_MS = 366 * DAY_MS;
 /** In whole days. */
 const SHORTEST_RETENTION_MS = Math.ceil(SHORTEST_LOGIN_RECORD_MS / DAY_MS) * DAY_MS;
@@ -17,8 +29,10 @@ const keyAge = z
 
 const previousRootKey = z.strictObject({
   provider: z.enum(["file", "passphrase"]).default("file").describe("Who holds it."),
-  file: z.string().min(1).describe("As of keys.file."),
+  file: z.string().min(1).optional().describe("As of keys.file."),
   passphraseFile: z.string().min(1).optional().describe("As of keys.passphraseFile."),
+  rootKeySecret: vaultEntry.optional().describe("As of keys.rootKeySecret."),
+  passphraseSecret: vaultEntry.optional().describe("As of keys.passphraseSecret."),
 });
 
 const keys = z.strictObject({
@@ -26,11 +40,19 @@ const keys = z.strictObject({
   file: z
     .string()
     .min(1)
-    .default("/etc/mazevault/root.key")
+    .default(DEFAULT_ROOT_KEY_FILE)
     .describe(
       "file: the root key, 32 bytes in base64, readable by its owner only. passphrase: where salt and parameters stand.",
     ),
   passphraseFile: z.string().min(1).optional().describe("passphrase: file with the passphrase."),
+  rootKeySecret: vaultEntry
+    .optional()
+    .describe(
+      "file: entry of operationalSecrets.vaultUrl with the root key, 32 bytes in base64, instead of keys.file.",
+    ),
+  passphraseSecret: vaultEntry
+    .optional()
+    .describe("passphrase: entry of operationalSecrets.vaultUrl with it, instead of keys.passphraseFile."),
   create: z
     .boolean()
     .default(false)
@@ -65,6 +87,14 @@ const azure = z.strictObject({
   connectTo: z.array(connectTo).default([]).describe("Other destinations for some hosts, as for a private endpoint."),
   caFile: z.string().min(1).optional().describe("Additional CA certificates for those destinations."),
   timeoutMs: milliseconds.default(10_000).describe("Longest wait for an answer of Azure, in milliseconds."),
+  managedIdentityClientId: z
+    .guid()
+    .optional()
+    .meta({
+      aliases: ["AZURE_MANAGED_IDENTITY_CLIENT_ID"],
+      description:
+        "Client ID of the managed identity of a KeyVault whose auth.managedIdentity names none. None: the system-assigned one.",
+    }),
 });
 
 const kubernetes = z.strictObject({
@@ -136,6 +166,13 @@ const rest = z.strictObject({
     .describe(
       "CRLs (PEM, or one in DER) of all CAs in clientCaFile that issue certificates, read again when they change. With it a client certificate without a valid CRL of its issuer is refused. None: client certificates cannot be revoked.",
     ),
+  eventTokensFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "Tokens of senders of Key Vault events (Azure Event Grid), one a line, 32 characters or more, read again when it changes. None: events are refused.",
+    ),
   audience: z
     .string()
     .min(1)
@@ -182,6 +219,9 @@ const redisFields = z.strictObject({
     .describe("File with the password of the Sentinels, read again for each connection; none otherwise."),
   username: z.string().min(1).optional().describe("User of Redis; its default user otherwise."),
   passwordFile: z.string().min(1).optional().describe("File with the password, read again for each connection."),
+  passwordSecret: vaultEntry
+    .optional()
+    .describe("Entry of operationalSecrets.vaultUrl with the password instead, read again when Redis refuses it."),
   caFile: z.string().min(1).optional().describe("PEM of the CA certificates for Redis; the system's otherwise."),
   timeoutMs: milliseconds
     .default(250)
@@ -224,19 +264,136 @@ const audit = z.strictObject({
     .describe("Longest wait for an answer of an AuditSink's receiver, in milliseconds."),
 });
 
-export const configSchema = z.strictObject({
-  mode: z.enum(["primary"]).default("primary").describe("What this program is."),
+const rotation = z.strictObject({
+  allowedHosts: z
+    .array(z.string().min(1))
+    .default([])
+    .describe(
+      "Hosts that spec.rotation.apply of a Secret may name, for webhook and postgres; *.domain is allowed, for one label. None unless said: whoever may write Secrets would have the operator connect to anything.",
+    ),
+  timeoutMs: milliseconds
+    .default(10_000)
+    .describe("Longest wait for an answer of what new values are applied to, in milliseconds."),
+});
+
+const holdsCredentials = (url: string): boolean => {
+  const { username = "", password = "" } = URL.parse(url) ?? {};
+  return username !== "" || password !== "";
+};
+
+const gateway = z.strictObject({
+  environment: gatewayEnvironment
+    .optional()
+    .describe("Environment that this gateway works for, such as NPR or PRO; required in mode gateway."),
+  role: gatewayRole
+    .default("primary")
+    .describe("primary works for its environment, dr-standby takes over from it when it is told to."),
+  primaryUrl: z
+    .url({ protocol: /^https$/ })
+    .refine((url) => !holdsCredentials(url), "must hold no credentials: gateway.bootstrapToken is all it takes")
+    .refine((url) => !/[?#]/.test(url), "must have neither query nor fragment: https://HOST:PORT is all it takes")
+    .optional()
+    .meta({
+      aliases: ["PRIMARY_BACKEND_URL"],
+      description: "https://HOST:PORT of the primary's REST surface; required in mode gateway.",
+    }),
+  primaryCaFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "PEM of CA certificates for that URL. None: the certificate there is not verified, since what counts is the primary's own inside, which the bootstrap token names.",
+    ),
+  offlineLimit: z
+    .string()
+    .regex(/^(?=.)(\d{1,6}h)?(\d{1,6}m)?(\d{1,6}s)?$/, "must be a duration such as 24h, 1h30m or 90s")
+    .refine((text) => durationMs(text) >= SHORTEST_OFFLINE_MS, "must be 5s or longer")
+    .default("24h")
+    .meta({
+      aliases: ["GATEWAY_OFFLINE_LIMIT"],
+      description:
+        "How long the primary's secrets are served from here when it does not answer, such as 24h; a secret that was deleted there, or a grant that was taken away, counts here for as long. 24h unless said.",
+    }),
+  bootstrapToken: z
+    .string()
+    .trim()
+    .regex(BOOTSTRAP_TOKEN, "must be a token as `mazevault gateways bootstrap NAME` prints it, mvg1.….…")
+    .transform((text) => new Sensitive(text))
+    .optional()
+    .meta({
+      aliases: ["GATEWAY_BOOTSTRAP_TOKEN"],
+      secret: true,
+      description:
+        "Registers this gateway, once; it may go as soon as that is done. In the environment only, there is no flag for it.",
+    }),
+  bootstrapTokenFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("File with that token instead, read again while one is needed; it may be missing otherwise."),
+  bootstrapTokenSecret: vaultEntry
+    .optional()
+    .describe(
+      "Entry of operationalSecrets.vaultUrl with that token instead, read again while one is needed; it may be missing otherwise.",
+    ),
+  writeQueueLimit: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(10_000)
+    .describe(
+      "Writes that may wait here for the primary; beyond it they are refused, and none that was accepted is lost.",
+    ),
+});
+
+const settingsSchema = z.strictObject({
+  mode: z
+    .enum(["primary", "gateway"])
+    .default("primary")
+    .describe("What this program is: the primary, or a gateway of one in another cluster."),
+  version: z
+    .string()
+    .min(1)
+    .max(64)
+    .default(VERSION)
+    .describe("As what this program is known to whoever asks, and to the primary; its own unless said."),
+  gateway: gateway.prefault({}),
   kubernetes: kubernetes.prefault({}),
-  database: database.prefault({}),
+  operationalSecrets: operationalSecrets.prefault({}),
+  database: database
+    .extend({
+      passwordSecret: vaultEntry
+        .optional()
+        .describe(
+          "Entry of operationalSecrets.vaultUrl with the password instead, read again when PostgreSQL refuses it.",
+        ),
+    })
+    .prefault({}),
   keys: keys.prefault({}),
   audit: audit.prefault({}),
   azure: azure.prefault({}),
   http: http.prefault({}),
   controllers: controllers.prefault({}),
+  rotation: rotation.prefault({}),
   pki: pki.prefault({}),
   rest: rest.prefault({}),
   redis: redis.prefault({}),
   log: log.prefault({}),
+});
+
+export const configSchema = settingsSchema.superRefine((config, context) => {
+  for (const [setting, message] of sourceProblems(config))
+    context.addIssue({ code: "custom", path: setting.split("."), message });
+  const { mode, gateway } = config;
+  if (mode !== "gateway") return;
+  const wrong = (field: keyof typeof gateway, message: string) =>
+    context.addIssue({ code: "custom", path: ["gateway", field], message });
+  if (gateway.environment === undefined)
+    wrong("environment", "required in mode gateway: set MAZEVAULT_GATEWAY_ENVIRONMENT, such as NPR or PRO");
+  if (gateway.primaryUrl === undefined)
+    wrong("primaryUrl", "required in mode gateway: set PRIMARY_BACKEND_URL, such as https://primary.example.com:8443");
+  if (gateway.bootstrapToken !== undefined && gateway.bootstrapTokenFile !== undefined)
+    wrong("bootstrapTokenFile", "names a token where GATEWAY_BOOTSTRAP_TOKEN gives one; keep one of the two");
 });
 export type Config = z.infer<typeof configSchema>;
 

@@ -7,6 +7,7 @@ import { createRootKeyFile } from "../adapters/rootkey/file.ts";
 import type { Logger } from "../program/logging.ts";
 import type { Config } from "./config.ts";
 import { DatabaseConnection, openRootKey } from "./database.ts";
+import { OperationalSecrets } from "./operational-secrets/operational-secrets.ts";
 
 const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} } as unknown as Logger;
 let dir: string;
@@ -22,11 +23,14 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true }));
 
+const noEntry = () => Promise.reject(new Error("no entry is named"));
+
 /** A start that gives up when PostgreSQL does not answer: nothing listens there. */
 async function start(keys: Partial<Config["keys"]>): Promise<never> {
   const database = { host: "127.0.0.1", port: 1, name: "n", user: "u", passwordFile: passphraseFile, tls: "disable" };
-  const config = { database, keys: { file, passphraseFile, ...keys } } as unknown as Config;
-  const connection = new DatabaseConnection(config, log, () => {});
+  const rest = { operationalSecrets: {}, redis: {}, gateway: {} };
+  const config = { ...rest, database, keys: { file, passphraseFile, ...keys } } as unknown as Config;
+  const connection = new DatabaseConnection(config, log, () => {}, new OperationalSecrets(config, log, () => {}));
   connection.stop();
   await connection.open();
   throw new Error("it started");
@@ -40,7 +44,7 @@ describe.each(["file", "passphrase"] as const)("a root key by %s", (provider) =>
     expect(existsSync(file)).toBe(false);
     const [, command = ""] = /the same on every replica: (.*)$/.exec((error as Error).message) ?? [];
     execFileSync("sh", ["-euc", command]);
-    expect((await openRootKey({ provider, file, passphraseFile })).id).toMatch(new RegExp(`^${provider}:`));
+    expect((await openRootKey({ provider, file, passphraseFile }, noEntry)).id).toMatch(new RegExp(`^${provider}:`));
     await expect(start({ provider, previous, create: true })).rejects.toMatchObject({ name: "AbortError" });
   });
 
@@ -48,8 +52,8 @@ describe.each(["file", "passphrase"] as const)("a root key by %s", (provider) =>
     await expect(start({ provider, create: false })).rejects.toMatchObject({ code: "KeyUnavailable" });
     expect(existsSync(file)).toBe(false);
     await expect(start({ provider, create: true })).rejects.toMatchObject({ name: "AbortError" });
-    const { id } = await openRootKey({ provider, file, passphraseFile });
+    const { id } = await openRootKey({ provider, file, passphraseFile }, noEntry);
     await expect(start({ provider, create: true })).rejects.toMatchObject({ name: "AbortError" });
-    expect((await openRootKey({ provider, file, passphraseFile })).id).toBe(id);
+    expect((await openRootKey({ provider, file, passphraseFile }, noEntry)).id).toBe(id);
   });
 });

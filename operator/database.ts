@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { DatabaseOptions } from "../adapters/postgres/database.ts";
 import { DatabaseIsNewer, migrate } from "../adapters/postgres/migrate.ts";
 import { openStores, type Stores } from "../adapters/postgres/stores.ts";
-import { createRootKeyFile, openRootKeyFile } from "../adapters/rootkey/file.ts";
+import { createRootKeyFile, openRootKeyFile, rootKeyIn } from "../adapters/rootkey/file.ts";
 import {
   createScryptParametersFile,
   openPassphrase,
@@ -16,6 +16,8 @@ import { databaseOptions } from "../program/common-settings.ts";
 import type { Logger } from "../program/logging.ts";
 import { ConfigError } from "../program/settings.ts";
 import type { Config } from "./config.ts";
+import type { KeptSecret } from "./operational-secrets/kept-secret.ts";
+import type { OperationalSecrets, SecretReader } from "./operational-secrets/operational-secrets.ts";
 
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 5_000;
@@ -24,17 +26,26 @@ const PROBE_EVERY_MS = 5_000;
 const ANSWER_MS = 3_000;
 
 export class DatabaseConnection {
-  readonly #options: DatabaseOptions;
+  readonly #onCall: NonNullable<DatabaseOptions["onCall"]>;
   readonly #config: Config;
+  readonly #secrets: OperationalSecrets;
   readonly #log: Logger;
   readonly #stopped = new AbortController();
+  #password: KeptSecret | undefined;
   #problem: string | undefined;
 
   /** Throws `ConfigError` when a setting is missing. */
-  constructor(config: Config, log: Logger, onCall: NonNullable<DatabaseOptions["onCall"]>) {
+  constructor(
+    config: Config,
+    log: Logger,
+    onCall: NonNullable<DatabaseOptions["onCall"]>,
+    secrets: OperationalSecrets,
+  ) {
     this.#config = config;
     this.#log = log;
-    this.#options = { ...databaseOptions(config.database), onCall };
+    this.#secrets = secrets;
+    this.#onCall = onCall;
+    if (!secrets.names("database.passwordSecret")) databaseOptions(config.database);
     this.#problem = this.#unanswered();
   }
 
@@ -43,17 +54,25 @@ export class DatabaseConnection {
     return this.#problem;
   }
 
+  /** With the password that it has at the moment, once it was opened. */
+  get options(): DatabaseOptions {
+    return databaseOptions(this.#config.database, this.#password);
+  }
+
   /** Tries until PostgreSQL answers. Throws what waiting cannot mend: a newer schema, a wrong root key. */
   async open(): Promise<Stores> {
     const { keys } = this.#config;
     createRootKey(this.#config, this.#log);
-    const root = await openRootKey(keys);
-    const previous = keys.previous && (await openRootKey(keys.previous, "keys.previous"));
+    const { awaited } = this.#secrets;
+    const root = await openRootKey(keys, awaited);
+    const previous = keys.previous && (await openRootKey(keys.previous, awaited, "keys.previous"));
+    this.#password = await this.#secrets.kept("database.passwordSecret");
+    const options = { ...this.options, onCall: this.#onCall };
     for (let pauseMs = FIRST_RETRY_MS; ; pauseMs = Math.min(LONGEST_RETRY_MS, pauseMs * 2)) {
       try {
-        const applied = await migrate(this.#options);
+        const applied = await migrate(options);
         if (applied.length > 0) this.#log.info({ applied }, "database migrated");
-        const stores = await openStores(this.#options, root, previous);
+        const stores = await openStores(options, root, previous);
         this.#problem = undefined;
         void this.#probe(stores);
         return stores;
@@ -89,16 +108,39 @@ export class DatabaseConnection {
   }
 
   #unanswered(): string {
-    return `PostgreSQL at ${this.#options.host}:${this.#options.port} does not answer`;
+    const { host, port } = this.#config.database;
+    return `PostgreSQL at ${host}:${port} does not answer`;
   }
 }
 
-type RootKeySettings = Pick<Config["keys"], "provider" | "file" | "passphraseFile">;
+type RootKeySettings = NonNullable<Config["keys"]["previous"]>;
 
 /** Throws `Unavailable("KeyUnavailable")` that says what is wrong with it, and `ConfigError` that names the setting. */
-export async function openRootKey(keys: RootKeySettings, setting = "keys"): Promise<RootKey> {
-  const { provider, file, passphraseFile } = keys;
+export async function openRootKey(
+  keys: RootKeySettings,
+  read: SecretReader,
+  setting: "keys" | "keys.previous" = "keys",
+): Promise<RootKey> {
+  const { provider, file, passphraseFile, rootKeySecret, passphraseSecret } = keys;
+  if (provider === "file" && rootKeySecret !== undefined) {
+    const text = await read(`${setting}.rootKeySecret`);
+    try {
+      return rootKeyIn(text.revealText(), `entry ${rootKeySecret} (${setting}.rootKeySecret)`);
+    } finally {
+      text.dispose();
+    }
+  }
+  if (file === undefined) throw new ConfigError([`${setting}.file: required`]);
   if (provider === "file") return openRootKeyFile(file);
+  if (passphraseSecret !== undefined) {
+    const passphrase = await read(`${setting}.passphraseSecret`);
+    const source = `passphrase in entry ${passphraseSecret} (${setting}.passphraseSecret) with ${file}`;
+    try {
+      return await openPassphrase(passphrase.revealText(), readScryptParametersFile(file), source);
+    } finally {
+      passphrase.dispose();
+    }
+  }
   if (passphraseFile === undefined) {
     throw new ConfigError([`${setting}.passphraseFile: required with ${setting}.provider passphrase`]);
   }

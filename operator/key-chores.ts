@@ -6,6 +6,8 @@ import { Chores, type ChoresDependencies } from "./chores.ts";
 
 export interface KeyChoresDependencies extends ChoresDependencies {
   readonly rotation: Pick<KeyRotation, "replaceRoot" | "rotateDue" | "advance">;
+  /** Between two looks; 5 seconds when absent. */
+  readonly everyMs?: number;
 }
 
 /** Anybody may have asked for a rotation, through any replica. */
@@ -14,15 +16,16 @@ const DUE_EVERY_MS = 600_000;
 
 export class KeyChores extends Chores<KeyChoresDependencies> {
   protected async work(writer: Writer, signal: AbortSignal): Promise<void> {
+    const { everyMs = EVERY_MS } = this.deps;
     let dueAt = performance.now();
     while (!signal.aborted) {
       await this.attempt("wrap the installation key by the root key", () => this.#replaceRoot(writer));
       if (performance.now() >= dueAt) {
-        dueAt = performance.now() + DUE_EVERY_MS;
-        await this.attempt("rotate keys that are due", () => this.deps.rotation.rotateDue(writer));
+        const rotated = await this.attempt("rotate keys that are due", () => this.deps.rotation.rotateDue(writer));
+        if (rotated) dueAt = performance.now() + DUE_EVERY_MS;
       }
       await this.attempt("wrap keys by newer ones", () => this.#advance(writer, signal));
-      await delay(EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
+      await delay(everyMs, undefined, { signal, ref: false }).catch(() => undefined);
     }
   }
 

@@ -1,10 +1,12 @@
 /**
- * The program. Order of start: settings, health endpoint, database (waited for, since a pod may come up first), then the
- * operator. SIGTERM and SIGINT end it in the opposite order; a second one ends it at once.
+ * The program. Order of start: settings, health endpoint, its own secrets and the database (both waited for, since a pod may
+ * come up first), then the operator. SIGTERM and SIGINT end it, see shutdown.ts; a second one ends it at once.
  */
-import { readFileSync } from "node:fs";
 import { Sinks } from "../adapters/auditsinks/sinks.ts";
-import { KeyVaults } from "../adapters/keyvault/vaults.ts";
+import type { KeyVaults } from "../adapters/keyvault/vaults.ts";
+import { PostgresRoles } from "../adapters/rotation/database-roles.ts";
+import { HttpsWebhook } from "../adapters/rotation/webhook.ts";
+import { GatewayVaults } from "../core/fleet/gateway-vaults.ts";
 import { IdempotentRequests } from "../core/idempotency/requests.ts";
 import type { Identities } from "../core/identity/identities.ts";
 import { HealthServer } from "../program/health.ts";
@@ -12,9 +14,17 @@ import { createLogger } from "../program/logging.ts";
 import { endOnSignals, runProgram } from "../program/main.ts";
 import { type Config, configSchema } from "./config.ts";
 import { DatabaseConnection } from "./database.ts";
+import { taskMetrics } from "./fleet/metrics.ts";
+import { type Fleet, openFleet } from "./fleet/open.ts";
+import { rememberedEpoch } from "./fleet/remembered-epoch.ts";
+import { type Gateway, gatewayNotes, membershipOf, openGateway } from "./gateway/gateway.ts";
+import { gatewayMetrics } from "./gateway/metrics.ts";
+import { openKeyVaults } from "./key-vaults.ts";
 import { programMetrics } from "./metrics.ts";
+import { OperationalSecrets } from "./operational-secrets/operational-secrets.ts";
 import { Primary } from "./primary.ts";
 import { openIdentities, openShared, type Shared } from "./shared.ts";
+import { endInOrder } from "./shutdown.ts";
 
 async function run(config: Config): Promise<void> {
   const log = createLogger({ level: config.log.level });
@@ -23,13 +33,20 @@ async function run(config: Config): Promise<void> {
   let identities: Identities | undefined;
   let shared: Shared | undefined;
   let stopRest: (() => Promise<void>) | undefined;
+  let gateway: Gateway | undefined;
+  let fleet: Fleet | undefined;
   const { registry, runtime, restAnswered, onCall } = await programMetrics({
     vaults: () => vaults?.states() ?? [],
     sinks: () => operator?.sinkStates ?? [],
     tamperedAuthorities: () => operator?.tamperedAuthorities ?? 0,
     rotation: () => operator?.rotationProgress ?? { left: 0, stuck: 0 },
+    ...(config.mode === "primary" && {
+      gateways: () => operator?.gatewayFigures ?? [],
+      environments: () => operator?.environmentFigures ?? [],
+    }),
   });
-  const database = new DatabaseConnection(config, log, onCall);
+  const secrets = new OperationalSecrets(config, log, onCall);
+  const database = new DatabaseConnection(config, log, onCall, secrets);
   const unready = (): string | undefined => {
     if (operator === undefined) return "not started";
     const { incomplete } = operator;
@@ -40,6 +57,7 @@ async function run(config: Config): Promise<void> {
     ...config.http,
     live: [{ name: "process", check: () => undefined }],
     ready: [
+      ...secrets.checks,
       { name: "database", check: () => database.problem },
       {
         name: "caches",
@@ -49,47 +67,65 @@ async function run(config: Config): Promise<void> {
     readyNotes: [
       { name: "leadership", says: () => (operator?.health.leading ? "leading" : "standby") },
       { name: "redis", says: () => shared?.state() ?? "not used" },
+      ...gatewayNotes(config, () => gateway?.membership.status),
     ],
     metrics: () => registry.metrics(),
   });
   const port = await health.listen();
-  log.info({ mode: config.mode, port, pid: process.pid }, `Starting MazeVault in ${config.mode} mode`);
+  const { mode, version } = config;
+  log.info({ mode, version, port, pid: process.pid }, `Starting MazeVault in ${mode} mode`);
 
   endOnSignals(log, async () => {
     database.stop();
-    await stopRest?.();
-    await identities?.close();
-    await operator?.stop();
+    secrets.stop();
+    gateway?.stop();
+    const serving = [() => stopRest?.(), () => identities?.close(), () => fleet?.stop()];
+    await endInOrder({ serving, operator });
     await shared?.close();
     await health.close();
   });
 
   const stores = await database.open();
-  const { azure } = config;
-  vaults = new KeyVaults({
-    connectTo: azure.connectTo,
-    ...(azure.caFile !== undefined && { ca: readFileSync(azure.caFile, "utf8") }),
-    allowedHosts: azure.allowedVaultHosts,
-    authorityHost: azure.authorityHost,
-    requestTimeoutMs: azure.timeoutMs,
-    onCall: (call) => {
-      onCall(call);
-      // Microsoft's support asks for the request's id.
-      log.debug({ ...call }, "Azure was called");
-    },
-  });
+  vaults = openKeyVaults(config, log, onCall, { ledger: stores.callLedger });
   const { fileDirectory, sinkTimeoutMs: timeoutMs } = config.audit;
   const sinks = new Sinks({ timeoutMs, onCall, ...(fileDirectory !== undefined && { fileDirectory }) });
+  const applying = { allowedHosts: config.rotation.allowedHosts, timeoutMs: config.rotation.timeoutMs };
+  const targets = { roles: new PostgresRoles(applying), webhook: new HttpsWebhook({ ...applying, onCall }) };
   const { rest } = config;
   const served = rest.certFile !== undefined || rest.keyFile !== undefined;
   if (served) {
-    shared = await openShared(config, stores, log, onCall);
+    shared = await openShared(config, stores, log, onCall, secrets);
     identities = openIdentities(config, stores, shared);
   } else log.info("REST is off: rest.certFile names no certificate");
   const onLost = (error: unknown) => log.warn({ error }, "the answer to an Idempotency-Key was not kept");
   const idempotency = new IdempotentRequests({ store: stores.requests, keys: stores.keys, onLost });
-  const parts = { config, log, metrics: runtime, stores, vaults, sinks };
-  operator = new Primary({ ...parts, ...(identities && { identities, idempotency }) });
+  if (config.mode === "gateway") {
+    const problems = () => [...(database.problem ? ["database"] : []), ...(unready() ? ["caches"] : [])];
+    gateway = await openGateway({ config, stores, vaults, secrets, log, problems });
+    await gatewayMetrics(
+      registry,
+      () => gateway?.membership.status,
+      () => gateway,
+    );
+  } else {
+    const cluster = { clusterIssuer: (name: string) => operator?.view.clusterIssuer(name) };
+    fleet = openFleet(stores, cluster, log, {
+      rememberedEpoch: (environment) => rememberedEpoch(operator?.gatewayEnvironments, environment),
+      onTaskEnded: await taskMetrics(registry),
+    });
+  }
+  const reached = fleet ? new GatewayVaults(vaults, fleet.tasks) : vaults;
+  const parts = { config, log, metrics: runtime, stores, vaults: reached, sinks, targets };
+  operator = new Primary({
+    ...parts,
+    ...(identities && { identities, idempotency }),
+    ...(gateway && { chores: gateway.chores, primaryCa: gateway.primaryCa }),
+    ...(fleet && {
+      registrations: fleet.registrations,
+      environments: fleet.environments,
+      gatewayTasks: fleet.tasks,
+    }),
+  });
   await operator.start();
   if (identities === undefined || shared === undefined) return;
   const { startRest } = await import("./rest/start.ts");
@@ -99,14 +135,19 @@ async function run(config: Config): Promise<void> {
     stores,
     identities,
     idempotency,
+    ...(fleet && { fleet }),
     rateCounters: shared.rateCounters,
     api: operator.kubernetes,
     view: operator.view,
+    secrets,
     databaseProblem: () => database.problem,
+    database: () => database.options,
     vaults: () => vaults?.states() ?? [],
+    keyVaults: reached,
     metrics: () => registry.metrics(),
     unready,
     onAnswer: restAnswered,
+    ...membershipOf(gateway),
   });
 }
 

@@ -4,6 +4,8 @@ import type { SinkState } from "../controllers/auditsink/index.ts";
 import { prometheusMetrics, type RuntimeMetrics } from "../controllers/runtime/metrics.ts";
 import type { VaultState } from "../core/ports/target-vaults.ts";
 import type { RotationProgress } from "../core/vault/rotation.ts";
+import type { EnvironmentFigures } from "./environment-chores.ts";
+import type { GatewayFigures } from "./gateway-chores.ts";
 
 export interface ProgramMetrics {
   /** Told of each call to another program. */
@@ -13,7 +15,7 @@ export interface ProgramMetrics {
     readonly code: string;
     readonly seconds: number;
   }) => void;
-  readonly registry: Pick<Registry, "metrics">;
+  readonly registry: Registry;
   readonly runtime: RuntimeMetrics;
   /** Told of each answer of the REST surface; the route is its path as documented, never what stood in it. */
   readonly restAnswered: (answer: RestAnswer) => void;
@@ -38,6 +40,8 @@ interface States {
   /** CAs whose CRLs are not made, because rows that they are made from were tampered with. */
   readonly tamperedAuthorities: () => number;
   readonly rotation: () => RotationProgress;
+  readonly gateways?: () => readonly GatewayFigures[];
+  readonly environments?: () => readonly EnvironmentFigures[];
 }
 
 export async function programMetrics({
@@ -45,12 +49,16 @@ export async function programMetrics({
   sinks,
   tamperedAuthorities,
   rotation,
+  gateways,
+  environments,
 }: States): Promise<ProgramMetrics> {
   const { Gauge, Registry, collectDefaultMetrics } = (await import("prom-client")).default;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   await vaultMetrics(registry, vaults);
   await sinkMetrics(registry, sinks);
+  if (gateways !== undefined) await gatewayMetrics(registry, gateways);
+  if (environments !== undefined) await environmentMetrics(registry, environments);
   new Gauge({
     name: "mazevault_pki_tampered_authorities",
     help: "CAs whose CRLs are not made any more, because the status of a certificate was tampered with.",
@@ -97,7 +105,7 @@ async function restMetrics(registry: Registry): Promise<ProgramMetrics["restAnsw
 }
 
 async function vaultMetrics(registry: Registry, vaults: () => readonly VaultState[]): Promise<void> {
-  const { Gauge } = (await import("prom-client")).default;
+  const { Counter, Gauge } = (await import("prom-client")).default;
   const registers = [registry];
   const shown = (): readonly VaultState[] => vaults().slice(0, MAX_VAULTS);
   const labelsOf = ({ url }: VaultState) => ({ vault: new URL(url).host });
@@ -120,6 +128,16 @@ async function vaultMetrics(registry: Registry, vaults: () => readonly VaultStat
       for (const each of shown()) {
         for (const state of BREAKER_STATES) this.set({ ...labelsOf(each), state }, each.breaker === state ? 1 : 0);
       }
+    },
+  });
+  new Counter({
+    name: "mazevault_keyvault_denied_total",
+    help: "Calls that the vault refused with 403, for want of rights or by its firewall; the entry's own state is none.",
+    labelNames: ["vault"] as const,
+    registers,
+    collect() {
+      this.reset();
+      for (const each of shown()) this.inc(labelsOf(each), each.denied);
     },
   });
   const figures: readonly { name: string; help: string; of: (state: VaultState) => number }[] = [
@@ -172,4 +190,59 @@ async function sinkMetrics(registry: Registry, sinks: () => readonly SinkState[]
       },
     });
   }
+}
+
+async function gatewayMetrics(registry: Registry, gateways: () => readonly GatewayFigures[]): Promise<void> {
+  const { Gauge } = (await import("prom-client")).default;
+  const figures: readonly { name: string; help: string; of: (figures: GatewayFigures) => number | undefined }[] = [
+    { name: "health_score", help: "How well the gateway is, from 0.0 to 1.0.", of: ({ score }) => score },
+    {
+      name: "heartbeat_age_seconds",
+      help: "Time since its last heartbeat, or since it registered while there is none.",
+      of: ({ ageSeconds }) => ageSeconds,
+    },
+    {
+      name: "certificate_expiry_seconds",
+      help: "Time until its certificate ends, as it said last; negative after that.",
+      of: ({ certificateSeconds }) => certificateSeconds,
+    },
+    {
+      name: "write_queue_length",
+      help: "Writes that wait there for the primary, as it said last.",
+      of: ({ queueLength }) => queueLength,
+    },
+  ];
+  for (const { name, help, of } of figures) {
+    new Gauge({
+      name: `mazevault_gateway_${name}`,
+      help: `${help} Told by the leader.`,
+      labelNames: ["gateway", "environment", "role"] as const,
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const each of gateways()) {
+          const { name: gateway, environment, role } = each;
+          const value = of(each);
+          if (value !== undefined) this.set({ gateway, environment, role }, value);
+        }
+      },
+    });
+  }
+}
+
+async function environmentMetrics(
+  registry: Registry,
+  environments: () => readonly EnvironmentFigures[],
+): Promise<void> {
+  const { Gauge } = (await import("prom-client")).default;
+  new Gauge({
+    name: "mazevault_gateway_failover_active",
+    help: "1 if DR is active for the environment. Told by the leader.",
+    labelNames: ["environment"] as const,
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { environment, failoverActive } of environments()) this.set({ environment }, failoverActive ? 1 : 0);
+    },
+  });
 }

@@ -96,8 +96,29 @@ test("a look for vanished CAs that failed is taken again with the next look", as
   await until("the CA is looked at", () => retired.length === 1, soon);
 });
 
+test("what failed at the start of a term is done at the next look, not in the next term or an hour later", async () => {
+  const failing = <T>(done: T) => {
+    let failures = 2;
+    return async (): Promise<T> => {
+      if (failures-- > 0) throw new Unavailable("DatabaseUnavailable", "no connection in time");
+      succeeded += 1;
+      return done;
+    };
+  };
+  let succeeded = 0;
+  start({ authorities: { sealFormer: failing(0) }, expired: { purge: failing(0) }, lookEveryMs: 20 });
+  await until("both were done", () => succeeded === 2, soon);
+});
+
 test("authorities that are retired already are left alone", async () => {
   await pki.authorities.change(pki.writer, await pki.root("gone"), { state: "Retired" }, actor);
+  start();
+  await until("the first look", () => retired.length > 0, soon);
+  expect(retired).toEqual(["root"]);
+});
+
+test("what belongs to the installation has no object that could vanish, and is left alone", async () => {
+  await pki.root("fleet", { identity: { kind: "Installation", namespace: "", namespaceUid: "", name: "fleet" } });
   start();
   await until("the first look", () => retired.length > 0, soon);
   expect(retired).toEqual(["root"]);

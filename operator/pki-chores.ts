@@ -6,7 +6,8 @@ import type { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
 import type { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import type { AuthorityRecord, PkiStore } from "../core/ports/pki-store.ts";
 import type { Writer } from "../core/ports/vault-store.ts";
-import { Chores, type ChoresDependencies } from "./chores.ts";
+import type { ChoresDependencies } from "./chores.ts";
+import { HintedChores } from "./hinted-chores.ts";
 
 export interface PkiChoresDependencies extends ChoresDependencies {
   readonly crls: Pick<CrlPublication, "publishDue" | "judge">;
@@ -30,25 +31,19 @@ const CRLS_AT_A_TIME = 100;
 const PURGED_AT_A_TIME = 1_000;
 const PAGE = 1_000;
 
-export class PkiChores extends Chores<PkiChoresDependencies> {
-  #hinted = false;
-  #wake: () => void = () => {};
-
-  /** Something changed, or a responder asked. */
-  hint(): void {
-    this.#hinted = true;
-    this.#wake();
-  }
-
-  protected async work(writer: Writer, signal: AbortSignal): Promise<void> {
+/** Hints tell that something changed, or that a responder asked. */
+export class PkiChores extends HintedChores<PkiChoresDependencies> {
+  protected plan(writer: Writer, signal: AbortSignal): ReturnType<HintedChores<PkiChoresDependencies>["plan"]> {
     const { crls, responders, authorities, expired, lookEveryMs = LOOK_EVERY_MS } = this.deps;
-    await this.attempt("authenticate what was revoked before", () => authorities.sealFormer(writer));
+    let sealed = false;
     let sweepAt = performance.now();
     let judgeAt = sweepAt;
     let purgeAt = sweepAt;
-    while (!signal.aborted) {
-      this.#hinted = false;
-      // A responder without a certificate answers nothing at all, so it goes first.
+    const turn = async (): Promise<void> => {
+      if (!sealed) {
+        sealed = await this.attempt("authenticate what was revoked before", () => authorities.sealFormer(writer));
+      }
+      // A responder without a certificate answers nothing at all, so it goes before what follows.
       await this.attempt("sign responder certificates", () => responders.sign(writer));
       await this.attempt("publish CRLs", async () => {
         while ((await crls.publishDue(writer, CRLS_AT_A_TIME)) === CRLS_AT_A_TIME && !signal.aborted);
@@ -64,15 +59,14 @@ export class PkiChores extends Chores<PkiChoresDependencies> {
         if (forgotten && swept) sweepAt = performance.now() + SWEEP_EVERY_MS;
       }
       if (performance.now() >= purgeAt) {
-        purgeAt = performance.now() + SWEEP_EVERY_MS;
         await this.attempt("remove expired certificates", async () => {
           // However many there are, a CRL does not wait for more than these.
-          if ((await expired.purge(writer, PURGED_AT_A_TIME)) === PURGED_AT_A_TIME) purgeAt = 0;
+          const more = (await expired.purge(writer, PURGED_AT_A_TIME)) === PURGED_AT_A_TIME;
+          purgeAt = more ? 0 : performance.now() + SWEEP_EVERY_MS;
         });
       }
-      await this.#sleep(APART_MS, signal, false);
-      if (!this.#hinted) await this.#sleep(lookEveryMs, signal, true);
-    }
+    };
+    return { apartMs: APART_MS, everyMs: lookEveryMs, turn };
   }
 
   /** Objects that were deleted, or whose namespace was made anew, while nobody watched. */
@@ -81,23 +75,12 @@ export class PkiChores extends Chores<PkiChoresDependencies> {
     let after: string | undefined;
     do {
       const page = await store.listAuthorities(after, PAGE);
-      for (const authority of page) if (authority.state === "Active") retireVanished(authority);
+      for (const authority of page)
+        if (isOfObject(authority) && authority.state === "Active") retireVanished(authority);
       after = page.length === PAGE ? page.at(-1)?.id : undefined;
     } while (after !== undefined && !signal.aborted);
   }
-
-  #sleep(ms: number, signal: AbortSignal, wakeable: boolean): Promise<void> {
-    if (signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        this.#wake = () => {};
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      signal.addEventListener("abort", done, { once: true });
-      if (wakeable) this.#wake = done;
-    });
-  }
 }
+
+/** The installation's own belong to no object that could vanish. */
+const isOfObject = ({ identity }: AuthorityRecord): boolean => identity.kind !== "Installation";

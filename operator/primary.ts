@@ -1,4 +1,4 @@
-/** The operator in mode `primary`: caches, controllers, and what the leader does besides. */
+/** The operator: caches, controllers, and what the leader does besides. Mode `gateway` adds the way to its primary. */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import type { HintListener } from "../adapters/postgres/hint-listener.ts";
@@ -9,20 +9,40 @@ import { AuditSinkController, type SinkState } from "../controllers/auditsink/in
 import { CertificateController } from "../controllers/certificate/index.ts";
 import { CertificateRequestController } from "../controllers/certificaterequest/index.ts";
 import { type Metadata, namespaceFacts } from "../controllers/cluster.ts";
+import { FailoverController } from "../controllers/failover/index.ts";
+import { GatewayController, type GatewayControllerDependencies } from "../controllers/gateway/index.ts";
+import { GatewayEnvironmentController } from "../controllers/gatewayenvironment/index.ts";
 import { ClusterIssuerController, IssuerController } from "../controllers/issuer/index.ts";
 import { KeyVaultController } from "../controllers/keyvault/index.ts";
+import { VaultSizes } from "../controllers/keyvault/sizes.ts";
+import { isStorageOf, ProjectStorage } from "../controllers/keyvault/storage.ts";
 import { ProjectController } from "../controllers/project/index.ts";
 import type { ObjectCache } from "../controllers/runtime/cache.ts";
 import { EventRecorder } from "../controllers/runtime/events.ts";
 import type { RuntimeMetrics } from "../controllers/runtime/metrics.ts";
-import { MazeVaultOperator } from "../controllers/runtime/operator.ts";
+import { type ControlOptions, MazeVaultOperator } from "../controllers/runtime/operator.ts";
 import { keyOf } from "../controllers/runtime/resource-type.ts";
 import type { Runner } from "../controllers/runtime/runner.ts";
 import type { KubernetesApi } from "../controllers/runtime/transport.ts";
+import type { ApplyTargets } from "../controllers/secret/apply/perform.ts";
 import { SecretController } from "../controllers/secret/index.ts";
+import { SigningOrders } from "../controllers/signing/orders.ts";
+import { ClusterIssuerPolicy } from "../controllers/signing/policy.ts";
+import { RulesByTarget } from "../controllers/syncrule/by-target.ts";
+import { rulesConcernedBy, rulesOver } from "../controllers/syncrule/coverage.ts";
+import { deliveryTasks } from "../controllers/syncrule/gateway/handlers.ts";
+import { GatewayRuleController } from "../controllers/syncrule/gateway/index.ts";
 import { SyncRuleController } from "../controllers/syncrule/index.ts";
+import { CoreSecretRuleController } from "../controllers/syncrule/kubernetes/index.ts";
+import { secretNameFor } from "../controllers/syncrule/kubernetes/place.ts";
 import { admittedEnvironments } from "../core/access/admission.ts";
 import { Fenced } from "../core/errors.ts";
+import type { Environments } from "../core/fleet/environments.ts";
+import { FleetCa } from "../core/fleet/fleet-ca.ts";
+import { FleetCertificates } from "../core/fleet/fleet-certificates.ts";
+import type { GatewayReach } from "../core/fleet/gateway-reach.ts";
+import type { Registrations } from "../core/fleet/registrations.ts";
+import type { TaskHandler } from "../core/fleet/tasks.ts";
 import type { IdempotentRequests } from "../core/idempotency/requests.ts";
 import type { Identities } from "../core/identity/identities.ts";
 import { Authorities } from "../core/pki/authority.ts";
@@ -31,23 +51,45 @@ import { ExpiredCertificates } from "../core/pki/expired-certificates.ts";
 import { ResponderCertificates } from "../core/pki/responder-certificates.ts";
 import { publicationUrls } from "../core/pki/urls.ts";
 import type { AuditSinks } from "../core/ports/audit-sink.ts";
+import type { PrimaryCa } from "../core/ports/primary-ca.ts";
 import type { TargetVaults } from "../core/ports/target-vaults.ts";
 import type { OutboxRow, Writer } from "../core/ports/vault-store.ts";
+import { KeptSettlement } from "../core/vault/kept-settlement.ts";
 import { KeyRotation, type RotationProgress } from "../core/vault/rotation.ts";
 import { Vault } from "../core/vault/vault.ts";
 import type { AuditSink } from "../crds/auditsink.ts";
 import type { CertificateRequest } from "../crds/certificaterequest.ts";
-import type { Resource } from "../crds/common.ts";
+import type { Condition, Resource } from "../crds/common.ts";
+import type { Gateway } from "../crds/gateway.ts";
+import type { GatewayEnvironment } from "../crds/gatewayenvironment.ts";
 import type { AnyIssuer } from "../crds/issuer.ts";
 import type { Project } from "../crds/project.ts";
 import type { SyncRule } from "../crds/syncrule.ts";
 import type { Logger } from "../program/logging.ts";
-import { BY_CORE_SECRET, BY_ISSUER, BY_KEY_VAULT, BY_NAMESPACE, BY_PROJECT, Caches, vaultsOf } from "./caches.ts";
+import {
+  BY_CORE_SECRET,
+  BY_GATEWAY,
+  BY_ISSUER,
+  BY_KEY_VAULT,
+  BY_NAMESPACE,
+  BY_PROJECT,
+  BY_VAULT_NAME,
+  BY_VAULT_URL,
+  Caches,
+  vaultsOf,
+} from "./caches.ts";
+import type { ChoresDependencies, LeaderChores } from "./chores.ts";
 import { type Config, rotationAges } from "./config.ts";
+import { EnvironmentChores, type EnvironmentFigures } from "./environment-chores.ts";
+import { FleetChores } from "./fleet-chores.ts";
+import { GatewayChores, type GatewayFigures } from "./gateway-chores.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { IdentityChores } from "./identity-chores.ts";
+import { KeptChores } from "./kept-chores.ts";
 import { KeyChores } from "./key-chores.ts";
 import { PkiChores } from "./pki-chores.ts";
+import { endWithin } from "./shutdown.ts";
+import { SigningChores } from "./signing-chores.ts";
 
 export interface PrimaryParts {
   readonly config: Config;
@@ -56,24 +98,52 @@ export interface PrimaryParts {
   readonly stores: Stores;
   readonly vaults: TargetVaults;
   readonly sinks: AuditSinks;
+  /** What new values are applied to. */
+  readonly targets: ApplyTargets;
+  /** In mode primary. */
+  readonly registrations?: Registrations;
+  readonly environments?: Environments;
+  readonly gatewayTasks?: GatewayReach;
   /** Where REST is served. */
   readonly identities?: Identities;
   readonly idempotency?: IdempotentRequests;
+  /** Of mode gateway. */
+  readonly primaryCa?: PrimaryCa;
+  readonly chores?: (given: GivenChores) => readonly LeaderChores[];
 }
+
+export interface GivenChores extends Pick<ChoresDependencies, "onFenced"> {
+  /** What is done for the primary in this cluster. */
+  readonly handlers: readonly TaskHandler[];
+}
+
+/** The lease is given up after it; a connection that only listens is not to hold that up. */
+const HINTS_END_WITHIN_MS = 1_000;
 
 export class Primary extends MazeVaultOperator {
   readonly #parts: PrimaryParts;
   readonly #vault: Vault;
+  readonly #storage: ProjectStorage;
   readonly #events: EventRecorder;
   #caches: Caches | undefined;
   #housekeeping: Housekeeping | undefined;
   #auditSinks: AuditSinkController | undefined;
   #pkiChores: PkiChores | undefined;
+  #fleetChores: FleetChores | undefined;
   #identityChores: IdentityChores | undefined;
   #keyChores: KeyChores | undefined;
+  #keptChores: KeptChores | undefined;
+  #gatewayChores: GatewayChores | undefined;
+  #environmentChores: EnvironmentChores | undefined;
+  #signingChores: SigningChores | undefined;
+  readonly #chores: readonly LeaderChores[];
   #rotation: KeyRotation | undefined;
   #crls: CrlPublication | undefined;
   #pkiHints: HintListener | undefined;
+  #fleetHints: HintListener | undefined;
+  #vaultHints: HintListener | undefined;
+  #vaultChanged: (vault: string) => void = () => {};
+  #gatewayMoved: () => void = () => {};
   #outbox: OutboxListener | undefined;
   #follow: (rows: readonly OutboxRow[]) => void = () => {};
 
@@ -97,8 +167,27 @@ export class Primary extends MazeVaultOperator {
       },
     });
     this.#parts = parts;
-    this.#vault = new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit });
     this.#events = new EventRecorder(this.api, { component: "mazevault.io/operator", instance: identity });
+    this.#chores =
+      parts.chores?.({
+        onFenced: (error) => this.leadership?.surrender(error.message),
+        handlers: this.#deliveryTasks(),
+      }) ?? [];
+    this.#storage = new ProjectStorage({
+      api: this.api,
+      cluster: {
+        project: (name) => this.view.project(name),
+        namespace: (name) => this.view.namespace(name),
+        keyVault: (namespace, name) => this.view.keyVault(namespace, name),
+      },
+      vaults: parts.vaults,
+      entries: stores.kept,
+      audit: stores.audit,
+      installation: stores.keys.installationId,
+      assertLeading: () => this.leadership?.assertLeading(),
+    });
+    const { vault: store, keys, audit } = stores;
+    this.#vault = new Vault({ store, keys, audit, storage: this.#storage.of });
   }
 
   /** Caches of the cluster that are not complete yet. A namespace that refuses us does not count: others can be served. */
@@ -121,6 +210,21 @@ export class Primary extends MazeVaultOperator {
     return this.#rotation?.progress ?? { left: 0, stuck: 0 };
   }
 
+  /** How the gateways are, while this replica leads. */
+  get gatewayFigures(): readonly GatewayFigures[] {
+    return this.#gatewayChores?.figures ?? [];
+  }
+
+  /** Undefined before `start`. */
+  get gatewayEnvironments(): Pick<Caches["gatewayEnvironmentCache"], "synced" | "values"> | undefined {
+    return this.#caches?.gatewayEnvironmentCache;
+  }
+
+  /** Which environments have failed over, while this replica leads. */
+  get environmentFigures(): readonly EnvironmentFigures[] {
+    return this.#environmentChores?.figures ?? [];
+  }
+
   /** What is known of the cluster, for whoever serves it; there from `start` on. */
   get view(): Caches {
     if (this.#caches === undefined) throw new TypeError("the operator has not started");
@@ -133,7 +237,8 @@ export class Primary extends MazeVaultOperator {
   }
 
   protected override async init(): Promise<void> {
-    const { config, stores, vaults, identities, idempotency, log } = this.#parts;
+    const { config, stores, vaults, identities, idempotency, registrations, environments, primaryCa, log } =
+      this.#parts;
     const installation = stores.keys.installationId;
     const writer = (): Writer => this.#writer();
     const caches = new Caches(
@@ -160,12 +265,17 @@ export class Primary extends MazeVaultOperator {
       const every = () => [...caches.projects()].map(keyOf);
       runner.follow(caches.namespaceCache, (namespace, old) => (sameLabels(namespace, old) ? [] : every()));
       runner.follow(caches.bindingCache, (_binding, _old, type) => (type === "deleted" ? every() : []));
+      // Two projects may not give the same names.
+      runner.follow(caches.projectCache, (project, old) =>
+        sameGeneration(project, old) || (project.spec.naming ?? old?.spec.naming) === undefined ? [] : every(),
+      );
     });
 
     const secrets = new SecretController({
       ...shared,
       installation,
       store: stores.vault,
+      targets: this.#parts.targets,
       events: this.#events,
       absorb: (written) => caches.coreSecretCache.absorb(written),
     });
@@ -177,19 +287,31 @@ export class Primary extends MazeVaultOperator {
       runner.follow(caches.coreSecretCache, (secret) =>
         caches.secretCache.byIndex(BY_CORE_SECRET, keyOf(secret)).map(keyOf),
       );
+      // What waits for the vault that has its values goes on as soon as that is there, or answers again.
+      runner.follow(caches.keyVaultCache, (keyVault, old) => {
+        const project = caches.project(keyVault.spec.projectRef.name);
+        const same = sameGeneration(keyVault, old) && isReady(keyVault) === (old !== undefined && isReady(old));
+        if (same || project === undefined || !isStorageOf(project, keyVault)) return [];
+        return caches.secretCache
+          .byIndex(BY_PROJECT, project.metadata.name)
+          .filter((each) => !isReady(each))
+          .map(keyOf);
+      });
     });
 
     const { baseUrl } = config.pki;
     const published = { ...(baseUrl !== undefined && { urls: publicationUrls(baseUrl) }) };
-    const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit, ...published });
+    const ofPrimary = primaryCa !== undefined && { primary: primaryCa };
+    const { pki, keys, audit } = stores;
+    const authorities = new Authorities({ store: pki, keys, audit, ...published, ...ofPrimary });
     const crls = new CrlPublication({
       store: stores.pki,
       authorities,
       ...published,
-      onProblem: ({ identity: { kind, namespace, name } }) =>
-        kind === "Issuer"
-          ? issuerRunner.enqueue(`${namespace}/${name}`, { priority: "high" })
-          : clusterIssuerRunner.enqueue(name, { priority: "high" }),
+      onProblem: ({ identity: { kind, namespace, name } }) => {
+        if (kind === "Issuer") issuerRunner.enqueue(`${namespace}/${name}`, { priority: "high" });
+        if (kind === "ClusterIssuer") clusterIssuerRunner.enqueue(name, { priority: "high" });
+      },
     });
     this.#crls = crls;
     const issuing = {
@@ -198,6 +320,7 @@ export class Primary extends MazeVaultOperator {
       store: stores.pki,
       crlProblem: (authorityId: string) => crls.problemOf(authorityId),
       publishedAt: baseUrl,
+      ...(primaryCa !== undefined && { primaryCa }),
     };
     const issuers = new IssuerController(issuing);
     const clusterIssuers = new ClusterIssuerController(issuing);
@@ -250,54 +373,81 @@ export class Primary extends MazeVaultOperator {
       followAdmissions(runner, caches, inNamespace);
     });
 
-    this.control(
-      new KeyVaultController({ ...shared, vaults }),
-      { ...running, cache: caches.keyVaultCache },
-      (runner) => {
-        followProjects(runner, caches, caches.keyVaultCache);
-        runner.follow(caches.coreSecretCache, (secret) =>
-          caches.keyVaultCache.byIndex(BY_CORE_SECRET, keyOf(secret)).map(keyOf),
-        );
-        // A rule that uses the vault is the first to notice that it fails, or works again.
-        runner.follow(caches.syncRuleCache, (rule, old) =>
-          old === undefined || targetReachable(rule) === targetReachable(old) ? [] : vaultsOf(rule),
-        );
-        // Its credentials stand in the namespace, where access has just been granted.
-        runner.follow(caches.bindingCache, (binding, _old, type) =>
-          type === "added"
-            ? caches.keyVaultCache.byIndex(BY_NAMESPACE, binding.metadata.namespace ?? "").map(keyOf)
-            : [],
-        );
-      },
-    );
+    const sizes = new VaultSizes((url) => recount(caches.keyVaultCache.byIndex(BY_VAULT_URL, url).map(keyOf)));
+    const keyVaults = new KeyVaultController({ ...shared, vaults, sizes });
+    const recount = (keys: readonly string[]): void => {
+      for (const key of keys) {
+        keyVaults.recount(key);
+        keyVaultRunner.enqueue(key);
+      }
+    };
+    const keyVaultRunner = this.control(keyVaults, { ...running, cache: caches.keyVaultCache }, (runner) => {
+      followProjects(runner, caches, caches.keyVaultCache);
+      runner.follow(caches.coreSecretCache, (secret) =>
+        caches.keyVaultCache.byIndex(BY_CORE_SECRET, keyOf(secret)).map(keyOf),
+      );
+      // A rule that uses the vault is the first to notice that it fails, or works again.
+      runner.follow(caches.syncRuleCache, (rule, old, type) => {
+        if (type !== "updated" || !sameGeneration(rule, old))
+          recount([...vaultsOf(rule), ...(old ? vaultsOf(old) : [])]);
+        return old === undefined || targetReachable(rule) === targetReachable(old) ? [] : vaultsOf(rule);
+      });
+      // Its credentials stand in the namespace, where access has just been granted.
+      runner.follow(caches.bindingCache, (binding, _old, type) =>
+        type === "added" ? caches.keyVaultCache.byIndex(BY_NAMESPACE, binding.metadata.namespace ?? "").map(keyOf) : [],
+      );
+    });
 
+    const ruling = {
+      ...shared,
+      installation,
+      store: stores.sync,
+      log,
+      onPulled: (key: string) => storedSecrets.enqueue(key, { priority: "high" }),
+    };
+    const syncRules = new SyncRuleController({
+      ...ruling,
+      vaults,
+      sizes,
+      audit: stores.audit,
+      assertLeading: () => this.leadership?.assertLeading(),
+      events: this.#events,
+    });
+    const { gatewayTasks: tasks } = this.#parts;
+    const rulesBeyond =
+      tasks && new GatewayRuleController({ ...ruling, tasks, copies: stores.gatewayCopies, fleet: stores.fleet });
     const rules = this.control(
-      new SyncRuleController({
-        ...shared,
-        installation,
-        vaults,
-        store: stores.sync,
-        audit: stores.audit,
-        assertLeading: () => this.leadership?.assertLeading(),
-        log,
-        onPulled: (key) => storedSecrets.enqueue(key, { priority: "high" }),
-      }),
+      new RulesByTarget(
+        syncRules,
+        new CoreSecretRuleController({
+          ...ruling,
+          copies: stores.copies,
+          audit: stores.audit,
+          events: this.#events,
+          absorb: (written) => caches.coreSecretCache.absorb(written),
+        }),
+        rulesBeyond,
+      ),
       { ...running, cache: caches.syncRuleCache },
       (runner) => {
         followProjects(runner, caches, caches.syncRuleCache);
         runner.follow(caches.keyVaultCache, (vault) =>
           caches.syncRuleCache.byIndex(BY_KEY_VAULT, keyOf(vault)).map(keyOf),
         );
+        followTargets(runner, caches);
+        if (tasks !== undefined && rulesBeyond !== undefined) {
+          followGateways(runner, caches, (gateway, concerned) => {
+            tasks.heard(gateway);
+            rulesBeyond.gatewayChanged(concerned);
+          });
+        }
         // A person resolved it, or deleted it, which asks once more.
         runner.follow(caches.syncConflictCache, ({ metadata: { namespace }, spec, status }, old, type) =>
           type === "deleted" || spec.resolution !== old?.spec.resolution ? [`${namespace}/${status?.rule}`] : [],
         );
-        // What a secret holds comes through the outbox; labels and presence decide whether a rule covers it, its entries
-        // what is to be taken over.
+        // What a secret holds comes through the outbox; its labels, presence and keys decide who writes which names.
         runner.follow(caches.secretCache, (secret, old, type) =>
-          type === "updated" && sameLabels(secret, old) && sameGeneration(secret, old)
-            ? []
-            : caches.syncRuleCache.byIndex(BY_NAMESPACE, secret.metadata.namespace ?? "").map(keyOf),
+          rulesConcernedBy(caches, secret, type === "updated" ? old : undefined).map(keyOf),
         );
       },
     );
@@ -314,9 +464,18 @@ export class Primary extends MazeVaultOperator {
         // Somebody else made a version, which is still to be delivered; of its own the controller knows.
         if (unled) storedSecrets.enqueue(`${namespace}/${name}`, { priority: "high" });
       }
-      const namespaces = new Set(rows.map(({ namespace }) => namespace));
-      for (const namespace of namespaces) {
-        for (const rule of caches.syncRulesIn(namespace)) rules.enqueue(keyOf(rule), { priority: "high" });
+      const secretsChanged = new Map(rows.map((row) => [`${row.namespace}/${row.name}`, row]));
+      const concerned = [...secretsChanged.values()].flatMap((row) => rulesOver(caches, row.namespace, row.name));
+      for (const rule of new Set(concerned.map(keyOf))) {
+        syncRules.hurry(rule);
+        rules.enqueue(rule, { priority: "high" });
+      }
+    };
+    this.#vaultChanged = (vault) => {
+      const keyVaultKeys = caches.keyVaultCache.byIndex(BY_VAULT_NAME, vault).map(keyOf);
+      for (const rule of keyVaultKeys.flatMap((key) => caches.syncRuleCache.byIndex(BY_KEY_VAULT, key)).map(keyOf)) {
+        syncRules.vaultChanged(rule);
+        rules.enqueue(rule);
       }
     };
     const auditSinks = new AuditSinkController({
@@ -371,6 +530,18 @@ export class Primary extends MazeVaultOperator {
       log,
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
+    this.#keptChores = new KeptChores({
+      settlement: new KeptSettlement({
+        entries: stores.kept,
+        vault: this.#vault,
+        audit: stores.audit,
+        installation,
+        assertLeading: () => this.leadership?.assertLeading(),
+        open: this.#storage.vaultOf,
+      }),
+      log,
+      onFenced: (error) => this.leadership?.surrender(error.message),
+    });
     this.#pkiChores = new PkiChores({
       crls,
       authorities,
@@ -384,6 +555,121 @@ export class Primary extends MazeVaultOperator {
         if (kind === "Issuer") issuerRunner.endFormer(`${namespace}/${name}`);
         else clusterIssuerRunner.endFormer(name);
       },
+      onFenced: (error) => this.leadership?.surrender(error.message),
+    });
+    if (registrations !== undefined) this.#controlFleet(registrations, shared, running, authorities);
+    if (environments !== undefined) this.#controlEnvironments(environments, shared, running);
+  }
+
+  /** Gateways are the primary's alone. */
+  #controlFleet(
+    registrations: Registrations,
+    shared: Pick<GatewayControllerDependencies, "api" | "writer">,
+    running: Pick<ControlOptions<Gateway>, "concurrency" | "resyncPeriodMs" | "events">,
+    authorities: Authorities,
+  ): void {
+    const { config, stores, log } = this.#parts;
+    const caches = this.view;
+    const onFenced = (error: Fenced) => this.leadership?.surrender(error.message);
+    const gateways = new GatewayController({
+      ...shared,
+      store: stores.fleet,
+      registrations,
+      systemNamespace: config.kubernetes.namespace,
+    });
+    const gatewayRunner = this.control(gateways, { ...running, cache: caches.gatewayCache }, (runner) => {
+      runner.follow(caches.gatewayCache, (gateway, old, type) => {
+        // Also when there is another one of its name already: what the former had must not pass to that.
+        if (type === "deleted" || (old !== undefined && old.metadata.uid !== gateway.metadata.uid))
+          runner.endFormer(keyOf(gateway));
+        return [];
+      });
+    });
+    // One that waits may have registered, or come with its certificate.
+    this.#gatewayMoved = () => {
+      for (const gateway of caches.gateways()) if (!isReady(gateway)) gatewayRunner.enqueue(keyOf(gateway));
+    };
+    this.#gatewayChores = new GatewayChores({
+      store: stores.fleet,
+      cluster: caches,
+      api: this.api,
+      log,
+      endGateway: (name) => gatewayRunner.endFormer(name),
+      onFenced,
+    });
+    this.#signingChores = new SigningChores({
+      orders: new SigningOrders({
+        store: stores.signing,
+        fleet: stores.fleet,
+        pki: stores.pki,
+        authorities,
+        policy: new ClusterIssuerPolicy({ cluster: caches, store: stores.pki }),
+        keys: stores.keys,
+      }),
+      log,
+      onFenced,
+    });
+    this.#fleetChores = new FleetChores({
+      certificates: new FleetCertificates({
+        store: stores.fleet,
+        pki: stores.pki,
+        authorities,
+        ca: new FleetCa(authorities),
+        keys: stores.keys,
+      }),
+      handledWrites: stores.handledWrites,
+      log,
+      onFenced,
+    });
+  }
+
+  /** Who of the gateways acts. */
+  #controlEnvironments(
+    environments: Environments,
+    shared: Pick<GatewayControllerDependencies, "writer"> & { readonly api: KubernetesApi },
+    running: Pick<ControlOptions<Gateway>, "concurrency" | "resyncPeriodMs" | "events">,
+  ): void {
+    const { stores, log } = this.#parts;
+    const caches = this.view;
+    const parts = { ...shared, cluster: caches, environments, store: stores.fleet, audit: stores.audit };
+    const controller = new GatewayEnvironmentController(parts);
+    const runner = this.control(controller, { ...running, cache: caches.gatewayEnvironmentCache }, (each) => {
+      // Of two for one environment the older one counts, for as long as it is there.
+      each.follow(caches.gatewayEnvironmentCache, ({ metadata, spec }, old, type) => {
+        if (type === "deleted" || (old !== undefined && old.metadata.uid !== metadata.uid))
+          each.endFormer(metadata.name);
+        return type === "updated"
+          ? []
+          : [...caches.gatewayEnvironments()].filter((other) => other.spec.environment === spec.environment).map(keyOf);
+      });
+      each.follow(caches.gatewayCache, ({ metadata: { name } }) =>
+        [...caches.gatewayEnvironments()]
+          .filter(({ spec }) => spec.primaryRef.name === name || spec.standbyRef.name === name)
+          .map(keyOf),
+      );
+    });
+    const failovers = new FailoverController({
+      ...parts,
+      onSwitched: (name) => runner.enqueue(name, { priority: "high" }),
+    });
+    this.control(failovers, { ...running, cache: caches.failoverCache }, (each) => {
+      const open = (name: string) => caches.failoversOf(name).filter(({ status }) => status?.outcome === undefined);
+      each.follow(caches.gatewayEnvironmentCache, ({ metadata }) => open(metadata.name).map(keyOf));
+      // A newer one takes the place of those that wait.
+      each.follow(caches.failoverCache, ({ metadata, spec }, _old, type) =>
+        type === "updated"
+          ? []
+          : open(spec.environmentRef.name)
+              .map(keyOf)
+              .filter((key) => key !== metadata.name),
+      );
+    });
+    this.#environmentChores = new EnvironmentChores({
+      environments,
+      cluster: caches,
+      api: this.api,
+      log,
+      endEnvironment: (name) => runner.endFormer(name),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
   }
@@ -403,32 +689,83 @@ export class Primary extends MazeVaultOperator {
     });
     this.#housekeeping?.start(writer);
     this.#pkiChores?.start(writer);
+    this.#fleetChores?.start(writer);
+    this.#signingChores?.start(writer);
     this.#identityChores?.start(writer);
     this.#keyChores?.start(writer);
+    this.#vaultHints = stores.listenVaults({
+      onHint: (vault) => this.#vaultChanged(vault),
+      onError: (error) => log.debug({ error }, "hints of vaults interrupted"),
+    });
+    this.#keptChores?.start(writer);
+    this.#gatewayChores?.start(writer);
+    this.#environmentChores?.start(writer);
+    for (const each of this.#chores) each.start(writer);
     this.#pkiHints = stores.listenPki({
       onHint: () => this.#pkiChores?.hint(),
       onError: (error) => log.debug({ error }, "PKI hints interrupted"),
     });
+    this.#fleetHints = stores.listenFleet({
+      onHint: () => {
+        this.#fleetChores?.hint();
+        this.#signingChores?.hint();
+        this.#gatewayMoved();
+      },
+      onError: (error) => log.debug({ error }, "hints of the fleet interrupted"),
+    });
   }
 
   protected override async stoppedLeading(): Promise<void> {
-    await this.#pkiHints?.stop();
+    const hints = [this.#pkiHints, this.#fleetHints, this.#vaultHints];
+    await endWithin(
+      HINTS_END_WITHIN_MS,
+      hints.map((each) => each?.stop()),
+    );
     await Promise.all([
       this.#outbox?.stop(),
       this.#housekeeping?.stop(),
       this.#pkiChores?.stop(),
+      this.#fleetChores?.stop(),
+      this.#signingChores?.stop(),
       this.#identityChores?.stop(),
       this.#keyChores?.stop(),
+      this.#keptChores?.stop(),
+      this.#gatewayChores?.stop(),
+      this.#environmentChores?.stop(),
+      ...this.#chores.map((each) => each.stop()),
     ]);
     await this.#auditSinks?.forgetAll();
     this.#parts.vaults.forgetAll();
   }
 
+  /** Gives up the lease, and ends all but what is closed by `stop`. */
+  resign(): Promise<void> {
+    return super.stop();
+  }
+
   override async stop(): Promise<void> {
-    await super.stop();
+    await this.resign();
     await this.#events.close();
     await this.#parts.vaults.close();
     await this.#parts.stores.close();
+  }
+
+  #deliveryTasks(): readonly TaskHandler[] {
+    const { config, stores, log } = this.#parts;
+    const view = () => this.view;
+    return deliveryTasks({
+      api: this.api,
+      assertLeading: () => this.leadership?.assertLeading(),
+      get cluster() {
+        return view();
+      },
+      audit: stores.audit,
+      installation: stores.keys.installationId,
+      environment: config.gateway.environment ?? "",
+      events: this.#events,
+      absorb: (written) => this.view.coreSecretCache.absorb(written),
+      log,
+    });
   }
 
   #writer(): Writer {
@@ -451,6 +788,100 @@ function followProjects(
   );
 }
 
+/** For rules whose target are core Secrets: what happens in those namespaces. */
+function followTargets(runner: Follower, caches: Caches): void {
+  const into = (namespace: string | undefined) => caches.syncRulesInto(namespace ?? "").map(keyOf);
+  runner.follow(caches.coreSecretCache, ({ metadata: { namespace = "", name } }) =>
+    caches
+      .syncRulesInto(namespace)
+      .filter((rule) => mayConcern(rule, name, caches))
+      .map(keyOf),
+  );
+  runner.follow(caches.namespaceCache, (namespace, old) =>
+    sameLabels(namespace, old)
+      ? []
+      : [...into(namespace.metadata.name), ...caches.syncRulesIn(namespace.metadata.name).map(keyOf)],
+  );
+  // Access has just been granted there.
+  runner.follow(caches.bindingCache, ({ metadata }, _old, type) => (type === "added" ? into(metadata.namespace) : []));
+  // What is delivered there itself, or by an older rule, comes first, until it is gone.
+  runner.follow(caches.secretCache, (secret, old, type) =>
+    type === "updated" && sameGeneration(secret, old) ? [] : into(secret.metadata.namespace),
+  );
+  runner.follow(caches.certificateCache, (certificate, old, type) =>
+    type === "updated" && sameGeneration(certificate, old) ? [] : into(certificate.metadata.namespace),
+  );
+  runner.follow(caches.syncRuleCache, (rule, old, type) =>
+    type === "updated" && sameGeneration(rule, old)
+      ? []
+      : [rule, ...(old === undefined ? [] : [old])]
+          .flatMap(({ spec }) => spec.target.kubernetes?.namespaces ?? [])
+          .flatMap(into)
+          .filter((key) => key !== keyOf(rule)),
+  );
+}
+
+/** For rules whose target are core Secrets in clusters of gateways. */
+function followGateways(
+  runner: Follower,
+  caches: Caches,
+  changed: (gateway: string, rules: readonly string[]) => void,
+): void {
+  const through = (gateway: string) => caches.syncRuleCache.byIndex(BY_GATEWAY, gateway).map(keyOf);
+  // It may be back, or another one, or of another environment.
+  runner.follow(caches.gatewayCache, (gateway, old, type) => {
+    if (type === "updated" && sameStanding(gateway, old)) return [];
+    const { name } = gateway.metadata;
+    const concerned = through(name);
+    changed(name, concerned);
+    return concerned;
+  });
+  // Another gateway of the pair is in charge, in whose cluster other things may stand.
+  runner.follow(caches.gatewayEnvironmentCache, (environment, old, type) => {
+    if (type === "updated" && !beginsToAct(environment, old)) return [];
+    const { primaryRef, standbyRef } = environment.spec;
+    return [primaryRef.name, standbyRef.name].flatMap((name) => {
+      const concerned = through(name);
+      changed(name, concerned);
+      return concerned;
+    });
+  });
+  // Of two that write one core Secret the older one goes first, until it is gone.
+  runner.follow(caches.syncRuleCache, (rule, old, type) =>
+    type === "updated" && sameGeneration(rule, old)
+      ? []
+      : [rule, ...(old === undefined ? [] : [old])]
+          .flatMap(({ spec }) => spec.target.gateway?.kubernetes.namespace ?? [])
+          .flatMap((namespace) => caches.syncRulesBeyond(namespace).map(keyOf))
+          .filter((key) => key !== keyOf(rule)),
+  );
+}
+
+/** Not before: while what was granted to the one of before lasts, it may answer still. */
+const beginsToAct = (environment: GatewayEnvironment, old: GatewayEnvironment | undefined): boolean => {
+  if (old === undefined || !sameGeneration(environment, old)) return true;
+  const sameEpoch = old.status?.epoch === environment.status?.epoch;
+  return isActing(environment) && !(isActing(old) && sameEpoch);
+};
+
+const isActing = ({ status }: GatewayEnvironment): boolean =>
+  status?.conditions?.some(({ type, status }) => type === "Acting" && status === "True") ?? false;
+
+/** Its place and whether it is in touch; heartbeats alone change neither. */
+const sameStanding = (gateway: Gateway, old: Gateway | undefined): boolean =>
+  old !== undefined &&
+  old.metadata.uid === gateway.metadata.uid &&
+  sameGeneration(gateway, old) &&
+  old.status?.environment === gateway.status?.environment &&
+  old.status?.registeredAt === gateway.status?.registeredAt &&
+  isReady(old) === isReady(gateway);
+
+/** A namespace has many core Secrets, and few that bear the name of a Secret of the rule's. */
+function mayConcern(rule: SyncRule, coreName: string, caches: Caches): boolean {
+  const name = secretNameFor(rule, coreName);
+  return name !== undefined && caches.secret(rule.metadata.namespace ?? "", name) !== undefined;
+}
+
 /** For what belongs to no project: it is served in the namespaces that any Project admits. */
 function followAdmissions(runner: Follower, caches: Caches, inNamespace: (name: string) => readonly string[]): void {
   runner.follow(caches.projectCache, (project, old) =>
@@ -467,6 +898,12 @@ function followAdmissions(runner: Follower, caches: Caches, inNamespace: (name: 
 
 const admits = ({ spec }: Project, namespace: Metadata): boolean =>
   admittedEnvironments(spec, namespaceFacts(namespace)).size > 0;
+
+const isReady = ({
+  status,
+}: {
+  readonly status?: { readonly conditions?: readonly Condition[] | undefined };
+}): boolean => status?.conditions?.some(({ type, status: holds }) => type === "Ready" && holds === "True") === true;
 
 const isFailing = ({ status }: AuditSink): boolean =>
   status?.conditions?.some(({ type, status: holds }) => type === "Delivering" && holds !== "True") === true;

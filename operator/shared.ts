@@ -9,6 +9,7 @@ import type { RateCounters } from "../core/ports/rate-counter.ts";
 import type { Logger } from "../program/logging.ts";
 import { ConfigError } from "../program/settings.ts";
 import type { Config } from "./config.ts";
+import type { OperationalSecrets } from "./operational-secrets/operational-secrets.ts";
 
 export interface Shared {
   readonly rateCounters: RateCounters;
@@ -27,6 +28,7 @@ export async function openShared(
   { loginAttempts, keys }: Pick<Stores, "loginAttempts" | "keys">,
   log: Pick<Logger, "info" | "warn">,
   onCall: OnCall,
+  secrets: OperationalSecrets,
 ): Promise<Shared> {
   const { url, sentinels, sentinelPasswordFile, username, passwordFile, caFile, timeoutMs } = redis;
   if (url === undefined) {
@@ -34,6 +36,7 @@ export async function openShared(
   }
   for (const [name, file] of Object.entries({ passwordFile, sentinelPasswordFile, caFile }))
     if (file !== undefined) readable(name, file);
+  const password = await secrets.kept("redis.passwordSecret");
   const { RedisConnection } = await import("../adapters/redis/connection.ts");
   const { RedisChangeHints } = await import("../adapters/redis/change-hints.ts");
   const { InsuredLoginAttempts, RedisLoginAttempts } = await import("../adapters/redis/login-attempts.ts");
@@ -50,6 +53,7 @@ export async function openShared(
     }),
     ...(username !== undefined && { username }),
     ...(passwordFile !== undefined && { passwordFile }),
+    ...(password !== undefined && { password }),
     ...(caFile !== undefined && { caFile }),
     onCall,
     onChange: (problem) => {

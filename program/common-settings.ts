@@ -27,9 +27,19 @@ export const log = z.strictObject({
   level: z.enum(["fatal", "error", "warn", "info", "debug", "trace"]).default("info").describe("Least level to print."),
 });
 
-/** How to reach PostgreSQL. Throws `ConfigError` when a setting is missing. */
-export function databaseOptions(settings: z.infer<typeof database>) {
-  if (settings.passwordFile === undefined) throw new ConfigError(["database.passwordFile: required"]);
+interface PasswordSource {
+  readonly source: string;
+  current(): Promise<string>;
+  refused(): void;
+}
+
+/**
+ * How to reach PostgreSQL. Throws `ConfigError` when a setting is missing.
+ * @param password instead of that of the settings
+ */
+export function databaseOptions(settings: z.infer<typeof database>, password?: PasswordSource) {
+  const { passwordFile } = settings;
+  if (password === undefined && passwordFile === undefined) throw new ConfigError(["database.passwordFile: required"]);
   if (settings.tls === "verify-full" && settings.caFile === undefined) {
     throw new ConfigError(["database.caFile: required with database.tls verify-full"]);
   }
@@ -38,7 +48,7 @@ export function databaseOptions(settings: z.infer<typeof database>) {
     port: settings.port,
     database: settings.name,
     user: settings.user,
-    passwordFile: settings.passwordFile,
+    ...(password !== undefined ? { password } : passwordFile !== undefined && { passwordFile }),
     maxConnections: settings.poolSize,
     ...(settings.tls === "verify-full" && settings.caFile !== undefined && { caFile: settings.caFile }),
   };

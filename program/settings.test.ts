@@ -1,9 +1,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import { configSchema } from "../operator/config.ts";
 import { ConfigError, helpText, readInvocation, settings } from "./settings.ts";
 
+const TOKEN = `mvg1.${"s".repeat(42)}0.${"f".repeat(42)}0`;
 const dir = mkdtempSync(join(tmpdir(), "mazevault-config-"));
 afterAll(() => rmSync(dir, { recursive: true }));
 
@@ -65,9 +67,59 @@ describe("settings", () => {
     expect(() => readInvocation(configSchema, ["--config", path], {})).toThrow("hots");
   });
 
-  test("no setting carries a secret itself: what is secret is named by file", () => {
+  test("no setting carries a secret but the one that is declared so, which has no flag; others name files and entries", () => {
     const suspicious = settings(configSchema).filter(({ flag }) => /password|passphrase|token|secret/.test(flag));
-    expect(suspicious.filter(({ flag }) => !flag.endsWith("-file"))).toEqual([]);
+    const named = suspicious.filter(({ flag }) => !/-(file|secret)$|^operational-secrets-/.test(flag));
+    expect(named.map(({ env, secret }) => [env, secret])).toEqual([["MAZEVAULT_GATEWAY_BOOTSTRAP_TOKEN", true]]);
+    const flag = ["--gateway-bootstrap-token", TOKEN];
+    expect(() => readInvocation(configSchema, flag, {})).toThrow("--gateway-bootstrap-token");
+    expect(() => readInvocation(configSchema, flag, {})).not.toThrow(TOKEN);
+  });
+
+  test("a secret is not printed, and is gone from the environment; an empty one is none", () => {
+    const env: NodeJS.ProcessEnv = { GATEWAY_BOOTSTRAP_TOKEN: TOKEN };
+    const { config } = readInvocation(configSchema, ["--print-config"], env);
+    expect(config.gateway.bootstrapToken?.revealText()).toBe(TOKEN);
+    expect(JSON.stringify(config)).not.toContain(TOKEN.slice(5, 48));
+    expect(inspect(config, { depth: 10 })).not.toContain(TOKEN.slice(5, 48));
+    expect(env).toEqual({});
+    const empty = readInvocation(configSchema, [], { GATEWAY_BOOTSTRAP_TOKEN: "" });
+    expect(empty.config.gateway.bootstrapToken).toBeUndefined();
+  });
+
+  test("a secret may end with a line feed, and of its names the first counts that is not empty", () => {
+    const given = (env: NodeJS.ProcessEnv) =>
+      readInvocation(configSchema, [], env).config.gateway.bootstrapToken?.revealText();
+    expect(given({ GATEWAY_BOOTSTRAP_TOKEN: `${TOKEN}\n` })).toBe(TOKEN);
+    expect(given({ GATEWAY_BOOTSTRAP_TOKEN: "\n" })).toBeUndefined();
+    expect(given({ MAZEVAULT_GATEWAY_BOOTSTRAP_TOKEN: "", GATEWAY_BOOTSTRAP_TOKEN: TOKEN })).toBe(TOKEN);
+    const both: NodeJS.ProcessEnv = {
+      MAZEVAULT_GATEWAY_BOOTSTRAP_TOKEN: TOKEN,
+      GATEWAY_BOOTSTRAP_TOKEN: "mvg1.hunter2",
+    };
+    expect(given(both)).toBe(TOKEN);
+    expect(both).toEqual({});
+  });
+
+  test("one that is malformed is named, and not told", () => {
+    const read = () => readInvocation(configSchema, [], { GATEWAY_BOOTSTRAP_TOKEN: "mvg1.hunter2" });
+    expect(read).toThrow(/GATEWAY_BOOTSTRAP_TOKEN: must be a token as `mazevault gateways bootstrap NAME` prints it/);
+    expect(read).not.toThrow(/hunter2/);
+  });
+
+  test("other names in the environment count where the setting's own is not set, and help lists them", () => {
+    const aliased = (env: NodeJS.ProcessEnv) => readInvocation(configSchema, [], env).config.gateway.primaryUrl;
+    const [one, two] = ["https://one.example.com:8443", "https://two.example.com:8443"];
+    expect(aliased({ PRIMARY_BACKEND_URL: one })).toBe(one);
+    expect(aliased({ PRIMARY_BACKEND_URL: one, MAZEVAULT_GATEWAY_PRIMARY_URL: two })).toBe(two);
+    expect(() => aliased({ PRIMARY_BACKEND_URL: "http://one" })).toThrow("PRIMARY_BACKEND_URL");
+    const help = helpText(configSchema, "mazevault");
+    expect(help).toContain("--gateway-primary-url  (MAZEVAULT_GATEWAY_PRIMARY_URL, PRIMARY_BACKEND_URL)");
+    expect(help).toContain("  MAZEVAULT_GATEWAY_BOOTSTRAP_TOKEN, GATEWAY_BOOTSTRAP_TOKEN\n");
+    expect(help).toContain("AZURE_MANAGED_IDENTITY_CLIENT_ID");
+    const managed = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+    const { config } = readInvocation(configSchema, [], { AZURE_MANAGED_IDENTITY_CLIENT_ID: managed });
+    expect(config.azure.managedIdentityClientId).toBe(managed);
   });
 
   test("each setting explains itself", () => {

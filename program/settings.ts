@@ -1,6 +1,8 @@
 /**
- * The settings of a program: from a YAML file, then the environment, then flags; later ones win. Nothing secret is
- * ever a setting itself: passwords, passphrases and keys are named by file, so the whole configuration can be printed.
+ * The settings of a program: from a YAML file, then the environment, then flags; later ones win. Passwords, passphrases and keys
+ * are named by file. What is secret and a setting all the same has `secret` in its `meta` and is a `Sensitive`, so the whole
+ * configuration can be printed; it has no flag, since everybody on the machine sees those. `aliases` in the `meta` are further
+ * names in the environment, which count where its own is not set.
  */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -18,7 +20,9 @@ export class ConfigError extends Error {
 interface Setting {
   readonly path: readonly string[];
   readonly env: string;
+  readonly aliases: readonly string[];
   readonly flag: string;
+  readonly secret: boolean;
   readonly description: string;
   readonly parse: (text: string) => unknown;
 }
@@ -54,8 +58,25 @@ export function settings(schema: z.ZodObject, path: readonly string[] = []): Set
     if (parse === undefined) return [];
     const flag = here.map(words).join("-");
     const env = `MAZEVAULT_${flag.replaceAll("-", "_").toUpperCase()}`;
-    return [{ path: here, env, flag, parse, description: (child as z.ZodType).description ?? inner.description ?? "" }];
+    const { description = "", aliases, secret } = metaOf(child as z.ZodType, inner);
+    return [{ path: here, env, aliases, flag, secret, parse, description }];
   });
+}
+
+interface Meta {
+  readonly description?: string | undefined;
+  readonly aliases: readonly string[];
+  readonly secret: boolean;
+}
+
+/** What a schema says of itself; where it is wrapped for a default, the one inside may say it. */
+function metaOf(...schemas: readonly z.ZodType[]): Meta {
+  const said = schemas.map((schema) => schema.meta() ?? {});
+  return {
+    description: said.find(({ description }) => description !== undefined)?.description,
+    aliases: said.flatMap(({ aliases }) => (Array.isArray(aliases) ? aliases.map(String) : [])),
+    secret: said.some(({ secret }) => secret === true),
+  };
 }
 
 type Tree = { [name: string]: unknown };
@@ -92,7 +113,9 @@ export function readInvocation<Schema extends z.ZodObject>(
       args: [...args],
       strict: true,
       options: {
-        ...Object.fromEntries(known.map(({ flag }) => [flag, { type: "string" as const }])),
+        ...Object.fromEntries(
+          known.flatMap(({ flag, secret }) => (secret ? [] : [[flag, { type: "string" as const }]])),
+        ),
         config: { type: "string" },
         "print-config": { type: "boolean" },
         help: { type: "boolean" },
@@ -105,10 +128,15 @@ export function readInvocation<Schema extends z.ZodObject>(
   const file = (flags.config as string | undefined) ?? env.MAZEVAULT_CONFIG;
   const tree = file === undefined ? {} : readFile(file);
   const givenAs = new Map<string, string>();
-  for (const { path, env: variable, flag, parse } of known) {
+  for (const { path, env: own, aliases, flag, secret, parse } of known) {
     const fromFlag = flags[flag] as string | undefined;
+    // A core Secret whose key was emptied still sets the variable.
+    const isGiven = (given: string | undefined) => given !== undefined && !(secret && given.trim() === "");
+    const variable = [own, ...aliases].find((name) => isGiven(env[name])) ?? own;
     const text = fromFlag ?? env[variable];
-    if (text === undefined) continue;
+    // Programs that are started from here have no use for it.
+    if (secret) for (const name of [own, ...aliases]) delete env[name];
+    if (text === undefined || !isGiven(text)) continue;
     assign(tree, path, parse(text));
     givenAs.set(path.join("."), fromFlag === undefined ? variable : `--${flag}`);
   }
@@ -143,6 +171,9 @@ function readFile(file: string): Tree {
 
 /** One line for each setting: flag, environment variable, what it means. */
 export function helpText(schema: z.ZodObject, program: string): string {
-  const lines = settings(schema).map(({ flag, env, description }) => `  --${flag}  (${env})\n      ${description}`);
+  const lines = settings(schema).map(({ flag, env, aliases, secret, description }) => {
+    const names = [env, ...aliases].join(", ");
+    return `  ${secret ? names : `--${flag}  (${names})`}\n      ${description}`;
+  });
   return `Usage: ${program} [--config FILE] [--print-config] [flags]\n\n${lines.join("\n")}\n`;
 }

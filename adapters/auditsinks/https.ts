@@ -9,6 +9,8 @@ const ANSWER_BYTES = 65_536;
 const LONGEST_PAUSE_MS = 300_000;
 
 export interface HttpsOptions {
+  /** Label of metrics: what is told; audit sinks when absent. */
+  readonly target?: string;
   readonly timeoutMs: number;
   /** For metrics. */
   readonly onCall?: (call: { target: string; operation: string; code: string; seconds: number }) => void;
@@ -28,7 +30,7 @@ export class HttpsPost {
 
   /** The body of an answer of 2xx. Throws `Unavailable` or `Waiting` with SinkUnreachable or SinkRefused. */
   async send(headers: Readonly<Record<string, string>>, body: string, signal: AbortSignal): Promise<string> {
-    const { timeoutMs, onCall } = this.#options;
+    const { timeoutMs, onCall, target = "auditsink" } = this.#options;
     const started = performance.now();
     let code = "error";
     try {
@@ -52,7 +54,7 @@ export class HttpsPost {
       if (error instanceof Unavailable || error instanceof Waiting) throw error;
       throw unreachable(`${this.#url.host} does not answer`, error);
     } finally {
-      onCall?.({ target: "auditsink", operation: "POST", code, seconds: (performance.now() - started) / 1000 });
+      onCall?.({ target, operation: "POST", code, seconds: (performance.now() - started) / 1000 });
     }
   }
 

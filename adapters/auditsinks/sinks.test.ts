@@ -24,7 +24,7 @@ beforeAll(async () => {
   pki = await LabPki.open(path.join(dir, "pki"));
   server = await pki.issue("server", { commonName: "receiver", usage: "server" });
   client = await pki.issue("client", { commonName: "mazevault", usage: "client" });
-  sinks = new Sinks({ timeoutMs: 1_000, fileDirectory: dir });
+  sinks = new Sinks({ timeoutMs: 5_000, fileDirectory: dir });
 });
 afterEach(async () => {
   for (const receiver of open.splice(0)) await receiver.stop();

@@ -25,18 +25,19 @@ export class WebhookSink implements AuditSink {
     const id = `${installation}.${first.link.slice(0, 16)}.${last.link.slice(0, 16)}.${records.length}`;
     const timestamp = String(Math.floor(Date.now() / 1_000));
     const body = JSON.stringify({ type: "mazevault.audit", installation, records });
-    const signature = this.#signature(`${id}.${timestamp}.${body}`);
+    const key = this.#hmacKey;
+    const signature = key && { "webhook-signature": webhookSignature(key, `${id}.${timestamp}.${body}`) };
     await this.#post.send({ "webhook-id": id, "webhook-timestamp": timestamp, ...signature }, body, signal);
   }
 
   close(): Promise<void> {
     return this.#post.close();
   }
+}
 
-  #signature(content: string): Record<string, string> {
-    if (this.#hmacKey === undefined) return {};
-    const text = this.#hmacKey.revealText();
-    const key = text.startsWith(ENCODED_KEY) ? Buffer.from(text.slice(ENCODED_KEY.length), "base64") : text;
-    return { "webhook-signature": `v1,${createHmac("sha256", key).update(content).digest("base64")}` };
-  }
+/** Value of the header webhook-signature. */
+export function webhookSignature(hmacKey: Sensitive, content: string): string {
+  const text = hmacKey.revealText();
+  const key = text.startsWith(ENCODED_KEY) ? Buffer.from(text.slice(ENCODED_KEY.length), "base64") : text;
+  return `v1,${createHmac("sha256", key).update(content).digest("base64")}`;
 }

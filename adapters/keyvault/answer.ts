@@ -9,6 +9,8 @@ export interface Answer {
   readonly detail?: string;
   /** Under this id Microsoft's support finds the request. */
   readonly requestId?: string;
+  /** What the service's clock said. */
+  readonly date?: string;
 }
 
 /** One attempt on the wire: an answer, or why there was none (`ECONNRESET`, `timeout`). */
@@ -21,6 +23,7 @@ export function vaultAnswer(response: PipelineResponse): Answer {
     code: safe(field(error, "code")),
     detail: safe(field(field(error, "innererror"), "code")),
     requestId: safe(response.headers.get("x-ms-request-id")),
+    date: response.headers.get("Date"),
   });
 }
 

@@ -5,7 +5,7 @@
  */
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
-import { getCACertificates } from "node:tls";
+import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import type { HttpClient } from "@azure/core-rest-pipeline";
 import { matchesHost } from "./hosts.ts";
 
@@ -26,14 +26,18 @@ type Destination = (host: string | null | undefined) => { readonly host: string;
 
 class MovingHttpsAgent extends HttpsAgent {
   readonly #destination: Destination;
+  /** One for all connections: each of its own would read some hundred certificates, and keep them for a megabyte. */
+  readonly #trust: SecureContext | undefined;
 
   constructor(destination: Destination, ca: string | undefined) {
-    super({ keepAlive: true, ...(ca !== undefined && { ca: [...getCACertificates("default"), ca] }) });
+    super({ keepAlive: true });
     this.#destination = destination;
+    this.#trust = ca === undefined ? undefined : createSecureContext({ ca: [...getCACertificates("default"), ca] });
   }
 
   override createConnection(...[options, callback]: Parameters<HttpsAgent["createConnection"]>) {
-    return super.createConnection({ ...options, ...this.#destination(options.host) }, callback);
+    const trust = this.#trust && { secureContext: this.#trust };
+    return super.createConnection({ ...options, ...this.#destination(options.host), ...trust }, callback);
   }
 }
 

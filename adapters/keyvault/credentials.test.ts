@@ -62,7 +62,7 @@ describe("credentials that are accepted", () => {
     ["the machine's identity", () => ({ kind: "ManagedIdentity" })],
     ["one of the machine's identities", () => ({ kind: "ManagedIdentity", clientId: MACHINE.clientId })],
   ])("%s", async (_, auth) => {
-    expect(await get(auth())).toEqual({ kind: "Absent" });
+    expect(await get(auth())).toMatchObject({ kind: "Absent" });
   });
 
   it("are asked for one token, however many calls wait for it and whoever opens the vault again", async () => {
@@ -155,7 +155,7 @@ describe("credentials that are not accepted", () => {
 
   it("an identity that may only read is denied when it writes", async () => {
     const vault = vaults.open(access({ auth: clientSecret(READER) }), "Change");
-    expect(await vault.get("some-name", signal)).toEqual({ kind: "Absent" });
+    expect(await vault.get("some-name", signal)).toMatchObject({ kind: "Absent" });
     const request = { name: "some-name", value: sensitive("canary-value"), tags: {} };
     const error = await failureOf(vault.set(request, signal));
     expect(error).toMatchObject({ code: "AccessDenied" });

@@ -7,7 +7,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import type { HttpClient } from "@azure/core-rest-pipeline";
 import type { TokenCredential, TokenCredentialOptions } from "@azure/identity";
 import { Stalled, Unavailable, Waiting } from "../../core/errors.ts";
-import type { VaultAuth } from "../../core/ports/target-vaults.ts";
+import type { OwnVaultAuth, VaultAuth } from "../../core/ports/target-vaults.ts";
 import { type Attempt, describe, faultOf, tokenAnswer } from "./answer.ts";
 import type { AzureCall } from "./lane.ts";
 
@@ -16,6 +16,8 @@ export interface IdentityOptions {
   readonly authorityHost?: string;
   /** Do not ask Azure's public cloud about the authority; for clouds that cannot reach it. */
   readonly disableInstanceDiscovery?: boolean;
+  /** Client ID of the managed identity where the resource names none; the system-assigned one when absent. */
+  readonly managedIdentityClientId?: string;
   readonly requestTimeoutMs: number;
   readonly onCall: (call: AzureCall) => void;
 }
@@ -36,17 +38,26 @@ const CLIENT_SECRET = "spec.auth.servicePrincipal.clientSecretRef";
 const CERTIFICATE = "spec.auth.servicePrincipal.certificateSecretRef";
 
 /** What to do about a credential that is not accepted; the error codes of Entra ID are too many to tell them apart. */
-const remedies: Readonly<Record<VaultAuth["kind"], string>> = {
+const remedies: Readonly<Record<OwnVaultAuth["kind"], string>> = {
   ClientSecret: `check tenantId and clientId, and put a valid client secret into the core Secret of ${CLIENT_SECRET}`,
   ClientCertificate: `check tenantId and clientId, and whether the application knows the certificate of ${CERTIFICATE}`,
   WorkloadIdentity:
     "check tenantId and clientId, and whether the identity has a federated credential for the ServiceAccount of spec.auth.workloadIdentity",
   ManagedIdentity:
-    "check spec.auth.managedIdentity.clientId, and whether the identity is assigned to where the operator runs",
+    "check spec.auth.managedIdentity.clientId (without it AZURE_MANAGED_IDENTITY_CLIENT_ID of the operator), and whether the identity is assigned to where the operator runs",
 };
 
+/** @throws Stalled with CredentialInvalid: calls through gateways are tasks, which only a primary has */
+export function ownAuth(auth: VaultAuth): OwnVaultAuth {
+  if (auth.kind !== "Gateway") return auth;
+  throw new Stalled(
+    "CredentialInvalid",
+    "spec.auth.gateway: only a primary has gateways; apply the KeyVault there, or set spec.auth.managedIdentity",
+  );
+}
+
 /** Equal for two resources whose credentials are interchangeable. Holds no secret. */
-export function credentialKey(auth: VaultAuth): string {
+export function credentialKey(auth: OwnVaultAuth): string {
   switch (auth.kind) {
     case "ClientSecret":
     case "ClientCertificate":
@@ -59,7 +70,7 @@ export function credentialKey(auth: VaultAuth): string {
 }
 
 /** @throws Stalled with CredentialInvalid, when it is not well formed; no request is made */
-export function makeCredential(auth: VaultAuth, wire: HttpClient, options: IdentityOptions): TokenCredential {
+export function makeCredential(auth: OwnVaultAuth, wire: HttpClient, options: IdentityOptions): TokenCredential {
   return new Credential(auth, wire, options);
 }
 
@@ -72,10 +83,10 @@ class Credential implements TokenCredential {
   readonly #remedy: string;
   #made: Promise<TokenCredential> | undefined;
 
-  constructor(auth: VaultAuth, wire: HttpClient, options: IdentityOptions) {
+  constructor(auth: OwnVaultAuth, wire: HttpClient, options: IdentityOptions) {
     this.#remedy = remedies[auth.kind];
     this.#tenantId = auth.kind === "ManagedIdentity" ? undefined : auth.tenantId;
-    this.#make = prepare(auth, {
+    this.#make = prepare(withDefault(auth, options), {
       httpClient: tokenClient(wire, options),
       retryOptions: { maxRetries: 0 },
       ...(options.authorityHost !== undefined && { authorityHost: options.authorityHost }),
@@ -111,9 +122,12 @@ class Credential implements TokenCredential {
   }
 }
 
+const withDefault = (auth: OwnVaultAuth, { managedIdentityClientId: clientId }: IdentityOptions): OwnVaultAuth =>
+  auth.kind === "ManagedIdentity" && clientId !== undefined ? { clientId, ...auth } : auth;
+
 const isDown = (attempt: Attempt): boolean => "fault" in attempt || attempt.status >= 500;
 
-function prepare(auth: VaultAuth, options: TokenCredentialOptions): () => Promise<TokenCredential> {
+function prepare(auth: OwnVaultAuth, options: TokenCredentialOptions): () => Promise<TokenCredential> {
   switch (auth.kind) {
     case "ClientSecret": {
       // A line feed at the end, as editors leave it, would make Entra ID refuse the secret.

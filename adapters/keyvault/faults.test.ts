@@ -1,12 +1,24 @@
 import { inspect } from "node:util";
+import { FakeCallLedger } from "../../core/ports/fake-call-ledger.ts";
 import { Ambiguous, type TargetVault, Throttled } from "../../core/ports/target-vault.ts";
 import type { FaultEffect } from "../../lab/keyvault/control.ts";
-import { access, OTHER_VAULT_NAME, OTHER_VAULT_URL, StandIn, sensitive, VAULT_NAME } from "./testing/stand-in.ts";
+import { READER, SECOND_VAULT } from "../../lab/keyvault/testing/identities.ts";
+import {
+  access,
+  clientSecret,
+  OTHER_VAULT_NAME,
+  OTHER_VAULT_URL,
+  StandIn,
+  sensitive,
+  VAULT_NAME,
+} from "./testing/stand-in.ts";
 import type { KeyVaultOptions, KeyVaults } from "./vaults.ts";
 
 const standIn = new StandIn();
 const signal = new AbortController().signal;
 const CANARY = "canary-value";
+/** With purge protection. */
+const GUARDED_URL = `https://${SECOND_VAULT}.vault.azure.net/`;
 let vaults: KeyVaults;
 let names = 0;
 
@@ -42,6 +54,49 @@ const fault = (effect: FaultEffect, count?: number) =>
 const callsOf = async (vaultName: string) => (await standIn.lab.control.counters()).vaults[vaultName]?.calls ?? 0;
 const versions = async () =>
   (await standIn.lab.control.secrets(VAULT_NAME)).find((each) => each.name === name())?.versions.length ?? 0;
+
+describe("a deletion", () => {
+  it.each<[string, FaultEffect]>([
+    ["carried out and answered 503", { kind: "process-then-status", status: 503 }],
+    ["carried out and cut off", { kind: "process-then-drop" }],
+    ["cut off", { kind: "drop" }],
+    ["refused with 500", { kind: "status", status: 500 }],
+  ])("%s may be tried again, and says so", async (_, effect) => {
+    await set();
+    await fault(effect);
+    await expect(vault().delete(name(), signal)).rejects.toMatchObject({ code: "VaultUnreachable" });
+    await standIn.lab.control.setFaults([]);
+    await begin({});
+    await expect(vault().delete(name(), signal)).resolves.toMatchObject({
+      kind: expect.stringMatching(/Deleted|Absent/),
+    });
+    expect((await vault().get(name(), signal)).kind).toBe("Absent");
+  });
+
+  it("that the identity may not do is refused with the role that it needs, and nothing else is", async () => {
+    await set();
+    const reading = vaults.open(access({ uid: "uid-reader", auth: clientSecret(READER) }), "Change");
+    expect(await reading.get(name(), signal)).toMatchObject({ kind: "Present" });
+    await expect(reading.delete(name(), signal)).rejects.toMatchObject({
+      code: "AccessDenied",
+      message: expect.stringMatching(
+        /^delete at https:.*: 403 Forbidden, ForbiddenByRbac; grant the identity the role Key Vault Secrets Officer, which includes Microsoft.KeyVault\/vaults\/secrets\/delete$/,
+      ),
+    });
+    expect(await vault().get(name(), signal)).toMatchObject({ kind: "Present" });
+  });
+
+  it("is soft where nothing can be purged, and the name comes back", async () => {
+    const guarded = vaults.open(access({ uid: "uid-guarded", url: GUARDED_URL }), "Change");
+    await guarded.set({ name: name(), value: sensitive(CANARY), tags: {} }, signal);
+    expect(await guarded.delete(name(), signal)).toEqual({ kind: "Deleted" });
+    expect(await guarded.set({ name: name(), value: sensitive("other"), tags: {} }, signal)).toEqual({
+      kind: "SoftDeleted",
+    });
+    await guarded.recover(name(), signal);
+    expect(await guarded.get(name(), signal)).toMatchObject({ kind: "Present" });
+  });
+});
 
 describe("a write without a clear answer", () => {
   it.each<[string, FaultEffect, number, RegExp]>([
@@ -133,7 +188,7 @@ describe("a vault that throttles", () => {
   it("does not hold up another vault", async () => {
     await fault({ kind: "status", status: 429, retryAfterSeconds: 60 });
     await failureOf(set());
-    expect(await other().get(name(), signal)).toEqual({ kind: "Absent" });
+    expect(await other().get(name(), signal)).toMatchObject({ kind: "Absent" });
   });
 });
 
@@ -147,7 +202,7 @@ describe("a vault that is down", () => {
     }
     expect(state()).toBe("Open");
     expect(await callsOf(VAULT_NAME)).toBe(3);
-    expect(await other().get(name(), signal)).toEqual({ kind: "Absent" });
+    expect(await other().get(name(), signal)).toMatchObject({ kind: "Absent" });
   });
 
   it("is probed by one call at a time, and used again once it answers", async () => {
@@ -160,10 +215,17 @@ describe("a vault that is down", () => {
     expect(await callsOf(VAULT_NAME)).toBe(4);
   });
 
+  it("is not what an entry that is disabled is, nor is that one denied", async () => {
+    await set();
+    await standIn.lab.control.updateSecret(VAULT_NAME, name(), { enabled: false });
+    expect(await vault().get(name(), signal)).toEqual({ kind: "Disabled" });
+    expect(vaults.states()).toMatchObject([{ breaker: "Closed", denied: 0 }]);
+  });
+
   it("is not what a vault that refuses is", async () => {
     await fault({ kind: "status", status: 403 });
     for (let at = 0; at < 10; at += 1) await failureOf(vault().get(name(), signal));
-    expect(vaults.states()).toMatchObject([{ breaker: "Closed" }]);
+    expect(vaults.states()).toMatchObject([{ breaker: "Closed", denied: 10 }]);
     expect(await callsOf(VAULT_NAME)).toBe(10);
   });
 });
@@ -198,3 +260,16 @@ describe("the budget", () => {
 async function untilPauseEnds(): Promise<void> {
   while (vaults.states().some(({ pausedMs }) => pausedMs > 0)) await new Promise(setImmediate);
 }
+
+test("processes that share a ledger call a vault no more than one may", async () => {
+  await standIn.lab.control.resetCounters();
+  const ledger = new FakeCallLedger();
+  const open = () => standIn.vaults({ ledger }).open(access({ callsPer10Seconds: 30 }), "Change");
+  const [one, other] = [open(), open()];
+  const gets = (vault: TargetVault, count: number) =>
+    Promise.all(Array.from({ length: count }, () => vault.get("absent", signal)));
+  await gets(one, 20);
+  // The first ends here, with a window that is mostly spent.
+  await gets(other, 20);
+  expect((await standIn.lab.control.counters()).vaults[VAULT_NAME]?.peakCallsIn10Seconds).toBeLessThanOrEqual(30);
+});

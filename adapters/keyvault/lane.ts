@@ -7,7 +7,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { HttpClient, PipelineRequest, PipelineResponse } from "@azure/core-rest-pipeline";
 import { Stalled } from "../../core/errors.ts";
 import type { Priority, VaultState } from "../../core/ports/target-vaults.ts";
-import { CallBudget } from "../../core/sync/budget.ts";
+import { CallBudget, type SharedBudget, systemClock } from "../../core/sync/budget.ts";
 import { type Answer, type Attempt, faultOf, vaultAnswer } from "./answer.ts";
 import { Breaker, type BreakerOptions, VaultDown } from "./breaker.ts";
 
@@ -26,6 +26,8 @@ export interface LaneOptions {
   readonly budgetWaitMs: number;
   readonly breaker: BreakerOptions;
   readonly onCall: (call: AzureCall) => void;
+  /** What all processes share of the vaults' budgets; without it each has its own. */
+  readonly shared?: Pick<SharedBudget, "ledger" | "holder">;
 }
 
 /** What a caller asked for, and what came of its last request. */
@@ -35,6 +37,8 @@ export interface Operation {
   readonly signal: AbortSignal;
   /** What the KeyVault resource behind the call may use; the vault's own budget comes on top. */
   readonly budget: CallBudget;
+  /** What it throws keeps the request from going out. */
+  readonly beforeRequest?: () => void;
   /** The request went out with a token, and so may have been carried out. */
   sent: boolean;
   last?: Attempt;
@@ -46,6 +50,8 @@ export const operations = new AsyncLocalStorage<Operation>();
 /** What the service asks for when it names no time, and the most that is believed. */
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 5 * 60_000;
+/** 16 s: what was throttled for a minute is in place half a minute after. */
+const MOST_DOUBLINGS = 4;
 
 export class Lane {
   readonly url: string;
@@ -55,11 +61,14 @@ export class Lane {
   readonly #wire: HttpClient;
   readonly #options: LaneOptions;
   #throttledInARow = 0;
+  #denied = 0;
 
   constructor(url: string, callsPer10Seconds: number, wire: HttpClient, options: LaneOptions) {
     this.url = url;
     this.#host = new URL(url).host;
-    this.budget = new CallBudget(callsPer10Seconds, options.budgetWaitMs);
+    const { budgetWaitMs, requestTimeoutMs: callMs } = options;
+    const shared = options.shared && { ...options.shared, vault: this.#host, callMs };
+    this.budget = new CallBudget(callsPer10Seconds, budgetWaitMs, systemClock, shared);
     this.#breaker = new Breaker(options.breaker);
     this.#wire = wire;
     this.#options = options;
@@ -67,7 +76,20 @@ export class Lane {
 
   get state(): VaultState {
     const { used, limit, waiting, pausedMs } = this.budget;
-    return { url: this.url, breaker: this.#breaker.state, callsInWindow: used, limit, waiting, pausedMs };
+    return {
+      url: this.url,
+      breaker: this.#breaker.state,
+      callsInWindow: used,
+      limit,
+      waiting,
+      pausedMs,
+      denied: this.#denied,
+    };
+  }
+
+  /** Told by who can tell an answer 403 that denies access from one that says how an entry is. */
+  deny(): void {
+    this.#denied += 1;
   }
 
   /** Nothing would be lost if this lane were made anew. */
@@ -91,6 +113,7 @@ export class Lane {
       try {
         const end = await this.budget.acquire(priority, signal);
         try {
+          operation.beforeRequest?.();
           return await this.#breaker.run(() => this.#send(request, operation));
         } finally {
           end();
@@ -138,7 +161,7 @@ export class Lane {
     }
     const fallback = FIRST_PAUSE_MS * 2 ** this.#throttledInARow;
     const asked = retryAfterMs(response.headers.get("Retry-After"));
-    this.#throttledInARow = Math.min(this.#throttledInARow + 1, 5);
+    this.#throttledInARow = Math.min(this.#throttledInARow + 1, MOST_DOUBLINGS);
     this.budget.pause(Math.min(asked ?? fallback, LONGEST_PAUSE_MS));
   }
 }

@@ -5,12 +5,15 @@ import type { KeyVaultSecret, SecretClient, SecretProperties } from "@azure/keyv
 import { Stalled, Unavailable, Waiting } from "../../core/errors.ts";
 import {
   Ambiguous,
+  type DeleteResult,
   type EntryState,
+  type PurgeResult,
   type SetRequest,
   type SetResult,
   type TargetVault,
   Throttled,
   type VaultEntryProperties,
+  type VaultVersion,
 } from "../../core/ports/target-vault.ts";
 import type { Priority } from "../../core/ports/target-vaults.ts";
 import { Sensitive } from "../../core/sensitive.ts";
@@ -23,17 +26,27 @@ export class VaultClient {
   readonly #lane: Lane;
   readonly #credential: TokenCredential;
   readonly #customHost: boolean;
+  readonly readsOnly: boolean;
   readonly budget: CallBudget;
   #client: Promise<SecretClient> | undefined;
   #first: Promise<unknown> | undefined;
   #authenticated = false;
 
-  /** `customHost`: the challenge names Azure's resource, which a host of the installation does not end with. */
-  constructor(lane: Lane, credential: TokenCredential, budget: CallBudget, customHost: boolean) {
+  /**
+   * @param kind `customHost`: the challenge names Azure's resource, which a host of the installation does not end with; `readsOnly`:
+   *   the right to read is all that the identity needs
+   */
+  constructor(
+    lane: Lane,
+    credential: TokenCredential,
+    budget: CallBudget,
+    { customHost, readsOnly }: { readonly customHost: boolean; readonly readsOnly: boolean },
+  ) {
     this.#lane = lane;
     this.budget = budget;
     this.#credential = credential;
     this.#customHost = customHost;
+    this.readsOnly = readsOnly;
   }
 
   /** How long the vault wants to be left alone. */
@@ -41,8 +54,13 @@ export class VaultClient {
     return this.#lane.budget.pausedMs;
   }
 
-  at(priority: Priority): TargetVault {
-    return new KeyVaultTarget(this.#lane.url, this, priority);
+  /** Counts an answer that denies access. */
+  deny(): void {
+    this.#lane.deny();
+  }
+
+  at(priority: Priority, beforeRequest?: () => void): TargetVault {
+    return new KeyVaultTarget(this.#lane.url, this, priority, beforeRequest);
   }
 
   /**
@@ -84,11 +102,13 @@ class KeyVaultTarget implements TargetVault {
   readonly url: string;
   readonly #client: VaultClient;
   readonly #priority: Priority;
+  readonly #beforeRequest: (() => void) | undefined;
 
-  constructor(url: string, client: VaultClient, priority: Priority) {
+  constructor(url: string, client: VaultClient, priority: Priority, beforeRequest: (() => void) | undefined) {
     this.url = url;
     this.#client = client;
     this.#priority = priority;
+    this.#beforeRequest = beforeRequest;
   }
 
   async *list(signal: AbortSignal): AsyncIterable<readonly VaultEntryProperties[]> {
@@ -108,12 +128,36 @@ class KeyVaultTarget implements TargetVault {
     return this.#call<EntryState>(
       "get",
       signal,
-      async (client) => present(await client.getSecret(name, options)),
-      ({ status, detail }) => {
-        if (status === 404) return { result: { kind: "Absent" } };
+      async (client) => {
+        let date: string | undefined;
+        const onResponse = ({ headers }: { readonly headers: { get(name: string): string | undefined } }) => {
+          date = headers.get("date");
+        };
+        return present(await client.getSecret(name, { ...options, onResponse }), date);
+      },
+      ({ status, detail, date }) => {
+        if (status === 404) return { result: { kind: "Absent", ...asOf(date) } };
         return status === 403 && detail === "SecretDisabled" ? { result: { kind: "Disabled" } } : undefined;
       },
     );
+  }
+
+  async listVersions(name: string, signal: AbortSignal): Promise<readonly VaultVersion[]> {
+    let pages: AsyncIterator<SecretProperties[]> | undefined;
+    const found: VaultVersion[] = [];
+    for (;;) {
+      const page = await this.#call<IteratorResult<SecretProperties[], unknown>>(
+        "listVersions",
+        signal,
+        async (client) => {
+          pages ??= client.listPropertiesOfSecretVersions(name).byPage()[Symbol.asyncIterator]();
+          return pages.next();
+        },
+        ({ status }) => (status === 404 ? { result: { done: true, value: undefined } } : undefined),
+      );
+      if (page.done === true) return found;
+      found.push(...page.value.map(version));
+    }
   }
 
   set({ name, value, tags, contentType }: SetRequest, signal: AbortSignal): Promise<SetResult> {
@@ -138,6 +182,21 @@ class KeyVaultTarget implements TargetVault {
     );
   }
 
+  delete(name: string, signal: AbortSignal): Promise<DeleteResult> {
+    return this.#call<DeleteResult>(
+      "delete",
+      signal,
+      async (client) => {
+        await client.beginDeleteSecret(name);
+        return { kind: "Deleted" };
+      },
+      ({ status }) => {
+        if (status === 404) return { result: { kind: "Absent" } };
+        return status === 409 ? { result: { kind: "InTransition" } } : undefined;
+      },
+    );
+  }
+
   recover(name: string, signal: AbortSignal): Promise<void> {
     return this.#call<void>(
       "recover",
@@ -150,6 +209,22 @@ class KeyVaultTarget implements TargetVault {
     );
   }
 
+  purge(name: string, signal: AbortSignal): Promise<PurgeResult> {
+    return this.#call<PurgeResult>(
+      "purge",
+      signal,
+      async (client) => {
+        await client.purgeDeletedSecret(name);
+        return "Purged";
+      },
+      ({ status }) => {
+        if (status === 404) return { result: "Purged" };
+        if (status === 409) return { result: "InTransition" };
+        return status === 400 || status === 403 ? { result: "Refused" } : undefined;
+      },
+    );
+  }
+
   async #call<T>(
     name: Operation["name"],
     signal: AbortSignal,
@@ -157,7 +232,9 @@ class KeyVaultTarget implements TargetVault {
     refused: Refused<T> = () => undefined,
   ): Promise<T> {
     signal.throwIfAborted();
-    const operation: Operation = { name, priority: this.#priority, budget: this.#client.budget, signal, sent: false };
+    const { budget } = this.#client;
+    const before = this.#beforeRequest && { beforeRequest: this.#beforeRequest };
+    const operation: Operation = { name, priority: this.#priority, budget, signal, sent: false, ...before };
     try {
       return await this.#client.run(operation, call);
     } catch (error) {
@@ -182,7 +259,10 @@ class KeyVaultTarget implements TargetVault {
     const { status } = last;
     if (status >= 500 || status === 408) return writes ? new Ambiguous(name, describe(last)) : unreachable(what);
     if (status === 429) return new Throttled(this.#client.pausedMs);
-    if (status === 403) return new Stalled("AccessDenied", `${what}; ${adviceFor(last)}`);
+    if (status === 403) {
+      this.#client.deny();
+      return new Stalled("AccessDenied", `${what}; ${adviceFor(last, this.#client.readsOnly ? "read" : name)}`);
+    }
     if (status === 401) return this.#unauthenticated(what, sent);
     if (status === 400) return new Stalled("ValueInvalid", `${what}; Key Vault does not accept the entry`);
     return new Unavailable("Failed", what);
@@ -202,19 +282,27 @@ const NEVER_SENT =
 const unreachable = (what: string): Unavailable => new Unavailable("VaultUnreachable", what);
 
 /** https://learn.microsoft.com/azure/key-vault/general/rest-error-codes */
-function adviceFor({ detail }: Answer): string {
+function adviceFor({ detail }: Answer, operation: Operation["name"] | "read"): string {
+  const [role, permissions] = rightsFor(operation);
   switch (detail) {
     case "ForbiddenByFirewall":
     case "ForbiddenByConnection":
       return "the vault's network rules refuse this address; allow it, or use a private endpoint";
     case "ForbiddenByRbac":
-      return "grant the identity the role Key Vault Secrets Officer";
+      return `grant the identity the role ${role}`;
     case "AccessDenied":
     case "ForbiddenByPolicy":
-      return "give the identity the secret permissions get, list, set and recover in the vault's access policy";
+      return `give the identity the secret permissions ${permissions} in the vault's access policy`;
     default:
-      return "grant the identity the role Key Vault Secrets Officer, or the secret permissions get, list, set and recover";
+      return `grant the identity the role ${role}, or the secret permissions ${permissions}`;
   }
+}
+
+function rightsFor(operation: Operation["name"] | "read"): readonly [role: string, permissions: string] {
+  if (operation === "read") return ["Key Vault Secrets User", "get"];
+  if (operation !== "delete") return ["Key Vault Secrets Officer", "get, list, set and recover"];
+  const role = "Key Vault Secrets Officer, which includes Microsoft.KeyVault/vaults/secrets/delete";
+  return [role, "get, list, set, recover and delete"];
 }
 
 function properties(from: SecretProperties): VaultEntryProperties {
@@ -227,17 +315,30 @@ function properties(from: SecretProperties): VaultEntryProperties {
   };
 }
 
-function present(secret: KeyVaultSecret): EntryState {
+function present(secret: KeyVaultSecret, date: string | undefined): EntryState {
   const value = new Sensitive(Buffer.from(secret.value ?? "", "utf8"));
-  return { kind: "Present", entry: { ...properties(secret.properties), version: versionOf(secret), value } };
+  const createdOn = secret.properties.createdOn ?? new Date(0);
+  const entry = { ...properties(secret.properties), version: versionOf(secret.properties), value, createdOn };
+  return { kind: "Present", entry: { ...entry, ...asOf(date) } };
 }
+
+function asOf(date: string | undefined): { readonly asOf?: Date } {
+  const at = new Date(date ?? Number.NaN);
+  return Number.isNaN(at.getTime()) ? {} : { asOf: at };
+}
+
+const version = (from: SecretProperties): VaultVersion => ({
+  version: versionOf(from),
+  createdOn: from.createdOn ?? new Date(0),
+  enabled: from.enabled ?? true,
+  tags: from.tags ?? {},
+});
 
 function written(secret: KeyVaultSecret): SetResult {
-  return { kind: "Written", version: versionOf(secret), updatedOn: properties(secret.properties).updatedOn };
+  return { kind: "Written", version: versionOf(secret.properties), updatedOn: properties(secret.properties).updatedOn };
 }
 
-function versionOf(secret: KeyVaultSecret): string {
-  const { version } = secret.properties;
+function versionOf({ version }: SecretProperties): string {
   if (version === undefined) throw new Unavailable("Failed", "the vault answered without a version");
   return version;
 }

@@ -18,6 +18,7 @@ describe("Key Vault adapter against the stand-in", () => {
       hands: {
         put: async (name, value, tags) => void (await control.setSecret(VAULT_NAME, name, value, { tags })),
         disable: async (name) => void (await control.updateSecret(VAULT_NAME, name, { enabled: false })),
+        tag: async (name, tags) => void (await control.updateSecret(VAULT_NAME, name, { tags })),
         delete: (name) => control.deleteSecret(VAULT_NAME, name),
         beginDelete: async (name) => {
           await control.changeSettings({ transitions: { deleting: 60_000 } });

@@ -1,6 +1,9 @@
 /** All vaults of the process: one lane per URL, one client per KeyVault resource. */
+import { randomUUID } from "node:crypto";
+import type { CallLedger } from "../../core/ports/call-ledger.ts";
 import type { TargetVault } from "../../core/ports/target-vault.ts";
 import {
+  DEFAULT_CALLS_PER_10_SECONDS,
   normalVaultUrl,
   type Priority,
   type TargetVaults,
@@ -10,9 +13,9 @@ import {
 import { CallBudget } from "../../core/sync/budget.ts";
 import type { BreakerOptions } from "./breaker.ts";
 import { type ConnectionOptions, Connections } from "./connection.ts";
-import { credentialKey, makeCredential } from "./credentials.ts";
+import { credentialKey, makeCredential, ownAuth } from "./credentials.ts";
 import { allowedHost } from "./hosts.ts";
-import { type AzureCall, Lane } from "./lane.ts";
+import { type AzureCall, Lane, type LaneOptions } from "./lane.ts";
 import { VaultClient } from "./target.ts";
 
 export type { AzureCall } from "./lane.ts";
@@ -24,6 +27,8 @@ export interface KeyVaultOptions extends ConnectionOptions {
   /** `https://login.microsoftonline.com` */
   readonly authorityHost?: string;
   readonly disableInstanceDiscovery?: boolean;
+  /** Of a KeyVault that names no managed identity; the system-assigned one. */
+  readonly managedIdentityClientId?: string;
   /** 10 s */
   readonly requestTimeoutMs?: number;
   /** 30 s */
@@ -31,9 +36,11 @@ export interface KeyVaultOptions extends ConnectionOptions {
   /** 5 failures in a row, a probe every 10 s */
   readonly breaker?: BreakerOptions;
   readonly onCall?: (call: AzureCall) => void;
+  /** Its identities need to read and no more, which is what a refusal then advises. */
+  readonly readsOnly?: boolean;
+  /** What all processes share of the vaults' budgets; without it this process has them alone. */
+  readonly ledger?: CallLedger;
 }
-
-const DEFAULT_CALLS_PER_10_SECONDS = 400;
 
 interface Member {
   readonly lane: Lane;
@@ -44,9 +51,10 @@ interface Member {
 
 export class KeyVaults implements TargetVaults {
   readonly #options: Required<
-    Pick<KeyVaultOptions, "allowedHosts" | "requestTimeoutMs" | "budgetWaitMs" | "breaker" | "onCall">
+    Pick<KeyVaultOptions, "allowedHosts" | "requestTimeoutMs" | "budgetWaitMs" | "breaker" | "onCall" | "readsOnly">
   > &
-    Pick<KeyVaultOptions, "authorityHost" | "disableInstanceDiscovery">;
+    Pick<KeyVaultOptions, "authorityHost" | "disableInstanceDiscovery" | "managedIdentityClientId">;
+  readonly #shared: LaneOptions["shared"];
   readonly #connections: Connections;
   readonly #lanes = new Map<string, Lane>();
   readonly #members = new Map<string, Member>();
@@ -58,23 +66,29 @@ export class KeyVaults implements TargetVaults {
       budgetWaitMs: 30_000,
       breaker: { failures: 5, probeAfterMs: 10_000 },
       onCall: () => undefined,
+      readsOnly: false,
       ...options,
     };
+    this.#shared = options.ledger && { ledger: options.ledger, holder: randomUUID() };
     this.#connections = new Connections(options);
   }
 
-  open(access: VaultAccess, priority: Priority): TargetVault {
+  open(access: VaultAccess, priority: Priority, beforeRequest?: () => void): TargetVault {
     const url = normalVaultUrl(access.url);
     const { custom } = allowedHost(url, this.#options.allowedHosts);
     const known = this.#members.get(access.uid);
     const here = known?.lane.url === url ? known : undefined;
-    const key = credentialKey(access.auth);
+    const auth = ownAuth(access.auth);
+    const key = credentialKey(auth);
     const calls = access.callsPer10Seconds ?? DEFAULT_CALLS_PER_10_SECONDS;
     if (here?.credentialKey !== key) {
-      const credential = makeCredential(access.auth, this.#connections.httpClient, this.#options);
+      const credential = makeCredential(auth, this.#connections.httpClient, this.#options);
       const lane = this.#lane(url, calls);
       const budget = here?.budget ?? new CallBudget(calls, this.#options.budgetWaitMs);
-      const client = new VaultClient(lane, credential, budget, custom);
+      const client = new VaultClient(lane, credential, budget, {
+        customHost: custom,
+        readsOnly: this.#options.readsOnly,
+      });
       this.#members.set(access.uid, { lane, client, credentialKey: key, budget });
       if (known !== undefined && here === undefined) this.#leave(known.lane);
     }
@@ -83,7 +97,7 @@ export class KeyVaults implements TargetVaults {
       member.budget.limit = calls;
       this.#limit(member.lane);
     }
-    return member.client.at(priority);
+    return member.client.at(priority, beforeRequest);
   }
 
   forget(uid: string): void {
@@ -117,7 +131,10 @@ export class KeyVaults implements TargetVaults {
   #lane(url: string, calls: number): Lane {
     let lane = this.#lanes.get(url);
     if (lane === undefined) {
-      lane = new Lane(url, calls, this.#connections.httpClient, this.#options);
+      lane = new Lane(url, calls, this.#connections.httpClient, {
+        ...this.#options,
+        ...(this.#shared && { shared: this.#shared }),
+      });
       this.#lanes.set(url, lane);
     }
     return lane;

@@ -11,7 +11,9 @@ export interface DatabaseOptions {
   readonly database: string;
   readonly user: string;
   /** Read again for each connection, so that a rotated password is taken up. */
-  readonly passwordFile: string;
+  readonly passwordFile?: string;
+  /** Instead of a file; asked for each connection. */
+  readonly password?: PasswordSource;
   /** PEM of the authority that signed the server's certificate, whose name must match `host` (verify-full). Without it no TLS. */
   readonly caFile?: string;
   /** Shown in pg_stat_activity. */
@@ -20,6 +22,14 @@ export interface DatabaseOptions {
   readonly maxConnections?: number;
   /** One call, for metrics: `code` is `ok`, an SQLSTATE, or `error` when no answer came. */
   readonly onCall?: (call: DatabaseCall) => void;
+}
+
+export interface PasswordSource {
+  /** Where it is kept, for whoever looks for it. */
+  readonly source: string;
+  current(): Promise<string>;
+  /** PostgreSQL did not take it: another one may be there for the next connection. */
+  refused(): void;
 }
 
 export interface DatabaseCall {
@@ -46,7 +56,7 @@ export function connectionSettings(options: DatabaseOptions): pg.ClientConfig {
     port: options.port,
     database: options.database,
     user: options.user,
-    password: () => readFileSync(options.passwordFile, "utf8").trimEnd(),
+    password: () => passwordOf(options),
     ...(options.caFile === undefined ? {} : { ssl: { ca: readFileSync(options.caFile, "utf8") } }),
     application_name: options.applicationName ?? "mazevault",
     options: `-c search_path=${SCHEMA}`,
@@ -58,6 +68,18 @@ export function connectionSettings(options: DatabaseOptions): pg.ClientConfig {
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     query_timeout: ANSWER_TIMEOUT_MS,
   };
+}
+
+function passwordOf({ passwordFile, password }: DatabaseOptions): string | Promise<string> {
+  if (password !== undefined) return password.current();
+  return passwordFile === undefined ? "" : readFileSync(passwordFile, "utf8").trimEnd();
+}
+
+const PASSWORD_REFUSED = "28P01";
+
+/** Whoever connects tells what came of it, so that another password is looked for. */
+export function noteRefusal({ password }: DatabaseOptions, error: unknown): void {
+  if (sqlState(error) === PASSWORD_REFUSED) password?.refused();
 }
 
 /** A statement that each connection prepares once, under its name. */
@@ -127,6 +149,7 @@ export class Database {
       return await call();
     } catch (error) {
       code = sqlState(error) ?? "error";
+      noteRefusal(this.options, error);
       throw error;
     } finally {
       onCall?.({ target: "postgres", operation, code, seconds: (performance.now() - started) / 1000 });

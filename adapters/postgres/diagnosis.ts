@@ -11,7 +11,7 @@ import {
   type RecordFacts,
 } from "../../core/diagnosis/database.ts";
 import type { Finding } from "../../core/diagnosis/finding.ts";
-import { connectionSettings, type DatabaseOptions, SCHEMA } from "./database.ts";
+import { connectionSettings, type DatabaseOptions, noteRefusal, SCHEMA } from "./database.ts";
 import { knownMigrations, MIGRATIONS } from "./migrate.ts";
 
 const CONNECT_MS = 2_000;
@@ -101,6 +101,7 @@ async function connected<T>(options: DatabaseOptions, read: (client: pg.Client) 
     await client.connect();
     return await read(client);
   } catch (error) {
+    noteRefusal(options, error);
     return judgeNoDatabase(codeOf(error), options satisfies DatabasePlace);
   } finally {
     // A frozen server never says good-bye.

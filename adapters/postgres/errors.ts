@@ -19,6 +19,9 @@ export function sqlState(error: unknown): string | undefined {
 /** What was prepared before a migration has another result now: PostgreSQL refuses it on that connection for ever. */
 const PLAN_IS_OLD = "0A000";
 
+/** What pg says when `query_timeout` has passed. */
+const LATE = "Query read timeout";
+
 /** Whether the connection cannot be used again: everything that PostgreSQL did not answer in order. */
 export function breaksConnection(error: unknown): boolean {
   const state = sqlState(error);
@@ -33,7 +36,9 @@ export function mapError(error: unknown): Unavailable {
   const state = sqlState(error);
   if (state === undefined) {
     const { message } = error as Error;
-    return new Unavailable("DatabaseUnavailable", `PostgreSQL does not answer: ${message}`, { cause: error });
+    const why =
+      message === LATE ? "a query had no answer in time; look at its load and locks, and at the network" : message;
+    return new Unavailable("DatabaseUnavailable", `PostgreSQL does not answer: ${why}`, { cause: error });
   }
   if (UNAVAILABLE.test(state)) {
     const { message } = error as Error;

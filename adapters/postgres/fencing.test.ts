@@ -62,7 +62,16 @@ test("what must be led is refused without an epoch", async () => {
     const { rows } = await client.query<{ name: string }>(
       "SELECT DISTINCT proname AS name FROM pg_proc WHERE prosrc LIKE '%fence_led(writer_epoch)%' ORDER BY proname",
     );
-    expect(rows.map(({ name }) => name)).toEqual(["change_pointer", "commit_version", "reserve_uses", "rotate_key"]);
+    expect(rows.map(({ name }) => name)).toEqual([
+      "add_fleet_token",
+      "begin_kept_write",
+      "change_pointer",
+      "commit_pending_version",
+      "commit_version",
+      "name_gateway",
+      "reserve_uses",
+      "rotate_key",
+    ]);
   });
 });
 

@@ -1,5 +1,5 @@
 import pg from "pg";
-import { connectionSettings, type DatabaseOptions } from "./database.ts";
+import { connectionSettings, type DatabaseOptions, noteRefusal } from "./database.ts";
 
 const FIRST_RECONNECT_MS = 100;
 const LONGEST_RECONNECT_MS = 5_000;
@@ -7,8 +7,11 @@ const LONGEST_RECONNECT_MS = 5_000;
 export interface HintListenerOptions {
   readonly connection: DatabaseOptions;
   readonly channel: string;
-  /** Called for each notification, and after each connect, since hints of the time before are lost. */
-  readonly onHint: () => void;
+  /**
+   * Called for each notification with what it says, and after each connect without, since hints of the time before are
+   * lost.
+   */
+  readonly onHint: (says?: string) => void;
   /** Told of failures, which are retried; silent by default. */
   readonly onError?: (error: unknown) => void;
 }
@@ -44,7 +47,7 @@ export class HintListener {
       const client = new pg.Client({ ...connectionSettings(connection), statement_timeout: 0 });
       const ended = new Promise<void>((resolve) => client.once("end", resolve));
       client.on("error", () => {});
-      client.on("notification", onHint);
+      client.on("notification", ({ payload }) => onHint(payload));
       try {
         await client.connect();
         this.#client = client;
@@ -53,6 +56,7 @@ export class HintListener {
         onHint();
         if (!this.#stopped.signal.aborted) await ended;
       } catch (error) {
+        noteRefusal(connection, error);
         onError?.(error);
       }
       this.#client = undefined;

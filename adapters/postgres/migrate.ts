@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
-import { connectionSettings, type DatabaseOptions, SCHEMA } from "./database.ts";
+import { connectionSettings, type DatabaseOptions, noteRefusal, SCHEMA } from "./database.ts";
 import { mapError } from "./errors.ts";
 
 const directory = fileURLToPath(new URL("migrations", import.meta.url));
@@ -55,6 +55,7 @@ export async function migrate(options: DatabaseOptions): Promise<readonly string
     return run.map(({ name }) => name);
   } catch (error) {
     if (error instanceof DatabaseIsNewer) throw error;
+    noteRefusal(options, error);
     throw mapError(error);
   } finally {
     await client.end().catch(() => {});

@@ -22,15 +22,16 @@ export interface AuthorityRow {
   readonly state: AuthorityState;
   readonly crl_every_ms: string;
   readonly ocsp_validity_ms: string;
+  readonly primary_issuer: string | null;
   readonly number: number;
   readonly subject: Buffer;
   readonly spki: Buffer;
   readonly certificate: Buffer | null;
   readonly not_after: Date | null;
   readonly chain: readonly Buffer[];
-  readonly wrapped_key: Buffer;
-  readonly key_id: string;
-  readonly sealed_key: Buffer;
+  readonly wrapped_key: Buffer | null;
+  readonly key_id: string | null;
+  readonly sealed_key: Buffer | null;
   readonly created_at: Date;
 }
 
@@ -90,9 +91,12 @@ export const generationOf = (row: AuthorityRow): AuthorityGeneration => ({
   ...(row.certificate === null ? {} : { certificate: row.certificate }),
   ...(row.not_after === null ? {} : { notAfter: row.not_after }),
   chain: row.chain,
-  sealedKey: { wrappedKey: row.wrapped_key, keyId: row.key_id, ciphertext: row.sealed_key },
+  ...sealedKeyOf(row),
   createdAt: row.created_at,
 });
+
+const sealedKeyOf = ({ wrapped_key: wrappedKey, key_id: keyId, sealed_key: ciphertext }: AuthorityRow) =>
+  wrappedKey === null || keyId === null || ciphertext === null ? {} : { sealedKey: { wrappedKey, keyId, ciphertext } };
 
 export const revocationOf = ({ revoked_at: at, revocation_reason: reason, invalidity_date }: RevocationRow) =>
   at === null || reason === null

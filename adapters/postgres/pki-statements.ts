@@ -2,8 +2,8 @@
 import type { Statement } from "./database.ts";
 
 const AUTHORITY = `
-  SELECT a.id, a.kind, a.namespace, a.namespace_uid, a.name, a.state, a.crl_every_ms, a.ocsp_validity_ms, g.number,
-         g.subject, g.spki, g.certificate, g.not_after, g.chain, g.wrapped_key, g.key_id, g.sealed_key, g.created_at
+  SELECT a.id, a.kind, a.namespace, a.namespace_uid, a.name, a.state, a.crl_every_ms, a.ocsp_validity_ms,
+         a.primary_issuer, g.number, g.subject, g.spki, g.certificate, g.not_after, g.chain, g.wrapped_key, g.key_id, g.sealed_key, g.created_at
   FROM authorities a JOIN authority_generations g ON g.authority_id = a.id`;
 export const FIND_AUTHORITY = statement(
   "find_authority",
@@ -22,6 +22,10 @@ export const CREATE_AUTHORITY = statement(
   "create_authority",
   "SELECT create_authority($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
 );
+export const CREATE_PRIMARY_AUTHORITY = statement(
+  "create_primary_authority",
+  "SELECT create_primary_authority($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+);
 export const INSTALL = statement("install_certificate", "SELECT install_certificate($1, $2, $3, $4, $5, $6, $7, $8)");
 export const CHANGE_AUTHORITY = statement("change_authority", "SELECT change_authority($1, $2, $3, $4, $5, $6)");
 
@@ -30,7 +34,7 @@ const CERTIFICATE_COLUMNS = `
   authority_id, generation, serial, state, requester_kind, namespace, namespace_uid, name, requester_uid, revision,
   profile, template, not_before, not_after, crl_partition, der, sealed_key IS NOT NULL AS has_key, revoked_at,
   revocation_reason, invalidity_date, ${SEAL_COLUMNS}`;
-const STATUS_COLUMNS = `
+export const STATUS_COLUMNS = `
   authority_id, generation, crl_partition, serial, not_after, revoked_at, revocation_reason, invalidity_date, ${SEAL_COLUMNS}`;
 export const RESERVE = statement(
   "reserve_certificate",
@@ -41,6 +45,11 @@ export const ABANDON = statement("abandon_certificate", "SELECT abandon_certific
 export const COMPLETE = statement(
   "complete_certificate",
   `SELECT ${CERTIFICATE_COLUMNS} FROM complete_certificate($1, $2, $3, $4, $5, $6)`,
+);
+export const COMPLETE_OF_PRIMARY = statement(
+  "complete_certificate_of_primary",
+  `SELECT ${CERTIFICATE_COLUMNS}
+   FROM complete_certificate_of_primary($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 );
 export const CERTIFICATE = statement(
   "certificate",

@@ -84,10 +84,11 @@ export class PostgresPkiStore implements PkiStore {
   }
 
   async createAuthority(writer: Writer, authority: NewAuthority): Promise<AuthorityRecord> {
-    const { id, identity, revocation, generation } = authority;
-    const { wrappedKey, keyId, ciphertext } = generation.sealedKey;
+    const { id, identity, revocation, generation, primaryIssuer } = authority;
+    const { wrappedKey, keyId, ciphertext } = generation.sealedKey ?? {};
     const what = `the authority of ${identity.kind} ${identity.name}`;
-    await this.#write(writer, what, sql.CREATE_AUTHORITY, [
+    const statement = primaryIssuer === undefined ? sql.CREATE_AUTHORITY : sql.CREATE_PRIMARY_AUTHORITY;
+    await this.#write(writer, what, statement, [
       id,
       identity.kind,
       identity.namespace,
@@ -97,9 +98,7 @@ export class PostgresPkiStore implements PkiStore {
       revocation.ocspValidityMs,
       generation.subject,
       generation.spki,
-      wrappedKey,
-      keyId,
-      ciphertext,
+      ...(primaryIssuer === undefined ? [wrappedKey, keyId, ciphertext] : [primaryIssuer]),
       this.#audit(authority.audit),
     ]);
     this.#hint.changed();
@@ -175,15 +174,24 @@ export class PostgresPkiStore implements PkiStore {
   }
 
   async complete(writer: Writer, completion: Completion): Promise<CertificateRecord> {
-    const { authorityId, serialNumber, certificate, keepKeys, audit } = completion;
+    const { authorityId, serialNumber, certificate, keepKeys, chosen, audit } = completion;
     const what = `certificate ${serialNumber}`;
-    const [standing] = await this.#write<CertificateRow>(writer, what, sql.COMPLETE, [
-      authorityId,
-      hex(serialNumber),
-      certificate,
-      keepKeys,
-      this.#audit(audit),
-    ]);
+    const { wrappedKey, keyId, ciphertext } = chosen?.sealedKey ?? {};
+    const [standing] = await this.#write<CertificateRow>(
+      writer,
+      what,
+      chosen === undefined ? sql.COMPLETE : sql.COMPLETE_OF_PRIMARY,
+      [
+        authorityId,
+        hex(serialNumber),
+        certificate,
+        keepKeys,
+        ...(chosen === undefined
+          ? []
+          : [hex(chosen.serialNumber), chosen.notBefore, chosen.notAfter, wrappedKey, keyId, ciphertext]),
+        this.#audit(audit),
+      ],
+    );
     if (standing === undefined) throw new PkiConflict(what);
     this.#hint.changed();
     return certificateOf(standing);
@@ -449,6 +457,7 @@ function authoritiesOf(rows: readonly AuthorityRow[]): readonly AuthorityRecord[
         identity: { kind, namespace, namespaceUid, name },
         state,
         revocation: { crlEveryMs: Number(row.crl_every_ms), ocspValidityMs: Number(row.ocsp_validity_ms) },
+        ...(row.primary_issuer !== null && { primaryIssuer: row.primary_issuer }),
         generations: rows.filter((each) => each.id === id).map(generationOf),
       },
     ];

@@ -199,7 +199,7 @@ test("no private key stands in the database in the clear", async () => {
   const dump = rows.map(({ row }) => row).join("\n");
   expect(dump).toContain(record.serialNumber);
   expect(dump).not.toContain(secret);
-  expect(newest(root).sealedKey.ciphertext.includes(Buffer.from(secret, "hex"))).toBe(false);
+  expect(newest(root).sealedKey?.ciphertext.includes(Buffer.from(secret, "hex"))).toBe(false);
 });
 
 describe("the feed of the responders", () => {
@@ -293,9 +293,10 @@ describe("the feed of the responders", () => {
 
 describe("the role of the responders", () => {
   let responder: DatabaseOptions;
+  let passwordFile: string;
   beforeAll(async () => {
     const { superuser } = server.postgres;
-    const passwordFile = path.join(mkdtempSync(path.join(tmpdir(), "mazevault-ocsp-")), "password");
+    passwordFile = path.join(mkdtempSync(path.join(tmpdir(), "mazevault-ocsp-")), "password");
     writeFileSync(passwordFile, randomUUID());
     await withConnection(superuser, (client) =>
       client.query(`CREATE ROLE ocsp_of_test LOGIN PASSWORD '${readFileSync(passwordFile, "utf8")}'`),
@@ -306,7 +307,7 @@ describe("the role of the responders", () => {
     responder = { ...responder, database: installation.database.database };
     await sql("SELECT grant_ocsp($1)", [responder.user]);
   });
-  afterAll(() => rmSync(path.dirname(responder.passwordFile), { recursive: true }));
+  afterAll(() => rmSync(path.dirname(passwordFile), { recursive: true }));
   const asResponder = (text: string, values: readonly unknown[] = []) =>
     withConnection(responder, (client) => client.query(text, [...values]));
 

@@ -1,8 +1,12 @@
 import type {
+  ApplyFailure,
+  ApplyRecord,
   DeliveryRecord,
   EntryDigest,
+  FormerVersion,
   HeldVersion,
   Lifecycle,
+  PendingVersion,
   RotationRecord,
   SealedVersion,
   SecretIdentity,
@@ -31,10 +35,19 @@ export interface LocationRow extends IdentityRow {
 }
 
 /** Times are ISO 8601 texts. */
+type AsText<T> = { readonly [Field in keyof T]: T[Field] extends Date | undefined ? string : T[Field] };
+
 interface RotationRow extends Pick<RotationRecord, "timetable" | "request"> {
   readonly since: string;
   readonly at?: string;
-  readonly held: readonly (Pick<HeldVersion, "version"> & { readonly until: string })[];
+  readonly held: readonly AsText<HeldVersion>[];
+  readonly apply?: ApplyRow;
+}
+
+interface ApplyRow extends Pick<ApplyRecord, "last" | "asked" | "failed"> {
+  readonly pending?: AsText<PendingVersion>;
+  readonly former?: AsText<FormerVersion>;
+  readonly failure?: AsText<ApplyFailure>;
 }
 
 export interface PointerRow extends LocationRow {
@@ -43,6 +56,7 @@ export interface PointerRow extends LocationRow {
   readonly deleted_at: Date | null;
   readonly purge_after: Date | null;
   readonly rotation: RotationRow | null;
+  readonly vault_url: string | null;
   readonly mac: Buffer;
   readonly audited_generation: string | null;
   readonly entries: readonly EntryDigest[] | null;
@@ -87,12 +101,33 @@ export function locationOf(row: LocationRow): SecretLocation {
   return { ...located, delivery: { secretName, uid, resourceVersion } };
 }
 
-const rotationOf = ({ timetable, since, at, request, held }: RotationRow): RotationRecord => ({
+const pendingOf = ({ due, since, ...pending }: AsText<PendingVersion>): PendingVersion => ({
+  ...pending,
+  ...(due !== undefined && { due: new Date(due) }),
+  since: new Date(since),
+});
+
+const formerOf = ({ confirmed, ...former }: AsText<FormerVersion>): FormerVersion => ({
+  ...former,
+  ...(confirmed !== undefined && { confirmed: new Date(confirmed) }),
+});
+
+const applyOf = ({ last, asked, pending, former, failure, failed }: ApplyRow): ApplyRecord => ({
+  last,
+  ...(asked === true && { asked }),
+  ...(pending && { pending: pendingOf(pending) }),
+  ...(former && { former: formerOf(former) }),
+  ...(failure && { failure: { ...failure, retryAt: new Date(failure.retryAt) } }),
+  failed,
+});
+
+const rotationOf = ({ timetable, since, at, request, held, apply }: RotationRow): RotationRecord => ({
   ...(timetable !== undefined && { timetable }),
   since: new Date(since),
   ...(at !== undefined && { at: new Date(at) }),
   ...(request !== undefined && { request }),
   held: held.map(({ version, until }) => ({ version, until: new Date(until) })),
+  ...(apply !== undefined && { apply: applyOf(apply) }),
 });
 
 export function pointerOf(row: PointerRow): StoredPointer {
@@ -104,6 +139,7 @@ export function pointerOf(row: PointerRow): StoredPointer {
     generation: BigInt(row.generation),
     lifecycle: lifecycleOf(row),
     ...(row.rotation === null ? {} : { rotation: rotationOf(row.rotation) }),
+    ...(row.vault_url === null ? {} : { vaultUrl: row.vault_url }),
     entries: row.entries ?? [],
     ...(row.deleted_at === null ? {} : { deletedAt: row.deleted_at }),
     ...(row.purge_after === null ? {} : { purgeAfter: row.purge_after }),

@@ -1,14 +1,16 @@
 import type { AuditSigner } from "../../core/audit/signer.ts";
 import type { AuditEntry } from "../../core/ports/audit-log.ts";
 import {
+  type Ending,
   type ItemKey,
   NameTaken,
   type PulledItem,
+  type RuleRecord,
   type SourceEntry,
   type SyncItem,
   type SyncStore,
 } from "../../core/ports/sync-store.ts";
-import { Conflict, type Writer } from "../../core/ports/vault-store.ts";
+import { Conflict, type SecretState, type Writer } from "../../core/ports/vault-store.ts";
 import { auditParameter } from "./audit-rows.ts";
 import { type Database, read } from "./database.ts";
 import { CONFLICT, mapWriteError, sqlState } from "./errors.ts";
@@ -24,7 +26,8 @@ const SOURCES = {
 };
 /** By their names: with another column a prepared `SELECT *` would fail from then on. */
 const ITEM_COLUMNS = `vault_url, entry_name, secret_id, key, rule_uid, intent_id, intent_version, intent_fingerprint,
-  intent_at, version, fingerprint, target_version, target_updated_on, settled`;
+  intent_at, version, fingerprint, target_version, target_updated_on, settled, clock, taking_fingerprint,
+  taking_clock, deleting_at`;
 const ITEMS = {
   name: "sync_items",
   text: `SELECT ${ITEM_COLUMNS} FROM sync_items WHERE rule_uid = $1 ORDER BY vault_url, entry_name`,
@@ -41,13 +44,31 @@ const INTENT = {
 };
 const OUTCOME = {
   name: "record_outcome",
-  text: "SELECT record_outcome($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+  text: "SELECT record_outcome($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
 };
 const AGREEMENT = {
   name: "record_agreement",
-  text: `SELECT ${ITEM_COLUMNS} FROM record_agreement($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+  text: `SELECT ${ITEM_COLUMNS} FROM record_agreement($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+};
+const TAKING = {
+  name: "record_taking",
+  text: `SELECT ${ITEM_COLUMNS} FROM record_taking($1, $2, $3, $4, $5, $6, $7, $8)`,
 };
 const FORGET = { name: "forget_items", text: "SELECT forget_items($1, $2, $3, $4, $5, $6)" };
+const DELETION = { name: "record_deletion", text: "SELECT record_deletion($1, $2, $3, $4, $5, $6, $7)" };
+const ENDINGS = {
+  name: "sync_endings",
+  text: `SELECT g.id, s.state,
+                coalesce(s.name, (SELECT min(secret_name) FROM sync_tombstones WHERE secret_id = g.id)) AS name,
+                ARRAY(SELECT e.key FROM entries e WHERE e.secret_id = s.id AND e.version = s.current_version
+                      ORDER BY e.key) AS keys,
+                (SELECT coalesce(json_agg(json_build_object(
+                          'key', t.key, 'age', extract(epoch FROM now() - t.at) * 1000) ORDER BY t.key), '[]')
+                 FROM sync_tombstones t WHERE t.secret_id = g.id) AS tombstones
+         FROM (SELECT DISTINCT unnest($1::uuid[]) AS id) AS g LEFT JOIN secrets s ON s.id = g.id ORDER BY g.id`,
+};
+const RULE = { name: "sync_rule", text: "SELECT scope, release, approved FROM sync_rules WHERE rule_uid = $1" };
+const RECORD_RULE = { name: "record_rule", text: "SELECT record_rule($1, $2, $3, $4, $5, $6)" };
 
 const PULLED = {
   name: "sync_pulled",
@@ -83,6 +104,19 @@ interface ItemRow {
   readonly target_version: string | null;
   readonly target_updated_on: Date | null;
   readonly settled: boolean;
+  /** A bigint. */
+  readonly clock: string | null;
+  readonly taking_fingerprint: string | null;
+  readonly taking_clock: string | null;
+  readonly deleting_at: Date | null;
+}
+
+interface EndingRow {
+  readonly id: string;
+  readonly name: string | null;
+  readonly state: SecretState | null;
+  readonly keys: string[];
+  readonly tombstones: readonly { readonly key: string; readonly age: number }[];
 }
 
 export class PostgresSyncStore implements SyncStore {
@@ -134,10 +168,18 @@ export class PostgresSyncStore implements SyncStore {
     await this.#write(writer, item.secretId, OUTCOME, values);
   }
 
-  async recordAgreement(writer: Writer, item: SyncItem, readMsAgo: number): Promise<void> {
-    const values = [...outcomeOf(item), readMsAgo];
+  async recordAgreement(writer: Writer, item: SyncItem, readMsAgo: number | undefined): Promise<void> {
+    const values = [...outcomeOf(item), item.outcome?.settled, readMsAgo ?? null];
     const [holder] = await this.#write<ItemRow>(writer, item.secretId, AGREEMENT, values);
     if (holder !== undefined) throw new NameTaken(item.entryName, itemOf(holder));
+  }
+
+  async recordTaking(writer: Writer, item: SyncItem): Promise<void> {
+    const { vaultUrl, entryName, secretId, key, ruleUid, taking } = item;
+    if (taking === undefined) throw new RangeError("a taking is what is to be recorded");
+    const values = [vaultUrl, entryName.toLowerCase(), secretId, key, ruleUid, taking.fingerprint, taking.clock];
+    const [holder] = await this.#write<ItemRow>(writer, secretId, TAKING, values);
+    if (holder !== undefined) throw new NameTaken(entryName, itemOf(holder));
   }
 
   async forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void> {
@@ -149,6 +191,34 @@ export class PostgresSyncStore implements SyncStore {
       keys.map(({ vaultUrl }) => vaultUrl),
       keys.map(({ entryName }) => entryName.toLowerCase()),
     ]);
+  }
+
+  async endings(secretIds: readonly string[]): Promise<readonly Ending[]> {
+    if (secretIds.length === 0) return [];
+    return (await read<EndingRow>(this.#database, ENDINGS, [secretIds])).map(endingOf);
+  }
+
+  async recordDeletion(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void> {
+    const { vaultUrl, entryName, secretId, key, ruleUid } = item;
+    const claim = [vaultUrl, entryName.toLowerCase(), secretId, key, ruleUid];
+    await this.#write(writer, secretId, DELETION, [...claim, auditParameter(this.#signer, audit)]);
+  }
+
+  async rule(ruleUid: string): Promise<RuleRecord | undefined> {
+    const [row] = await read<{ scope: string; release: string | null; approved: string[] }>(this.#database, RULE, [
+      ruleUid,
+    ]);
+    return row && { scope: row.scope, approved: row.approved, ...(row.release !== null && { release: row.release }) };
+  }
+
+  async recordRule(
+    writer: Writer,
+    ruleUid: string,
+    { scope, release, approved }: RuleRecord,
+    audit: readonly AuditEntry[],
+  ): Promise<void> {
+    const values = [ruleUid, scope, release, JSON.stringify(approved), auditParameter(this.#signer, audit)];
+    await this.#write(writer, ruleUid, RECORD_RULE, values);
   }
 
   async pulled(ruleUid: string, secretIds: readonly string[]): Promise<readonly PulledItem[]> {
@@ -195,6 +265,14 @@ export class PostgresSyncStore implements SyncStore {
   }
 }
 
+const endingOf = ({ id, name, state, keys, tombstones }: EndingRow): Ending => ({
+  secretId: id,
+  ...(name !== null && { secretName: name }),
+  ...(state !== null && { state }),
+  keys,
+  tombstones: tombstones.map(({ key, age }) => (key === "" ? { age } : { key, age })),
+});
+
 const pulledOf = (row: PulledRow): PulledItem => ({
   secretId: row.secret_id,
   key: row.key,
@@ -209,9 +287,9 @@ const pulledOf = (row: PulledRow): PulledItem => ({
 
 function outcomeOf({ vaultUrl, entryName, secretId, key, ruleUid, outcome }: SyncItem): readonly unknown[] {
   if (outcome === undefined) throw new RangeError("an outcome is what is to be recorded");
-  const { version, fingerprint, targetVersion, targetUpdatedOn } = outcome;
+  const { version, fingerprint, targetVersion, targetUpdatedOn, clock } = outcome;
   const claim = [vaultUrl, entryName.toLowerCase(), secretId, key, ruleUid];
-  return [...claim, version, fingerprint, targetVersion, targetUpdatedOn];
+  return [...claim, version, fingerprint, targetVersion, targetUpdatedOn, clock ?? null];
 }
 
 function itemOf(row: ItemRow): SyncItem {
@@ -243,7 +321,13 @@ function itemOf(row: ItemRow): SyncItem {
             targetVersion: row.target_version,
             targetUpdatedOn: row.target_updated_on,
             settled: row.settled,
+            ...(row.clock !== null && { clock: Number(row.clock) }),
           },
         };
-  return { ...item, ...intent, ...outcome };
+  const taking =
+    row.taking_fingerprint === null
+      ? {}
+      : { taking: { fingerprint: row.taking_fingerprint, clock: Number(row.taking_clock) } };
+  const deleting = row.deleting_at === null ? {} : { deletingAt: row.deleting_at };
+  return { ...item, ...intent, ...taking, ...outcome, ...deleting };
 }

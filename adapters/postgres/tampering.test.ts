@@ -97,15 +97,21 @@ describe("a pointer", () => {
     ["namespace UID", "namespace_uid = 'foreign'"],
     ["purge time", "purge_after = now()"],
     ["deletion policy", "deletion_policy = 'Purge'"],
+    ["place of its values", "vault_url = 'https://elsewhere.vault.azure.net/'"],
     ["rotation", "rotation = NULL"],
     ["time of its rotation", "rotation = jsonb_set(rotation::jsonb, '{at}', '\"2026-01-01T00:00:00.000Z\"')::json"],
     ["held version", "rotation = jsonb_set(rotation::jsonb, '{held}', '[]')::json"],
+    ["number of its last version", "rotation = jsonb_set(rotation::jsonb, '{apply,last}', '1')::json"],
+    ["role that is to end", "rotation = jsonb_set(rotation::jsonb, '{apply,former,role}', '\"other\"')::json"],
+    ["failed version", "rotation = jsonb_set(rotation::jsonb, '{apply,failed}', '[]')::json"],
     ["MAC", "mac = set_byte(mac, 31, get_byte(mac, 31) # 1)"],
     ["short MAC", "mac = ''"],
   ])("with a changed %s is noticed", async (_, change) => {
     const record = await store("one", "second", await store("one", "first"));
     const at = new Date();
-    const rotation = { since: at, at, held: [{ version: 1, until: new Date(at.getTime() + 60_000) }] };
+    const held = [{ version: 1, until: new Date(at.getTime() + 60_000) }];
+    const apply = { last: 2, failed: [1], former: { version: 1, role: "orders_a" } };
+    const rotation = { since: at, at, held, apply };
     await installation.vault.changeRotation(writer, record, rotation, actor);
     expect(await installation.vault.describe(identity("one"))).toMatchObject({ rotation });
     await sql(`UPDATE secrets SET ${change}`);

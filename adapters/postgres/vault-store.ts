@@ -21,6 +21,7 @@ import {
 import { auditParameter } from "./audit-rows.ts";
 import { type Database, read, type Statement } from "./database.ts";
 import { CONFLICT, mapWriteError, sqlState } from "./errors.ts";
+import { handledParameters } from "./handled-writes.ts";
 import type { OutboxHint } from "./outbox-hint.ts";
 import {
   type EntryRow,
@@ -39,11 +40,21 @@ const COMMIT = statement(
   "commit_version",
   `SELECT commit_version($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
 );
+const END_WRITE = statement("end_kept_write", "SELECT end_kept_write($1, $2, $3, $4, $5)");
+const HANDLE = statement(
+  "handle_gateway_write_by_version",
+  "SELECT handle_gateway_write_by_version($1, $2, $3, $4, $5, $6, $7)",
+);
+const COMMIT_PENDING = statement(
+  "commit_pending_version",
+  `SELECT commit_pending_version($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+);
 const CHANGE = statement(
   "change_pointer",
   "SELECT change_pointer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
 );
 const PURGE = statement("purge_secret", "SELECT purge_secret($1, $2, $3, $4)");
+const TOMBSTONE = statement("record_tombstone", "SELECT record_tombstone($1, $2)");
 const DELIVERY = statement("record_delivery", "SELECT record_delivery($1, $2, $3, $4)");
 const AUDITED_GENERATION = `(SELECT max(a.subject_generation) FROM audit a
    WHERE a.subject_id = s.id::text AND a.subject_generation IS NOT NULL)`;
@@ -59,14 +70,12 @@ const FIND = statement(
   `SELECT s.*, ${AUDITED_GENERATION} AS audited_generation, ${entriesWith("recipe", "fingerprint")} AS entries
    FROM secrets s WHERE ${IDENTIFIED}`,
 );
-const FIND_SEALED = statement(
-  "find_sealed",
-  `SELECT s.*, ${AUDITED_GENERATION} AS audited_generation,
+const SEALED = `SELECT s.*, ${AUDITED_GENERATION} AS audited_generation,
      ${entriesWith("recipe", "fingerprint", "ciphertext")} AS entries,
      v.wrapped_key, v.project_key_id, coalesce(v.entries_key_id, v.project_key_id) AS entries_key_id
-   FROM secrets s LEFT JOIN versions v ON v.secret_id = s.id AND v.version = s.current_version
-   WHERE ${IDENTIFIED}`,
-);
+   FROM secrets s LEFT JOIN versions v ON v.secret_id = s.id AND v.version = s.current_version`;
+const FIND_SEALED = statement("find_sealed", `${SEALED} WHERE ${IDENTIFIED}`);
+const FIND_SEALED_ALL = statement("find_sealed_all", `${SEALED} WHERE s.id = ANY ($1::uuid[])`);
 const READ_VERSION = statement(
   "read_version",
   `SELECT v.wrapped_key, v.project_key_id, coalesce(v.entries_key_id, v.project_key_id) AS entries_key_id,
@@ -77,6 +86,22 @@ const READ_VERSION = statement(
 const KEEPS = statement(
   "keeps_value",
   "SELECT EXISTS (SELECT FROM entries WHERE secret_id = $1 AND key = $2 AND fingerprint = $3) AS kept",
+);
+/**
+ * Versions of one transaction have one time: all but the last of them never were the current one. What is above the
+ * current one is pending, or failed.
+ */
+const HELD_FOR = statement(
+  "held_for_since_set",
+  `SELECT extract(epoch FROM clock_timestamp() - coalesce(set_at, created_at)) * 1000 AS held_ms
+   FROM (
+     SELECT v.version, v.created_at, v.set_at, count(*) FILTER (WHERE e.fingerprint IS DISTINCT FROM $3::bytea) OVER (ORDER BY v.version DESC) AS others
+     FROM (
+       SELECT version, created_at, set_at, lead(created_at) OVER (ORDER BY version) AS next
+       FROM versions WHERE secret_id = $1 AND version <= (SELECT current_version FROM secrets WHERE id = $1)
+     ) AS v LEFT JOIN entries e ON e.secret_id = $1 AND e.version = v.version AND e.key = $2
+     WHERE v.next IS DISTINCT FROM v.created_at
+   ) AS current WHERE others = 0 ORDER BY version LIMIT 1`,
 );
 const LIST_VERSIONS = statement(
   "list_versions",
@@ -144,15 +169,29 @@ const newVersion = (writer: Writer | Unled, next: NewVersion): readonly unknown[
     lifecycle.softDeleteMs,
     lifecycle.keepVersions,
     rotationParameter(next),
-    sealed.version,
-    sealed.wrappedKey,
-    sealed.projectKeyId,
-    sealed.entries.map(({ key }) => key),
-    sealed.entries.map(({ recipe }) => hex(recipe)),
-    sealed.entries.map(({ fingerprint }) => hex(fingerprint)),
-    sealed.entries.map(({ ciphertext }) => ciphertext),
+    ...sealedParameters(sealed),
   ];
 };
+
+const pendingVersion = (writer: Writer | Unled, next: NewVersion): readonly unknown[] => [
+  writer.epoch,
+  next.id,
+  next.expected,
+  next.generation,
+  next.mac,
+  rotationParameter(next),
+  ...sealedParameters(next.sealed),
+];
+
+const sealedParameters = ({ version, wrappedKey, projectKeyId, entries }: SealedVersion): readonly unknown[] => [
+  version,
+  wrappedKey,
+  projectKeyId,
+  entries.map(({ key }) => key),
+  entries.map(({ recipe }) => hex(recipe)),
+  entries.map(({ fingerprint }) => hex(fingerprint)),
+  entries.map(({ ciphertext }) => ciphertext),
+];
 
 const identified = ({ namespace, name, environment, project, namespaceUid }: SecretIdentity): readonly string[] => [
   namespace,
@@ -187,6 +226,10 @@ export class PostgresVaultStore implements VaultStore {
     return row && sealedPointerOf(row);
   }
 
+  async findSealedAll(ids: readonly string[]): Promise<readonly StoredPointer[]> {
+    return (await read<SealedPointerRow>(this.#database, FIND_SEALED_ALL, [ids])).map(sealedPointerOf);
+  }
+
   async readVersion(id: string, version: number): Promise<SealedVersion | undefined> {
     const rows = await read<EntryRow>(this.#database, READ_VERSION, [id, version]);
     const [first] = rows;
@@ -210,8 +253,17 @@ export class PostgresVaultStore implements VaultStore {
     return row?.kept === true;
   }
 
+  async heldForMs(id: string, key: string, fingerprint: string): Promise<number | undefined> {
+    const values = [id, key, hex(fingerprint)];
+    const [row] = await read<{ held_ms: string | null }>(this.#database, HELD_FOR, values);
+    return row === undefined || row.held_ms === null ? undefined : Number(row.held_ms);
+  }
+
   async commitVersion(writer: Writer | Unled, next: NewVersion): Promise<void> {
-    await this.#write(writer, next.id, COMMIT, next.audit, newVersion(writer, next));
+    if (next.write !== undefined || next.handled !== undefined) return this.commitVersions(writer, [next]);
+    const isCurrent = (next.currentVersion ?? next.sealed.version) === next.sealed.version;
+    if (isCurrent) await this.#write(writer, next.id, COMMIT, next.audit, newVersion(writer, next));
+    else await this.#write(writer, next.id, COMMIT_PENDING, next.audit, pendingVersion(writer, next));
     this.#hint.changed();
   }
 
@@ -223,6 +275,19 @@ export class PostgresVaultStore implements VaultStore {
         for (const each of next) {
           const values = [...newVersion(writer, each), auditParameter(this.#signer, each.audit)];
           await client.query({ ...COMMIT, values });
+          if (each.handled !== undefined) {
+            const { write, ageMs } = each.handled;
+            const of = [each.id, each.sealed.version, ageMs];
+            await client.query({ ...HANDLE, values: [...handledParameters(write), ...of] });
+          }
+        }
+        const { write } = next.at(-1) ?? first;
+        if (write !== undefined) {
+          const { id, vaultUrl, versions } = write;
+          await client.query({
+            ...END_WRITE,
+            values: [first.id, vaultUrl, id, [...versions.keys()], [...versions.values()]],
+          });
         }
       }),
     );
@@ -231,7 +296,7 @@ export class PostgresVaultStore implements VaultStore {
 
   async changePointer(writer: Writer | Unled, change: PointerChange): Promise<void> {
     const { id, lifecycle } = change;
-    await this.#write(writer, id, CHANGE, change.audit, [
+    await this.#end(writer, change, CHANGE, change.audit, [
       writer.epoch,
       id,
       change.expected,
@@ -249,8 +314,14 @@ export class PostgresVaultStore implements VaultStore {
     this.#hint.changed();
   }
 
-  async purge(writer: Writer, id: string, expected: bigint, audit: readonly AuditEntry[]): Promise<void> {
-    await this.#write(writer, id, PURGE, audit, [writer.epoch, id, expected]);
+  async purge(
+    writer: Writer,
+    id: string,
+    expected: bigint,
+    audit: readonly AuditEntry[],
+    { tombstone = false }: Pick<PointerChange, "tombstone"> = {},
+  ): Promise<void> {
+    await this.#end(writer, { id, tombstone }, PURGE, audit, [writer.epoch, id, expected]);
     this.#hint.changed();
   }
 
@@ -334,6 +405,23 @@ export class PostgresVaultStore implements VaultStore {
   ): Promise<void> {
     const all = [...values, auditParameter(this.#signer, audit)];
     await this.#changing(writer, id, () => this.#database.query(statement, all));
+  }
+
+  /** Evidence of a deletion stands from the moment at which the secret is gone. */
+  async #end(
+    writer: Writer | Unled,
+    { id, tombstone = false }: Pick<PointerChange, "id" | "tombstone">,
+    statement: Statement,
+    audit: readonly AuditEntry[],
+    values: readonly unknown[],
+  ): Promise<void> {
+    if (!tombstone) return this.#write(writer, id, statement, audit, values);
+    await this.#changing(writer, id, () =>
+      this.#database.transaction(async (client) => {
+        await client.query({ ...TOMBSTONE, values: [writer.epoch, id] });
+        await client.query({ ...statement, values: [...values, auditParameter(this.#signer, audit)] });
+      }),
+    );
   }
 
   async #changing(writer: Writer | Unled, id: string, change: () => Promise<unknown>): Promise<void> {

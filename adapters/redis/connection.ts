@@ -11,6 +11,12 @@ export interface Sentinels {
   readonly passwordFile?: string;
 }
 
+export interface RedisPassword {
+  readonly latest: string;
+  /** Redis did not take it: another one may be there for a later connection. */
+  refused(): void;
+}
+
 export interface RedisOptions {
   /** `redis://host:port/database`, or `rediss://` for TLS; with Sentinels the host is their name for the primary. */
   readonly url: string;
@@ -18,6 +24,8 @@ export interface RedisOptions {
   readonly username?: string;
   /** Read again for each connection, so that a rotated password is taken up. */
   readonly passwordFile?: string;
+  /** Instead of a file. */
+  readonly password?: RedisPassword;
   /** PEM of the authority of the server's certificate; the system's otherwise. */
   readonly caFile?: string;
   /** Longest wait for an answer, in milliseconds. */
@@ -34,6 +42,7 @@ export interface RedisOptions {
   readonly onChange?: (problem: string | undefined) => void;
 }
 
+const PASSWORD_REFUSED: ReadonlySet<string> = new Set(["WRONGPASS", "NOAUTH"]);
 const CONNECT_TIMEOUT_MS = 2_000;
 const LONGEST_RETRY_MS = 2_000;
 /** After all of them were asked in vain. */
@@ -64,6 +73,7 @@ export class RedisConnection {
     this.#client = newClient(options);
     this.#client.on("error", (error) => {
       this.#broken = codeOf(error);
+      if (PASSWORD_REFUSED.has(this.#broken)) options.password?.refused();
     });
     void this.#probe();
   }
@@ -137,9 +147,10 @@ export class RedisConnection {
   }
 }
 
-function newClient({ url, sentinels, username, passwordFile, caFile, timeoutMs }: RedisOptions): Redis {
+function newClient({ url, sentinels, username, passwordFile, password, caFile, timeoutMs }: RedisOptions): Redis {
   const passwords = () => ({
     ...(passwordFile !== undefined && { password: secretIn(passwordFile) }),
+    ...(password !== undefined && { password: password.latest }),
     ...(sentinels?.passwordFile !== undefined && { sentinelPassword: secretIn(sentinels.passwordFile) }),
   });
   const tls = url.startsWith("rediss:") ? { ...(caFile !== undefined && { ca: readFileSync(caFile) }) } : undefined;

@@ -119,6 +119,9 @@ test("a Redis that refuses writes, or the password, is away; a rotated password 
   });
   writeFileSync(passwordFile, "next");
   await rotated;
+  const asked = { latest: "before", refusals: 0, refused: () => Object.assign(asked, { latest: "next", refusals: 1 }) };
+  await redis.connect({ username: "replica", password: asked });
+  expect(asked.refusals).toBe(1);
   admin.disconnect();
   expect(stranger.problem).toBeUndefined();
 });

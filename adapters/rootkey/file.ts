@@ -48,11 +48,22 @@ export function openRootKeyFile(path: string): LocalRootKey {
     );
   }
   if ((mode & 0o077) !== 0) throw refuse("others can read it; set its mode to 0600");
+  return rootKeyIn(text, `root key file ${path}`);
+}
+
+/**
+ * The root key as it stands in a file, or elsewhere: the same key has the same id wherever it is kept. Throws
+ * `Unavailable("KeyUnavailable")` that says what is wrong with it.
+ *
+ * @param source where it was read, for whoever looks for it
+ */
+export function rootKeyIn(text: string, source: string): LocalRootKey {
+  const refuse = (fault: string) => new Unavailable("KeyUnavailable", `${source}: ${fault}`);
   // Node's decoder skips what is not base64, so the text is held against its canonical form.
   const bytes = Buffer.from(text, "base64");
   if (bytes.toString("base64") !== text) throw refuse("it is not base64");
   if (bytes.length !== KEY_BYTES) throw refuse(`it holds ${bytes.length} bytes instead of ${KEY_BYTES}`);
   const key = createSecretKey(bytes);
   bytes.fill(0);
-  return new LocalRootKey("file", key, `root key file ${path}`);
+  return new LocalRootKey("file", key, source);
 }

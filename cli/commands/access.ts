@@ -4,7 +4,7 @@ import { acting, placeOf } from "../context.ts";
 import { CommandError, EXIT } from "../errors.ts";
 import type { Terminal } from "../output.ts";
 
-const KINDS = ["Secret", "Certificate", "Issuer", "SyncRule", "Project", "Audit", "Identity"];
+const KINDS = ["Secret", "Certificate", "Issuer", "SyncRule", "Project", "Gateway", "Audit", "Identity"];
 
 interface Question {
   readonly kind?: string;

@@ -33,6 +33,8 @@ interface Version {
   readonly version: number;
   readonly createdAt: string;
   readonly current: boolean;
+  /** Absent from servers that know no others. */
+  readonly state?: string;
   readonly keys: readonly string[];
 }
 
@@ -193,10 +195,11 @@ export function secretCommands(program: Command, terminal: Terminal): void {
         const { items } = await client.get<{ items: Version[] }>(`${pathOf(placeOf(secret))}/versions`);
         output.rows(
           items,
-          items.map(({ version, createdAt, current, keys }) => ({
+          items.map(({ version, createdAt, current, state, keys }) => ({
             version,
             created: createdAt,
             current,
+            state,
             keys: keys.join(","),
           })),
         );
@@ -267,10 +270,13 @@ export function secretCommands(program: Command, terminal: Terminal): void {
     .action(
       acting(terminal, async ({ client, output }, secret: string, keys: string[]) => {
         const body = keys.length === 0 ? {} : { keys };
-        const done = await client.post<{ version: number; changed: string[] }>(
+        const done = await client.post<{ version: number; changed: string[]; requested?: boolean }>(
           `${pathOf(placeOf(secret))}/rotate`,
           body,
         );
+        if (done.requested === true) {
+          output.note(`new values of ${secret} are to be applied; version ${done.version} is current until then`);
+        }
         output.rows(done, [{ secret, version: done.version, changed: done.changed.join(",") }]);
       }),
     );

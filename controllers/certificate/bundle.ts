@@ -42,9 +42,10 @@ const keysOf = (certificate: Certificate): string[] => [
 
 /** The core Secret that the manifest asks for. */
 export function certificateDelivery(certificate: Certificate, installation: string): DesiredDelivery {
-  const { spec } = certificate;
+  const { metadata, spec } = certificate;
   const what = {
     source: sourceOf("Certificate", certificate),
+    namespace: metadata.namespace ?? "",
     secretName: spec.secretName,
     type: "kubernetes.io/tls",
     keys: keysOf(certificate).map((key) => ({ from: key, to: key })),

@@ -406,6 +406,22 @@ describe("decide", () => {
     expect(plan.status.conditions[0]?.status).toBe("True");
   });
 
+  test("what the primary will not revoke is told, and does not keep the certificate from being renewed", async () => {
+    const of = await issued();
+    const revocations = [{ index: 0, reason: "superseded" as const, records: [of.record] }];
+    check(certificate(), settled(of, { revocations }), T0, { actions: ["Revoke"] });
+    const refusedRevocations = [
+      { record: of.record, message: "the primary refuses: it was not signed for this gateway" },
+    ];
+    const seen = settled(of, { revocations, refusedRevocations });
+    check(certificate(), seen, renewalOf(certificate(), of.record), { actions: ["Issue"] });
+    const { actions, next, status } = decide(certificate(), seen, T0);
+    expect(actions).toEqual([]);
+    const told = { reason: "SerialNumberUnknown", message: expect.stringContaining("have it done at the primary") };
+    expect(next).toMatchObject({ kind: "stalled", ...told });
+    expect(status.conditions.find(({ type }) => type === "Revoked")).toMatchObject({ status: "False", ...told });
+  });
+
   test("what is revoked is not handed out again while no other can be had", async () => {
     const of = revokedAs(await issued(), "keyCompromise");
     const seen = observed({ current: of, issuer: missing });

@@ -70,6 +70,13 @@ export interface Observed {
   readonly restartProblems: readonly string[];
   /** Why another certificate could not be had, in this pass. */
   readonly failure?: Error;
+  /** What the primary, whose CA signed it, will not revoke or release, in this pass. */
+  readonly refusedRevocations?: readonly RefusedRevocation[];
+}
+
+export interface RefusedRevocation {
+  readonly record: CertificateRecord;
+  readonly message: string;
 }
 
 type NewHolder = Omit<CertificateHolder, "delivery">;
@@ -99,6 +106,7 @@ export type Action =
 export type Outcome =
   | { readonly kind: "Holder"; readonly holder: NewHolder }
   | { readonly kind: "Changed"; readonly record: CertificateRecord }
+  | ({ readonly kind: "NotChanged" } & RefusedRevocation)
   | ({ readonly kind: "Issued" } & Issued)
   | { readonly kind: "NotIssued"; readonly failure: Error }
   | DeliveryOutcome;
@@ -168,7 +176,10 @@ function holderAction(certificate: Certificate, seen: Observed): Action[] {
   return [{ kind: "RecordHolder", certificate, holder: wanted, hasFormer }];
 }
 
-function revocationActions(certificate: Certificate, { revocations, forgottenHolds }: Observed): Action[] {
+function revocationActions(
+  certificate: Certificate,
+  { revocations, forgottenHolds, refusedRevocations = [] }: Observed,
+): Action[] {
   const revoke = revocations.flatMap(({ records, reason }) =>
     records
       .filter(({ revocation }) =>
@@ -177,7 +188,8 @@ function revocationActions(certificate: Certificate, { revocations, forgottenHol
       .map((record) => ({ kind: "Revoke", certificate, record, reason }) as const),
   );
   const release = forgottenHolds.map((record) => ({ kind: "ReleaseHold", certificate, record }) as const);
-  return [...revoke, ...release];
+  const refused = new Set(refusedRevocations.map(({ record }) => serialOf(record)));
+  return [...revoke, ...release].filter(({ record }) => !refused.has(serialOf(record)));
 }
 
 /** What the manifest asks for, or why nobody can issue that. */
@@ -239,6 +251,7 @@ function refusalBy(
   if (asked.ca !== undefined && "refusal" in subordinates) {
     return { reason: "SubordinateNotAllowed", message: `spec.isCA: ${subordinates.refusal}` };
   }
+  if (policy === undefined) return undefined;
   const allowed = "refusal" in subordinates ? policy : { ...policy, allowSubordinates: subordinates };
   const violations = checkAgainstPolicy(asked, allowed, { namespace });
   if (violations.length === 0) return undefined;
@@ -376,6 +389,7 @@ function nextOf(about: About, delivery: DeliveryStep): Next {
     ...(need.kind === "Refused" && !need.waiting ? [need] : []),
     ...(delivery.kind === "Refused" && !delivery.waiting ? [delivery] : []),
     ...unknownSerials(about),
+    ...refusedByPrimary(about),
   ].at(0);
   if (stalled !== undefined) return { kind: "stalled", reason: stalled.reason, message: stalled.message };
   const times = [
@@ -463,6 +477,13 @@ const unknownSerials = ({ certificate, seen, adoption }: About): Refusal[] =>
       message: `spec.revocations[${index}].serialNumber: ${strangerNote(certificate, index, adoption)}`,
     }));
 
+/** The certificate is looked after all the same, and renewed in time. */
+const refusedByPrimary = ({ seen: { refusedRevocations = [] } }: About): Refusal[] =>
+  refusedRevocations.map(({ record, message }) => ({
+    reason: "SerialNumberUnknown",
+    message: `spec.revocations: certificate ${serialOf(record)} cannot be revoked or released from here, since ${message}; have it done at the primary`,
+  }));
+
 function strangerNote({ spec }: Certificate, index: number, adoption: Adoption): string {
   const serial = readSerial(spec.revocations?.[index]?.serialNumber ?? "");
   if (
@@ -481,6 +502,8 @@ function revoked(about: About): OwnedCondition {
   const type = "Revoked";
   const { seen } = about;
   const count = seen.revocations.length;
+  const [refused] = refusedByPrimary(about);
+  if (refused !== undefined) return { type, status: "False", ...refused };
   if (count === 0) {
     return { type, status: "False", reason: "NotRequested", message: "spec.revocations lists none" };
   }

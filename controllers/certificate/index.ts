@@ -62,6 +62,10 @@ export class CertificateController implements Controller<Certificate, Observed, 
       }
       case "Changed":
         return withRecord(seen, outcome.record);
+      case "NotChanged": {
+        const { record, message } = outcome;
+        return { ...seen, refusedRevocations: [...(seen.refusedRevocations ?? []), { record, message }] };
+      }
       case "Issued":
         return { ...seen, current: { record: outcome.record, chain: outcome.chain } };
       case "NotIssued":

@@ -1,5 +1,5 @@
 /** The effects on one Certificate, each idempotent. */
-import { Fenced } from "../../core/errors.ts";
+import { Fenced, Unavailable } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoints.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import { parseCertificate } from "../../core/pki/certificate.ts";
@@ -67,8 +67,14 @@ export class CertificatePerformer {
     const { authorities, store, writer } = this.#deps;
     const { record, certificate } = action;
     const actor = actorOf(certificate);
-    if (action.kind === "Revoke") await authorities.revoke(writer(), record, { reason: action.reason }, actor);
-    else await authorities.release(writer(), record, actor);
+    try {
+      if (action.kind === "Revoke") await authorities.revoke(writer(), record, { reason: action.reason }, actor);
+      else await authorities.release(writer(), record, actor);
+    } catch (error) {
+      // Asking again does not help, as after the gateway has registered under another name; it must not hold up what else is to be done.
+      if (!(error instanceof Unavailable && error.code === "SerialNumberUnknown")) throw error;
+      return { kind: "NotChanged", record, message: error.message };
+    }
     failpoint("certificate.afterRevoke");
     const changed = await store.certificate(record.authorityId, record.serialNumber);
     if (changed === undefined) throw new PkiConflict(`certificate ${record.serialNumber}`);
@@ -98,10 +104,11 @@ export class CertificatePerformer {
 
   #contextOf({ certificate, issued, ...action }: DeliveryOf<Action>, signal: AbortSignal): DeliveryContext {
     const { store, writer, observer } = this.#deps;
-    const { namespace, uid } = certificate.metadata;
+    const { namespace = "", uid } = certificate.metadata;
     const { secretName } = certificate.spec;
     return {
       object: certificate,
+      namespace,
       digests: async () => observer.digests(certificate, (await store.findHolder(uid))?.delivery),
       record: (delivery) =>
         store.recordDelivery(writer(), uid, delivery, [deliveryAudit(certificate, issued?.record, delivery)]),

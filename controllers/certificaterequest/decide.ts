@@ -106,7 +106,7 @@ function undecided(
     const { reason, message, waiting } = issuer;
     return waiting ? pending(reason, message, { kind: "recheckAt", at }) : refused(reason, message);
   }
-  const violations = checkAgainstPolicy(wanted, issuer.policy, { namespace });
+  const violations = issuer.policy === undefined ? [] : checkAgainstPolicy(wanted, issuer.policy, { namespace });
   if (violations.length > 0) {
     return refused("PolicyViolated", violations.map((violation) => sentence(request.spec, violation)).join("; "));
   }

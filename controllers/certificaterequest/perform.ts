@@ -64,13 +64,13 @@ export class CertificateRequestPerformer {
   async #issue({ request, namespaceUid, authority, wanted }: Of<"Issue">): Promise<Outcome> {
     const { authorities, writer, observer } = this.#deps;
     const { namespace = "", name, uid } = request.metadata;
-    const { key: _, spki, ...contents } = wanted;
+    const { key: _, spki, csr, ...contents } = wanted;
     const record = await authorities.issue(writer(), {
       ...contents,
       authority,
       requester: { kind: "CertificateRequest", namespace, namespaceUid, name, uid },
       revision: REVISION,
-      key: { spki },
+      key: { spki, csr },
       actor: actorOf(request),
     });
     return observer.issued(record);

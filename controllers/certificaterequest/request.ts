@@ -19,6 +19,8 @@ export interface RequestedCertificate {
   readonly key: KeySpec;
   /** DER of its SubjectPublicKeyInfo. */
   readonly spki: Buffer;
+  /** DER of the whole. */
+  readonly csr: Buffer;
   readonly durationMs: number;
 }
 
@@ -32,9 +34,9 @@ export function requestedCertificate(spec: CertificateRequestSpec): RequestedCer
   const key = keySpecOf(csr.publicKey);
   if (key === undefined) throw new MalformedInput("request", "its key is of a kind that is not signed");
   checkExtensions(csr);
-  const { subject, subjectAltNames, spki } = csr;
+  const { der, subject, subjectAltNames, spki } = csr;
   const duration = durationMs(spec.duration ?? DEFAULT_DURATION);
-  return { subject, subjectAltNames, spki, key, durationMs: duration, ...purposeOf(spec, csr, key) };
+  return { subject, subjectAltNames, spki, csr: der, key, durationMs: duration, ...purposeOf(spec, csr, key) };
 }
 
 function encodedRequest(text: string): Buffer | string {

@@ -21,6 +21,7 @@ export const DELIVERY_FIELD_MANAGER = "mazevault-delivery";
 
 interface ManagedFields {
   readonly manager: string;
+  readonly time?: string;
   readonly fieldsV1?: { readonly "f:metadata"?: Readonly<Record<string, Readonly<Record<string, unknown>>>> };
 }
 
@@ -86,7 +87,7 @@ export function coreSecretManifest(desired: DesiredDelivery, values: ReadonlyMap
     kind: "Secret",
     metadata: {
       name: desired.secretName,
-      namespace: desired.source.namespace,
+      namespace: desired.namespace,
       labels: desired.labels,
       annotations: desired.annotations,
       ownerReferences: desired.owned ? [ownerReference(desired.source)] : [],

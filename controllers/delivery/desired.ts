@@ -10,6 +10,8 @@ export const MANAGED_BY = "mazevault";
 /** The object that the core Secret was delivered from; with the installation's id it says whose it is. */
 export const SOURCE_ANNOTATION = "mazevault.io/delivered-from";
 export const INSTALLATION_ANNOTATION = "mazevault.io/installation";
+/** UID of the SyncRule, of the installation that is named, which delivers it through a gateway. */
+export const RULE_ANNOTATION = "mazevault.io/sync-rule";
 
 /** Digests by which what is delivered is recognised without keeping it. */
 export interface Digests {
@@ -36,12 +38,20 @@ export const sourceOf = (kind: DeliveringKind, { metadata }: Metadata): Source =
   uid: metadata.uid,
 });
 
-/** What the annotation of a core Secret says about its source; a Secret is its name alone. */
-const sourceName = ({ kind, name }: Pick<Source, "kind" | "name">): string =>
-  kind === "Secret" ? name : `${kind}/${name}`;
+/**
+ * What the annotation of a core Secret says about its source: a Secret is its name alone, one of another namespace
+ * or of another cluster `payments/orders-db`. Names of namespaces are in lower case, so none is taken for a kind.
+ */
+const sourceName = ({ source, namespace, field }: Pick<DesiredDelivery, "source" | "namespace" | "field">): string => {
+  if (source.namespace !== namespace || field === "spec.target.gateway.kubernetes")
+    return `${source.namespace}/${source.name}`;
+  return source.kind === "Secret" ? source.name : `${source.kind}/${source.name}`;
+};
 
 export interface DesiredDelivery {
   readonly source: Source;
+  /** Where the core Secret stands: beside its source, unless a SyncRule copies it. */
+  readonly namespace: string;
   readonly secretName: string;
   readonly type: string;
   readonly keys: readonly { readonly from: string; readonly to: string }[];
@@ -54,7 +64,7 @@ export interface DesiredDelivery {
   readonly adopt: boolean;
   readonly overwrite: boolean;
   /** Where adopt and overwrite stand in the manifest. */
-  readonly field: "spec" | "spec.deliver";
+  readonly field: "spec" | "spec.deliver" | "spec.target.kubernetes" | "spec.target.gateway.kubernetes";
 }
 
 /** Every workload of the namespace that uses the core Secret. */
@@ -71,7 +81,7 @@ export interface DeliverySettings {
 }
 
 export const desiredDelivery = (
-  what: Pick<DesiredDelivery, "source" | "secretName" | "type" | "keys" | "owned" | "field">,
+  what: Pick<DesiredDelivery, "source" | "namespace" | "secretName" | "type" | "keys" | "owned" | "field">,
   settings: DeliverySettings,
   installation: string,
 ): DesiredDelivery => ({
@@ -79,7 +89,7 @@ export const desiredDelivery = (
   labels: { ...settings.labels, [MANAGED_BY_LABEL]: MANAGED_BY },
   annotations: {
     ...settings.annotations,
-    [SOURCE_ANNOTATION]: sourceName(what.source),
+    [SOURCE_ANNOTATION]: sourceName(what),
     [INSTALLATION_ANNOTATION]: installation,
   },
   restarts: [
@@ -99,7 +109,7 @@ const sorted = (entries: Readonly<Record<string, string>>): string[] =>
     .flat();
 
 /** Changes exactly when what a consumer of the core Secret reads changes: keys and values. */
-function dataDigest(digests: Pick<Digests, "digest">, desired: DesiredDelivery, entries: Delivered): string {
+export function dataDigest(digests: Pick<Digests, "digest">, desired: DesiredDelivery, entries: Delivered): string {
   const fingerprints = new Map(entries.map(({ key, fingerprint }) => [key, fingerprint]));
   const pairs = desired.keys.map(({ from, to }) => [to, fingerprints.get(from) ?? ""] as const);
   return digests.digest("delivery-data", sorted(Object.fromEntries(pairs)));
@@ -157,15 +167,15 @@ export function rivalOf(
   installation: string,
   cluster: Pick<Cluster, "secret" | "certificate">,
 ): string | undefined {
-  const { source, secretName } = desired;
+  const { namespace, secretName } = desired;
   const from = annotations[SOURCE_ANNOTATION];
-  if (from === undefined || from === sourceName(source)) return undefined;
+  if (from === undefined || from === sourceName(desired)) return undefined;
   if (annotations[INSTALLATION_ANNOTATION] !== installation) return undefined;
   const [kind, name] = from.startsWith("Certificate/") ? ["Certificate", from.slice(12)] : ["Secret", from];
   const delivers =
     kind === "Certificate"
-      ? cluster.certificate(source.namespace, name ?? "")?.spec.secretName
-      : deliveredName(cluster.secret(source.namespace, name ?? ""));
+      ? cluster.certificate(namespace, name ?? "")?.spec.secretName
+      : deliveredName(cluster.secret(namespace, name ?? ""));
   return delivers === secretName ? `${kind} ${name}` : undefined;
 }
 

@@ -26,7 +26,7 @@ export class DeliveryObserver {
     record: DeliveryRecord | undefined,
     signal: AbortSignal,
   ): Promise<ObservedCoreSecret> {
-    const { namespace } = desired.source;
+    const { namespace } = desired;
     const delivery = record?.secretName === desired.secretName ? record : undefined;
     const untouched = ({ metadata: { uid, resourceVersion } }: Pick<CoreSecret, "metadata">): boolean =>
       uid === delivery?.uid && resourceVersion === delivery.resourceVersion;
@@ -40,7 +40,7 @@ export class DeliveryObserver {
 
   /** What stands there after all, when something came between. */
   async lookAgain(desired: DesiredDelivery, digests: Digests, signal: AbortSignal): Promise<LiveCoreSecret> {
-    const live = await readCoreSecret(this.#deps.api, desired.source.namespace, desired.secretName, signal);
+    const live = await readCoreSecret(this.#deps.api, desired.namespace, desired.secretName, signal);
     // It vanished again: whatever the cache says, the next pass sees.
     if (live === undefined) throw new Error(`core Secret ${desired.secretName} appeared and vanished`);
     return this.#look(desired, live, digests);

@@ -36,6 +36,8 @@ export interface DeliveryPerformerDependencies {
 /** Of one object: what only its controller knows. */
 export interface DeliveryContext {
   readonly object: Resource;
+  /** Where its core Secret stands. */
+  readonly namespace: string;
   readonly digests: () => Promise<Digests>;
   /** Puts it on record, audited; undefined: nothing is delivered any more. */
   readonly record: (delivery: DeliveryRecord | undefined) => Promise<void>;
@@ -84,7 +86,7 @@ export class DeliveryPerformer {
     signal: AbortSignal,
   ): Promise<DeliveryOutcome> {
     const { api, absorb } = this.#deps;
-    const { namespace } = desired.source;
+    const { namespace } = desired;
     const found = () => this.#found(desired, context, signal);
     const live = replaces && (await readCoreSecret(api, namespace, desired.secretName, signal));
     if (live !== undefined && live.metadata.resourceVersion !== replaces?.resourceVersion) return found();
@@ -118,7 +120,7 @@ export class DeliveryPerformer {
     signal: AbortSignal,
   ): Promise<DeliveryOutcome> {
     const { api, absorb } = this.#deps;
-    const { namespace } = desired.source;
+    const { namespace } = desired;
     const { secretName: name } = delivery;
     const live = await readCoreSecret(api, namespace, name, signal);
     if (live?.metadata.resourceVersion !== delivery.resourceVersion) return this.#found(desired, context, signal);
@@ -157,8 +159,7 @@ export class DeliveryPerformer {
     signal: AbortSignal,
   ): Promise<DeliveryOutcome> {
     const { api, absorb, events } = this.#deps;
-    const { object } = context;
-    const namespace = object.metadata.namespace ?? "";
+    const { object, namespace } = context;
     const live = await readCoreSecret(api, namespace, delivery.secretName, signal);
     if (live !== undefined && live.metadata.uid === delivery.uid) {
       const options = { fieldManager: DELIVERY_FIELD_MANAGER, metadataOnly: true, signal };
@@ -181,9 +182,9 @@ export class DeliveryPerformer {
     signal: AbortSignal,
   ): Promise<DeliveryOutcome> {
     const { api, events } = this.#deps;
-    const { object } = context;
+    const { object, namespace } = context;
     const [digest = ""] = delivery.fingerprint.split(".");
-    const at = { namespace: object.metadata.namespace ?? "", secretName: delivery.secretName, digest };
+    const at = { namespace, secretName: delivery.secretName, digest };
     const { restarted, problems } = await restartWorkloads(api, at, delivery.pendingRestarts, signal);
     failpoint("delivery.afterRestart");
     const version = `version ${delivery.version} of ${delivery.secretName}`;

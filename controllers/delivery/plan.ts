@@ -126,7 +126,7 @@ function planOver(
   if (!ours && !equal && !desired.overwrite) {
     return refuse(
       "TargetDiffers",
-      `core Secret ${secretName} exists with other data; set ${field}.overwrite to lose that data, or deliver to another secretName`,
+      `core Secret ${secretName} exists with other data; ${losing(field)}, or deliver to another secretName`,
     );
   }
   // Said last: whoever hands it over wants to know before that nothing else is in the way.
@@ -153,3 +153,9 @@ function planOver(
   }
   return act({ kind: "Deliver", desired, delivery, replaces: { uid, resourceVersion } });
 }
+
+/** A rule of one namespace has no say over data of another. */
+const losing = (field: DesiredDelivery["field"]): string =>
+  field === "spec.target.kubernetes" || field === "spec.target.gateway.kubernetes"
+    ? "delete it there if nobody needs it"
+    : `set ${field}.overwrite to lose that data`;

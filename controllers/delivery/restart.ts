@@ -47,6 +47,7 @@ export interface Workload {
     readonly name: string;
     readonly uid: string;
     readonly resourceVersion: string;
+    readonly generation?: number;
     readonly annotations?: Readonly<Record<string, string>>;
   };
   readonly spec: {
@@ -54,7 +55,22 @@ export interface Workload {
       readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> };
       readonly spec?: PodSpec;
     };
+    readonly replicas?: number;
   };
+  readonly status?: WorkloadStatus;
+}
+
+/** Of each kind what it has. */
+export interface WorkloadStatus {
+  readonly observedGeneration?: number;
+  readonly replicas?: number;
+  readonly updatedReplicas?: number;
+  readonly availableReplicas?: number;
+  readonly readyReplicas?: number;
+  readonly currentNumberScheduled?: number;
+  readonly desiredNumberScheduled?: number;
+  readonly updatedNumberScheduled?: number;
+  readonly numberAvailable?: number;
 }
 
 /** Whether a pod of this workload reads the core Secret: as environment, volume or image pull secret. */
@@ -109,22 +125,45 @@ export async function restartWorkloads(
     restarted.push(`${kind}/${workload.metadata.name}`);
   };
 
-  for (const target of targets.filter((name) => name !== CONSUMERS)) {
-    const [kind, name] = target.split("/") as [WorkloadKind, string];
-    const workload = await readWorkload(api, kind, at.namespace, name, signal);
+  for await (const { target, kind, workload } of workloadsToRestart(api, at, targets, signal)) {
     if (workload === undefined) problems.push(`${target} (does not exist)`);
-    else if (!usesSecret(workload, at.secretName) && workload.metadata.annotations?.[OPT_IN_ANNOTATION] !== "allowed") {
+    else if (!mayBeRestarted(workload, at.secretName)) {
       problems.push(`${target} (neither uses the core Secret nor has the annotation ${OPT_IN_ANNOTATION}: allowed)`);
     } else await restart(kind, workload);
   }
-  if (targets.includes(CONSUMERS)) {
-    for (const kind of RESTARTABLE_KINDS) {
-      for await (const { items } of api.list<Workload>(workloadType(kind), { namespace: at.namespace, signal })) {
-        for (const workload of items) if (usesSecret(workload, at.secretName)) await restart(kind, workload);
+  return { restarted, problems };
+}
+
+/** Whether it uses the core Secret, or its owner lets it be restarted all the same. */
+export const mayBeRestarted = (workload: Workload, secretName: string): boolean =>
+  usesSecret(workload, secretName) || workload.metadata.annotations?.[OPT_IN_ANNOTATION] === "allowed";
+
+interface RestartTarget {
+  readonly target: string;
+  readonly kind: WorkloadKind;
+  /** Absent: there is none of that name. */
+  readonly workload: Workload | undefined;
+}
+
+/** What is named, and with `consumers` what uses the core Secret. */
+export async function* workloadsToRestart(
+  api: KubernetesApi,
+  at: { readonly namespace: string; readonly secretName: string },
+  targets: readonly string[],
+  signal: AbortSignal,
+): AsyncGenerator<RestartTarget> {
+  for (const target of targets.filter((name) => name !== CONSUMERS)) {
+    const [kind, name] = target.split("/") as [WorkloadKind, string];
+    yield { target, kind, workload: await readWorkload(api, kind, at.namespace, name, signal) };
+  }
+  if (!targets.includes(CONSUMERS)) return;
+  for (const kind of RESTARTABLE_KINDS) {
+    for await (const { items } of api.list<Workload>(workloadType(kind), { namespace: at.namespace, signal })) {
+      for (const workload of items) {
+        if (usesSecret(workload, at.secretName)) yield { target: `${kind}/${workload.metadata.name}`, kind, workload };
       }
     }
   }
-  return { restarted, problems };
 }
 
 async function readWorkload(

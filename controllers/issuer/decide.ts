@@ -2,19 +2,18 @@
 import type { NamespaceFacts } from "../../core/access/admission.ts";
 import { durationMs } from "../../core/duration.ts";
 import { type AuthoritySpec, differenceFrom, newest } from "../../core/pki/authority.ts";
-import { parseCertificate } from "../../core/pki/certificate.ts";
 import { isInstalled, judgeExternal } from "../../core/pki/external-ca.ts";
 import { nameConstraints } from "../../core/pki/general-name.ts";
 import { lintCertificate } from "../../core/pki/lint/certificate.ts";
 import { MalformedInput } from "../../core/pki/malformed-input.ts";
 import { encodeName, fromSubject } from "../../core/pki/name.ts";
-import { pem } from "../../core/pki/pem.ts";
-import { serialToText } from "../../core/pki/serial.ts";
 import type { AuthorityIdentity, AuthorityRecord } from "../../core/ports/pki-store.ts";
 import type { Reason } from "../../crds/conditions.ts";
 import type { AnyIssuer } from "../../crds/issuer.ts";
 import type { OwnedCondition, Plan } from "../runtime/controller.ts";
+import { decideOfPrimary, type ObservedPrimary, type PrimaryAction } from "./primary.ts";
 import { keySpec, present } from "./spec.ts";
+import { caFields, seconds } from "./status.ts";
 import { limitsBelow, writtenConstraints } from "./subordinate.ts";
 
 /** Looked up only while the CA has no certificate. */
@@ -36,10 +35,13 @@ export interface Observed {
   readonly publishedAt: string | undefined;
   /** Why no CRL is made any more: what it would say was tampered with. */
   readonly unpublished: string | undefined;
+  /** Of an issuer that has the primary sign. */
+  readonly primary?: ObservedPrimary;
 }
 
 export type Action =
   | { readonly kind: "Ensure"; readonly spec: Omit<AuthoritySpec, "actor"> }
+  | PrimaryAction
   /** Of an external CA: makes its request. */
   | { readonly kind: "Request"; readonly authority: AuthorityRecord }
   /** Of an external CA: what came back, in PEM. */
@@ -55,7 +57,8 @@ const SUBORDINATE_DURATION = "43800h";
 const PARENT_RECHECK_MS = 60_000;
 
 export function decide(issuer: AnyIssuer, seen: Observed, now: Date): Plan<Action> {
-  const { authority } = seen;
+  const { authority, primary } = seen;
+  if (primary !== undefined) return decideOfPrimary(issuer, { ...seen, primary }, now);
   let wanted: Omit<AuthoritySpec, "actor">;
   try {
     wanted = wantedAuthority(issuer, seen.identity);
@@ -182,18 +185,10 @@ function wantedAuthority({ spec }: AnyIssuer, identity: AuthorityIdentity): Omit
 }
 
 /** What is known of the CA, also while it has no certificate. */
-function fieldsOf({ request }: Observed, authority: AuthorityRecord): Readonly<Record<string, unknown>> {
-  const { certificate, notAfter, chain } = newest(authority);
-  return {
-    ...(certificate &&
-      notAfter && {
-        serialNumber: serialToText(parseCertificate(certificate).serialNumber),
-        notAfter: seconds(notAfter),
-        caBundle: [certificate, ...chain].map((der) => pem("CERTIFICATE", der)).join(""),
-      }),
-    ...(request !== undefined && { certificateSigningRequest: request }),
-  };
-}
+const fieldsOf = ({ request }: Observed, authority: AuthorityRecord): Readonly<Record<string, unknown>> => ({
+  ...caFields(authority),
+  ...(request !== undefined && { certificateSigningRequest: request }),
+});
 
 function statusOf(seen: Observed, authority: AuthorityRecord, now: Date): Omit<Plan<Action>, "actions"> {
   const { certificate, notAfter, chain } = newest(authority);
@@ -232,8 +227,6 @@ function statusOf(seen: Observed, authority: AuthorityRecord, now: Date): Omit<P
     next: { kind: "recheckAt", at: notAfter },
   };
 }
-
-const seconds = (time: Date): string => `${time.toISOString().slice(0, 19)}Z`;
 
 const missing = (reason: Reason, message: string): OwnedCondition => ({
   type: "Issued",

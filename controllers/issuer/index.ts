@@ -1,10 +1,12 @@
 /** The controllers of `Issuer` and `ClusterIssuer`: one implementation, as both are a CA. */
+import { Unavailable } from "../../core/errors.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import { newest } from "../../core/pki/authority.ts";
 import { isRequestFor } from "../../core/pki/external-ca.ts";
 import { pem } from "../../core/pki/pem.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import type { AuthorityIdentity, AuthorityRecord, PkiStore } from "../../core/ports/pki-store.ts";
+import type { PrimaryCa } from "../../core/ports/primary-ca.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
 import { type AnyIssuer, type ClusterIssuer, clusterIssuerKind, type Issuer, issuerKind } from "../../crds/issuer.ts";
 import { objectActor } from "../actor.ts";
@@ -12,10 +14,16 @@ import { type Cluster, servedNamespace } from "../cluster.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
 import { resourceType } from "../runtime/resource-type.ts";
 import { type Action, decide, type Observed, type ObservedParent } from "./decide.ts";
+import type { ObservedPrimary } from "./primary.ts";
 
 export interface IssuerControllerDependencies {
   readonly cluster: Cluster;
-  readonly authorities: Pick<Authorities, "describe" | "ensure" | "change" | "certificateRequest" | "install">;
+  readonly authorities: Pick<
+    Authorities,
+    "describe" | "ensure" | "ensureOfPrimary" | "change" | "certificateRequest" | "install"
+  >;
+  /** Of a gateway. */
+  readonly primaryCa?: Pick<PrimaryCa, "chainOf">;
   readonly store: Pick<PkiStore, "authoritiesNamed">;
   readonly writer: () => Writer;
   /** Why the CRLs of an authority are not made any more; undefined while they are. */
@@ -23,6 +31,9 @@ export interface IssuerControllerDependencies {
   /** Below which CRLs, OCSP and CA certificates are published. */
   readonly publishedAt: string | undefined;
 }
+
+/** The primary publishes what it signs. */
+const unpublishedHere = { publishedAt: undefined, unpublished: undefined } as const;
 
 type PlannedAction = Action & { readonly actor: Actor };
 
@@ -54,6 +65,10 @@ abstract class AuthorityController<R extends AnyIssuer>
       name,
     };
     const authority = await authorities.describe(identity);
+    const primary = await this.#primary(issuer);
+    if (primary !== undefined) {
+      return { identity, namespace, authority, primary, parent: undefined, request: undefined, ...unpublishedHere };
+    }
     const certified = authority !== undefined && newest(authority).certificate !== undefined;
     const parent = certified ? undefined : await this.#parent(issuer, identity);
     const standing = issuer.status?.certificateSigningRequest;
@@ -80,6 +95,8 @@ abstract class AuthorityController<R extends AnyIssuer>
     switch (action.kind) {
       case "Ensure":
         return { authority: await authorities.ensure(writer(), { ...action.spec, actor }) };
+      case "EnsureOfPrimary":
+        return { authority: await authorities.ensureOfPrimary(writer(), action) };
       case "Request": {
         const request = await authorities.certificateRequest(writer(), action.authority, actor);
         return { request: pem("CERTIFICATE REQUEST", request) };
@@ -114,6 +131,19 @@ abstract class AuthorityController<R extends AnyIssuer>
     return this.#kind === "ClusterIssuer"
       ? cluster.clusterIssuer(name) !== undefined
       : cluster.issuer(namespace, name) !== undefined && cluster.namespace(namespace)?.metadata.uid === namespaceUid;
+  }
+
+  async #primary({ spec }: R): Promise<ObservedPrimary | undefined> {
+    if (spec.primary === undefined) return undefined;
+    if (this.#kind === "Issuer") return { kind: "NotOfCluster" };
+    const { primaryCa } = this.#deps;
+    if (primaryCa === undefined) return { kind: "NotAGateway" };
+    try {
+      return { kind: "Told", chain: await primaryCa.chainOf(spec.primary.issuerRef.name) };
+    } catch (error) {
+      if (!(error instanceof Unavailable)) throw error;
+      return { kind: "Failed", reason: error.code, message: error.message };
+    }
   }
 
   async #parent({ spec }: R, { namespace, namespaceUid }: AuthorityIdentity): Promise<ObservedParent | undefined> {

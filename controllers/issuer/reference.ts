@@ -15,7 +15,8 @@ export type ReferredIssuer =
   | {
       readonly kind: "Usable";
       readonly authority: AuthorityRecord;
-      readonly policy: IssuePolicy;
+      /** Undefined: that of the primary's issuer alone counts. */
+      readonly policy: IssuePolicy | undefined;
       /** What it allows of CAs of that namespace. */
       readonly subordinates: AllowedBelow | Refused;
       /** Of CertificateRequests. */
@@ -59,18 +60,28 @@ export function referredIssuer(
       "its owner can add it to its spec.namespaces";
     return { ...unusable, waiting: false, reason: "IssuerNotAllowed", message };
   }
+  // Who may have the primary sign is for the cluster to say, also where its rules came after the object.
+  if (!ofCluster && (issuer.spec.primary !== undefined || authority?.primaryIssuer !== undefined)) {
+    const message = `spec.issuerRef: Issuer ${name} cannot have the primary sign; refer to a ClusterIssuer`;
+    return { ...unusable, waiting: false, reason: "IssuerNotAllowed", message };
+  }
   if (authority === undefined || !isReady(authority)) {
     const message = `spec.issuerRef: ${kind} ${name} has no certificate of its own yet; its conditions say why`;
     return { ...unusable, waiting: true, reason: "IssuerNotReady", message };
   }
   const approval = issuer.spec.policy?.approval ?? "Automatic";
+  if (authority.primaryIssuer !== undefined) {
+    const policy = issuer.spec.policy && { ...issuePolicy(issuer.spec), ownSubject: subjectOf(authority) };
+    const refusal = `${kind} ${name} has the primary sign, which signs no CA for a gateway`;
+    return { kind: "Usable", authority, policy, subordinates: { refusal }, approval };
+  }
   const caConstraints = constraintsOf(authority);
   const policy = { ...issuePolicy(issuer.spec), caConstraints, ownSubject: subjectOf(authority) };
   const subordinates = allowedBelow(issuer, authority, namespace);
   return { kind: "Usable", authority, policy, subordinates, approval };
 }
 
-function constraintsOf({ generations }: AuthorityRecord): readonly NameConstraints[] {
+export function constraintsOf({ generations }: AuthorityRecord): readonly NameConstraints[] {
   const { certificate, chain } = generations.at(-1) ?? { chain: [] };
   const path = certificate === undefined ? [] : [certificate, ...chain];
   return path.flatMap((der) => parseCaCertificate(der).nameConstraints ?? []);

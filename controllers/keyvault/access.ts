@@ -1,6 +1,7 @@
 /** From a KeyVault resource to what gets an identity in: credentials are read where they stand, in its own namespace. */
-import { assertOwnIdentityAllowed } from "../../core/access/admission.ts";
-import { Unavailable, Waiting } from "../../core/errors.ts";
+import { assertOwnIdentityAllowed, gatewayEnvironments } from "../../core/access/admission.ts";
+import { Stalled, Unavailable, Waiting } from "../../core/errors.ts";
+import { namedProject, vaultNameFault } from "../../core/naming/key-vaults.ts";
 import type { VaultAccess, VaultAuth } from "../../core/ports/target-vaults.ts";
 import { Sensitive } from "../../core/sensitive.ts";
 import type { KeyVault } from "../../crds/keyvault.ts";
@@ -24,18 +25,27 @@ const serviceAccounts: ResourceType = {
   namespaced: true,
 };
 
-/** Throws `Waiting("CredentialNotFound")` while the credential is not there, `Stalled` when it may not be used. */
+/**
+ * @param environment of the project, whose values are concerned; undefined when none are
+ *
+ * Throws `Waiting("CredentialNotFound")` while the credential is not there, `Stalled` when it may not be used or the vault
+ * has not the name that its project requires.
+ */
 export async function vaultAccess(
   api: KubernetesApi,
   keyVault: KeyVault,
   tenancy: Tenancy,
+  environment: string | undefined,
   signal: AbortSignal,
 ): Promise<VaultAccess> {
   const { budget, vaultUrl } = keyVault.spec;
+  const { project } = tenancy;
+  const misnamed = vaultNameFault(namedProject(project), vaultUrl);
+  if (misnamed !== undefined && project.spec.naming?.required === true) throw new Stalled("NameRefused", misnamed);
   return {
     uid: keyVault.metadata.uid,
     url: vaultUrl,
-    auth: await vaultAuth(api, keyVault, tenancy, signal),
+    auth: await vaultAuth(api, keyVault, tenancy, environment, signal),
     ...(budget && { callsPer10Seconds: budget.callsPer10Seconds }),
   };
 }
@@ -43,11 +53,17 @@ export async function vaultAccess(
 async function vaultAuth(
   api: KubernetesApi,
   { metadata, spec }: KeyVault,
-  { project }: Tenancy,
+  {
+    project: {
+      metadata: { name },
+      spec: projectSpec,
+    },
+  }: Tenancy,
+  environment: string | undefined,
   signal: AbortSignal,
 ): Promise<VaultAuth> {
   const namespace = metadata.namespace ?? "";
-  const { servicePrincipal, workloadIdentity, managedIdentity } = spec.auth;
+  const { servicePrincipal, workloadIdentity, managedIdentity, gateway } = spec.auth;
   if (servicePrincipal !== undefined) {
     const { tenantId, clientId, clientSecretRef, certificateSecretRef } = servicePrincipal;
     if (clientSecretRef !== undefined) {
@@ -75,7 +91,14 @@ async function vaultAuth(
       token: (tokenSignal) => serviceAccountToken(api, namespace, serviceAccountRef.name, tokenSignal),
     };
   }
-  assertOwnIdentityAllowed({ name: project.metadata.name, spec: project.spec }, spec.vaultUrl);
+  const project = { name, spec: projectSpec };
+  if (gateway !== undefined) {
+    assertOwnIdentityAllowed(project, spec.vaultUrl, "gateway");
+    const { ref, clientId } = gateway;
+    const environments = gatewayEnvironments(project, environment);
+    return { kind: "Gateway", gateway: ref.name, environments, ...(clientId !== undefined && { clientId }) };
+  }
+  assertOwnIdentityAllowed(project, spec.vaultUrl);
   return { kind: "ManagedIdentity", ...(managedIdentity?.clientId && { clientId: managedIdentity.clientId }) };
 }
 

@@ -1,6 +1,7 @@
 /** What to do for one Project: its key, and access of the operator to the namespaces that it admits. Pure. */
 import { admittedEnvironments } from "../../core/access/admission.ts";
-import type { PreparedProject } from "../../core/vault/vault.ts";
+import { type NamedProject, namesOf, namingFault } from "../../core/naming/convention.ts";
+import type { PreparedProject } from "../../core/vault/requests.ts";
 import type { Project } from "../../crds/project.ts";
 import { type Metadata, namespaceFacts } from "../cluster.ts";
 import type { OwnedCondition, Plan } from "../runtime/controller.ts";
@@ -54,12 +55,43 @@ export function decide(project: Project, seen: Observed): Plan<Action> {
           reason: "Available",
           message: `project key version ${keys.version} is in use`,
         };
+  const naming = namingOf(project, seen.projects);
   return {
     actions: [...prepare, ...(seen.onboards ? onboard : []), ...offboardings(seen)],
     status: {
-      conditions: [available],
-      fields: { namespaces: admitted.length, ...(keys && { keyVersion: keys.version, sealingKey: keys.sealingKey }) },
+      conditions: [available, ...(naming === undefined ? [] : [naming.condition])],
+      fields: {
+        namespaces: admitted.length,
+        ...(keys && { keyVersion: keys.version, sealingKey: keys.sealingKey }),
+        ...(naming && { names: naming.names }),
+      },
     },
-    next: { kind: "settled" },
+    next: naming === undefined ? { kind: "settled" } : naming.next,
   };
 }
+
+const namedProject = ({ metadata, spec }: Project): NamedProject[] =>
+  spec.naming === undefined
+    ? []
+    : [{ project: metadata.name, naming: spec.naming, environments: spec.environments.map(({ name }) => name) }];
+
+/** Undefined when the project has no convention. */
+function namingOf(project: Project, projects: readonly Project[]) {
+  const [own] = namedProject(project);
+  if (own === undefined) return undefined;
+  // Who was first keeps its names: a new project must not bring a running one down.
+  const others = projects.filter((each) => isLive(each) && isOlder(each, project));
+  const names = namesOf(own.naming, own.environments);
+  const fault = namingFault(own, others.flatMap(namedProject));
+  if (fault !== undefined) {
+    const condition: OwnedCondition = { type: "Named", status: "False", ...fault };
+    return { names, condition, next: { kind: "stalled", ...fault } as const };
+  }
+  const message = `${names.length} names are valid and unique`;
+  const condition: OwnedCondition = { type: "Named", status: "True", reason: "Succeeded", message };
+  return { names, condition, next: { kind: "settled" } as const };
+}
+
+const isOlder = (one: Project, other: Project): boolean => ageKey(one) < ageKey(other);
+
+const ageKey = ({ metadata }: Project): string => `${metadata.creationTimestamp ?? ""} ${metadata.name}`;

@@ -1,7 +1,8 @@
 /** The controller of `Project`. */
 import { failpoint } from "../../core/failpoints.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
-import type { PreparedProject, Vault } from "../../core/vault/vault.ts";
+import type { PreparedProject } from "../../core/vault/requests.ts";
+import type { Vault } from "../../core/vault/vault.ts";
 import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT } from "../../crds/installation.ts";
 import { type Project, projectKind } from "../../crds/project.ts";
 import type { Cluster, Metadata } from "../cluster.ts";

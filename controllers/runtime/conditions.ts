@@ -45,9 +45,15 @@ interface StatusShape {
 const previousConditions = (resource: Resource): readonly Condition[] =>
   (resource.status as StatusShape | undefined)?.conditions ?? [];
 
-/** Holds for the summary: what was not asked for does not count against it. */
-const holds = (condition: OwnedCondition): boolean =>
-  condition.status === "True" || condition.reason === "NotRequested";
+/** What was not asked for does not count against the summary, nor what a person should know and nothing waits for. */
+const ADVISORY: ReadonlySet<Reason> = new Set<Reason>([
+  "NotRequested",
+  "NameDiffers",
+  "ForecastExceedsBudget",
+  "PrimaryActive",
+]);
+
+const holds = ({ status, reason }: OwnedCondition): boolean => status === "True" || ADVISORY.has(reason);
 
 const readiness = (own: OwnedStatus): Verdict => {
   const missing = own.conditions.filter((condition) => !holds(condition));
@@ -68,7 +74,7 @@ const summarize = (own: OwnedStatus, next: Next): readonly Verdict[] => {
       { type: "Stalled", status: "True", reason, message },
     ];
   }
-  if (ready.status === "True" || ready.reason === "Suspended") return [ready];
+  if (ready.status === "True" || ready.reason === "Suspended" || ready.reason === "DryRun") return [ready];
   return [ready, { type: "Reconciling", status: "True", reason: ready.reason, message: ready.message }];
 };
 

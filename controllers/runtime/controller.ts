@@ -56,7 +56,7 @@ export interface Finalizer<R> {
 }
 
 /** More rounds than a plan can need mean that `learn` does not record what `perform` did. */
-export const MAX_ROUNDS = 8;
+export const MAX_ROUNDS = 12;
 
 /**
  * `Observed`: facts read from outside. `Action`: tagged data without plaintext. `Outcome`: facts that performing

@@ -302,6 +302,25 @@ test("health is good as soon as a watch stands again, although nothing happens i
   await eventually(() => informer.health.failing === undefined && informer.state === "watching");
 });
 
+test("who begins to act on the cache has seen what happened while the connection was broken, whatever pause is left", async () => {
+  const { informer, problems } = observe({ maxBackoffMs: 3_600_000 });
+  await informer.whenSynced();
+  await informer.whenFollowing();
+  expect(server.fullReads).toBe(1);
+  server.fault = (_request, response) => {
+    reply(response, 503, { ...status(503, "ServiceUnavailable"), details: { retryAfterSeconds: 3_600 } });
+    return true;
+  };
+  server.breakWatches();
+  // The second attempt was answered, so the third has an hour to wait.
+  await eventually(() => problems.some(({ retryInMs }) => retryInMs >= 30_000));
+  server.fault = undefined;
+  server.put("meanwhile");
+  await informer.whenFollowing();
+  expect(informer.get("team/meanwhile")).toBeDefined();
+  expect(server.fullReads).toBe(2);
+});
+
 test("an API server that ignores the wish for a stream is listed in pages", async () => {
   server.put("a");
   server.fault = (request, response) => {

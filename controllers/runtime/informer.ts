@@ -84,6 +84,8 @@ export class Informer<T extends KubernetesObject> implements ObjectCache<T> {
   #lastActivity: number | undefined;
   #running: Promise<void> | undefined;
   #firstSync = Promise.withResolvers<void>();
+  #entered = Promise.withResolvers<void>();
+  #endPause: () => void = () => {};
 
   constructor(api: Pick<KubernetesApi, "list" | "watch" | "renewCredentials">, options: InformerOptions<T>) {
     this.#api = api;
@@ -134,6 +136,18 @@ export class Informer<T extends KubernetesObject> implements ObjectCache<T> {
   /** Resolves after the first complete list; rejects when stopped before. */
   whenSynced(): Promise<void> {
     return this.#firstSync.promise;
+  }
+
+  /**
+   * Resolves when it follows what happens. Where the connection is broken it does not wait until the next attempt is due,
+   * and lists: who begins to act on the cache must not act on what was true some seconds ago.
+   */
+  async whenFollowing(): Promise<void> {
+    const isOver = (): boolean => this.#state === "watching" || this.#abort.signal.aborted;
+    if (isOver()) return;
+    this.#resourceVersion = undefined;
+    this.#endPause();
+    while (!isOver()) await this.#entered.promise;
   }
 
   get(key: string): T | undefined {
@@ -283,11 +297,13 @@ export class Informer<T extends KubernetesObject> implements ObjectCache<T> {
     const retryInMs = Math.round(Math.min(asked, DEFAULT_MAX_BACKOFF_MS) + Math.random() * ceiling);
     this.#enter("backoff");
     this.#options.onProblem?.({ informer: this.name, error, failures: this.#failures, retryInMs });
+    const pause = new AbortController();
+    this.#endPause = () => pause.abort();
     try {
       if (error instanceof ApiError && error.status === 401) await this.#api.renewCredentials();
-      await delay(retryInMs, undefined, { signal: this.#abort.signal });
+      await delay(retryInMs, undefined, { signal: AbortSignal.any([this.#abort.signal, pause.signal]) });
     } catch {
-      // Stopped, or the credentials cannot be read now either: the next attempt finds out.
+      // Stopped, wanted at once, or the credentials cannot be read now either: the next attempt finds out.
     }
   }
 
@@ -328,6 +344,8 @@ export class Informer<T extends KubernetesObject> implements ObjectCache<T> {
 
   #enter(state: InformerState): void {
     this.#state = state;
+    this.#entered.resolve();
+    this.#entered = Promise.withResolvers();
     this.#options.onState?.(this.health);
   }
 }

@@ -3,7 +3,7 @@ import { Fenced, Stalled, Unavailable, Waiting } from "../../core/errors.ts";
 import type { Condition, Resource } from "../../crds/common.ts";
 import { ApiError } from "./api-error.ts";
 import type { ChangeHandler, ObjectCache } from "./cache.ts";
-import type { Controller, OwnedStatus, Plan } from "./controller.ts";
+import { type Controller, MAX_ROUNDS, type OwnedStatus, type Plan } from "./controller.ts";
 import type { EventDescription } from "./events.ts";
 import { silentMetrics } from "./metrics.ts";
 import { keyOf } from "./resource-type.ts";
@@ -496,7 +496,7 @@ test("a controller that never converges is stopped and fails", async () => {
   t.runner.start();
   t.cache.put(thing("a"));
   await settle();
-  expect(t.perform).toHaveBeenCalledTimes(8);
+  expect(t.perform).toHaveBeenCalledTimes(MAX_ROUNDS);
   expect(t.conditions().Ready).toBe("False Failed");
 });
 

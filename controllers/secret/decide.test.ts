@@ -1,5 +1,11 @@
 import { createSecretKey } from "node:crypto";
-import type { DeliveryRecord, EntryDigest, RotationRecord, SecretRecord } from "../../core/ports/vault-store.ts";
+import type {
+  ApplyRecord,
+  DeliveryRecord,
+  EntryDigest,
+  RotationRecord,
+  SecretRecord,
+} from "../../core/ports/vault-store.ts";
 import { Digester } from "../../core/vault/fingerprint.ts";
 import { orderEntries, recipeOf } from "../../core/vault/recipe.ts";
 import type { DeliverSpec, Secret, SecretSpec } from "../../crds/secret.ts";
@@ -10,7 +16,7 @@ import {
   type LiveCoreSecret,
   SOURCE_ANNOTATION,
 } from "../delivery/desired.ts";
-import { decide, type Observed, secretDelivery } from "./decide.ts";
+import { decide, keptValues, type Observed, secretDelivery } from "./decide.ts";
 
 const NOW = new Date("2026-03-01T00:00:00Z");
 const INSTALLATION = "installation-1";
@@ -460,6 +466,90 @@ describe("decide", () => {
           kind: "stalled",
           reason: "RotationInvalid",
           message: expect.stringMatching(/^spec\.rotation\.schedule/),
+        },
+      });
+    });
+
+    describe("what is applied to two roles of PostgreSQL", () => {
+      const postgres = {
+        host: "db",
+        admin: { username: "rotator", passwordSecretRef: { name: "rotator", key: "password" } },
+        roles: ["a", "b"],
+        username: "username",
+        password: "password",
+      };
+      const roles: SecretSpec["entries"] = [
+        { key: "username", external: {} },
+        { key: "password", generate: { kind: "Password" } },
+      ];
+      const applied = (...more: string[]): Secret =>
+        secret({
+          entries: [...roles, ...more.map((key) => ({ key, external: {} }))],
+          rotation: { every: "24h", apply: { postgres } },
+        });
+      const known = new Map(["username", "password"].map((key) => [key, digests.fingerprint(key, "")]));
+      const written = orderEntries(roles).map((ordered) => {
+        const { key } = ordered.entry;
+        const recipe = recipeOf(digests, ordered, (name) => known.get(name)) ?? "";
+        return { key, fingerprint: known.get(key) ?? "", recipe };
+      });
+      const steps = (subject: Secret, apply: Partial<ApplyRecord>, lacks?: string) => {
+        const stored = written.filter(({ key }) => key !== lacks);
+        const handedOut = delivery(applied(), { fingerprint: fingerprintOf(applied(), written) });
+        const seen = record(subject, {
+          id: "00000000-1",
+          entries: stored,
+          rotation: stands({ at: NOW, apply: { last: 3, failed: [], ...apply } }),
+          ...(lacks === undefined && { delivery: handedOut }),
+        });
+        const core = { kind: lacks === undefined ? "Untouched" : "Absent" } as const;
+        const { actions, status } = decide(subject, observed({ record: seen, core }), NOW);
+        return { kinds: actions.map(({ kind }) => kind), stored: status.conditions[0]?.message };
+      };
+
+      test("is confirmed when it is delivered, and not while delivery waits for a value", () => {
+        const former = { version: 2, role: "a" };
+        expect(steps(applied(), { former }).kinds).toEqual(["Confirm"]);
+        expect(steps(applied("extra"), { former }).kinds).toEqual([]);
+      });
+
+      test("does not begin while delivery waits for a value that somebody has to write", () => {
+        expect(steps(applied(), { asked: true }).kinds).toEqual(["Propose"]);
+        expect(steps(applied("extra"), { asked: true }).kinds).toEqual([]);
+      });
+
+      test("begins while only the name of the role is missing, which nobody is told to write", () => {
+        expect(steps(applied(), {}, "username").kinds).toEqual(["Propose"]);
+        const both = steps(applied("extra"), {}, "username");
+        expect(both.kinds).toEqual([]);
+        expect(both.stored).toBe("entry extra has no value yet; write it with: mazevault put payments/orders-db extra");
+      });
+    });
+
+    test("only what is applied keeps its value although its parameters change", () => {
+      const { spec } = secret({
+        entries: [...entries, { key: "token", generate: { kind: "Hex" } }],
+        rotation: { every: "24h", keys: ["password"], apply: { job: { cronJobRef: { name: "change" } } } },
+      });
+      expect([...keptValues(spec, record(rotating))]).toEqual(["password"]);
+      expect([...keptValues(rotating.spec, record(rotating))]).toEqual([]);
+      const elsewhere = record(rotating, { vaultUrl: "https://payments.vault.azure.net/" });
+      expect([...keptValues(spec, elsewhere)]).toEqual([]);
+    });
+
+    test("nothing is pending where a Key Vault has the values, since everybody reads its newest version", () => {
+      const applied = secret({
+        entries,
+        rotation: { every: "24h", apply: { job: { cronJobRef: { name: "change" } } } },
+        deliver: undefined as never,
+      });
+      const seen = observed({ record: record(applied, { vaultUrl: "https://payments.vault.azure.net/" }) });
+      expect(decide(asked(applied, "one"), seen, NOW)).toMatchObject({
+        actions: [],
+        next: {
+          kind: "stalled",
+          reason: "RotationInvalid",
+          message: expect.stringMatching(/^spec\.rotation\.apply: .*leave out apply, or use a Project/),
         },
       });
     });

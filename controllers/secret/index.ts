@@ -1,22 +1,33 @@
 /** The controller of `Secret`: stores a version when a source changed, delivers it, and notices when it is gone. */
 import { failpoint } from "../../core/failpoints.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
-import type { VaultStore } from "../../core/ports/vault-store.ts";
+import type { SecretIdentity, VaultStore } from "../../core/ports/vault-store.ts";
 import { type Secret, secretKind } from "../../crds/secret.ts";
+import type { Metadata } from "../cluster.ts";
 import { DeliveryObserver } from "../delivery/observe.ts";
 import { DeliveryPerformer, type DeliveryPerformerDependencies } from "../delivery/perform.ts";
 import { isNotFound } from "../runtime/api-error.ts";
 import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
-import { resourceType, splitKey } from "../runtime/resource-type.ts";
+import { type ResourceType, resourceType, splitKey } from "../runtime/resource-type.ts";
+import { ApplyPerformer, type ApplyTargets } from "./apply/perform.ts";
 import { type Action, decide, type Observed, type Outcome } from "./decide.ts";
 import { SecretObserver } from "./observe.ts";
 import { type PerformDependencies, SecretPerformer } from "./perform.ts";
 
 export interface SecretControllerDependencies
-  extends Omit<PerformDependencies, "observer" | "store" | "delivery">,
+  extends Omit<PerformDependencies, "observer" | "store" | "delivery" | "apply">,
     Pick<DeliveryPerformerDependencies, "events" | "absorb"> {
   readonly store: Pick<VaultStore, "recordDelivery" | "locate">;
+  readonly targets: ApplyTargets;
 }
+
+const NAMESPACES: ResourceType = {
+  group: "",
+  version: "v1",
+  plural: "namespaces",
+  kind: "Namespace",
+  namespaced: false,
+};
 
 const ACTOR: Actor = { kind: "Controller", name: "secret" };
 
@@ -36,6 +47,7 @@ export class SecretController implements Controller<Secret, Observed, Action, Ou
       ...deps,
       observer: this.#observer,
       delivery: new DeliveryPerformer({ ...deps, observer: delivery }),
+      apply: new ApplyPerformer(deps),
     });
   }
 
@@ -57,6 +69,8 @@ export class SecretController implements Controller<Secret, Observed, Action, Ou
           ...seen,
           record: { ...outcome.record, ...(seen.record?.delivery && { delivery: seen.record.delivery }) },
         };
+      case "Underway":
+        return { ...seen, underway: outcome };
       case "Found":
         return { ...seen, core: { kind: "Live", live: outcome.live } };
       case "Delivery": {
@@ -80,6 +94,11 @@ export class SecretController implements Controller<Secret, Observed, Action, Ou
         return "Stored";
       case "Rotate":
       case "ChangeRotation":
+      case "Propose":
+      case "Apply":
+      case "Confirm":
+      case "End":
+      case "Abandon":
         return "Rotated";
       default:
         return "Delivered";
@@ -105,6 +124,8 @@ export class SecretController implements Controller<Secret, Observed, Action, Ou
       throw error;
     });
     const namespaceUid = cluster.namespace(namespace)?.metadata.uid;
+    const evidence = { tombstone: present === undefined && (await this.#stands(namespace, namespaceUid, signal)) };
+    const of = (identity: SecretIdentity) => (identity.namespaceUid === namespaceUid ? evidence : {});
     for (const location of await store.locate(namespace, name)) {
       const { identity } = location;
       const inUse =
@@ -118,8 +139,23 @@ export class SecretController implements Controller<Secret, Observed, Action, Ou
       if (record?.state !== "Active") continue;
       failpoint("secret.beforeRemoval");
       if (record.lifecycle.deletionPolicy === "Retain") await vault.retain(writer(), record, ACTOR);
-      else if (record.lifecycle.deletionPolicy === "Purge") await vault.purge(writer(), record, ACTOR);
-      else await vault.softDelete(writer(), record, ACTOR);
+      else if (record.lifecycle.deletionPolicy === "Purge") await vault.purge(writer(), record, ACTOR, of(identity));
+      else await vault.softDelete(writer(), record, ACTOR, of(identity));
     }
+  }
+
+  /**
+   * Whether the namespace is there to stay. What goes along with its namespace, or is found in one that was made anew, nobody
+   * has deleted by itself; a cache may lag behind that.
+   */
+  async #stands(namespace: string, uid: string | undefined, signal: AbortSignal): Promise<boolean> {
+    if (uid === undefined) return false;
+    const { metadata } = await this.#deps.api
+      .get<Metadata>(NAMESPACES, { name: namespace }, { signal })
+      .catch((error: unknown) => {
+        if (isNotFound(error, namespace)) return { metadata: undefined };
+        throw error;
+      });
+    return metadata?.uid === uid && metadata.deletionTimestamp === undefined;
   }
 }

@@ -11,7 +11,8 @@ import { objectActor } from "../actor.ts";
 import type { DeliveryContext, DeliveryPerformer } from "../delivery/perform.ts";
 import type { DeliveryAction } from "../delivery/plan.ts";
 import { resourceType } from "../runtime/resource-type.ts";
-import type { Action, Outcome } from "./decide.ts";
+import type { ApplyPerformer } from "./apply/perform.ts";
+import { type Action, keptValues, type Outcome } from "./decide.ts";
 import { identityOf, overlapMs, type SecretDependencies, type SecretObserver } from "./observe.ts";
 import { assertFitsType } from "./typed-values.ts";
 
@@ -19,6 +20,7 @@ export interface PerformDependencies extends SecretDependencies {
   readonly store: Pick<VaultStore, "recordDelivery">;
   readonly observer: SecretObserver;
   readonly delivery: DeliveryPerformer;
+  readonly apply: ApplyPerformer;
 }
 
 type Of<K extends Action["kind"]> = Extract<Action, { kind: K }>;
@@ -40,6 +42,12 @@ export class SecretPerformer {
         return this.#rotate(action);
       case "ChangeRotation":
         return this.#changeRotation(action);
+      case "Propose":
+      case "Apply":
+      case "Confirm":
+      case "End":
+      case "Abandon":
+        return this.#deps.apply.perform(action, signal);
     }
     return this.#deps.delivery.perform(action, this.#contextOf(action), signal);
   }
@@ -57,6 +65,7 @@ export class SecretPerformer {
       seen,
       entries: secret.spec.entries,
       sources,
+      keeps: keptValues(secret.spec, seen),
       lifecycle,
       rotation,
       actor: actorOf(secret),
@@ -92,6 +101,7 @@ export class SecretPerformer {
     const { namespace = "" } = secret.metadata;
     return {
       object: secret,
+      namespace,
       digests: () => {
         const namespaceUid = cluster.namespace(namespace)?.metadata.uid ?? "";
         return vault.digester(writer(), identityOf(secret, namespaceUid));

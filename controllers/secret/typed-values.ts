@@ -10,7 +10,7 @@ import type { DesiredDelivery } from "../delivery/desired.ts";
  * @param values by entry key
  * @throws Stalled ValueInvalid, naming the entry
  */
-export function assertFitsType({ type, keys }: DesiredDelivery, values: ReadonlyMap<string, Sensitive>): void {
+export function assertFitsType({ type, keys, field }: DesiredDelivery, values: ReadonlyMap<string, Sensitive>): void {
   if (type !== "kubernetes.io/tls") return;
   const delivered = (to: string): { entry: string; pem: Buffer } => {
     const entry = keys.find((key) => key.to === to)?.from ?? to;
@@ -18,21 +18,23 @@ export function assertFitsType({ type, keys }: DesiredDelivery, values: Readonly
   };
   const chain = delivered("tls.crt");
   const privateKey = delivered("tls.key");
-  const certificate = parse(chain.entry, "tls.crt a PEM certificate", () => new X509Certificate(chain.pem));
-  const key = parse(privateKey.entry, "tls.key an unencrypted PEM private key", () => createPrivateKey(privateKey.pem));
+  const certificate = parse(field, chain.entry, "tls.crt a PEM certificate", () => new X509Certificate(chain.pem));
+  const key = parse(field, privateKey.entry, "tls.key an unencrypted PEM private key", () =>
+    createPrivateKey(privateKey.pem),
+  );
   if (!certificate.checkPrivateKey(key)) {
-    throw invalid(`tls.key the private key of the certificate in tls.crt`, privateKey.entry);
+    throw invalid(field, `tls.key the private key of the certificate in tls.crt`, privateKey.entry);
   }
 }
 
-function parse<T extends X509Certificate | KeyObject>(entry: string, needs: string, read: () => T): T {
+function parse<T extends X509Certificate | KeyObject>(field: string, entry: string, needs: string, read: () => T): T {
   try {
     return read();
   } catch {
     // The cause may quote what it could not read.
-    throw invalid(needs, entry);
+    throw invalid(field, needs, entry);
   }
 }
 
-const invalid = (needs: string, entry: string): Stalled =>
-  new Stalled("ValueInvalid", `spec.deliver.type: kubernetes.io/tls needs in ${needs}; correct the entry ${entry}`);
+const invalid = (field: string, needs: string, entry: string): Stalled =>
+  new Stalled("ValueInvalid", `${field}.type: kubernetes.io/tls needs in ${needs}; correct the entry ${entry}`);

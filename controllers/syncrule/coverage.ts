@@ -1,12 +1,16 @@
 /** What a rule covers: its KeyVault, its Secrets, and their entries by the names that they have in the vault. */
+import { isDeepStrictEqual } from "node:util";
 import { Stalled, Waiting } from "../../core/errors.ts";
+import { namedProject, vaultOfOtherEnvironment } from "../../core/naming/key-vaults.ts";
 import type { SourceEntry } from "../../core/ports/sync-store.ts";
+import { normalVaultUrl } from "../../core/ports/target-vaults.ts";
 import { type EntryPlace, failure, type NamedEntry, type SyncFailure } from "../../core/sync/entries.ts";
 import { conflictKey, type SharedEntry } from "../../core/sync/exchange-plan.ts";
 import { type checkNames, type Naming, nameFailure, namer, type Scope } from "../../core/sync/names.ts";
 import { ownerOf } from "../../core/sync/ownership.ts";
 import type { WantedEntry } from "../../core/sync/pull-plan.ts";
 import { selectSecrets } from "../../core/sync/select.ts";
+import { appliedKeys } from "../../core/vault/apply.ts";
 import { unwritten } from "../../core/vault/recipe.ts";
 import type { KeyVault } from "../../crds/keyvault.ts";
 import type { Secret, SecretEntry } from "../../crds/secret.ts";
@@ -34,18 +38,69 @@ export function keyVaultOf(cluster: Cluster, rule: SyncRule): KeyVault {
         `${rule.spec.projectRef.name}; refer to a KeyVault of the same project`,
     );
   }
+  const project = cluster.project(rule.spec.projectRef.name);
+  const misplaced =
+    project && vaultOfOtherEnvironment(namedProject(project), rule.spec.environment, keyVault.spec.vaultUrl);
+  if (misplaced !== undefined) throw new Stalled("NameRefused", misplaced);
   return keyVault;
 }
 
-export function secretsOf(cluster: Cluster, rule: SyncRule): readonly Secret[] {
-  const candidates = cluster
-    .secretsIn(rule.metadata.namespace ?? "")
-    .filter(
-      ({ spec }) => spec.projectRef.name === rule.spec.projectRef.name && spec.environment === rule.spec.environment,
-    )
-    .map((secret) => ({ secret, name: secret.metadata.name, labels: secret.metadata.labels ?? {} }));
-  return selectSecrets(candidates, rule.spec.secrets).map(({ secret }) => secret);
+/** Throws `Stalled` where the rule would synchronise with the very entries that have values, of whichever environment. */
+export function assertNotStorage(cluster: Pick<Cluster, "projects" | "keyVault">, keyVault: KeyVault): void {
+  const url = normalVaultUrl(keyVault.spec.vaultUrl);
+  for (const { metadata, spec } of cluster.projects()) {
+    for (const { keyVault: storage } of spec.environments) {
+      const kept = storage && cluster.keyVault(storage.namespace, storage.name);
+      // One of another project has no values of this one.
+      if (kept === undefined || kept.spec.projectRef.name !== metadata.name) continue;
+      if (normalVaultUrl(kept.spec.vaultUrl) !== url) continue;
+      // Not whose: who may write a rule need not know other projects.
+      throw new Stalled(
+        "TargetIsStorage",
+        `spec.target.keyVault.ref: ${keyVault.spec.vaultUrl} has the values of an environment already (storage Orchestrator); remove the rule, or refer to another vault`,
+      );
+    }
+  }
 }
+
+export const secretsOf = (cluster: Cluster, rule: SyncRule): readonly Secret[] =>
+  coveredOf(rule, cluster.secretsIn(rule.metadata.namespace ?? ""));
+
+function coveredOf({ spec: { projectRef, environment, secrets: scope } }: SyncRule, secrets: readonly Secret[]) {
+  const candidates = secrets
+    .filter(({ spec }) => spec.projectRef.name === projectRef.name && spec.environment === environment)
+    .map((secret) => ({ secret, name: secret.metadata.name, labels: secret.metadata.labels ?? {} }));
+  return selectSecrets(candidates, scope).map(({ secret }) => secret);
+}
+
+/** Rules of the namespace that a new version of this Secret concerns; one that is gone may have been anybody's. */
+export function rulesOver(cluster: Pick<Cluster, "secret" | "syncRulesIn">, namespace: string, name: string) {
+  const secret = cluster.secret(namespace, name);
+  const rules = cluster.syncRulesIn(namespace);
+  return secret === undefined ? rules : rules.filter((rule) => coveredOf(rule, [secret]).length > 0);
+}
+
+/**
+ * Rules of the namespace that a change of this Secret concerns. Which names it claims is a matter of all of them; what
+ * else it says, of those that cover it.
+ */
+export function rulesConcernedBy(
+  cluster: Pick<Cluster, "secret" | "syncRulesIn">,
+  secret: Secret,
+  old: Secret | undefined,
+): readonly SyncRule[] {
+  const { namespace = "", name } = secret.metadata;
+  if (old === undefined || !isDeepStrictEqual(claimsOf(secret), claimsOf(old))) return cluster.syncRulesIn(namespace);
+  return secret.metadata.generation === old.metadata.generation ? [] : rulesOver(cluster, namespace, name);
+}
+
+const claimsOf = ({ metadata: { labels = {}, deletionTimestamp }, spec }: Secret) => ({
+  labels,
+  deletionTimestamp,
+  project: spec.projectRef.name,
+  environment: spec.environment,
+  keys: spec.entries.map(({ key }) => key).sort(),
+});
 
 export const scopeOf = ({ spec }: SyncRule, { namespace }: Tenancy): Scope => ({
   project: spec.projectRef.name,
@@ -73,6 +128,12 @@ export function separate(
   return { complete: sources.filter(({ secretId }) => !ids.has(secretId)), incomplete: ids };
 }
 
+/** Entries that may get their values from the other side. */
+export function takenEntries(spec: Secret["spec"]): readonly SecretEntry[] {
+  const applied = appliedKeys(spec);
+  return spec.entries.filter(({ key }) => !applied.has(key));
+}
+
 export const isExternal = ({ external }: SecretEntry): boolean => external !== undefined;
 
 /** The external entries of these Secrets, by their names in the vault; what has none that can be used is among the failures. */
@@ -88,7 +149,7 @@ export function wantedEntries(
   const failures: SyncFailure[] = [];
   for (const { metadata, spec } of secrets) {
     const held = stored.get(metadata.name) ?? [];
-    for (const { key } of spec.entries.filter(isExternal)) {
+    for (const { key } of takenEntries(spec).filter(isExternal)) {
       const place = { secretName: metadata.name, key };
       const entry = { ...place, entryName: nameOf(place), owner: ownerOf({ ...scope, name: metadata.name }) };
       const reason = spec.protection === "EndToEnd" ? opaque(entry) : nameFailure(entry);
@@ -110,7 +171,9 @@ export function wantedEntries(
 export const shareableKeys = (secrets: readonly Secret[]): ReadonlySet<string> =>
   new Set(
     secrets.flatMap(({ metadata, spec }) =>
-      spec.entries.filter(isShareable).map(({ key }) => conflictKey({ secretName: metadata.name, key })),
+      takenEntries(spec)
+        .filter(isShareable)
+        .map(({ key }) => conflictKey({ secretName: metadata.name, key })),
     ),
   );
 
@@ -134,7 +197,7 @@ export function sharedEntries(
   const failures: SyncFailure[] = [];
   for (const { metadata, spec } of secrets) {
     const held = stored.get(metadata.name) ?? [];
-    for (const { key, generate } of spec.entries.filter(isShareable)) {
+    for (const { key, generate } of takenEntries(spec).filter(isShareable)) {
       const place = { secretName: metadata.name, key };
       const entry = { ...place, entryName: nameOf(place), owner: ownerOf({ ...scope, name: metadata.name }) };
       const [first] = held;

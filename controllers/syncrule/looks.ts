@@ -8,14 +8,21 @@ import type { SyncRule } from "../../crds/syncrule.ts";
 import { keyOf } from "../runtime/resource-type.ts";
 import { intervalMs, type SeenToPush, SYNC_NOW_ANNOTATION } from "./decide.ts";
 
-export type Look = Pick<SeenToPush, "target" | "lookFailure" | "nextLook" | "syncNow">;
+export type Look = Pick<SeenToPush, "target" | "lookFailure" | "nextLook" | "syncNow" | "unhealed">;
+
+/** Of any number of events a rule looks once in this time. */
+const EVENTS_APART_MS = 5_000;
 
 export class Looks {
   /** Milliseconds since the epoch, by rule and vault. Absent: it is to look again. */
   readonly #looked = new Map<string, number>();
+  /** By rule: how many entries the last look found that are still to be healed, since something else goes first. */
+  readonly #unhealed = new Map<string, number>();
+  /** Rules whose vault is said to have changed since they looked, by `namespace/name`. */
+  readonly #evented = new Set<string>();
   readonly #troubled = new Map<string, ReadonlyMap<string, Trouble>>();
 
-  /** Looks when it is time, or a person asks for it. */
+  /** Looks when it is time, or a person asks for it; not in the pass that goes before what was found to heal. */
   async look(
     rule: SyncRule,
     vaultUrl: string,
@@ -24,11 +31,23 @@ export class Looks {
   ): Promise<Look> {
     const syncNow = rule.metadata.annotations?.[SYNC_NOW_ANNOTATION];
     const place = placeOf(rule, vaultUrl);
+    const unhealed = this.#unhealed.get(keyOf(rule));
+    if (unhealed !== undefined) {
+      this.#unhealed.delete(keyOf(rule));
+      this.#looked.delete(place);
+      const handled = rule.status?.lastHandledSyncNow;
+      return { nextLook: new Date(), unhealed, ...(handled !== undefined && { syncNow: handled }) };
+    }
     const last = this.#looked.get(place);
     const requested = syncNow !== undefined && syncNow !== rule.status?.lastHandledSyncNow;
-    const due = last === undefined || requested || Date.now() - last >= intervalMs(rule);
+    const evented = this.#evented.has(keyOf(rule));
+    const waitMs = evented ? Math.min(EVENTS_APART_MS, intervalMs(rule)) : intervalMs(rule);
+    const due = last === undefined || requested || Date.now() - last >= waitMs;
+    // Before it looks: what is told meanwhile is another reason.
+    if (due) this.#evented.delete(keyOf(rule));
     const looked = due ? await this.#lookNow(place, () => open(requested ? "Change" : "Look"), signal) : {};
-    const nextLook = new Date((this.#looked.get(place) ?? Date.now()) + intervalMs(rule));
+    const nextMs = this.#evented.has(keyOf(rule)) ? EVENTS_APART_MS : intervalMs(rule);
+    const nextLook = new Date((this.#looked.get(place) ?? Date.now()) + nextMs);
     return { ...looked, nextLook, ...(syncNow !== undefined && { syncNow }) };
   }
 
@@ -46,7 +65,7 @@ export class Looks {
       return { target };
     } catch (error) {
       if (error instanceof Stalled || error instanceof Waiting || error instanceof Unavailable) {
-        if (error.code === "ApiServerUnavailable") throw error;
+        if (error.code === "ApiServerUnavailable" || error.code === "DatabaseUnavailable") throw error;
         const retryAfterMs =
           error instanceof Waiting ? error.afterMs : error instanceof Throttled ? error.retryAfterMs : undefined;
         const { code: reason, message } = error;
@@ -68,13 +87,31 @@ export class Looks {
     return this.#troubled.get(place) ?? new Map();
   }
 
+  /** Its vault is said to have changed. */
+  evented(key: string): void {
+    this.#evented.add(key);
+  }
+
+  /** The next pass does what is urgent without looking, the one after it looks. */
+  putOff(rule: SyncRule, unhealed: number): void {
+    this.#unhealed.set(keyOf(rule), unhealed);
+  }
+
   /** The next pass looks, whatever time it is. */
   again(rule: SyncRule): void {
     for (const place of this.#looked.keys()) if (place.startsWith(prefixOf(keyOf(rule)))) this.#looked.delete(place);
   }
 
+  /** This pass looks, whatever goes first. */
+  now(rule: SyncRule): void {
+    this.#unhealed.delete(keyOf(rule));
+    this.again(rule);
+  }
+
   /** The rule, by `namespace/name`, is gone. */
   forget(key: string): void {
+    this.#unhealed.delete(key);
+    this.#evented.delete(key);
     for (const map of [this.#looked, this.#troubled]) {
       for (const place of map.keys()) if (place.startsWith(prefixOf(key))) map.delete(place);
     }

@@ -5,7 +5,7 @@ import { namer } from "../../core/sync/names.ts";
 import type { SecretEntry } from "../../crds/secret.ts";
 import type { SyncRule } from "../../crds/syncrule.ts";
 import type { Cluster } from "../cluster.ts";
-import { isExternal, isShareable, namingOf, secretsOf } from "./coverage.ts";
+import { isExternal, isShareable, namingOf, secretsOf, takenEntries } from "./coverage.ts";
 
 /**
  * The older rule, if any, with which this one would write an entry in turn: one of both takes it over from the vault entry
@@ -31,7 +31,9 @@ export function overlapsOf(
     });
   return (entry) => {
     const { secretName, key, entryName } = entry;
-    const spec = cluster.secret(namespace, secretName)?.spec.entries.find((each) => each.key === key);
+    const secret = cluster.secret(namespace, secretName);
+    // What a rotation applies elsewhere is only written, whatever the direction.
+    const spec = secret && takenEntries(secret.spec).find((each) => each.key === key);
     if (spec === undefined) return undefined;
     const ours = takesOver(rule, spec);
     return others.find(({ other, url, names, nameOf }) => {

@@ -15,6 +15,7 @@ import type { Cluster, Tenancy } from "../cluster.ts";
 import { keyOf } from "../runtime/resource-type.ts";
 import { identityOf, lifecycleOf } from "../secret/observe.ts";
 import { keyVaultOf, namingOf } from "./coverage.ts";
+import { coreSecretName } from "./kubernetes/place.ts";
 
 export interface RuleValuesDependencies {
   readonly cluster: Cluster;
@@ -124,8 +125,15 @@ export class RuleValues {
     return { id: record.id, version: record.currentVersion, entries: record.entries };
   }
 
-  /** For the record: from which entries of which vault. */
+  /** For the record: from which entries of which vault, or keys of which core Secret. */
   #origin(secretName: string, values: ReadonlyMap<string, Sensitive>) {
+    const { kubernetes } = this.#rule.spec.target;
+    if (kubernetes !== undefined) {
+      const to = new Map(kubernetes.keys?.map((key) => [key.from, key.to]));
+      const keys = [...values.keys()].map((key) => to.get(key) ?? key).sort();
+      const from = `core Secret ${kubernetes.namespaces[0]}/${coreSecretName(this.#rule, secretName)}`;
+      return { from, entries: keys.join(",") };
+    }
     const nameOf = namer(namingOf(this.#rule));
     const names = [...values.keys()].map((key) => nameOf({ secretName, key })).sort();
     return { from: normalVaultUrl(keyVaultOf(this.#deps.cluster, this.#rule).spec.vaultUrl), entries: names.join(",") };

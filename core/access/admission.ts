@@ -89,16 +89,38 @@ export function assertAdmittedAnywhere(
 /** Vault URLs are compared without case and without a slash at the end. */
 const canonicalUrl = (url: string): string => url.toLowerCase().replace(/\/+$/, "");
 
-/** Throws `Stalled` unless the project lists this vault for use by the operator's own identity. */
+/** Throws `Stalled` unless the project lists this vault for use by the operator's own identity, or that of a gateway. */
 export function assertOwnIdentityAllowed(
   project: { readonly name: string; readonly spec: ProjectSpec },
   vaultUrl: string,
+  by: "managedIdentity" | "gateway" = "managedIdentity",
 ): void {
   if (!(project.spec.keyVaults ?? []).some((url) => canonicalUrl(url) === canonicalUrl(vaultUrl))) {
     throw new Stalled(
       "VaultNotAllowed",
-      `spec.auth.managedIdentity: Project ${project.name} does not list ${vaultUrl} in spec.keyVaults, ` +
-        "so the operator's own identity may not be used for it; list it there or use another auth method",
+      `spec.auth.${by}: Project ${project.name} does not list ${vaultUrl} in spec.keyVaults, ` +
+        `so the ${by === "gateway" ? "gateway's" : "operator's"} own identity may not be used for it; list it there or use another auth method`,
     );
   }
+}
+
+/**
+ * Gateway environments whose work it is, for what a gateway does for one environment of the project, or for any of them where none
+ * is given. What of NPR and PRO never meets is decided here and by what each gateway's certificate says.
+ *
+ * @throws Stalled GatewayEnvironmentDiffers when the project says none
+ */
+export function gatewayEnvironments(
+  project: { readonly name: string; readonly spec: ProjectSpec },
+  environment: string | undefined,
+): readonly string[] {
+  const concerned = project.spec.environments.filter(({ name }) => environment === undefined || name === environment);
+  const found = concerned.flatMap(({ gatewayEnvironment }) => gatewayEnvironment ?? []);
+  if (found.length > 0) return [...new Set(found)];
+  const of = environment === undefined ? "any of its environments" : `environment ${environment}`;
+  throw new Stalled(
+    "GatewayEnvironmentDiffers",
+    `spec.auth.gateway: Project ${project.name} has no gatewayEnvironment for ${of}, so nothing of it goes through a gateway; ` +
+      "set spec.environments[].gatewayEnvironment of the Project, such as NPR",
+  );
 }

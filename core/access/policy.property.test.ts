@@ -130,7 +130,7 @@ const holds = (wrong: (cluster: Cluster, answers: readonly Answer[]) => readonly
 function expected({ projects, policies }: Cluster, { party, verb, target: asked }: Question): boolean {
   const { kind, name } = asked;
   const namespace = kind === "Project" ? undefined : asked.namespace;
-  if (!verbsOf[kind].includes(verb) || kind === "Identity") return false;
+  if (!verbsOf[kind].includes(verb) || kind === "Identity" || kind === "Gateway") return false;
   const keys = subjectKeys(party.subject);
   const patternsFor = ({ secrets, certificates }: { secrets?: unknown; certificates?: unknown }) =>
     secrets === undefined && certificates === undefined

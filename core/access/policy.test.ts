@@ -249,6 +249,13 @@ describe("denied, because", () => {
       reason: /users and keys belong to no project,/,
     },
     {
+      because: "gateways belong to no project",
+      source: admin,
+      verb: "list",
+      target: { kind: "Gateway", name: "gw-npr-primary", project: "payments" },
+      reason: /gateways belong to no project,/,
+    },
+    {
       because: "no policy can name a subject of an identity provider",
       source: world(readers(reader())),
       who: { kind: "External", provider: "entra", tenant: "t", objectId: "o", appRoles: ["admin"], groups: [] },

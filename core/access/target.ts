@@ -6,13 +6,15 @@ import { admittedEnvironments, type NamespaceFacts } from "./admission.ts";
 
 /** What is left out means all of it: a Secret without `environment` stands for every environment of its project. */
 export interface Target {
-  readonly kind: "Secret" | "Certificate" | "Issuer" | "SyncRule" | "Project" | "Audit" | "Identity";
+  readonly kind: "Secret" | "Certificate" | "Issuer" | "SyncRule" | "Project" | "Gateway" | "Audit" | "Identity";
   readonly project?: string;
   readonly environment?: string;
   readonly namespace?: string;
   /** UID of the namespace that a stored object belonged to: the next namespace of that name does not inherit. */
   readonly namespaceUid?: string;
   readonly name?: string;
+  /** In mode gateway: it is the primary's, whose grants decide about it. */
+  readonly replicated?: true;
 }
 
 /** What can be done with each kind; anything else is allowed to nobody. */
@@ -22,6 +24,7 @@ export const verbsOf: Readonly<Record<Target["kind"], readonly Verb[]>> = {
   Issuer: ["list", "issue", "audit"],
   SyncRule: ["list", "write", "audit"],
   Project: ["list", "audit", "administer"],
+  Gateway: ["list", "administer"],
   Audit: ["audit"],
   Identity: ["administer"],
 };
@@ -54,6 +57,8 @@ export function whereabouts(tenants: Tenants, verb: Verb, target: Target): Where
   switch (target.kind) {
     case "Identity":
       return { places: [], nowhere: "users and keys belong to no project" };
+    case "Gateway":
+      return { places: [], nowhere: "gateways belong to no project" };
     case "Project": {
       // It is wider than any namespace.
       const { namespace: _, ...ofCluster } = target;

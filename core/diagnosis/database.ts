@@ -44,7 +44,9 @@ export interface DatabasePlace {
   readonly port: number;
   readonly database: string;
   readonly user: string;
-  readonly passwordFile: string;
+  readonly passwordFile?: string;
+  /** Instead of a file. */
+  readonly password?: { readonly source: string };
   readonly caFile?: string;
 }
 
@@ -59,12 +61,13 @@ const CHECKPOINT_PERIODS = 3;
 
 /** Why nothing could be had of it: an SQLSTATE, a code of Node or of TLS, or none. */
 export function judgeNoDatabase(code: string | undefined, place: DatabasePlace): Finding {
-  const { host, port, database, user, passwordFile, caFile = "database.caFile" } = place;
+  const { host, port, database, user, passwordFile, password, caFile = "database.caFile" } = place;
+  const kept = password?.source ?? `${passwordFile} (database.passwordFile)`;
   const at = `PostgreSQL at ${host}:${port}`;
   const known: Readonly<Record<string, readonly [problem: string, fix: string]>> = {
     "28P01": [
       `${at} refuses the password of role ${user}`,
-      `write the role's password to ${passwordFile} (database.passwordFile), or set it: ALTER ROLE ${user} PASSWORD '...'; it is read again for each connection, so nothing needs a restart`,
+      `write the role's password to ${kept}, or set it: ALTER ROLE ${user} PASSWORD '...'; it is read again for each connection, so nothing needs a restart`,
     ],
     "28000": [
       `${at} does not let role ${user} in`,
@@ -84,7 +87,7 @@ export function judgeNoDatabase(code: string | undefined, place: DatabasePlace):
       `let it own what is in it: ALTER SCHEMA mazevault OWNER TO ${user}, and the same for its tables`,
     ],
     ENOENT: [
-      `a file of the settings does not exist: ${passwordFile} or ${caFile}`,
+      `a file of the settings does not exist: ${passwordFile === undefined ? "" : `${passwordFile} or `}${caFile}`,
       "mount the Secret that holds it, or correct database.passwordFile and database.caFile",
     ],
     ECONNREFUSED: [

@@ -15,18 +15,21 @@ import {
   type Revocation,
   type RevocationSettings,
 } from "../ports/pki-store.ts";
+import type { PrimaryCa } from "../ports/primary-ca.ts";
 import type { Unled, Writer } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
 import type { KeyRing } from "../vault/keyring.ts";
 import { authorityEntry, certificateEntry } from "./audit-entries.ts";
 import { CaKeys, type SigningCa } from "./ca-keys.ts";
-import { parseCertificate } from "./certificate.ts";
+import { type Certificate, parseCertificate } from "./certificate.ts";
 import { createCsr } from "./csr.ts";
 import { isInstalled, judgeExternal } from "./external-ca.ts";
 import type { NameConstraints } from "./general-name.ts";
 import { Issuance, type IssueRequest } from "./issuance.ts";
 import { generateKey, type KeySpec, keySpecOf, readPublicKey, spkiOf } from "./key.ts";
 import { encodeName, nameToString, parseName, type RdnSequence } from "./name.ts";
+import { judgePrimaryChain } from "./primary-chain.ts";
+import { PrimaryIssuance } from "./primary-issuance.ts";
 import { certificateExtensions, profiles } from "./profile.ts";
 import { judgeStatus, sealStatus, tampered } from "./status.ts";
 import type { PublicationUrls } from "./urls.ts";
@@ -49,6 +52,16 @@ export interface AuthoritySpec {
   readonly actor: Actor;
 }
 
+/** The CA of the primary that an issuer object of a gateway asks for. */
+export interface PrimaryAuthoritySpec {
+  readonly identity: AuthorityIdentity;
+  /** Name of the primary's ClusterIssuer. */
+  readonly primaryIssuer: string;
+  /** DER, as the primary tells of it: the CA's certificate first, the root last. */
+  readonly chain: readonly Buffer[];
+  readonly actor: Actor;
+}
+
 /**
  * Certification authorities: their keys, the certificates they issue, and what becomes of those.
  *
@@ -59,6 +72,8 @@ export class Authorities {
   readonly #store: PkiStore;
   readonly #caKeys: CaKeys;
   readonly #issuance: Issuance;
+  readonly #primary: PrimaryCa | undefined;
+  readonly #ofPrimary: PrimaryIssuance | undefined;
   readonly #keys: Pick<KeyRing, "installationId" | "pkiFingerprint" | "pkiStatus">;
   readonly #audit: AuditLog;
   readonly #now: () => Date;
@@ -69,6 +84,8 @@ export class Authorities {
     readonly audit: AuditLog;
     /** Where CRLs, OCSP and CA certificates are published; without it certificates do not say. */
     readonly urls?: PublicationUrls;
+    /** Of a gateway: signs for the authorities whose key is there. */
+    readonly primary?: PrimaryCa;
     readonly now?: () => Date;
   }) {
     this.#store = parts.store;
@@ -76,7 +93,10 @@ export class Authorities {
     this.#keys = parts.keys;
     this.#audit = parts.audit;
     this.#now = parts.now ?? (() => new Date());
-    this.#issuance = new Issuance({ store: parts.store, keys: parts.keys, urls: parts.urls, now: this.#now });
+    const { store, keys, primary } = parts;
+    this.#issuance = new Issuance({ store, keys, urls: parts.urls, now: this.#now });
+    this.#primary = primary;
+    this.#ofPrimary = primary && new PrimaryIssuance({ store, keys, primary, now: this.#now });
   }
 
   describe(identity: AuthorityIdentity): Promise<AuthorityRecord | undefined> {
@@ -100,6 +120,35 @@ export class Authorities {
     return generation.certificate === undefined && parent.kind !== "External"
       ? this.#certify(writer, record, generation, { ...spec, parent })
       : record;
+  }
+
+  /**
+   * A CA of the primary, known here by this issuer: as `ensure`, with the certificate that the primary tells of.
+   *
+   * @param chain DER, the CA's certificate first, the root last
+   * @throws Stalled AuthorityDiffers when a CA of this identity has another key; Unavailable PrimaryAnswerInvalid
+   */
+  async ensureOfPrimary(
+    writer: Writer,
+    { identity, primaryIssuer, chain, actor }: PrimaryAuthoritySpec,
+  ): Promise<AuthorityRecord> {
+    const ca = judgePrimaryChain(chain);
+    const found =
+      (await this.#store.findAuthority(identity)) ??
+      (await this.#createOfPrimary(writer, { identity, primaryIssuer, actor }, ca));
+    const difference = differenceFromPrimary(found, { primaryIssuer, chain });
+    if (difference !== undefined) throw new Stalled("AuthorityDiffers", difference);
+    const record = await this.change(writer, found, { state: "Active" }, actor);
+    const generation = newest(record);
+    const { certificate } = generation;
+    if (certificate !== undefined && sameChain([certificate, ...generation.chain], chain)) return record;
+    const installed = {
+      certificate: ca.der,
+      notAfter: ca.notAfter,
+      chain: chain.slice(1),
+      ...(certificate && { replaces: certificate }),
+    };
+    return this.#install(writer, record, generation, installed, actor);
   }
 
   /** A request (PKCS #10, DER) for the newest generation's certificate, to be signed elsewhere. Each call makes another. */
@@ -161,16 +210,23 @@ export class Authorities {
    * @throws Waiting IssuerNotReady when the CA has no certificate or has ended; MalformedInput
    */
   async issue(writer: Writer, request: IssueRequest): Promise<CertificateRecord> {
+    if (request.authority.primaryIssuer !== undefined) {
+      return this.#issuanceOfPrimary(request.authority).issue(writer, newest(request.authority), request);
+    }
     const ca = await this.signingCa(writer, request.authority);
     return this.#issuance.issue(writer, ca, request);
   }
 
   /**
-   * A generation of a CA, the newest when absent, ready to sign.
+   * A generation of a CA, the newest when absent, ready to sign; its certificate was judged, so that who does not lead may believe it.
    *
    * @throws Waiting IssuerNotReady when it has no certificate or has ended
    */
-  async signingCa(writer: Writer, authority: AuthorityRecord, generation = newest(authority)): Promise<SigningCa> {
+  async signingCa(
+    writer: Writer | Unled,
+    authority: AuthorityRecord,
+    generation = newest(authority),
+  ): Promise<SigningCa> {
     const { kind, name } = authority.identity;
     const { notAfter } = generation;
     if (notAfter === undefined) throw notReady(`${kind} ${name} has no certificate of its own yet`);
@@ -227,6 +283,7 @@ export class Authorities {
   ): Promise<boolean> {
     const { authorityId, serialNumber } = record;
     const standing = await this.#standing(record);
+    await this.#revokeAtPrimary(standing, reason);
     const at = standing.revocation?.at ?? this.#now();
     const revocation = { at, reason, ...(invalidityDate && { invalidityDate }) };
     const seal = sealStatus(this.#keys, { ...standing, revocation }, nextGeneration(standing));
@@ -239,6 +296,7 @@ export class Authorities {
   async release(writer: Writer, record: CertificateRecord, actor: Actor): Promise<boolean> {
     const { authorityId, serialNumber } = record;
     const { revocation: _, ...standing } = await this.#standing(record);
+    await this.#revokeAtPrimary(standing, "removeFromCRL");
     const seal = sealStatus(this.#keys, standing, nextGeneration(standing));
     const details = { authority: authorityId };
     const audit = [certificateEntry("CertificateReleased", record, actor, details, seal.generation)];
@@ -260,6 +318,41 @@ export class Authorities {
       sealed += page.length;
       if (page.length < SEALED_AT_A_TIME) return sealed;
     }
+  }
+
+  /** What the primary signed is revoked there first; it is repeated when what follows did not happen. */
+  async #revokeAtPrimary(
+    standing: Pick<CertificateRecord, "authorityId" | "serialNumber" | "seal">,
+    reason: Parameters<PrimaryCa["revoke"]>[1],
+  ) {
+    const { authorityId, serialNumber } = standing;
+    if (this.#primary === undefined) return;
+    const authority = await this.#store.authority(authorityId);
+    if (authority?.primaryIssuer === undefined) return;
+    await this.#primary.revoke(serialNumber, reason, nextGeneration(standing));
+    failpoint("signing.afterRevocation");
+  }
+
+  #issuanceOfPrimary({ identity: { kind, name } }: AuthorityRecord): PrimaryIssuance {
+    if (this.#ofPrimary !== undefined) return this.#ofPrimary;
+    throw new Stalled("NotAGateway", `${kind} ${name} signs at the primary of a gateway, and this is none`);
+  }
+
+  async #createOfPrimary(
+    writer: Writer,
+    { identity, primaryIssuer, actor }: Omit<PrimaryAuthoritySpec, "chain">,
+    ca: Certificate,
+  ): Promise<AuthorityRecord> {
+    const id = randomUUID();
+    const generation = { subject: ca.subjectDer, spki: ca.spki };
+    const details = { subject: nameToString(ca.subject), primaryIssuer };
+    const audit = [authorityEntry("AuthorityCreated", { id, identity }, actor, details)];
+    // CRLs and OCSP answers are the primary's: nothing is made by these.
+    const revocation = { crlEveryMs: 0, ocspValidityMs: 0 };
+    const authority = { id, identity, revocation, primaryIssuer, generation, audit };
+    const created = await this.#store.createAuthority(writer, authority);
+    failpoint("signing.afterAuthority");
+    return created;
   }
 
   /** As it stands in the store now, its status judged: what is changed next is built on it. */
@@ -355,6 +448,9 @@ export function differenceFrom(
   record: AuthorityRecord,
   { key, subject, identity }: Pick<AuthoritySpec, "key" | "subject" | "identity">,
 ): string | undefined {
+  if (record.primaryIssuer !== undefined) {
+    return `the CA of ${identity.kind} ${identity.name} is one of the primary; choose another name`;
+  }
   const { subject: standing, spki } = newest(record);
   const have = keySpecOf(readPublicKey(spki));
   const sizeOf = (spec: KeySpec | undefined) => (spec === undefined || spec.algorithm === "Ed25519" ? 0 : spec.size);
@@ -365,4 +461,39 @@ export function differenceFrom(
     `a CA of ${identity.kind} ${identity.name} exists with subject ${nameToString(parseName(standing))} and a key of ` +
     `${have?.algorithm}; apply it as it was, or choose another name`
   );
+}
+
+const sameChain = (one: readonly Buffer[], other: readonly Buffer[]): boolean =>
+  one.length === other.length && one.every((each, at) => other[at]?.equals(each));
+
+/** Whether nothing is to be written for a CA of the primary. */
+export const isAsPrimaryTells = (
+  record: AuthorityRecord,
+  { primaryIssuer, chain }: Pick<PrimaryAuthoritySpec, "primaryIssuer" | "chain">,
+): boolean => {
+  const { certificate, chain: above } = newest(record);
+  return (
+    record.state === "Active" &&
+    record.primaryIssuer === primaryIssuer &&
+    certificate !== undefined &&
+    sameChain([certificate, ...above], chain)
+  );
+};
+
+/** Why a CA that exists is not the one of the primary that is asked for; undefined when it is. */
+export function differenceFromPrimary(
+  record: AuthorityRecord,
+  { primaryIssuer, chain }: Pick<PrimaryAuthoritySpec, "primaryIssuer" | "chain">,
+): string | undefined {
+  const { kind, name } = record.identity;
+  const { spki, subject } = newest(record);
+  const ca = judgePrimaryChain(chain);
+  if (record.primaryIssuer === primaryIssuer && spki.equals(ca.spki) && subject.equals(ca.subjectDer)) return undefined;
+  const what =
+    record.primaryIssuer === undefined
+      ? "has its key here"
+      : record.primaryIssuer !== primaryIssuer
+        ? `is ClusterIssuer ${record.primaryIssuer} of the primary`
+        : "has another key or subject";
+  return `the CA of ${kind} ${name} ${what}; choose another name for what is to be signed by ${nameToString(ca.subject)}`;
 }

@@ -1,7 +1,7 @@
 import type { KeyObject } from "node:crypto";
 import { Unavailable } from "../errors.ts";
 import type { AuthorityGeneration, AuthorityIdentity, AuthorityRecord, SealedKey } from "../ports/pki-store.ts";
-import type { Writer } from "../ports/vault-store.ts";
+import type { Unled, Writer } from "../ports/vault-store.ts";
 import type { KeyRing } from "../vault/keyring.ts";
 import { type Certificate, parseCertificate, verifySignedBy } from "./certificate.ts";
 import { DerError } from "./der/reader.ts";
@@ -55,7 +55,7 @@ export class CaKeys {
    *
    * @throws Unavailable TamperDetected, KeyUnavailable, DatabaseUnavailable
    */
-  async open(writer: Writer, authority: AuthorityRecord, generation: AuthorityGeneration): Promise<SigningCa> {
+  async open(writer: Writer | Unled, authority: AuthorityRecord, generation: AuthorityGeneration): Promise<SigningCa> {
     const place = `${authority.id} ${generation.number}`;
     const cached = this.#open.get(place);
     if (cached !== undefined && sameCertificate(cached, generation)) {
@@ -63,9 +63,11 @@ export class CaKeys {
       this.#open.set(place, cached);
       return cached;
     }
+    const { sealedKey } = generation;
+    if (sealedKey === undefined) throw new TypeError(`the key of authority ${authority.id} is at the primary`);
     const keys = await this.#keys.pki(writer);
     const owner = ownerOf(authority, generation);
-    const key = importPrivateKey(keys, this.#keys.installationId, owner, generation.sealedKey);
+    const key = importPrivateKey(keys, this.#keys.installationId, owner, sealedKey);
     const signer = new LocalSigner(key);
     const opened: SigningCa = {
       authorityId: authority.id,

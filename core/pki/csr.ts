@@ -37,6 +37,10 @@ export class CsrError extends Error {
 
 /** What a request asks for, its signature checked. Whether it may have it is the issuer's policy to say. */
 export interface Csr {
+  /** The whole request. */
+  readonly der: Buffer;
+  /** What its key has signed; the signature over it may be another one each time. */
+  readonly info: Buffer;
   readonly subject: RdnSequence;
   /** DER of the SubjectPublicKeyInfo. */
   readonly spki: Buffer;
@@ -102,6 +106,8 @@ function readCsr(encoded: Buffer): Csr {
   };
   const names = parsed(oids.subjectAltName, parseSubjectAltName) ?? [];
   return {
+    der: encoded,
+    info,
     subject,
     spki,
     publicKey,

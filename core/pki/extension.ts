@@ -62,7 +62,7 @@ export const parseBasicConstraints = (value: Buffer): BasicConstraints =>
   );
 
 /** In the order of their bits (RFC 5280 4.2.1.3). */
-const keyUsages = [
+export const keyUsages = [
   "digitalSignature",
   "contentCommitment",
   "keyEncipherment",

@@ -47,7 +47,11 @@ export interface IssueRequest {
   /** From notBefore, which lies in the past for skewed clocks; never beyond the CA's own end. */
   readonly durationMs: number;
   /** A key made here, one that only the requester has, or that of an earlier certificate of the same requester. */
-  readonly key: { readonly generate: KeySpec } | { readonly spki: Buffer } | { readonly reuse: CertificateRecord };
+  readonly key:
+    | { readonly generate: KeySpec }
+    /** `csr`: the request (PKCS #10, DER) that this key has signed, for a CA that is elsewhere. */
+    | { readonly spki: Buffer; readonly csr?: Buffer }
+    | { readonly reuse: CertificateRecord };
   /** How many revisions of the requester keep their keys; 1 when absent. */
   readonly keepKeys?: number;
   readonly actor: Actor;
@@ -125,7 +129,7 @@ export class Issuance {
 
   async #issue(writer: Writer, ca: SigningCa, request: IssueRequest): Promise<CertificateRecord> {
     const { requester, revision, actor } = request;
-    const templateDigest = digestOf(request, ca);
+    const templateDigest = digestOf(request, ca.signer.spki);
     // What an interrupted attempt left is found by reserving, since there is hardly ever anything.
     let reserved = await this.#reserve(writer, ca, request, templateDigest);
     if (reserved.spki === undefined) {
@@ -304,7 +308,7 @@ const backdate = (validityMs: number): number => Math.min(BACKDATE_MS, validityM
 const tampered = ({ serialNumber }: CertificateRecord, what: string): Unavailable =>
   new Unavailable("TamperDetected", `certificate ${serialNumber} ${what}; see the runbook`);
 
-const leafOwner = ({
+export const leafOwner = ({
   requester,
   revision,
   authorityId,
@@ -323,11 +327,15 @@ const leafOwner = ({
   bound: [requester.kind, authorityId, serialNumber, templateDigest],
 });
 
-/** Of everything that the requester decides; URLs and times are the installation's. */
-function digestOf(request: IssueRequest, { signer }: SigningCa): string {
+/**
+ * Of everything that the requester decides; URLs and times are the installation's.
+ *
+ * @param anyKey a SubjectPublicKeyInfo
+ */
+export function digestOf(request: IssueRequest, anyKey: Buffer): string {
   const { authority, requester, profile, subject, subjectAltNames, usages, ca, durationMs, key } = request;
   // The key goes in by itself, and may not be made yet: any does to write the other extensions.
-  const contents = { subject, spki: signer.spki, subjectAltNames, usages, ...(ca && { ca }) };
+  const contents = { subject, spki: anyKey, subjectAltNames, usages, ...(ca && { ca }) };
   const extensions = certificateExtensions(contents).filter(({ oid }) => oid !== oids.subjectKeyIdentifier);
   const wantedKey =
     "spki" in key

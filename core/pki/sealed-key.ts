@@ -9,15 +9,15 @@ import type { PkiKeys } from "../vault/keyring.ts";
 
 /** What a private key belongs to. It opens for this only: a row that was exchanged for another does not decrypt. */
 export interface KeyOwner {
-  readonly kind: "Authority" | "Certificate";
+  readonly kind: "Authority" | "Certificate" | "Membership";
   readonly namespace: string;
   readonly namespaceUid: string;
   readonly name: string;
-  /** Id of the authority, UID of the requester. */
+  /** Id of the authority, UID of the requester; the key's own digest in hex where it is this gateway's. */
   readonly id: string;
   /** Generation of the authority, revision of the certificate. */
   readonly number: number;
-  /** DER of the authority's subject; authority, serial number and template digest of the certificate. */
+  /** DER of the authority's subject; authority, serial number and template digest of the certificate; digests of the primary's root and of the token of a gateway. */
   readonly bound: readonly (string | Buffer)[];
 }
 

@@ -35,9 +35,18 @@ export type AuditAction =
   | "SecretLifecycleChanged"
   | "SecretRotationChanged"
   | "SecretRotated"
+  | "SecretRotationRequested"
+  | "SecretVersionDiscarded"
+  | "SecretConsumptionConfirmed"
+  | "SecretFormerEnded"
   | "VaultEntryWritten"
   | "VaultEntryRecovered"
+  | "VaultEntryDeleted"
+  | "VaultEntryPurged"
+  | "VaultCallRequested"
+  | "SyncPlanReleased"
   | "SyncConflictFound"
+  | "SyncConflictDecided"
   | "SyncConflictEnded"
   | "KeyCreated"
   | "KeyRetired"
@@ -72,7 +81,28 @@ export type AuditAction =
   | "UserChanged"
   | "UserRemoved"
   | "ApiKeyCreated"
-  | "ApiKeyRevoked";
+  | "ApiKeyRevoked"
+  | "GatewayTokenIssued"
+  | "GatewayTokenRefused"
+  | "GatewayRegistered"
+  | "GatewayConfirmed"
+  | "GatewayRevoked"
+  | "EnvironmentPaired"
+  | "EnvironmentReleased"
+  | "EnvironmentRestored"
+  | "FailoverRequested"
+  | "FailoverBegun"
+  | "FailoverFenced"
+  | "FailoverCompleted"
+  | "FailoverRefused"
+  | "GatewayWriteRefused"
+  | "MembershipChanged"
+  | "ReplicaChanged"
+  | "ReplicaWiped"
+  | "WriteQueued"
+  | "WriteSettled"
+  | "WritesRequeued"
+  | "GatewaySigningRefused";
 
 /**
  * A controller sees objects, not people: the actor of a change through Kubernetes is the object's UID and generation;
@@ -105,6 +135,8 @@ export interface AuditSubject {
     | "User"
     | "Session"
     | "ApiKey"
+    | "Gateway"
+    | "GatewayEnvironment"
     // What a refused request was about.
     | "Audit"
     | "Identity"
@@ -112,7 +144,7 @@ export interface AuditSubject {
     | "Project"
     | "SyncRule";
   /**
-   * Id of the row of a secret, key, authority, user, session or API key, serial number of a certificate, UID of an object; generation of its pointer
+   * Id of the row of a secret, key, authority, user, session, API key or gateway, name of an environment, serial number of a certificate, UID of an object; generation of its pointer
    * or status after the change, where it has one.
    */
   readonly id: string;

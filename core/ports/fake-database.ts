@@ -52,6 +52,10 @@ export class FakeDatabase implements Leadership {
     return this.#epoch;
   }
 
+  get epoch(): bigint {
+    return this.#epoch;
+  }
+
   fence({ epoch }: Writer): void {
     if (epoch !== this.#epoch) throw new Fenced(epoch);
   }

@@ -81,14 +81,15 @@ export class FakePkiStore implements PkiStore, OcspStore {
 
   async createAuthority(writer: Writer, authority: NewAuthority): Promise<AuthorityRecord> {
     this.#database.fence(writer);
-    const { id, identity, revocation, generation, audit } = authority;
+    const { id, identity, revocation, primaryIssuer, generation, audit } = authority;
     const text = identityText(identity);
     const standing = [...this.#authorities.values()].find((other) => identityText(other.identity) === text);
     if (standing !== undefined) return standing;
     const first = { ...generation, number: 1, chain: [], createdAt: new Date() };
-    const record: AuthorityRecord = { id, identity, state: "Active", revocation, generations: [first] };
+    const elsewhere = primaryIssuer !== undefined && { primaryIssuer };
+    const record: AuthorityRecord = { id, identity, state: "Active", revocation, ...elsewhere, generations: [first] };
     this.#authorities.set(id, record);
-    this.#partition({ authorityId: id, generation: 1, partition: 0 });
+    if (primaryIssuer === undefined) this.#partition({ authorityId: id, generation: 1, partition: 0 });
     this.#database.record(audit);
     return record;
   }
@@ -153,18 +154,28 @@ export class FakePkiStore implements PkiStore, OcspStore {
 
   async complete(writer: Writer, completion: Completion): Promise<CertificateRecord> {
     this.#database.fence(writer);
-    const held = this.#certificates.get(serialText(completion));
-    if (held === undefined || held.record.state === "Abandoned") {
+    const { chosen } = completion;
+    const place = serialText(completion);
+    const placeAfter = chosen === undefined ? place : serialText({ ...completion, serialNumber: chosen.serialNumber });
+    const standing = this.#certificates.get(placeAfter);
+    if (standing?.record.state === "Issued") return standing.record;
+    const held = this.#certificates.get(place);
+    if (held?.record.state !== "Reserved" || (placeAfter !== place && standing !== undefined)) {
       throw new PkiConflict(`certificate ${completion.serialNumber}`);
     }
-    if (held.record.state === "Issued") return held.record;
-    held.record = { ...held.record, state: "Issued", certificate: completion.certificate };
+    const { sealedKey, ...said } = chosen ?? {};
+    held.record = { ...held.record, ...said, state: "Issued", certificate: completion.certificate };
+    if (chosen !== undefined) held.key = sealedKey;
+    this.#certificates.delete(place);
+    this.#certificates.set(placeAfter, held);
     held.changed = this.#next();
     const { requester, revision, authorityId, generation, crlPartition: partition } = held.record;
     this.#dropKeys(
       ({ record }) => record.requester.uid === requester.uid && record.revision <= revision - completion.keepKeys,
     );
-    this.#partition({ authorityId, generation, partition });
+    if (this.#authorities.get(authorityId)?.primaryIssuer === undefined) {
+      this.#partition({ authorityId, generation, partition });
+    }
     this.#database.record(completion.audit);
     return held.record;
   }
@@ -435,9 +446,9 @@ export class FakePkiStore implements PkiStore, OcspStore {
   }
 
   async authorities(): Promise<readonly OcspAuthority[]> {
-    return [...this.#authorities.values()].flatMap(({ id: authorityId, generations, revocation }) =>
+    return [...this.#authorities.values()].flatMap(({ id: authorityId, generations, revocation, primaryIssuer }) =>
       generations.flatMap(({ number: generation, subject, spki, certificate }) =>
-        certificate === undefined
+        certificate === undefined || primaryIssuer !== undefined
           ? []
           : [{ authorityId, generation, subject, spki, certificate, ocspValidityMs: revocation.ocspValidityMs }],
       ),
@@ -543,7 +554,8 @@ export class FakePkiStore implements PkiStore, OcspStore {
   #revocationChanged(held: Held, audit: readonly AuditEntry[]): void {
     const { authorityId, generation, crlPartition: partition } = held.record;
     held.changed = this.#next();
-    this.#partition({ authorityId, generation, partition }).changes += 1n;
+    const work = this.#crls.get(crlText({ authorityId, generation, partition }));
+    if (work !== undefined) work.changes += 1n;
     this.#database.record(audit);
   }
 }

@@ -10,8 +10,9 @@ describe("FakeTargetVault", () => {
     vault,
     hands: {
       put: async (name, value, tags) => void vault.put(name, value, tags),
+      tag: async (name, tags) => vault.edit(name, { tags }),
       disable: async (name) => vault.edit(name, { enabled: false }),
-      delete: async (name) => vault.delete(name),
+      delete: async (name) => vault.remove(name),
       beginDelete: async (name) => vault.suspend(name),
     },
   }));

@@ -5,11 +5,14 @@
 import { Sensitive } from "../sensitive.ts";
 import {
   Ambiguous,
+  type DeleteResult,
   type EntryState,
+  type PurgeResult,
   type SetRequest,
   type SetResult,
   type TargetVault,
   type VaultEntryProperties,
+  type VaultVersion,
 } from "./target-vault.ts";
 
 export interface FakeVersion {
@@ -18,10 +21,11 @@ export interface FakeVersion {
   readonly tags: Readonly<Record<string, string>>;
   readonly contentType?: string;
   readonly enabled: boolean;
+  readonly createdOn: Date;
   readonly updatedOn: Date;
 }
 
-export type FakeOperation = "list" | "get" | "set" | "getDeleted" | "recover";
+export type FakeOperation = "list" | "get" | "listVersions" | "set" | "getDeleted" | "recover" | "delete" | "purge";
 
 /** `lost`: not carried out, and nobody knows. `carriedOut`: carried out, and nobody knows. An error is thrown as it is. */
 export type Disturbance = "lost" | "carriedOut" | Error | undefined;
@@ -42,6 +46,9 @@ export class FakeTargetVault implements TargetVault {
   calls = 0;
   disturb: (operation: FakeOperation, name: string) => Disturbance = () => undefined;
   now: () => number = Date.now;
+  /** False: something on the way leaves out what its clock says. */
+  tellsTime = true;
+  purgeProtection = false;
 
   constructor(url = "https://fake.vault.azure.net/") {
     this.url = url;
@@ -59,6 +66,7 @@ export class FakeTargetVault implements TargetVault {
       value,
       tags: { ...tags },
       enabled: true,
+      createdOn: this.#second(),
       updatedOn: this.#second(),
       ...(contentType !== undefined && { contentType }),
     };
@@ -73,7 +81,7 @@ export class FakeTargetVault implements TargetVault {
     if (current !== undefined) versions.push({ ...current, ...change, updatedOn: this.#second() });
   }
 
-  delete(name: string): void {
+  remove(name: string): void {
     this.#known(name).phase = "Deleted";
   }
 
@@ -86,8 +94,13 @@ export class FakeTargetVault implements TargetVault {
     this.#known(name).phase = "Active";
   }
 
-  purge(name: string): void {
+  erase(name: string): void {
     this.#entries.delete(name.toLowerCase());
+  }
+
+  /** It is another vault of that name from now on. */
+  replace(): void {
+    this.#entries.clear();
   }
 
   /** All versions, oldest first, whatever phase the entry is in. */
@@ -112,12 +125,23 @@ export class FakeTargetVault implements TargetVault {
   async get(name: string, signal: AbortSignal, version?: string): Promise<EntryState> {
     await this.#arrive("get", name, signal);
     const entry = this.#entries.get(name.toLowerCase());
-    if (entry === undefined || entry.phase !== "Active") return { kind: "Absent" };
+    if (entry === undefined || entry.phase !== "Active") return { kind: "Absent", ...this.#asOf() };
     const found = version === undefined ? entry.versions.at(-1) : entry.versions.find((each) => each.id === version);
-    if (found === undefined) return { kind: "Absent" };
+    if (found === undefined) return { kind: "Absent", ...this.#asOf() };
     if (!found.enabled) return { kind: "Disabled" };
     const value = new Sensitive(Buffer.from(found.value));
-    return { kind: "Present", entry: { ...propertiesOf(entry.name, found), version: found.id, value } };
+    const { id, createdOn } = found;
+    return {
+      kind: "Present",
+      entry: { ...propertiesOf(entry.name, found), version: id, value, createdOn, ...this.#asOf() },
+    };
+  }
+
+  async listVersions(name: string, signal: AbortSignal): Promise<readonly VaultVersion[]> {
+    await this.#arrive("listVersions", name, signal);
+    const entry = this.#entries.get(name.toLowerCase());
+    if (entry === undefined || entry.phase !== "Active") return [];
+    return entry.versions.map(({ id, createdOn, enabled, tags }) => ({ version: id, createdOn, enabled, tags }));
   }
 
   async set({ name, value, tags, contentType }: SetRequest, signal: AbortSignal): Promise<SetResult> {
@@ -138,10 +162,27 @@ export class FakeTargetVault implements TargetVault {
     return entry?.phase === "Deleted" ? currentProperties(entry) : undefined;
   }
 
+  async delete(name: string, signal: AbortSignal): Promise<DeleteResult> {
+    await this.#arrive("delete", name, signal);
+    const entry = this.#entries.get(name.toLowerCase());
+    if (entry === undefined || entry.phase === "Deleted") return { kind: "Absent" };
+    if (entry.phase === "InTransition") return { kind: "InTransition" };
+    entry.phase = "Deleted";
+    return { kind: "Deleted" };
+  }
+
   async recover(name: string, signal: AbortSignal): Promise<void> {
     await this.#arrive("recover", name, signal);
     const entry = this.#entries.get(name.toLowerCase());
     if (entry?.phase === "Deleted") entry.phase = "Active";
+  }
+
+  async purge(name: string, signal: AbortSignal): Promise<PurgeResult> {
+    await this.#arrive("purge", name, signal);
+    if (this.purgeProtection) return "Refused";
+    if (this.#entries.get(name.toLowerCase())?.phase === "InTransition") return "InTransition";
+    if (this.isDeleted(name)) this.#entries.delete(name.toLowerCase());
+    return "Purged";
   }
 
   async #arrive(operation: FakeOperation, name: string, signal: AbortSignal): Promise<Disturbance> {
@@ -158,6 +199,10 @@ export class FakeTargetVault implements TargetVault {
     const entry = this.#entries.get(name.toLowerCase());
     if (entry === undefined) throw new Error(`no entry ${name}`);
     return entry;
+  }
+
+  #asOf(): { readonly asOf?: Date } {
+    return this.tellsTime ? { asOf: this.#second() } : {};
   }
 
   #second(): Date {

@@ -1,11 +1,14 @@
 import type { AuditEntry } from "./audit-log.ts";
 import type { FakeDatabase } from "./fake-database.ts";
+import type { HandledWrite } from "./handled-writes.ts";
+import type { SecretHead, SecretHeads } from "./secret-heads.ts";
 import {
   Conflict,
   type DataKey,
   type DataKeyRewrap,
   type DeliveryRecord,
   type KeptVersion,
+  type KeptWrite,
   type NewVersion,
   type OutboxPosition,
   type OutboxRow,
@@ -14,6 +17,7 @@ import {
   type SecretIdentity,
   type SecretLocation,
   type SecretRecord,
+  type SecretState,
   type StoredPointer,
   type Unled,
   type VaultStore,
@@ -23,13 +27,39 @@ import {
 interface Held {
   record: SecretRecord;
   mac: Buffer;
-  readonly versions: Map<number, { readonly sealed: SealedVersion; readonly createdAt: Date }>;
+  readonly versions: Map<number, KeptFake>;
 }
 
+interface KeptFake {
+  readonly sealed: SealedVersion;
+  readonly createdAt: Date;
+  /** When the values that it has made were set. */
+  readonly setAt: Date;
+  /** What was made together has one number. */
+  readonly transaction: number;
+}
+
+interface Handled {
+  readonly write: HandledWrite;
+  readonly at: number;
+}
+
+export const handledKey = ({ environment, id }: Pick<HandledWrite, "environment" | "id">): string =>
+  `${environment} ${id}`;
+
 /** Secrets in memory, with the contract of the real store. */
-export class FakeVaultStore implements VaultStore {
+export class FakeVaultStore implements VaultStore, SecretHeads {
   readonly #database: FakeDatabase;
   readonly #secrets = new Map<string, Held>();
+  #transactions = 0;
+  now: () => number = Date.now;
+  /** Where values are kept outside; throws when the write was taken over. */
+  onWritten: (secretId: string, write: KeptWrite) => void = () => {};
+  /** By environment and id. */
+  readonly handled = new Map<string, Handled>();
+  onState: (secretId: string, state: SecretState | "Purged") => void = () => {};
+  /** By id of the secret and key, which is empty where the secret itself was deleted: since when, and its name. */
+  readonly #tombstones = new Map<string, { readonly secretName: string; readonly at: number }>();
 
   constructor(database: FakeDatabase) {
     this.#database = database;
@@ -46,6 +76,33 @@ export class FakeVaultStore implements VaultStore {
     const found = await this.find(identity);
     const sealed = found && (await this.readVersion(found.record.id, found.record.currentVersion));
     return found && { ...found, record: { ...found.record, ...(sealed && { sealed }) } };
+  }
+
+  async findSealedAll(ids: readonly string[]): Promise<readonly StoredPointer[]> {
+    const records = ids.flatMap((id) => this.#secrets.get(id)?.record ?? []);
+    const found = await Promise.all(records.map(({ identity }) => this.findSealed(identity)));
+    return found.flatMap((pointer) => pointer ?? []);
+  }
+
+  async position(): Promise<bigint> {
+    return BigInt(this.#database.outbox.length);
+  }
+
+  async list(after: string | undefined, limit: number): Promise<readonly SecretHead[]> {
+    const following = this.records().filter(({ id }) => after === undefined || id > after);
+    return following.slice(0, limit).map(headOf);
+  }
+
+  async changedSince(position: bigint) {
+    const now = await this.position();
+    if (position > now) return undefined;
+    const changed = new Set(this.#database.outbox.slice(Number(position)).map(({ secretId }) => secretId));
+    return {
+      position: now,
+      heads: this.records()
+        .filter(({ id }) => changed.has(id))
+        .map(headOf),
+    };
   }
 
   async readVersion(id: string, version: number): Promise<SealedVersion | undefined> {
@@ -69,39 +126,82 @@ export class FakeVaultStore implements VaultStore {
     );
   }
 
+  async heldForMs(id: string, key: string, fingerprint: string): Promise<number | undefined> {
+    const { versions = [], record } = this.#secrets.get(id) ?? {};
+    const current = [...versions].filter(([version]) => version <= (record?.currentVersion ?? 0)).reverse();
+    let since: number | undefined;
+    let above: number | undefined;
+    for (const { sealed, setAt, transaction } of current.map(([, each]) => each)) {
+      const has = sealed.entries.some((entry) => entry.key === key && entry.fingerprint === fingerprint);
+      // Made together with the one above it, it never was the current one.
+      if (transaction !== above && !has) break;
+      if (transaction !== above) since = setAt.getTime();
+      above = transaction;
+    }
+    return since === undefined ? undefined : this.now() - since;
+  }
+
   async commitVersions(writer: Writer | Unled, next: readonly NewVersion[]): Promise<void> {
-    // The first is the only one that can be refused: nothing happens in between.
-    for (const each of next) await this.commitVersion(writer, each);
+    // The first is the only one that can be refused: nothing happens in between, and a write ends once.
+    for (const { id, handled } of next)
+      if (handled !== undefined && this.handled.has(handledKey(handled.write))) throw new Conflict(id);
+    this.#transactions += 1;
+    for (const [index, each] of next.entries()) {
+      const { write, ...version } = each;
+      this.#commit(writer, index === 0 ? each : version, write?.vaultUrl);
+    }
   }
 
   async commitVersion(writer: Writer | Unled, next: NewVersion): Promise<void> {
+    await this.commitVersions(writer, [next]);
+  }
+
+  #commit(writer: Writer | Unled, next: NewVersion, vaultUrl: string | undefined): void {
     this.#database.fenceLed(writer);
     const { id, identity, expected, generation, mac, sealed, lifecycle, rotation, audit } = next;
+    const { currentVersion = sealed.version } = next;
     const before = expected === undefined ? undefined : this.#expect(id, expected);
     if (expected === undefined && this.#byIdentity(identity) !== undefined) throw new Conflict(id);
     this.#database.assertNewest(sealed.projectKeyId);
+    if (before !== undefined && before.record.state !== "Active") this.onState(id, "Active");
+    if (next.write !== undefined) this.onWritten(id, next.write);
     const entries = sealed.entries.map(({ ciphertext: _, ...digest }) => digest);
     const delivery = before?.record.delivery;
     const record: SecretRecord = {
       id,
       identity,
       state: "Active",
-      currentVersion: sealed.version,
+      currentVersion,
       generation,
       lifecycle,
       ...(rotation === undefined ? {} : { rotation }),
-      entries: entries.sort((a, b) => (a.key < b.key ? -1 : 1)),
+      entries:
+        currentVersion === sealed.version
+          ? entries.sort((a, b) => (a.key < b.key ? -1 : 1))
+          : (before?.record.entries ?? []),
       ...(delivery === undefined ? {} : { delivery }),
+      ...(vaultUrl === undefined ? {} : { vaultUrl }),
     };
+    const kept = new Set(entries.map(({ key }) => key));
+    for (const { key } of before?.record.entries ?? []) if (!kept.has(key)) this.#bury(before?.record, key);
+    for (const key of kept) this.#tombstones.delete(`${id} ${key}`);
+    this.#tombstones.delete(`${id} `);
     const versions = before?.versions ?? new Map();
-    versions.set(sealed.version, { sealed, createdAt: new Date() });
+    const createdAt = new Date(this.now());
+    const setAt = new Date(this.now() - (next.handled?.ageMs ?? 0));
+    versions.set(sealed.version, { sealed, createdAt, setAt, transaction: this.#transactions });
+    if (next.handled !== undefined)
+      this.handled.set(handledKey(next.handled.write), { write: next.handled.write, at: this.now() });
     this.#put(writer, { record, mac, versions }, audit);
   }
 
   async changePointer(writer: Writer | Unled, change: PointerChange): Promise<void> {
     this.#database.fenceLed(writer);
     const before = this.#expect(change.id, change.expected);
-    const { identity, entries, delivery } = before.record;
+    const { identity, delivery, vaultUrl } = before.record;
+    const entries = digestsOf(before, change.currentVersion);
+    if (change.tombstone === true) this.#bury(before.record, "");
+    if (change.state === "Active") this.#tombstones.delete(`${change.id} `);
     const record: SecretRecord = {
       id: change.id,
       identity,
@@ -114,14 +214,25 @@ export class FakeVaultStore implements VaultStore {
       ...(change.deletedAt === undefined ? {} : { deletedAt: change.deletedAt }),
       ...(change.purgeAfter === undefined ? {} : { purgeAfter: change.purgeAfter }),
       ...(delivery === undefined ? {} : { delivery }),
+      ...(vaultUrl === undefined ? {} : { vaultUrl }),
     };
+    if (change.state !== before.record.state) this.onState(change.id, change.state);
     this.#put(writer, { record, mac: change.mac, versions: before.versions }, change.audit);
   }
 
-  async purge(writer: Writer, id: string, expected: bigint, audit: readonly AuditEntry[]): Promise<void> {
+  async purge(
+    writer: Writer,
+    id: string,
+    expected: bigint,
+    audit: readonly AuditEntry[],
+    { tombstone = false }: Pick<PointerChange, "tombstone"> = {},
+  ): Promise<void> {
     this.#database.fence(writer);
-    const { identity } = this.#expect(id, expected).record;
+    const { record } = this.#expect(id, expected);
+    const { identity } = record;
+    if (tombstone) this.#bury(record, "");
     this.#secrets.delete(id);
+    this.onState(id, "Purged");
     this.#database.record(audit);
     this.#database.changed(writer, id, identity.namespace, identity.name);
   }
@@ -186,9 +297,46 @@ export class FakeVaultStore implements VaultStore {
     return changed;
   }
 
+  /** As a backup: what it gives brings everything back to as it is now. */
+  backup(): () => void {
+    const secrets = [...this.#secrets].map(([id, { versions, ...held }]) => [id, held, [...versions]] as const);
+    const handled = [...this.handled];
+    const audited = this.#database.audit.length;
+    return () => {
+      this.#secrets.clear();
+      for (const [id, held, versions] of secrets) this.#secrets.set(id, { ...held, versions: new Map(versions) });
+      this.handled.clear();
+      for (const [key, each] of handled) this.handled.set(key, each);
+      this.#database.audit.splice(audited);
+    };
+  }
+
+  idOf(identity: SecretIdentity): string | undefined {
+    return this.#byIdentity(identity)?.record.id;
+  }
+
+  has(id: string): boolean {
+    return this.#secrets.has(id);
+  }
+
   /** All records, ordered by id. */
   records(): readonly SecretRecord[] {
     return [...this.#secrets.values()].map(({ record }) => record).sort((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  /** See `Ending`. */
+  tombstonesOf(id: string): readonly { readonly key: string; readonly secretName: string; readonly age: number }[] {
+    const found = [...this.#tombstones].filter(([place]) => place.startsWith(`${id} `));
+    return found.map(([place, { secretName, at }]) => ({
+      key: place.slice(id.length + 1),
+      secretName,
+      age: this.now() - at,
+    }));
+  }
+
+  #bury(record: SecretRecord | undefined, key: string): void {
+    if (record === undefined) return;
+    this.#tombstones.set(`${record.id} ${key}`, { secretName: record.identity.name, at: this.now() });
   }
 
   #dataKeys(projectKeyId: string): readonly DataKey[] {
@@ -212,7 +360,7 @@ export class FakeVaultStore implements VaultStore {
 
   #put(writer: Writer | Unled, held: Held, audit: readonly AuditEntry[]): void {
     const { id, identity, currentVersion, lifecycle, rotation } = held.record;
-    const kept = new Set(rotation?.held.map(({ version }) => version));
+    const kept = new Set([...(rotation?.held ?? []).map(({ version }) => version), rotation?.apply?.pending?.version]);
     for (const version of held.versions.keys()) {
       if (version <= currentVersion - lifecycle.keepVersions && !kept.has(version)) held.versions.delete(version);
     }
@@ -222,8 +370,23 @@ export class FakeVaultStore implements VaultStore {
   }
 }
 
+function digestsOf({ record, versions }: Held, version: number): SecretRecord["entries"] {
+  if (version === record.currentVersion) return record.entries;
+  const entries = versions.get(version)?.sealed.entries ?? [];
+  return entries.map(({ ciphertext: _, ...digest }) => digest).sort((a, b) => (a.key < b.key ? -1 : 1));
+}
+
 const identityText = ({ project, environment, namespace, namespaceUid, name }: SecretIdentity): string =>
   JSON.stringify([project, environment, namespace, namespaceUid, name]);
+
+const headOf = ({ id, identity, state, currentVersion, generation, entries }: SecretRecord): SecretHead => ({
+  id,
+  identity,
+  state,
+  currentVersion,
+  generation,
+  fingerprints: entries.map(({ key, fingerprint }) => ({ key, fingerprint })),
+});
 
 function locationOf({ id, identity, state, lifecycle, delivery }: SecretRecord): SecretLocation {
   if (delivery === undefined) return { id, identity, state, lifecycle };

@@ -13,6 +13,7 @@ import {
   pkiEntry,
   reservation,
   revocation,
+  sealedKey,
   statusSeal,
 } from "./pki-samples.ts";
 import {
@@ -244,6 +245,85 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       const { sealedKey: _, ...wanted } = reservation(authority.id, "uid", 1);
       expect(await reserve(wanted)).toMatchObject({ hasKey: false });
       expect(await store.readKey(authority.id, wanted.serialNumber)).toBeUndefined();
+    });
+
+    describe("of the primary", () => {
+      const ofPrimary = async (): Promise<AuthorityRecord> => {
+        const { generation, ...rest } = newAuthority(issuer("of-primary"));
+        const { sealedKey: _, ...keyless } = generation;
+        const authority = { ...rest, primaryIssuer: "payments-ca", generation: keyless };
+        return store.createAuthority(writer, authority);
+      };
+      const chosenFor = (change = {}) => ({
+        serialNumber: randomBytes(18).toString("hex"),
+        notBefore: new Date("2026-03-02T00:00:00Z"),
+        notAfter: new Date("2026-05-01T00:00:00Z"),
+        sealedKey: sealedKey(),
+        ...change,
+      });
+
+      test("the CA has no key, and publishes nothing", async () => {
+        const authority = await ofPrimary();
+        expect(authority.primaryIssuer).toBe("payments-ca");
+        expect(authority.generations[0]).not.toHaveProperty("sealedKey");
+        const [certificate, notAfter] = [randomBytes(500), new Date("2036-01-01T00:00:00Z")];
+        const { id: authorityId } = authority;
+        await store.installCertificate(writer, {
+          authorityId,
+          generation: 1,
+          certificate,
+          notAfter,
+          chain: [],
+          audit: [],
+        });
+        expect(await store.authority(authorityId)).toMatchObject({ primaryIssuer: "payments-ca", state: "Active" });
+        expect(await store.listDueCrls(new Date("2026-03-01T00:00:00Z"), 10)).toEqual([]);
+        expect(await ocsp.authorities()).toEqual([]);
+      });
+
+      test("what was reserved becomes what was chosen there, under its own number and key; once", async () => {
+        const { id } = await ofPrimary();
+        const wanted = reservation(id, "uid", 1);
+        const reserved = await reserve(wanted);
+        const chosen = chosenFor();
+        const done = { ...completion(wanted), chosen };
+        const { sealedKey: key, ...said } = chosen;
+        const issued = await store.complete(writer, done);
+        expect(issued).toEqual({ ...reserved, ...said, state: "Issued", certificate: done.certificate });
+        const before = await auditRows();
+        expect(await store.complete(writer, done)).toEqual(issued);
+        expect(await auditRows()).toBe(before);
+        expect(await store.readKey(id, chosen.serialNumber)).toEqual(key);
+        expect(await store.readKey(id, wanted.serialNumber)).toBeUndefined();
+        expect(await store.certificate(id, wanted.serialNumber)).toBeUndefined();
+        expect(await store.certificatesOf("uid", 10)).toEqual([issued]);
+        expect(await store.revoke(writer, id, chosen.serialNumber, revocation(), statusSeal(1n), [])).toBe(true);
+        expect(await store.listDueCrls(new Date("2026-03-01T00:00:00Z"), 10)).toEqual([]);
+      });
+
+      test("a key that only the requester has does not come by it", async () => {
+        const { id } = await ofPrimary();
+        const { sealedKey: _, ...wanted } = reservation(id, "uid", 1);
+        await reserve(wanted);
+        const { sealedKey: __, ...chosen } = chosenFor();
+        expect(await store.complete(writer, { ...completion(wanted), chosen })).toMatchObject({ hasKey: false });
+      });
+
+      test("a number that is taken, or a reservation that is gone, is a conflict, and the keys of before go", async () => {
+        const { id } = await ofPrimary();
+        const [first, second] = [reservation(id, "uid", 1), reservation(id, "uid", 2)];
+        await reserve(first);
+        await reserve(second);
+        const chosen = chosenFor();
+        const taken = chosenFor({ serialNumber: second.serialNumber });
+        await expect(store.complete(writer, { ...completion(first), chosen: taken })).rejects.toThrow(PkiConflict);
+        await store.complete(writer, { ...completion(first), chosen });
+        await expect(store.complete(writer, { ...completion(first), chosen: chosenFor() })).rejects.toThrow(
+          PkiConflict,
+        );
+        await store.complete(writer, { ...completion(second), chosen: chosenFor() });
+        expect(await store.readKey(id, chosen.serialNumber)).toBeUndefined();
+      });
     });
 
     test("of many reservations of one revision, one stands, and all are told which", async () => {

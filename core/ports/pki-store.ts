@@ -18,8 +18,9 @@ import type { DeliveryRecord, Writer } from "./vault-store.ts";
 
 /** Whose CA it is. An issuer object that is deleted and applied again finds its CA again; a re-created namespace does not. */
 export interface AuthorityIdentity {
-  readonly kind: "Issuer" | "ClusterIssuer";
-  /** Empty for a ClusterIssuer, and so is its UID. */
+  /** Installation: it belongs to no object, as the fleet's; nobody can ask it for anything by a manifest. */
+  readonly kind: "Issuer" | "ClusterIssuer" | "Installation";
+  /** Empty for all but an Issuer, and so is its UID. */
   readonly namespace: string;
   readonly namespaceUid: string;
   readonly name: string;
@@ -58,7 +59,8 @@ export interface AuthorityGeneration {
   readonly notAfter?: Date;
   /** DER of the certificates above it up to its root, nearest first; empty for a root. */
   readonly chain: readonly Buffer[];
-  readonly sealedKey: SealedKey;
+  /** Absent where the authority's key is at the primary. */
+  readonly sealedKey?: SealedKey | undefined;
   readonly createdAt: Date;
 }
 
@@ -68,6 +70,8 @@ export interface AuthorityRecord {
   readonly identity: AuthorityIdentity;
   readonly state: AuthorityState;
   readonly revocation: RevocationSettings;
+  /** Of a gateway: the name of the primary's ClusterIssuer that signs. CRLs and OCSP answers are the primary's, too. */
+  readonly primaryIssuer?: string;
   /** At least one, oldest first. */
   readonly generations: readonly AuthorityGeneration[];
 }
@@ -76,14 +80,27 @@ export interface NewAuthority {
   readonly id: string;
   readonly identity: AuthorityIdentity;
   readonly revocation: RevocationSettings;
+  /** Then the generation has no key. */
+  readonly primaryIssuer?: string;
   readonly generation: Pick<AuthorityGeneration, "subject" | "spki" | "sealedKey">;
   readonly audit: readonly AuditEntry[];
 }
 
-/** Who asked for a certificate. `uid` is the object's, or the id of the authority or responder row that it is for. */
+/**
+ * Who asked for a certificate. `uid` is the object's, or the id of the authority, responder row, gateway or, of a replica that
+ * serves gateways, request that it is for. GatewayObject: an object in the cluster of a gateway, by the id of the request; its name is
+ * that of the gateway, then kind, namespace and name there, such as gw-npr-1/Certificate/shop/web, and `namespaceUid` is the gateway's id.
+ */
 export interface Requester {
-  readonly kind: "Certificate" | "CertificateRequest" | "Authority" | "Responder";
-  /** Empty for what belongs to the cluster, and so is its UID. */
+  readonly kind:
+    | "Certificate"
+    | "CertificateRequest"
+    | "Authority"
+    | "Responder"
+    | "Gateway"
+    | "Replica"
+    | "GatewayObject";
+  /** Empty for what belongs to no namespace of this cluster, and so is its UID. */
   readonly namespace: string;
   readonly namespaceUid: string;
   readonly name: string;
@@ -161,8 +178,13 @@ export interface Reservation
 
 export interface Completion {
   readonly authorityId: string;
+  /** Of the reservation. */
   readonly serialNumber: string;
   readonly certificate: Buffer;
+  /** Where the primary has signed: what it chose in the place of what was reserved, and the key sealed for that. */
+  readonly chosen?: Pick<CertificateRecord, "serialNumber" | "notBefore" | "notAfter"> & {
+    readonly sealedKey?: SealedKey;
+  };
   /** Keys of the requester's revisions that are older than the newest `keepKeys` are deleted; at least 1. */
   readonly keepKeys: number;
   readonly audit: readonly AuditEntry[];
@@ -297,7 +319,10 @@ export interface PkiStore {
   reserve(writer: Writer, reservation: Reservation, audit: readonly AuditEntry[]): Promise<CertificateRecord>;
   /** Gives a reservation up, and deletes its key. `PkiConflict` when it is not Reserved. */
   abandon(writer: Writer, authorityId: string, serialNumber: string, audit: readonly AuditEntry[]): Promise<void>;
-  /** Reserved becomes Issued. When it is Issued already, that one is returned; `PkiConflict` when it is neither. */
+  /**
+   * Reserved becomes Issued, under the serial number that was chosen, if one was. When it is Issued already, that one is returned;
+   * `PkiConflict` when it is neither.
+   */
   complete(writer: Writer, completion: Completion): Promise<CertificateRecord>;
   certificate(authorityId: string, serialNumber: string): Promise<CertificateRecord | undefined>;
   /** What stands for this revision, Reserved or Issued. */

@@ -113,6 +113,51 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
     expect(await sync.holders(vaultUrl, ["shared"])).toEqual([later]);
   });
 
+  test("what is about to be taken over is told until there is an outcome", async () => {
+    const [one, two] = [await commit("one"), await commit("two")];
+    const { intent: _, ...place } = intended(one.id, "shared");
+    const taking = { fingerprint: digest(), clock: 1_767_225_600_123 };
+    await sync.recordTaking(writer, { ...place, taking });
+    expect(await sync.items("rule")).toEqual([{ ...place, taking }]);
+    const meant = intended(one.id, "shared");
+    await sync.recordIntent(writer, meant);
+    expect(await sync.items("rule")).toEqual([{ ...meant, taking }]);
+    const done = settled(meant);
+    await sync.recordOutcome(writer, done, []);
+    expect(await sync.items("rule")).toEqual([done]);
+    await sync.recordTaking(writer, { ...place, taking });
+    expect(await sync.items("rule")).toEqual([{ ...done, taking }]);
+    await sync.recordAgreement(writer, done, 0);
+    expect(await sync.items("rule")).toEqual([done]);
+    const taken = sync.recordTaking(writer, { ...place, secretId: two.id, taking });
+    await expect(taken).rejects.toThrow(NameTaken);
+  });
+
+  test("the clock of an item never goes back", async () => {
+    const { id } = await commit("one");
+    const clockOf = async () => (await sync.items("rule"))[0]?.outcome?.clock;
+    const agreed = settled(intended(id, "one"));
+    const at = (clock?: number): SyncItem => ({
+      ...agreed,
+      ...(agreed.outcome && { outcome: { ...agreed.outcome, ...(clock !== undefined && { clock }) } }),
+    });
+    await sync.recordAgreement(writer, at(), 0);
+    expect(await clockOf()).toBeUndefined();
+    const [first, later] = [1_767_225_600_123, 1_767_225_700_000];
+    await sync.recordAgreement(writer, at(first), 0);
+    expect(await clockOf()).toBe(first);
+    await sync.recordAgreement(writer, at(), 0);
+    await sync.recordAgreement(writer, at(first - 1), 0);
+    expect(await clockOf()).toBe(first);
+    await sync.recordIntent(writer, intended(id, "one"));
+    expect(await clockOf()).toBe(first);
+    await sync.recordOutcome(writer, at(later), []);
+    expect(await clockOf()).toBe(later);
+    await sync.recordIntent(writer, intended(id, "one"));
+    await sync.recordOutcome(writer, at(first), []);
+    expect(await clockOf()).toBe(later);
+  });
+
   test("what was read again, unchanged, a second after it was recorded is settled, and nothing else", async () => {
     const { id } = await commit("one");
     const agreed = settled(intended(id, "one"));
@@ -134,6 +179,12 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
     expect(await isSettled()).toEqual([true, true]);
     await record(LATER, "2".repeat(32));
     expect(await isSettled()).toEqual([false, false]);
+    // By the target's own clock.
+    for (const said of [true, false]) {
+      const outcome = agreed.outcome && { ...agreed.outcome, settled: said };
+      await sync.recordAgreement(writer, { ...agreed, ...(outcome && { outcome }) }, undefined);
+      expect((await isSettled())[0]).toBe(said);
+    }
   });
 
   test("a name belongs to one secret and key, whatever its case", async () => {
@@ -210,6 +261,144 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
     expect(await sync.pulled("rule", [one.id])).toEqual([pulledItem(two.id)]);
   });
 
+  describe("evidence of deletion", () => {
+    /** A secret of which a rule remembers the entry `password` in a vault. */
+    const remembered = async (name: string): Promise<{ readonly record: SecretRecord; readonly item: SyncItem }> => {
+      const record = await commit(name);
+      await sync.recordIntent(writer, intended(record.id, name));
+      const item = settled(intended(record.id, name));
+      await sync.recordOutcome(writer, item, []);
+      return { record, item };
+    };
+    const next = async (record: SecretRecord, keys: readonly string[]): Promise<SecretRecord> => {
+      const version = nextVersion(record.identity, record);
+      const [sample] = version.sealed.entries;
+      if (sample === undefined) throw new Error("expected an entry");
+      const entries = keys.map((key) => ({ ...sample, key }));
+      await vault.commitVersion(writer, { ...version, sealed: { ...version.sealed, entries } });
+      const found = await vault.find(record.identity);
+      if (found === undefined) throw new Error("expected a stored secret");
+      return found.record;
+    };
+    const remove = async (record: SecretRecord, tombstone: boolean): Promise<SecretRecord> => {
+      await vault.changePointer(writer, { ...softDeletion(record, new Date(), new Date()), tombstone });
+      const found = await vault.find(record.identity);
+      if (found === undefined) throw new Error("expected a soft-deleted secret");
+      return found.record;
+    };
+    const evidence = async ({ id }: SecretRecord) =>
+      (await sync.endings([id])).flatMap(({ tombstones }) => tombstones.map(({ key = "the Secret" }) => key));
+    const deletion = (item: SyncItem) => sync.recordDeletion(writer, item, [auditEntry(item.secretId)]);
+
+    test("a secret that stands has none", async () => {
+      const { record, item } = await remembered("one");
+      expect(await sync.endings([record.id, record.id])).toEqual([
+        {
+          secretId: record.id,
+          secretName: "one",
+          state: "Active",
+          keys: ["password", "username"],
+          tombstones: [],
+        },
+      ]);
+      await expect(deletion(item)).rejects.toThrow(Conflict);
+      expect(await sync.endings([])).toEqual([]);
+    });
+
+    test("one that a person deleted has it, also when it is purged later or at once", async () => {
+      const [one, two] = [await remembered("one"), await remembered("two")];
+      const gone = await remove(one.record, true);
+      expect(await sync.endings([one.record.id])).toMatchObject([{ state: "SoftDeleted", secretName: "one" }]);
+      await deletion(one.item);
+      await vault.purge(writer, gone.id, gone.generation, []);
+      await vault.purge(writer, two.record.id, two.record.generation, [], { tombstone: true });
+      for (const { record, item } of [one, two]) {
+        const [ending] = await sync.endings([record.id]);
+        expect(ending).toEqual({
+          secretId: record.id,
+          secretName: record.identity.name,
+          keys: [],
+          tombstones: [{ age: expect.any(Number) }],
+        });
+        await deletion(item);
+      }
+    });
+
+    test("one that went for another reason has none", async () => {
+      const { record, item } = await remembered("one");
+      const gone = await remove(record, false);
+      expect(await evidence(record)).toEqual([]);
+      await expect(deletion(item)).rejects.toThrow(Conflict);
+      await vault.purge(writer, gone.id, gone.generation, []);
+      expect(await sync.endings([record.id])).toEqual([{ secretId: record.id, keys: [], tombstones: [] }]);
+      await expect(deletion(item)).rejects.toThrow(Conflict);
+    });
+
+    test("coming back refutes it, with a new version or without", async () => {
+      const { record, item } = await remembered("one");
+      const again = await next(await remove(record, true), ["password", "username"]);
+      expect(await evidence(record)).toEqual([]);
+      const gone = await remove(again, true);
+      expect(await evidence(record)).toEqual(["the Secret"]);
+      const back = { ...softDeletion(gone, new Date(), new Date()), state: "Active" as const };
+      const { deletedAt: _, purgeAfter: _never, ...change } = back;
+      await vault.changePointer(writer, change);
+      expect(await evidence(record)).toEqual([]);
+      await expect(deletion(item)).rejects.toThrow(Conflict);
+    });
+
+    test("a key that a version no longer has leaves it, until one has it again", async () => {
+      const { record, item } = await remembered("one");
+      const without = await next(record, ["username"]);
+      expect(await sync.endings([record.id])).toMatchObject([
+        { keys: ["username"], tombstones: [{ key: "password" }] },
+      ]);
+      await deletion(item);
+      const still = await next(without, ["username"]);
+      expect(await evidence(record)).toEqual(["password"]);
+      await next(still, ["password", "username"]);
+      expect(await evidence(record)).toEqual([]);
+      await expect(deletion(item)).rejects.toThrow(Conflict);
+    });
+
+    test("that an entry is being deleted is known once, and ends when it is written or forgotten", async () => {
+      const { record, item } = await remembered("one");
+      const without = await next(record, ["username"]);
+      await expect(deletion({ ...item, ruleUid: "other-rule" })).rejects.toThrow(Conflict);
+      await deletion(item);
+      const [begun] = await sync.items("rule");
+      expect(begun).toEqual({ ...item, deletingAt: expect.any(Date) });
+      await deletion(item);
+      expect(await sync.items("rule")).toEqual([begun]);
+      await next(without, ["password"]);
+      const again = intended(record.id, "one");
+      await sync.recordIntent(writer, again);
+      expect(await sync.items("rule")).toEqual([{ ...again, outcome: item.outcome }]);
+      await sync.forget(writer, "rule", [item]);
+      expect(await sync.items("rule")).toEqual([]);
+    });
+
+    test("what is remembered of a rule is what was recorded last", async () => {
+      expect(await sync.rule("rule")).toBeUndefined();
+      await sync.recordRule(writer, "rule", { scope: "a", approved: [] }, []);
+      expect(await sync.rule("rule")).toEqual({ scope: "a", approved: [] });
+      const record = { scope: "b", release: "c", approved: ["d e/f g"] };
+      await sync.recordRule(writer, "rule", record, [auditEntry("any")]);
+      expect(await sync.rule("rule")).toEqual(record);
+      expect(await sync.rule("other-rule")).toBeUndefined();
+    });
+
+    test("a stale writer records none of it", async () => {
+      const { record, item } = await remembered("one");
+      await next(record, ["username"]);
+      await leadership.acquireEpoch("another");
+      await expect(deletion(item)).rejects.toThrow(Fenced);
+      await expect(sync.recordRule(writer, "rule", { scope: "a", approved: [] }, [])).rejects.toThrow(Fenced);
+      expect(await sync.items("rule")).toEqual([item]);
+      expect(await sync.rule("rule")).toBeUndefined();
+    });
+  });
+
   test("a stale writer changes nothing", async () => {
     const { id } = await commit("one");
     const item = intended(id, "one");
@@ -218,6 +407,8 @@ export function syncStoreContract(start: () => Promise<SyncStoreUnderTest>): voi
     await leadership.acquireEpoch("another");
     await expect(sync.recordIntent(writer, intended(id, "two"))).rejects.toThrow(Fenced);
     await expect(sync.recordAgreement(writer, settled(intended(id, "two")), 0)).rejects.toThrow(Fenced);
+    const taking = { fingerprint: digest(), clock: 1 };
+    await expect(sync.recordTaking(writer, { ...settled(intended(id, "two")), taking })).rejects.toThrow(Fenced);
     await expect(sync.recordPulled(writer, [pulledItem(id, { fingerprint: "e".repeat(64) })], 0)).rejects.toThrow(
       Fenced,
     );

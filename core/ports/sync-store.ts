@@ -4,7 +4,7 @@
  * and finishes. Writes are fenced by the leader's epoch as in `vault-store.ts`.
  */
 import type { AuditEntry } from "./audit-log.ts";
-import type { EntryDigest, Writer } from "./vault-store.ts";
+import type { EntryDigest, SecretState, Writer } from "./vault-store.ts";
 
 export interface ItemKey {
   readonly secretId: string;
@@ -19,6 +19,8 @@ export interface SyncItem extends ItemKey {
   /** UID of the rule that writes it. */
   readonly ruleUid: string;
   readonly intent?: { readonly id: string; readonly version: number; readonly fingerprint: string; readonly at: Date };
+  /** The target's value that was about to be taken over, and when it was set; ended by any outcome. */
+  readonly taking?: { readonly fingerprint: string; readonly clock: number };
   readonly outcome?: {
     readonly version: number;
     readonly fingerprint: string;
@@ -26,7 +28,43 @@ export interface SyncItem extends ItemKey {
     readonly targetUpdatedOn: Date;
     /** See `PulledItem`; what is recorded by `recordOutcome` is not. */
     readonly settled: boolean;
+    /**
+     * When the value was set, see `core/sync/clock.ts`. It never goes back: a lower one, or none, leaves what is there.
+     */
+    readonly clock?: number;
   };
+  /** Since when it is to be deleted in the target, which is on record; what is written to it ends that. */
+  readonly deletingAt?: Date;
+}
+
+/** What became of a secret that something is remembered of. */
+export interface Ending {
+  readonly secretId: string;
+  /** Absent when it was purged and nothing says that it was deleted. */
+  readonly secretName?: string;
+  /** Absent when it was purged. */
+  readonly state?: SecretState;
+  /** Of the current version. */
+  readonly keys: readonly string[];
+  /** Evidence of deletion, as long as nothing refutes it. */
+  readonly tombstones: readonly Tombstone[];
+}
+
+export interface Tombstone {
+  /** That was taken out of the manifest; absent: the Secret was deleted. */
+  readonly key?: string;
+  /** By the store's clock, in milliseconds. */
+  readonly age: number;
+}
+
+/** What is remembered of a rule itself. */
+export interface RuleRecord {
+  /** A digest of what it covers, and under which names. */
+  readonly scope: string;
+  /** The release that was handled last, see `limits.ts`. */
+  readonly release?: string;
+  /** What was released and not done yet. */
+  readonly approved: readonly string[];
 }
 
 /** An entry of a current, active version, as a rule sees it. */
@@ -62,11 +100,26 @@ export interface SyncStore {
   recordOutcome(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void>;
   /**
    * Records that both sides have the same value: claims the name as `recordIntent` does, and ends an intent. The target
-   * was read `readMsAgo` milliseconds ago; whether that settles it is the store's to say. Throws `NameTaken`.
+   * was read `readMsAgo` milliseconds ago, and whether that settles it is the store's to say; undefined: the target's own
+   * clock has said it. Throws `NameTaken`.
    */
-  recordAgreement(writer: Writer, item: SyncItem, readMsAgo: number): Promise<void>;
+  recordAgreement(writer: Writer, item: SyncItem, readMsAgo: number | undefined): Promise<void>;
+  /**
+   * Records that a value of the target is about to become one of the platform: claims the name as `recordIntent` does. Who
+   * finds that value here, and no outcome, knows that nobody made it here. Throws `NameTaken`.
+   */
+  recordTaking(writer: Writer, item: SyncItem): Promise<void>;
   /** Forgets items of the rule (its scope no longer has them); nothing is deleted in the target. */
   forget(writer: Writer, ruleUid: string, keys: readonly ItemKey[]): Promise<void>;
+  /** In the order of their ids, once each. */
+  endings(secretIds: readonly string[]): Promise<readonly Ending[]>;
+  /**
+   * Records that the entry is to be deleted in the target, with the audit rows, which stand for every attempt. Throws
+   * `Conflict` when the rule does not hold it, or nothing proves any more that its secret or key was deleted.
+   */
+  recordDeletion(writer: Writer, item: SyncItem, audit: readonly AuditEntry[]): Promise<void>;
+  rule(ruleUid: string): Promise<RuleRecord | undefined>;
+  recordRule(writer: Writer, ruleUid: string, record: RuleRecord, audit: readonly AuditEntry[]): Promise<void>;
   /** What was pulled into these secrets, by whichever rule, and all that this rule pulled. */
   pulled(ruleUid: string, secretIds: readonly string[]): Promise<readonly PulledItem[]>;
   /**

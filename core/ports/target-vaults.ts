@@ -6,7 +6,7 @@ import type { Sensitive } from "../sensitive.ts";
 import type { TargetVault } from "./target-vault.ts";
 
 /** Everything that gets an identity into a vault, already read from where it stands. */
-export type VaultAuth =
+export type OwnVaultAuth =
   | {
       readonly kind: "ClientSecret";
       readonly tenantId: string;
@@ -34,6 +34,19 @@ export type VaultAuth =
     }
   | { readonly kind: "ManagedIdentity"; readonly clientId?: string };
 
+/** A gateway makes the calls, with its managed identity; only at the primary. */
+export interface GatewayVaultAuth {
+  readonly kind: "Gateway";
+  readonly gateway: string;
+  readonly clientId?: string;
+  /** Gateway environments whose work it is; the gateway must work for one of them. */
+  readonly environments: readonly string[];
+}
+
+export type VaultAuth = OwnVaultAuth | GatewayVaultAuth;
+
+export const DEFAULT_CALLS_PER_10_SECONDS = 400;
+
 export interface VaultAccess {
   /** UID of the KeyVault resource: a later `open` with the same UID replaces what it said before. */
   readonly uid: string;
@@ -55,11 +68,17 @@ export interface VaultState {
   readonly waiting: number;
   /** Milliseconds until the service wants to hear from us again; 0 when it did not say. */
   readonly pausedMs: number;
+  /** Calls that it has refused for want of rights, or for where they came from, since this program uses it. */
+  readonly denied: number;
 }
 
 export interface TargetVaults {
-  /** Makes no request. Throws `Stalled` with VaultHostNotAllowed or CredentialInvalid. */
-  open(access: VaultAccess, priority: Priority): TargetVault;
+  /**
+   * Makes no request. Throws `Stalled` with VaultHostNotAllowed or CredentialInvalid.
+   *
+   * @param beforeRequest called right before each request goes out; what it throws reaches the caller, and the request does not go
+   */
+  open(access: VaultAccess, priority: Priority, beforeRequest?: () => void): TargetVault;
   /** The KeyVault resource is gone: its credential, tokens and say in the budget are dropped. */
   forget(uid: string): void;
   /** This replica does not lead any more, and will not see which resources go. */

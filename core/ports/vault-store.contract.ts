@@ -1,9 +1,12 @@
 import { Fenced } from "../errors.ts";
 import type { AuditLog } from "./audit-log.ts";
 import type { Leadership } from "./leadership.ts";
-import { auditEntry, identity, nextVersion, softDeletion } from "./samples.ts";
+import { auditEntry, digest, identity, nextVersion, softDeletion } from "./samples.ts";
 import {
+  type ApplyRecord,
   Conflict,
+  type NewVersion,
+  type PendingVersion,
   type RotationRecord,
   type SecretIdentity,
   type SecretRecord,
@@ -165,6 +168,66 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
     expect(await kept()).toEqual([6]);
   });
 
+  const applied = (apply: Partial<ApplyRecord>): RotationRecord => ({
+    since: rotation.since,
+    held: [],
+    apply: { last: 2, failed: [], ...apply },
+  });
+  const pending: PendingVersion = {
+    version: 2,
+    base: 1,
+    keys: ["password"],
+    cause: "Timetable",
+    due: new Date("2026-03-06T10:00:00.002Z"),
+    since: new Date("2026-03-06T10:00:00.003Z"),
+  };
+
+  test("a pending version stands beside the current one, and how it is applied is read back as it was written", async () => {
+    const seen = await commit(identity("one"));
+    const next = { ...nextVersion(identity("one"), seen, 3, applied({ pending })), currentVersion: 1 };
+    await store.commitVersion(UNLED, next);
+    const found = await find(identity("one"));
+    expect(found).toMatchObject({ currentVersion: 1, generation: 2n, state: "Active", entries: seen.entries });
+    expect(found.rotation).toEqual(applied({ pending }));
+    expect(found.lifecycle).toEqual(seen.lifecycle);
+    expect((await store.listVersions(seen.id)).map(({ version }) => version)).toEqual([2, 1]);
+    expect(await store.readVersion(seen.id, 2)).toEqual(next.sealed);
+    expect((await store.readOutbox(undefined, 10)).at(-1)).toMatchObject({ name: "one", unled: true });
+    await expect(store.commitVersion(writer, next)).rejects.toThrow(Conflict);
+
+    const whole = applied({
+      asked: true,
+      former: { version: 1, role: "orders_a", confirmed: new Date("2026-03-06T10:00:00.004Z") },
+      failure: { version: 3, cause: "First", message: "why", count: 2, retryAt: new Date("2026-03-06T10:00:00.005Z") },
+      failed: [3, 4],
+    });
+    const change = { ...softDeletion(found, new Date(), new Date()), state: "Active", currentVersion: 2 } as const;
+    await store.changePointer(writer, { ...change, rotation: whole });
+    const current = await find(identity("one"));
+    expect(current.rotation).toEqual(whole);
+    expect(current.currentVersion).toBe(2);
+    expect(current.entries.map(({ fingerprint }) => fingerprint)).toEqual(
+      next.sealed.entries.map(({ fingerprint }) => fingerprint),
+    );
+  });
+
+  test("a pending version does not fall to retention, whatever becomes current meanwhile", async () => {
+    const seen = await commit(identity("one"), undefined, 1);
+    const proposal = nextVersion(identity("one"), seen, 1, applied({ pending }));
+    await store.commitVersion(writer, { ...proposal, currentVersion: 1 });
+    let record = await find(identity("one"));
+    for (const version of [3, 4]) {
+      const next = nextVersion(identity("one"), record, 1);
+      await store.commitVersion(writer, { ...next, sealed: { ...next.sealed, version } });
+      record = await find(identity("one"));
+    }
+    const kept = async () => (await store.listVersions(record.id)).map(({ version }) => version);
+    expect(await kept()).toEqual([4, 2]);
+    const next = nextVersion(identity("one"), record, 1, applied({ failed: [2] }));
+    await store.commitVersion(writer, next);
+    expect(await kept()).toEqual([5]);
+  });
+
   test("of two writers that saw the same generation one wins and the other changes nothing", async () => {
     const seen = await commit(identity("one"));
     const before = await auditRows();
@@ -176,6 +239,59 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
     expect(outcomes.find(({ status }) => status === "rejected")).toMatchObject({ reason: expect.any(Conflict) });
     expect(await find(identity("one"))).toMatchObject({ currentVersion: 2, generation: 2n });
     expect(await auditRows()).toBe(before + 1);
+  });
+
+  test("a value is held since the version that brought it, whatever came to other keys or was kept beside", async () => {
+    const one = identity("one");
+    const seen = await commit(one, undefined, 20);
+    const [password, username] = ["password", "username"].map(
+      (key) => seen.entries.find((entry) => entry.key === key)?.fingerprint ?? "",
+    );
+    /** The user name stays. */
+    const withPassword = (before: SecretRecord, fingerprint = ""): NewVersion => {
+      const next = nextVersion(one, before, 20);
+      const entries = next.sealed.entries.map((entry) => ({
+        ...entry,
+        fingerprint: (entry.key === "password" ? fingerprint : username) ?? "",
+      }));
+      return { ...next, sealed: { ...next.sealed, entries } };
+    };
+    const heldFor = async (fingerprint = "", key = "password") =>
+      Number(await store.heldForMs(seen.id, key, fingerprint));
+    /** Between two versions at the least, by the clock that gave them their times; those are cut to milliseconds. */
+    const passed = async (from: number, to: number) => {
+      const times = new Map(
+        (await store.listVersions(seen.id)).map((each) => [each.version, each.createdAt.getTime()]),
+      );
+      return Number(times.get(to)) - Number(times.get(from)) - 1;
+    };
+    expect(await heldFor(password)).toBeGreaterThanOrEqual(0);
+    expect(await store.heldForMs(seen.id, "password", digest())).toBeUndefined();
+    expect(await store.heldForMs(seen.id, "absent", password ?? "")).toBeUndefined();
+
+    await store.commitVersion(writer, withPassword(seen, password));
+    const second = await find(one);
+    // Kept beside: made together with the one above it, which has the value again.
+    const below = withPassword(second, digest());
+    const between = { ...second, generation: below.generation, currentVersion: below.sealed.version };
+    await store.commitVersions(writer, [below, withPassword(between, password)]);
+    expect(await heldFor(password)).toBeGreaterThanOrEqual(await passed(1, 4));
+
+    const other = digest();
+    await store.commitVersion(writer, withPassword(await find(one), other));
+    expect(await store.heldForMs(seen.id, "password", password ?? "")).toBeUndefined();
+    // What comes back was not held all along.
+    await store.commitVersion(writer, withPassword(await find(one), password));
+    expect(await store.heldForMs(seen.id, "password", other)).toBeUndefined();
+    const back = await heldFor(password);
+    expect((await heldFor(username, "username")) - back).toBeGreaterThanOrEqual(await passed(1, 6));
+
+    // Above the current one: whether it ever counts is open.
+    const pending = withPassword(await find(one), other);
+    const { currentVersion } = await find(one);
+    await store.commitVersion(writer, { ...pending, currentVersion });
+    expect(await heldFor(password)).toBeGreaterThanOrEqual(back);
+    expect(await store.heldForMs(seen.id, "password", other)).toBeUndefined();
   });
 
   test("several versions are made together, each above the one before, or none is", async () => {

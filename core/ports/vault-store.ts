@@ -14,6 +14,7 @@
  *   or is older than the audit record says: `Unavailable("TamperDetected")`.
  */
 import type { AuditEntry } from "./audit-log.ts";
+import type { HandledWrite } from "./handled-writes.ts";
 
 /** What a secret is, for ever: a re-created namespace (another UID) does not inherit. */
 export interface SecretIdentity {
@@ -68,6 +69,56 @@ export interface RotationRecord {
   readonly request?: string;
   /** Versions that retention leaves alone for now, oldest first. */
   readonly held: readonly HeldVersion[];
+  /** Where versions are applied before they are current; absent: none ever was. */
+  readonly apply?: ApplyRecord;
+}
+
+/** How the version stands that is to be current next, and the one that was before. */
+export interface ApplyRecord {
+  /** Highest number that a version got which was not current at once: no other gets it again. */
+  readonly last: number;
+  /** Somebody asked for new values who has no annotation to say so by. */
+  readonly asked?: true;
+  /** Not current: nothing delivers it, and nothing pushes it. */
+  readonly pending?: PendingVersion;
+  /** Was current until the present one, and still counts outside. */
+  readonly former?: FormerVersion;
+  /** Of the last attempt, unless it succeeded. */
+  readonly failure?: ApplyFailure;
+  /** Versions that were never current and will not be, oldest first. */
+  readonly failed: readonly number[];
+}
+
+export type ApplyCause = "Timetable" | "Request" | "First";
+
+export interface PendingVersion {
+  readonly version: number;
+  /** The current version when it was made. */
+  readonly base: number;
+  /** Whose values are new, without templates. */
+  readonly keys: readonly string[];
+  readonly cause: ApplyCause;
+  /** When it was due, by a timetable. */
+  readonly due?: Date;
+  readonly since: Date;
+}
+
+export interface FormerVersion {
+  readonly version: number;
+  /** Role of the database that is to end; absent: nothing is. */
+  readonly role?: string;
+  /** Since when everything that uses it has the present one; it ends when the overlap is over. */
+  readonly confirmed?: Date;
+}
+
+export interface ApplyFailure {
+  readonly version: number;
+  readonly cause: ApplyCause;
+  /** Safe to show. */
+  readonly message: string;
+  /** In a row. */
+  readonly count: number;
+  readonly retryAt: Date;
 }
 
 export interface HeldVersion {
@@ -97,6 +148,8 @@ export interface SecretRecord {
   readonly lifecycle: Lifecycle;
   /** Absent: no rotation was ever asked for. */
   readonly rotation?: RotationRecord;
+  /** Of the Key Vault that has its values, and its versions only their places; absent: the versions have them. */
+  readonly vaultUrl?: string;
   /** Of the current version, ordered by key. */
   readonly entries: readonly EntryDigest[];
   readonly delivery?: DeliveryRecord;
@@ -160,6 +213,15 @@ export interface DataKeyRewrap {
   readonly after: Buffer;
 }
 
+/** Values that were written to a Key Vault for versions that are to be committed, see `KeptEntries`. */
+export interface KeptWrite {
+  /** Undefined: nothing had to be written. */
+  readonly id: string | undefined;
+  readonly vaultUrl: string;
+  /** In the vault, by key. */
+  readonly versions: ReadonlyMap<string, string>;
+}
+
 /** A new version becomes the current one, and the secret is Active afterwards whatever it was before. */
 export interface NewVersion {
   readonly id: string;
@@ -169,11 +231,23 @@ export interface NewVersion {
   readonly generation: bigint;
   readonly mac: Buffer;
   readonly sealed: SealedVersion;
+  /** The version that is current afterwards, where that is not this one; only of a secret that is stored already. */
+  readonly currentVersion?: number;
   /** Versions beyond `keepVersions` are deleted in the same transaction, never the current one, and none that is held. */
   readonly lifecycle: Lifecycle;
   /** As it is afterwards; absent: there is none. */
   readonly rotation?: RotationRecord;
+  /** Ends with the commit; when somebody else has taken it over, nothing changes and `Conflict` is thrown. */
+  readonly write?: KeptWrite;
+  /** The write of a gateway that this version comes of; when it was handled before, nothing changes and `Conflict` is thrown. */
+  readonly handled?: HandledByVersion;
   readonly audit: readonly AuditEntry[];
+}
+
+/** See `HandledWrites`; the values that the version has made were set `ageMs` before. */
+export interface HandledByVersion {
+  readonly write: HandledWrite;
+  readonly ageMs: number;
 }
 
 /** Moves the pointer without a new version: soft-delete, retain, recover, change of lifecycle. */
@@ -190,6 +264,8 @@ export interface PointerChange {
   readonly lifecycle: Lifecycle;
   /** As it is afterwards; absent: there is none. */
   readonly rotation?: RotationRecord;
+  /** Leaves evidence that a person deleted it, see `Ending` in `sync-store.ts`; a secret that is Active again refutes it. */
+  readonly tombstone?: boolean;
   readonly audit: readonly AuditEntry[];
 }
 
@@ -243,6 +319,8 @@ export interface VaultStore {
   find(identity: SecretIdentity): Promise<StoredPointer | undefined>;
   /** The same with `record.sealed`, of the same moment. */
   findSealed(identity: SecretIdentity): Promise<StoredPointer | undefined>;
+  /** The same of many at once, by their ids; what there is not is left out. */
+  findSealedAll(ids: readonly string[]): Promise<readonly StoredPointer[]>;
   /** Ciphertexts of one version; undefined when retention or purge removed it. */
   readVersion(id: string, version: number): Promise<SealedVersion | undefined>;
   /** The versions that are kept, newest first. */
@@ -253,9 +331,21 @@ export interface VaultStore {
   commitVersions(writer: Writer | Unled, next: readonly NewVersion[]): Promise<void>;
   /** Whether a version that is kept has a value of this fingerprint under this key. */
   keeps(id: string, key: string, fingerprint: string): Promise<boolean>;
+  /**
+   * For how many milliseconds, by the store's own clock, the current version has had this value under this key without a
+   * break, as far back as versions are kept; undefined when it has another one. What was only kept beside does not break
+   * it, nor does what is not current yet. What a gateway wrote counts from when it was set there.
+   */
+  heldForMs(id: string, key: string, fingerprint: string): Promise<number | undefined>;
   changePointer(writer: Writer | Unled, change: PointerChange): Promise<void>;
-  /** Deletes the secret and every version; the audit rows stay. */
-  purge(writer: Writer, id: string, expected: bigint, audit: readonly AuditEntry[]): Promise<void>;
+  /** Deletes the secret and every version; the audit rows stay, and so does evidence that a person deleted it. */
+  purge(
+    writer: Writer,
+    id: string,
+    expected: bigint,
+    audit: readonly AuditEntry[],
+    evidence?: Pick<PointerChange, "tombstone">,
+  ): Promise<void>;
   /** Not audited by itself: the delivery's audit rows go through `audit`. */
   recordDelivery(
     writer: Writer,

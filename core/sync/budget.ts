@@ -1,11 +1,13 @@
 /**
  * How many calls one vault gets. In no 10 seconds, wherever they begin, does the service see more calls than the limit:
  * a call counts from when it is granted until 10 seconds after it ended, since nobody here knows when in between the
- * service counted it.
+ * service counted it. With a ledger that holds over all processes of the installation.
  */
 import { Unavailable } from "../errors.ts";
+import type { CallLedger } from "../ports/call-ledger.ts";
 import { Throttled } from "../ports/target-vault.ts";
 import type { Priority } from "../ports/target-vaults.ts";
+import { Bookings } from "./bookings.ts";
 
 /** Monotonic time in milliseconds; `after` returns how to cancel. */
 export interface Clock {
@@ -32,6 +34,18 @@ const WINDOW_MS = 10_100;
 /** A look gets its turn after so many changes in a row, so that a flood of changes does not hide drift for ever. */
 const CHANGES_PER_LOOK = 8;
 
+/** Looks leave a tenth of what is shared to the changes that another process may have. */
+const LEFT_BY_LOOKS = 10;
+
+/** The budget as other processes share it. */
+export interface SharedBudget {
+  readonly ledger: CallLedger;
+  readonly holder: string;
+  readonly vault: string;
+  /** The longest that a call lasts. */
+  readonly callMs: number;
+}
+
 export class CallBudget {
   readonly #clock: Clock;
   readonly #maxWaitMs: number;
@@ -45,12 +59,14 @@ export class CallBudget {
   #changesInARow = 0;
   #pausedUntil = 0;
   #cancelWake: (() => void) | undefined;
+  readonly #bookings: Bookings | undefined;
 
-  /** `maxWaitMs`: how long a call waits for its turn before it fails. */
-  constructor(limit: number, maxWaitMs: number, clock: Clock = systemClock) {
+  /** `maxWaitMs`: how long a call waits for its turn before it fails. Without `shared` it is this process's alone. */
+  constructor(limit: number, maxWaitMs: number, clock: Clock = systemClock, shared?: SharedBudget) {
     this.#limit = limit;
     this.#maxWaitMs = maxWaitMs;
     this.#clock = clock;
+    this.#bookings = shared && new Bookings({ ...shared, windowMs: WINDOW_MS, clock });
   }
 
   get limit(): number {
@@ -84,7 +100,8 @@ export class CallBudget {
 
   /**
    * Waits for a turn; the function that it resolves to must be called when the call has ended, however it did. Rejects
-   * with BudgetExhausted, with `Throttled` while the vault is paused, or with the signal's reason.
+   * with BudgetExhausted, with `Throttled` while the vault is paused, with what the ledger threw, or with the signal's
+   * reason.
    */
   async acquire(priority: Priority, signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
@@ -128,11 +145,13 @@ export class CallBudget {
 
   #begin(): () => void {
     this.#underWay += 1;
+    const endBooked = this.#bookings?.take();
     let ended = false;
     return () => {
       if (ended) return;
       ended = true;
       this.#underWay -= 1;
+      endBooked?.();
       this.#ended.push(this.#clock.now());
       this.#serve();
     };
@@ -141,12 +160,24 @@ export class CallBudget {
   #serve(): void {
     this.#cancelWake?.();
     this.#cancelWake = undefined;
-    while (this.waiting > 0 && this.used < this.#limit) this.#nextWaiter()?.grant();
+    while (this.waiting > 0 && this.used < this.#limit && this.#bookings?.inHand !== 0) this.#nextWaiter()?.grant();
+    if (this.waiting > 0 && this.used < this.#limit) {
+      this.#book();
+      return;
+    }
     const oldest = this.#ended[this.#oldest];
     if (this.waiting === 0 || oldest === undefined) return;
     // At least one: a timer may fire a fraction early, and would then be set again for nothing.
     const delay = Math.max(1, Math.ceil(oldest + WINDOW_MS - this.#clock.now()));
     this.#cancelWake = this.#clock.after(delay, () => this.#serve());
+  }
+
+  #book(): void {
+    const left = this.#waiters.Change.size === 0 ? Math.floor(this.#limit / LEFT_BY_LOOKS) : 0;
+    this.#bookings?.book(this.#limit - left, this.used, this.waiting, (error) => {
+      if (error === undefined) this.#serve();
+      else for (const queue of Object.values(this.#waiters)) for (const waiter of queue) waiter.refuse(error);
+    });
   }
 
   #nextWaiter(): Waiter | undefined {

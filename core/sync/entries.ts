@@ -30,8 +30,8 @@ export function failure(entry: EntryPlace, reason: Reason, message: string): Syn
   return {
     secret: entry.secretName,
     key: entry.key,
-    // The status field holds 127 characters; a name over that length is itself the failure.
-    name: entry.entryName.slice(0, 127),
+    // The status field holds 317 characters; a name over that length is itself the failure.
+    name: entry.entryName.slice(0, 317),
     reason,
     message: message.slice(0, 1024),
   };

@@ -88,7 +88,7 @@ export interface ExchangePlanInput {
   readonly limit?: number;
 }
 
-const LIMIT = 2_000;
+export const EXCHANGES_AT_ONCE = 2_000;
 
 export function decideExchange(input: ExchangePlanInput): ExchangePlan {
   const remembered = new Map([...input.items, ...input.holders].map((item) => [identity(item), item]));
@@ -115,7 +115,7 @@ export function decideExchange(input: ExchangePlanInput): ExchangePlan {
     if (verdict !== "InSync" && verdict !== "Unsettled") open.add(conflictKey(entry));
   }
   due.sort((a, b) => causes.indexOf(a.cause) - causes.indexOf(b.cause));
-  const limit = input.limit ?? LIMIT;
+  const limit = input.limit ?? EXCHANGES_AT_ONCE;
   return {
     exchange: due.slice(0, limit),
     inSync,

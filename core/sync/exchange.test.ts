@@ -1,6 +1,7 @@
 /** Single courses of events that a random one would rarely take. */
+import { Stalled } from "../errors.ts";
 import { FakeTargetVault } from "../ports/fake-target-vault.ts";
-import type { ConflictPolicy } from "./exchange.ts";
+import type { ConflictPolicy } from "./comparison.ts";
 import { conflictKey } from "./exchange-plan.ts";
 import { INSTALLATION_TAG, KEY_TAG, OWNER_TAG, SHARED_TAG } from "./ownership.ts";
 import { VAULT_URL } from "./testing/entries.ts";
@@ -49,7 +50,7 @@ test("what is pushed beside what is taken over is of the version that was decide
   const { exchange: planned } = await site.plan(true);
   expect(planned).toHaveLength(2);
   await site.platform.write("a", "a3");
-  await site.perform(planned);
+  await site.perform(planned, await site.lead());
   await site.platform.write("a", "a2");
   later();
   await site.reconcile();
@@ -113,4 +114,145 @@ test("what another platform only pushes is taken over and not written, until it 
   vault.edit(entryNameOf("a"), { tags: { ...pushed, [SHARED_TAG]: "true" } });
   await site.reconcile();
   expect(there("a")).toBe("ours");
+});
+
+describe("under NewestWins", () => {
+  const second = async (policy: ConflictPolicy): Promise<Site> =>
+    Site.of("installation-2", { vault, keys: ["a"], policy });
+
+  test("who had seen a value and changed it wins over what is older than that, whatever the clocks say", async () => {
+    const one = await siteOf("NewestWins", "a");
+    const two = await second("NewestWins");
+    await one.platform.write("a", "base");
+    await one.reconcile();
+    later();
+    await two.reconcile();
+    later();
+    await two.platform.write("a", "older");
+    later();
+    vault.put(entryNameOf("a"), "seen");
+    later();
+    await one.reconcile();
+    // From here on its clock is wrong by an hour: what it sets next seems to be as old as that.
+    await one.platform.write("a", "by who had seen it");
+    one.skewMs = 3_600_000;
+    await one.reconcile();
+    later();
+    await two.reconcile();
+    expect([await two.platform.value("a"), there("a")]).toEqual(["by who had seen it", "by who had seen it"]);
+    expect(await two.platform.history("a")).toContain("older");
+  });
+
+  test("what came late to the vault is as old as it was set", async () => {
+    const one = await siteOf("NewestWins", "a");
+    const two = await second("NewestWins");
+    await one.platform.write("a", "base");
+    await one.reconcile();
+    later();
+    await two.reconcile();
+    await one.platform.write("a", "set first");
+    later();
+    await two.platform.write("a", "set last");
+    later();
+    await one.reconcile();
+    await two.reconcile();
+    expect(there("a")).toBe("set last");
+    later();
+    await one.reconcile();
+    expect(await one.platform.value("a")).toBe("set last");
+  });
+
+  test("another tag makes no value newer", async () => {
+    const site = await siteOf("NewestWins", "a");
+    await site.platform.write("a", "base");
+    await site.reconcile();
+    later();
+    vault.put(entryNameOf("a"), "there", tagsOf("a"));
+    later();
+    await site.platform.write("a", "here");
+    later();
+    vault.edit(entryNameOf("a"), { tags: { ...tagsOf("a"), owner: "alice" } });
+    const { decided } = await site.reconcile();
+    expect(decided).toMatchObject([{ winner: "Platform", policy: "NewestWins" }]);
+    expect([await site.platform.value("a"), there("a")]).toEqual(["here", "here"]);
+    expect(await site.platform.history("a")).toContain("there");
+  });
+
+  test("without the vault's time nothing is decided, and nothing written", async () => {
+    const site = await siteOf("NewestWins", "a");
+    await site.platform.write("a", "base");
+    await site.reconcile();
+    later();
+    await site.platform.write("a", "here");
+    vault.put(entryNameOf("a"), "there");
+    vault.tellsTime = false;
+    expect(await site.reconcile()).toMatchObject({ failures: [{ reason: "VaultTimeUnknown" }] });
+    expect([await site.platform.value("a"), there("a")]).toEqual(["here", "there"]);
+    vault.tellsTime = true;
+    expect(await site.reconcile()).toMatchObject({ written: 1 });
+  });
+});
+
+test.each<ConflictPolicy>(["NewestWins", "PlatformWins", "TargetWins", "Manual"])(
+  "what somebody sets between our look and our write is kept as a version (%s)",
+  async (policy) => {
+    const site = await siteOf(policy, "a");
+    await site.platform.write("a", "base");
+    await site.reconcile();
+    later();
+    await site.platform.write("a", "here");
+    vault.disturb = (operation, name) => {
+      if (operation === "set") vault.put(name, "in between", tagsOf("a"));
+      return undefined;
+    };
+    await site.reconcile();
+    vault.disturb = () => undefined;
+    expect([await site.platform.value("a"), there("a")]).toEqual(["here", "here"]);
+    expect(await site.platform.history("a")).toEqual(["base", "here", "in between", "here"]);
+    later();
+    await site.reconcile();
+    const before = [vault.calls, await site.platform.versions()];
+    await site.reconcile();
+    expect([vault.calls, await site.platform.versions()]).toEqual([Number(before[0]) + 1, before[1]]);
+  },
+);
+
+describe("what was decided is on record", () => {
+  const decisions = (site: Site) => site.audited.filter(({ action }) => action === "SyncConflictDecided").length;
+  const conflicting = async (policy: ConflictPolicy): Promise<Site> => {
+    const site = await siteOf(policy, "a");
+    await site.platform.write("a", "base");
+    await site.reconcile();
+    later();
+    await site.platform.write("a", "here");
+    // A person leaves our tags out.
+    vault.put(entryNameOf("a"), "there");
+    later();
+    return site;
+  };
+
+  test("once while its write keeps failing, and anew when something else loses", async () => {
+    const site = await conflicting("PlatformWins");
+    vault.disturb = (operation) => (operation === "set" ? new Error("gone") : undefined);
+    for (let pass = 0; pass < 3; pass += 1) await site.reconcile().catch(() => undefined);
+    expect([there("a"), decisions(site)]).toEqual(["there", 1]);
+    later();
+    vault.put(entryNameOf("a"), "newer there");
+    for (let pass = 0; pass < 3; pass += 1) await site.reconcile().catch(() => undefined);
+    expect(decisions(site)).toBe(2);
+    vault.disturb = () => undefined;
+    await site.reconcile();
+    expect([there("a"), decisions(site)]).toEqual(["here", 2]);
+  });
+
+  test("once while it cannot be taken over", async () => {
+    const site = await conflicting("TargetWins");
+    const put = site.platform.put.bind(site.platform);
+    site.platform.put = () => Promise.reject(new Stalled("ValueInvalid", "it does not fit"));
+    for (let pass = 0; pass < 3; pass += 1) await site.reconcile().catch(() => undefined);
+    expect(decisions(site)).toBe(1);
+    site.platform.put = put;
+    await site.reconcile();
+    expect([await site.platform.value("a"), decisions(site)]).toEqual(["there", 1]);
+  });
 });

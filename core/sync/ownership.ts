@@ -13,7 +13,7 @@ export const OWNER_TAG = "mazevault-owner";
 export const SECRET_TAG = "mazevault-secret";
 export const KEY_TAG = "mazevault-key";
 export const INTENT_TAG = "mazevault-intent";
-/** Its writer takes over what others change, so another platform may write it too. */
+/** Its writer takes over what others change, so another platform may write it too; it says since when it has the value, see `clock.ts`. */
 export const SHARED_TAG = "mazevault-shared";
 
 /** What Key Vault accepts for each entry. */
@@ -44,12 +44,19 @@ export function isOurs(tags: Tags, installation: string, entry: Source): boolean
   return tags[INSTALLATION_TAG] === installation && sameSecret && tags[KEY_TAG] === entry.key;
 }
 
+/**
+ * The same where we know that we wrote it: whoever sets a value by hand leaves out our tags, and what is deleted cannot be
+ * looked into.
+ */
+export const mayBeOurs = (tags: Tags, installation: string, entry: Source): boolean =>
+  tags[INSTALLATION_TAG] === undefined || isOurs(tags, installation, entry);
+
 /** Tags of others in `current` stay; ours are set anew. */
 export function tagsFor(
   current: Tags,
   installation: string,
   entry: Source,
-  { intentId, shared = false }: { readonly intentId: string; readonly shared?: boolean | undefined },
+  { intentId, shared }: { readonly intentId: string; readonly shared?: string | undefined },
 ): Record<string, string> {
   return {
     ...foreignTags(current),
@@ -58,7 +65,7 @@ export function tagsFor(
     [SECRET_TAG]: entry.secretId,
     [KEY_TAG]: entry.key,
     [INTENT_TAG]: intentId,
-    ...(shared && { [SHARED_TAG]: "true" }),
+    ...(shared !== undefined && { [SHARED_TAG]: shared }),
   };
 }
 

@@ -78,6 +78,15 @@ describe("decidePush", () => {
       { ...done, target: [there({ enabled: false })] },
       "TargetDisabled",
     ],
+    [
+      "a disabled entry waits between looks too, also with another value to push",
+      {
+        ...done,
+        entries: [named({ fingerprint: "fingerprint-2" })],
+        troubled: new Map([["orders--password", "Disabled" as const]]),
+      },
+      "TargetDisabled",
+    ],
     ["a foreign entry is left alone and costs no call", { target: [there({ tags: {} })] }, "TargetNotOwned"],
     [
       "a foreign entry is left alone although a push was meant",

@@ -8,6 +8,9 @@ import { describeOwner, isOurs } from "./ownership.ts";
 export const causes = ["Changed", "New", "IntentOpen", "TargetMissing", "TargetEdited"] as const;
 export type PushCause = (typeof causes)[number];
 
+/** What only a look found: nobody waits for it, and the next look finds it again. */
+export const isHealing = (cause: PushCause): boolean => cause === "TargetMissing" || cause === "TargetEdited";
+
 export interface PlannedPush {
   readonly entry: NamedEntry;
   readonly cause: PushCause;
@@ -37,10 +40,14 @@ export interface PlanInput {
   readonly holders: readonly SyncItem[];
   /** All entries of the vault; absent when it was not looked at this time. */
   readonly target?: readonly VaultEntryProperties[];
+  /** By folded name: what the last look, this one or an earlier one, found disabled. */
+  readonly troubled?: ReadonlyMap<string, "Absent" | "Disabled">;
   readonly installation: string;
   /** 500 when absent. */
   readonly limit?: number;
 }
+
+export const PUSHES_AT_ONCE = 500;
 
 type Verdict = PushCause | "InSync" | SyncFailure;
 
@@ -57,7 +64,7 @@ export function decidePush(input: PlanInput): Plan {
     const key = identity({ ...entry, vaultUrl: input.vaultUrl });
     covered.add(key);
     const item = remembered.get(key);
-    const verdict = judge(entry, item, found, input.installation);
+    const verdict = judge(entry, item, found, input);
     if (typeof verdict === "object") failures.push(verdict);
     else if (verdict === "InSync") inSync += 1;
     else due.push({ entry, cause: verdict, ...(item && { item }) });
@@ -66,7 +73,7 @@ export function decidePush(input: PlanInput): Plan {
   due.sort(
     (a, b) => causes.indexOf(a.cause) - causes.indexOf(b.cause) || compare(a.entry.entryName, b.entry.entryName),
   );
-  const limit = input.limit ?? 500;
+  const limit = input.limit ?? PUSHES_AT_ONCE;
   return {
     push: due.slice(0, limit),
     inSync,
@@ -80,7 +87,7 @@ function judge(
   entry: NamedEntry,
   item: SyncItem | undefined,
   found: ReadonlyMap<string, VaultEntryProperties> | undefined,
-  installation: string,
+  { installation, troubled }: PlanInput,
 ): Verdict {
   const outcome = item?.outcome;
   const there = found?.get(foldName(entry.entryName));
@@ -88,7 +95,8 @@ function judge(
   if (there !== undefined && outcome === undefined && !isOurs(there.tags, installation, entry)) {
     return notOwned(entry, there.tags, installation);
   }
-  if (there !== undefined && !there.enabled) return disabled(entry);
+  // Also between looks: it is so until a look says otherwise.
+  if (troubled?.get(foldName(entry.entryName)) === "Disabled" || there?.enabled === false) return disabled(entry);
   if (outcome === undefined) return item?.intent === undefined ? "New" : "IntentOpen";
   if (outcome.fingerprint !== entry.fingerprint) return "Changed";
   if (item?.intent !== undefined) return "IntentOpen";

@@ -67,7 +67,7 @@ export function troubles(
   return new Map(names.map((name) => [name, enabled.has(name) ? "Disabled" : "Absent"]));
 }
 
-const LIMIT = 2_000;
+export const PULLS_AT_ONCE = 2_000;
 
 export function decidePull(input: PullPlanInput): PullPlan {
   const bases = new Map(input.pulled.map((item) => [identity(item), item]));
@@ -85,7 +85,7 @@ export function decidePull(input: PullPlanInput): PullPlan {
     else due.push({ entry, cause: verdict, ...(base?.ruleUid === input.ruleUid && { base }) });
   }
   due.sort((a, b) => causes.indexOf(a.cause) - causes.indexOf(b.cause));
-  const limit = input.limit ?? LIMIT;
+  const limit = input.limit ?? PULLS_AT_ONCE;
   return {
     pull: due.slice(0, limit),
     inSync,

@@ -68,9 +68,9 @@ class Story {
     const isActive = isThere && !vault.isDeleted(name);
     if (step.kind === "edit" && (isActive || !isThere)) vault.put(name, this.#fresh());
     if (step.kind === "tag" && isActive) vault.edit(name, { tags: { owner: "person" } });
-    if (step.kind === "delete" && isActive) vault.delete(name);
+    if (step.kind === "delete" && isActive) vault.remove(name);
     if (step.kind === "resume" && isThere) vault.resume(name);
-    if (step.kind === "purge" && isThere) vault.purge(name);
+    if (step.kind === "purge" && isThere) vault.erase(name);
     if (step.kind === "disable" && isActive) vault.edit(name, { enabled: false });
     if (step.kind === "enable" && isActive) vault.edit(name, { enabled: true });
   }

@@ -12,6 +12,7 @@ import { NameTaken, type SyncItem, type SyncStore } from "../ports/sync-store.ts
 import { Ambiguous, type SetResult, type TargetVault, type VaultEntry } from "../ports/target-vault.ts";
 import type { Writer } from "../ports/vault-store.ts";
 import type { Sensitive } from "../sensitive.ts";
+import { stampTag, writtenAt } from "./clock.ts";
 import { type EntryPlace, failure, label, type NamedEntry, type SyncFailure } from "./entries.ts";
 import { INTENT_TAG, isNotShared, isOfAnotherSecret, isOurs, MAX_TAGS, tagsFor, tagsTooMany } from "./ownership.ts";
 import { disabled, notOwned, notOwnedDeleted, type PlannedPush } from "./plan.ts";
@@ -32,7 +33,19 @@ export interface PushContext {
   assertLeading(): void;
   readonly signal: AbortSignal;
   /** Both sides may write the entry, and so may other platforms. */
-  readonly shared?: boolean;
+  readonly shared?: Shared;
+}
+
+export interface Shared {
+  /** Since when it has the value, see `clock.ts`; absent: since it is written. */
+  readonly clock?: number;
+  /** What the vault's clock said when it was looked at; absent along with `clock`. */
+  readonly asOf?: number;
+  /**
+   * Keeps what somebody wrote between our look and the version of ours that was written over it; undefined: the one that an
+   * open intent may have made, whoever wrote since then.
+   */
+  keepOvertaken(written: string | undefined): Promise<void>;
 }
 
 type Intent = NonNullable<SyncItem["intent"]>;
@@ -120,6 +133,7 @@ class EntryPush {
 
   async over(seen: Seen | undefined): Promise<Done> {
     const inherited = this.#intent !== undefined;
+    if (inherited) await this.#context.shared?.keepOvertaken(undefined);
     this.#copied = seen !== undefined && !seen.landed;
     if (!inherited) await this.#recordIntent();
     const recovering = inherited && seen === undefined ? await this.#recover() : undefined;
@@ -169,7 +183,7 @@ class EntryPush {
       await this.#recordOutcome(there, entry, landed && this.#written(there.version));
       return { kind: "Confirmed" };
     }
-    const surplus = tagsTooMany(there?.tags ?? {}, this.#context.shared);
+    const surplus = tagsTooMany(there?.tags ?? {}, this.#context.shared !== undefined);
     if (surplus > 0) return failed(tooManyTags(entry, surplus));
     // An earlier attempt made this version of an older value: it belongs into the record before the next attempt.
     if (landed !== undefined) await this.#recordOutcome(landed, this.#currentIntent(), this.#written(landed.version));
@@ -180,7 +194,7 @@ class EntryPush {
   async #set(value: Sensitive, there: VaultEntry | undefined): Promise<Done> {
     const { vault, installation, signal } = this.#context;
     const { id } = this.#currentIntent();
-    const tags = tagsFor(there?.tags ?? {}, installation, this.#entry, { intentId: id, shared: this.#context.shared });
+    const tags = tagsFor(there?.tags ?? {}, installation, this.#entry, { intentId: id, shared: this.#sharedTag() });
     const contentType = there?.contentType;
     let result: SetResult;
     failpoint("sync.beforeSet");
@@ -197,6 +211,8 @@ class EntryPush {
     failpoint("sync.afterSet");
     if (result.kind === "InTransition") return waiting;
     if (result.kind === "SoftDeleted") return (await this.#recover()) ?? waiting;
+    // Before the intent ends: who comes after a crash looks for it again.
+    await this.#context.shared?.keepOvertaken(result.version);
     await this.#recordOutcome(result, this.#entry, this.#written(result.version));
     return { kind: "Written" };
   }
@@ -210,6 +226,7 @@ class EntryPush {
     if (state.kind === "Present") {
       state.entry.value.dispose();
       if (state.entry.tags[INTENT_TAG] === intentId) {
+        await this.#context.shared?.keepOvertaken(state.entry.version);
         await this.#recordOutcome(state.entry, this.#entry, this.#written(state.entry.version));
         return { kind: "Written" };
       }
@@ -228,7 +245,7 @@ class EntryPush {
     if (deleted === undefined) return undefined;
     // One that both sides agreed on comes back as it was, and is then compared like any other.
     const agreed =
-      this.#context.shared === true &&
+      this.#context.shared !== undefined &&
       this.#outcome !== undefined &&
       !isOfAnotherSecret(deleted.tags, installation, this.#entry) &&
       !isNotShared(deleted.tags, installation);
@@ -267,11 +284,23 @@ class EntryPush {
       targetVersion: there.version,
       targetUpdatedOn: there.updatedOn,
       settled: false,
+      ...this.#clock(there),
     };
     const { store, writer } = this.#context;
     await store.recordOutcome(writer, this.#remember({ outcome }), audit === undefined ? [] : [audit]);
     this.#outcome = outcome;
     failpoint("sync.afterOutcome");
+  }
+
+  #sharedTag(): string | undefined {
+    const { shared } = this.#context;
+    if (shared === undefined) return undefined;
+    return shared.clock === undefined || shared.asOf === undefined ? "true" : stampTag(shared.clock, shared.asOf);
+  }
+
+  #clock({ updatedOn }: { readonly updatedOn: Date }): { readonly clock?: number } {
+    const { shared } = this.#context;
+    return shared === undefined ? {} : { clock: shared.clock ?? writtenAt(updatedOn) };
   }
 
   #remember(part: Pick<SyncItem, "intent" | "outcome">): SyncItem {

@@ -81,7 +81,7 @@ class Story {
         break;
       }
       case "delete":
-        if (this.#isActive(step.key)) vault.delete(nameOf(step.key));
+        if (this.#isActive(step.key)) vault.remove(nameOf(step.key));
     }
   }
 

@@ -22,7 +22,7 @@ const many = (count: number) => {
   for (let at = 0; at < count; at += 1) world.keep(`key-${String(at).padStart(2, "0")}`, `value-${at}`);
 };
 /** Pushes without looking first, as a change does. */
-const pushNow = async (change: Partial<PushContext> & { concurrency?: number } = {}) => {
+const pushNow = async (change: Partial<PushContext> & { concurrency?: number; giveWay?: () => boolean } = {}) => {
   const plan = await world.plan(false);
   return push(plan.push, { ...(await world.process()), ...change });
 };
@@ -90,7 +90,7 @@ describe("pushing one entry", () => {
 
   it("leaves an entry alone that somebody made anew under the name of ours", async () => {
     await pushNow();
-    world.vault.purge(NAME);
+    world.vault.erase(NAME);
     world.vault.put(NAME, "theirs");
     expect(await world.reconcile()).toMatchObject({ written: 0, failures: [{ reason: "TargetNotOwned" }] });
   });
@@ -103,7 +103,7 @@ describe("pushing one entry", () => {
 
   it("recovers a deleted entry of ours, with an audit row, and writes the value when it is back", async () => {
     await pushNow();
-    world.vault.delete(NAME);
+    world.vault.remove(NAME);
     world.keep(KEY, "two");
     expect(await world.reconcile()).toMatchObject({ waiting: 1, retryAfterMs: 2_000 });
     expect(world.database.audit.map(({ entry }) => entry.action)).toContain("VaultEntryRecovered");
@@ -113,7 +113,7 @@ describe("pushing one entry", () => {
 
   it("makes no version when a recovered entry has the value already", async () => {
     await pushNow();
-    world.vault.delete(NAME);
+    world.vault.remove(NAME);
     await world.reconcile();
     expect(await world.reconcile()).toMatchObject({ confirmed: 1 });
     expect(world.vault.versions(NAME)).toHaveLength(1);
@@ -121,7 +121,7 @@ describe("pushing one entry", () => {
 
   it("does not recover a deleted entry of others, and names the way out", async () => {
     world.vault.put(NAME, "theirs");
-    world.vault.delete(NAME);
+    world.vault.remove(NAME);
     const { failures } = await pushNow();
     expect(failures).toMatchObject([{ reason: "TargetNotOwned" }]);
     expect(failures[0]?.message).toMatch(/purge it there, or add a mapping/);
@@ -304,5 +304,27 @@ describe("pushing many entries", () => {
     expect(result.failures[0]?.message).not.toContain("value");
     expect(result.unexpected).toBeInstanceOf(Crash);
     expect(live.aborted).toBe(false);
+  });
+});
+
+describe("what gives way", () => {
+  it("begins nothing more, finishes what it began, and tells how much is left", async () => {
+    many(20);
+    let asked = 0;
+    const result = await pushNow({
+      concurrency: 1,
+      giveWay: () => {
+        asked += 1;
+        return asked > 5;
+      },
+    });
+    expect(result).toMatchObject({ written: 5, untried: 16, gaveWay: true, failed: 0 });
+    expect(result.stopped).toBeUndefined();
+    expect(await pushNow()).toMatchObject({ written: 16, untried: 0 });
+  });
+
+  it("is not said to have given way when all of it was begun", async () => {
+    const result = await pushNow({ giveWay: () => false });
+    expect(result.gaveWay).toBeUndefined();
   });
 });

@@ -8,7 +8,7 @@ export type { PushContext } from "./push-entry.ts";
 /** As `workThrough` does it, `concurrency` entries at a time. */
 export const push = (
   planned: readonly PlannedPush[],
-  context: PushContext & { readonly concurrency?: number },
+  context: PushContext & { readonly concurrency?: number; readonly giveWay?: () => boolean },
 ): Promise<SyncResult> =>
   workThrough(
     planned.map((each) => ({ entries: [each.entry], run: async () => [await pushEntry(each, context)] })),

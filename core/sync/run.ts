@@ -6,7 +6,7 @@ import { type EntryPlace, failure, type SyncFailure } from "./entries.ts";
 
 /** What came of one entry. */
 export type Done =
-  | { readonly kind: "Written" }
+  | { readonly kind: "Written"; readonly decided?: DecidedConflict }
   /** Both sides had the value already. */
   | { readonly kind: "Confirmed" }
   | { readonly kind: "Waiting"; readonly afterMs: number }
@@ -23,6 +23,19 @@ export interface FoundConflict {
   readonly targetUpdatedOn: Date;
 }
 
+/** Both sides changed, and the rule's policy or a person said which value both have now. */
+export interface DecidedConflict {
+  readonly entry: EntryPlace;
+  readonly policy: string;
+  readonly winner: "Platform" | "Target";
+  /** Of the values as they stood on both sides. */
+  readonly platformVersion: number;
+  readonly targetVersion: string;
+  /** By the vault's clock, see `clock.ts`; absent when it did not say what time it is. */
+  readonly platformSetOn?: Date;
+  readonly targetSetOn: Date;
+}
+
 export interface SyncResult {
   /** Entries that got a new version. */
   readonly written: number;
@@ -34,8 +47,12 @@ export interface SyncResult {
   /** Entries that the vault is still deleting or recovering. */
   readonly waiting: number;
   readonly conflicts: readonly FoundConflict[];
-  /** Entries not tried, since the vault failed as a whole. */
+  /** The first 10. */
+  readonly decided: readonly DecidedConflict[];
+  /** Entries not tried, since the vault failed as a whole or something else had to go first. */
   readonly untried: number;
+  /** Something else had to go first. */
+  readonly gaveWay?: boolean;
   /** Why the work ended early, or what some entries failed of that passes by itself. */
   readonly stopped?: Unavailable | Stalled;
   /** When to come back at the latest, for what waits; absent when nothing does. */
@@ -55,7 +72,9 @@ export function merged(one: SyncResult, other: SyncResult): SyncResult {
     failures: [...one.failures, ...other.failures].slice(0, MAX_FAILURES),
     waiting: one.waiting + other.waiting,
     conflicts: [...one.conflicts, ...other.conflicts],
+    decided: [...one.decided, ...other.decided].slice(0, MAX_DECIDED),
     untried: one.untried + other.untried,
+    ...((one.gaveWay === true || other.gaveWay === true) && { gaveWay: true }),
     ...(stopped && { stopped }),
     ...(retries.length > 0 && { retryAfterMs: Math.max(...retries) }),
     ...(unexpected !== undefined && { unexpected }),
@@ -70,6 +89,7 @@ export interface Task {
 
 const CONCURRENCY = 8;
 const MAX_FAILURES = 10;
+const MAX_DECIDED = 10;
 
 /** A single entry may fail of a 500 that the others do not see. */
 const UNREACHABLE_IN_A_ROW = 3;
@@ -84,20 +104,34 @@ const FOR_ALL: ReadonlySet<Reason> = new Set<Reason>([
   "VaultHostNotAllowed",
   "DatabaseUnavailable",
   "KeyUnavailable",
+  "GatewayUnavailable",
+  "GatewayTaskUnknown",
+  "GatewayFenced",
 ]);
 
 /**
  * Works through `tasks` in their order, some at a time. Rejects with `Fenced`, or with the reason of an aborted signal;
- * what was under way is finished first.
+ * what was under way is finished first. No task is begun any more once `giveWay` has said so.
  */
 export async function workThrough(
   tasks: readonly Task[],
-  { signal, concurrency = CONCURRENCY }: { readonly signal: AbortSignal; readonly concurrency?: number | undefined },
+  {
+    signal,
+    concurrency = CONCURRENCY,
+    giveWay = () => false,
+  }: {
+    readonly signal: AbortSignal;
+    readonly concurrency?: number | undefined;
+    readonly giveWay?: (() => boolean) | undefined;
+  },
 ): Promise<SyncResult> {
   const run = new Run(signal);
   let next = 0;
+  let gaveWay = false;
   const work = async (): Promise<void> => {
     while (next < tasks.length && !run.ended && !signal.aborted) {
+      gaveWay ||= giveWay();
+      if (gaveWay) return;
       const each = tasks[next];
       next += 1;
       if (each === undefined) return;
@@ -106,7 +140,8 @@ export async function workThrough(
   };
   await Promise.all(Array.from({ length: concurrency }, work));
   signal.throwIfAborted();
-  return run.result(tasks.reduce((sum, { entries }) => sum + entries.length, 0));
+  const result = run.result(tasks.reduce((sum, { entries }) => sum + entries.length, 0));
+  return gaveWay ? { ...result, gaveWay } : result;
 }
 
 class Run {
@@ -116,6 +151,7 @@ class Run {
   #failed = 0;
   readonly #failures: SyncFailure[] = [];
   readonly #conflicts: FoundConflict[] = [];
+  readonly #decided: DecidedConflict[] = [];
   #unreachable = 0;
   readonly #signal: AbortSignal;
   #fenced: Fenced | undefined;
@@ -148,6 +184,7 @@ class Run {
       failures: this.#failures,
       waiting: this.#waiting,
       conflicts: this.#conflicts,
+      decided: this.#decided,
       untried: planned - done,
       ...(this.#stopped && { stopped: this.#stopped }),
       ...(this.#retryAfterMs !== undefined && { retryAfterMs: this.#retryAfterMs }),
@@ -156,11 +193,16 @@ class Run {
   }
 
   #count(done: Done): void {
-    if (done.kind === "Written") this.#written += 1;
+    if (done.kind === "Written") this.#wrote(done.decided);
     else if (done.kind === "Confirmed") this.#confirmed += 1;
     else if (done.kind === "Failed") this.#fail(done.failure);
     else if (done.kind === "Conflict") this.#conflicts.push(done.conflict);
     else this.#wait(done.afterMs);
+  }
+
+  #wrote(decided: DecidedConflict | undefined): void {
+    this.#written += 1;
+    if (decided !== undefined && this.#decided.length < MAX_DECIDED) this.#decided.push(decided);
   }
 
   #caught(entries: readonly EntryPlace[], error: unknown): void {

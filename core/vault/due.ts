@@ -15,7 +15,9 @@ import type { RotationRecord, SecretRecord } from "../ports/vault-store.ts";
 export type RotationCause =
   | { readonly kind: "Timetable"; readonly timetable: string; readonly due: Date }
   /** `token`: value of the annotation; absent where the request itself is authenticated. */
-  | { readonly kind: "Request"; readonly token?: string };
+  | { readonly kind: "Request"; readonly token?: string }
+  /** What logs in elsewhere has no value yet that counts there. */
+  | { readonly kind: "First" };
 
 export type RotationPlan =
   /** `next` is absent when nothing but a request brings one about. */

@@ -78,6 +78,10 @@ export class KeyRing implements SigningKeys {
   readonly pkiFingerprint: KeyObject;
   /** Authenticates which certificates are revoked. */
   readonly pkiStatus: KeyObject;
+  /** Authenticates bootstrap tokens, and requests for certificates of the fleet. */
+  readonly fleet: KeyObject;
+  /** Seals what gateways are asked to do, and what comes of it. */
+  readonly tasks: KeyObject;
   /** What must be told to the audit record about keys that this start made, once it can be written. */
   readonly created: readonly AuditEntry[];
   readonly #store: KeyStore;
@@ -110,6 +114,10 @@ export class KeyRing implements SigningKeys {
     this.pkiFingerprint = derivedKey(auditKey, installationId, "mazevault pki fingerprint");
     // From the same key as what it is compared with: the MACs of the audit rows.
     this.pkiStatus = derivedKey(auditKey, installationId, "mazevault pki status");
+    // Derived, since what it authenticates lasts for a day at most.
+    this.fleet = derivedKey(auditKey, installationId, "mazevault fleet");
+    // Derived, since what it seals lasts for minutes.
+    this.tasks = derivedKey(auditKey, installationId, "mazevault tasks");
     this.created = created;
   }
 

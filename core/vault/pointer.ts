@@ -2,6 +2,7 @@ import { createHmac, type KeyObject, timingSafeEqual } from "node:crypto";
 import { encodeFields, type Field } from "../canonical.ts";
 import { Unavailable } from "../errors.ts";
 import type {
+  ApplyRecord,
   Lifecycle,
   RotationRecord,
   SecretIdentity,
@@ -21,11 +22,12 @@ export interface Pointer {
   readonly purgeAfter?: Date;
   readonly lifecycle: Lifecycle;
   readonly rotation?: RotationRecord;
+  readonly vaultUrl?: string;
 }
 
 /** HMAC-SHA-256 over the whole pointer, 32 bytes. */
 export function pointerMac(key: KeyObject, installationId: string, pointer: Pointer): Buffer {
-  const { identity, lifecycle, rotation } = pointer;
+  const { identity, lifecycle, rotation, vaultUrl } = pointer;
   return createHmac("sha256", key)
     .update(
       encodeFields("mazevault pointer", [
@@ -46,14 +48,42 @@ export function pointerMac(key: KeyObject, installationId: string, pointer: Poin
         lifecycle.keepVersions,
         // Without one the bytes are those from before there were rotations.
         ...(rotation === undefined ? [] : [rotationField(rotation)]),
+        // Without one they are those from before a Key Vault could have the values.
+        ...(vaultUrl === undefined ? [] : [{ purpose: "storage", fields: [vaultUrl] }]),
       ]),
     )
     .digest();
 }
 
-const rotationField = ({ timetable, since, at, request, held }: RotationRecord): Field => ({
+const rotationField = ({ timetable, since, at, request, held, apply }: RotationRecord): Field => ({
   purpose: "rotation",
-  fields: [timetable, since, at, request, ...held.flatMap(({ version, until }) => [version, until])],
+  fields: [
+    timetable,
+    since,
+    at,
+    request,
+    ...held.flatMap(({ version, until }) => [version, until]),
+    // As above.
+    ...(apply === undefined ? [] : [applyField(apply)]),
+  ],
+});
+
+const applyField = ({ last, asked, pending, former, failure, failed }: ApplyRecord): Field => ({
+  purpose: "apply",
+  fields: [
+    last,
+    asked && "asked",
+    pending && {
+      purpose: "pending",
+      fields: [pending.version, pending.base, pending.cause, pending.due, pending.since, ...pending.keys],
+    },
+    former && { purpose: "former", fields: [former.version, former.role, former.confirmed] },
+    failure && {
+      purpose: "failure",
+      fields: [failure.version, failure.cause, failure.message, failure.count, failure.retryAt],
+    },
+    ...failed,
+  ],
 });
 
 /**
@@ -78,3 +108,30 @@ export function verifiedRecord(key: KeyObject, installationId: string, stored: S
 
 export const sameLifecycle = (a: Lifecycle, b: Lifecycle): boolean =>
   a.deletionPolicy === b.deletionPolicy && a.softDeleteMs === b.softDeleteMs && a.keepVersions === b.keepVersions;
+
+/** What of a record is under the MAC. */
+export function pointerOf({
+  id,
+  identity,
+  state,
+  currentVersion,
+  generation,
+  deletedAt,
+  purgeAfter,
+  lifecycle,
+  rotation,
+  vaultUrl,
+}: SecretRecord) {
+  return {
+    id,
+    identity,
+    state,
+    currentVersion,
+    generation,
+    lifecycle,
+    ...(deletedAt === undefined ? {} : { deletedAt }),
+    ...(purgeAfter === undefined ? {} : { purgeAfter }),
+    ...(rotation === undefined ? {} : { rotation }),
+    ...(vaultUrl === undefined ? {} : { vaultUrl }),
+  } satisfies Pointer;
+}

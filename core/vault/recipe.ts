@@ -75,11 +75,14 @@ export function recipeOf(
   return digester.digest("recipe", [key, "template", template, ...inputs]);
 }
 
+const NONE: ReadonlySet<string> = new Set();
+
 /**
  * Compares what is asked for with what the current version was made from.
  *
  * @param current digests of the current version; empty when there is none
  * @param sourceFingerprints by entry key, for every entry with a secretRef
+ * @param keeps generated entries that keep the value they have, whatever their parameters are now
  * @throws Stalled TemplateInvalid or TemplateCycle; Waiting SourceNotFound when a source's fingerprint is missing
  */
 export function planVersion(
@@ -87,6 +90,7 @@ export function planVersion(
   entries: readonly SecretEntry[],
   current: readonly EntryDigest[],
   sourceFingerprints: ReadonlyMap<string, string>,
+  keeps: ReadonlySet<string> = NONE,
 ): VersionPlan {
   if (new Set(entries.map(({ key }) => key)).size !== entries.length) {
     throw new Stalled("ValueInvalid", "two entries have the same key");
@@ -106,7 +110,7 @@ export function planVersion(
     if (secretRef !== undefined) fingerprints.set(key, sourceFingerprint(key, sourceFingerprints));
     if (external !== undefined && before !== undefined) fingerprints.set(key, before.fingerprint);
     const recipe = recipeOf(digester, ordered, (other) => fingerprints.get(other));
-    if (before !== undefined && recipe === before.recipe) fingerprints.set(key, before.fingerprint);
+    if (before !== undefined && (recipe === before.recipe || keeps.has(key))) fingerprints.set(key, before.fingerprint);
     else made.push(key);
   }
   const wanted = new Set(entries.flatMap(({ key }) => (lacking.has(key) ? [] : [key])));

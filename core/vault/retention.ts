@@ -1,4 +1,4 @@
-/** Which versions stay: the newest, as many as the lifecycle says, and those that a rotation holds for a while. */
+/** Which versions stay: the newest, as many as the lifecycle says, and those that a rotation or a conflict holds for a while. */
 import type { RotationRecord, SecretRecord } from "../ports/vault-store.ts";
 
 /** Versions that are held at once, or requests in a loop would let a secret grow for ever. */
@@ -12,17 +12,37 @@ export function withHeld(rotation: RotationRecord, version: number, until: Date,
   return { ...rotation, held: held.slice(-MOST_HELD) };
 }
 
+/** What lost a conflict is held for so long, whatever the lifecycle says: its own pass may make more versions than that keeps. */
+const LOSER_HELD_MS = 86_400_000;
+
+/** A loser is held as well, but a stream of them leaves room for what rotations hold. */
+export function withLoser(rotation: RotationRecord | undefined, version: number, now: Date): RotationRecord {
+  const before = rotation ?? { since: now, held: [] };
+  const held = stillHeld(before, now);
+  if (held.length >= MOST_HELD / 2) return { ...before, held };
+  return withHeld(before, version, new Date(now.getTime() + LOSER_HELD_MS), now);
+}
+
 /** As it is written now: what is held no longer goes with this change. */
 export const standing = (rotation: RotationRecord | undefined, now: Date): Pick<SecretRecord, "rotation"> =>
   rotation === undefined ? {} : { rotation: { ...rotation, held: stillHeld(rotation, now) } };
 
+/** The number of the next version: none is given twice, also where the one that had it was never current. */
+export const nextNumber = (seen: Pick<SecretRecord, "currentVersion" | "rotation"> | undefined): number =>
+  Math.max(seen?.currentVersion ?? 0, seen?.rotation?.apply?.last ?? 0) + 1;
+
 /** What the store deletes when the pointer changes like this, oldest first. */
 export function expired(before: SecretRecord, after: SecretRecord): readonly { from: number; through: number }[] {
   const oldest = (record: SecretRecord) => Math.max(1, record.currentVersion - record.lifecycle.keepVersions + 1);
-  const held = (record: SecretRecord) => (record.rotation?.held ?? []).map(({ version }) => version);
+  const held = ({ rotation }: SecretRecord) => [
+    ...(rotation?.held ?? []).map(({ version }) => version),
+    ...(rotation?.apply?.pending === undefined ? [] : [rotation.apply.pending.version]),
+  ];
   const kept = new Set(held(after));
   const gone = held(before).filter((version) => version < oldest(before));
-  for (let version = oldest(before); version <= before.currentVersion; version++) gone.push(version);
+  // Between the two there are only versions that were never current.
+  const newest = Math.max(before.currentVersion, after.currentVersion - 1);
+  for (let version = oldest(before); version <= newest; version++) gone.push(version);
   const ranges: { from: number; through: number }[] = [];
   for (const version of gone) {
     if (version >= oldest(after) || kept.has(version)) continue;

@@ -541,6 +541,24 @@ test("a value that lost is kept below the one that won, once, and was never curr
   ).rejects.toThrow(Conflict);
 });
 
+test("what lost stays readable for a day, however many versions come above it, and leaves room for rotations", async () => {
+  const two = { ...lifecycle, keepVersions: 2 };
+  const versions = async () => (await store.listVersions(record.id)).map(({ version }) => version);
+  const keep = (value: string) =>
+    vault.keepBeside(writer, record, { entries, values: new Map([["password", new Sensitive(value)]]), actor });
+  let { record } = await apply(undefined, { lifecycle: two });
+  record = await keep("lost 1");
+  record = await keep("lost 2");
+  ({ record } = await apply(record, { api: "k2", lifecycle: two }));
+  expect(await versions()).toEqual([6, 5, 4, 2]);
+  expect((await values(record, 2)).password).toBe("lost 1");
+  now = new Date(now.getTime() + 86_400_000);
+  ({ record } = await apply(record, { api: "k3", lifecycle: two }));
+  expect(await versions()).toEqual([7, 6]);
+  for (let count = 3; count < 60; count++) record = await keep(`lost ${count}`);
+  expect(record.rotation?.held.length).toBe(50);
+});
+
 const api = () => new Map([["api", new Sensitive(Buffer.from("k1"))]]);
 
 test("the MAC of a pointer without a rotation is what it was before there were any", () => {

@@ -26,6 +26,9 @@ const everywhere: readonly PolicyRule[] = [
   // Made where both sides changed, resolved also through REST, and deleted when they agree.
   { apiGroups: [GROUP], resources: ["syncconflicts"], verbs: ["create", "patch", "delete"] },
   { apiGroups: [GROUP], resources: ["certificates"], verbs: ["patch"] },
+  { apiGroups: [GROUP], resources: ["gateways"], verbs: ["create", "delete"] },
+  // By REST, and where an environment fails over by itself.
+  { apiGroups: [GROUP], resources: ["failovers"], verbs: ["create"] },
   // Whom a ServiceAccount token that comes through REST stands for.
   { apiGroups: ["authentication.k8s.io"], resources: ["tokenreviews"], verbs: ["create"] },
   { apiGroups: ["events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] },
@@ -49,12 +52,16 @@ const inOnboardedNamespaces: readonly PolicyRule[] = [
     resources: ["deployments", "statefulsets", "daemonsets"],
     verbs: ["get", "list", "patch"],
   },
+  // rotation.apply.job: Jobs made from a CronJob that opts in. RBAC cannot limit a POST by name.
+  { apiGroups: ["batch"], resources: ["cronjobs"], verbs: ["get"] },
+  { apiGroups: ["batch"], resources: ["jobs"], verbs: ["get", "create", "delete"] },
   { apiGroups: [""], resources: ["serviceaccounts/token"], verbs: ["create"] },
 ];
 
 const inSystemNamespace: readonly PolicyRule[] = [
-  // The password of the first admin; RBAC cannot limit a POST by name.
-  { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
+  // The password of the first admin, and tokens of gateways, which are deleted when they are used or over. RBAC cannot limit a
+  // POST by name, and knows no patterns for the names of tokens, which follow from those of the Gateways.
+  { apiGroups: [""], resources: ["secrets"], verbs: ["create", "delete"] },
   { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "patch", "update"] },
 ];
 

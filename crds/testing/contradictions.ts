@@ -1,17 +1,25 @@
 /** Manifests whose fields are each well formed, and that make no sense together; and changes that come too late. */
 import {
   accessPolicy,
+  alternatingSecret,
   caCertificate,
   certificateRequest,
   clusterIssuer,
   endToEndSecret,
   externalIssuer,
+  failover,
+  gateway,
+  gatewayEnvironment,
   issuer,
   keyVault,
   type Manifest,
+  orchestratedProject,
+  passingRule,
+  primaryIssuer,
   project,
   secret,
   syncRule,
+  takingRule,
   tlsCertificate,
 } from "./valid.ts";
 
@@ -41,12 +49,39 @@ const rotating = (rotation: object): Manifest =>
     deliver: undefined,
     rotation,
   });
+const applying = (apply: object): Manifest => rotating({ every: "24h", apply });
+/** Two roles of PostgreSQL, some of it otherwise. */
+function alternating(change: object, entries?: object[], more: object = {}): Manifest {
+  const { entries: given, rotation } = alternatingSecret.spec as {
+    entries: object[];
+    rotation: { apply: { postgres: object } };
+  };
+  const apply = { postgres: { ...rotation.apply.postgres, ...change } };
+  return withSpec(alternatingSecret, { entries: entries ?? given, rotation: { ...rotation, ...more, apply } });
+}
 const deliver = (change: object): Manifest =>
   withSpec(secret, { entries: [literal("a")], deliver: change, rotation: undefined });
 const admitting = (...namespaces: object[]): Manifest => withSpec(project, { namespaces });
 const selecting = (selector: object): Manifest => admitting({ selector, environments: ["dev"] });
 const authBy = (auth: object): Manifest => withSpec(keyVault, { auth });
 const target = (name: string): Manifest => withSpec(syncRule, { target: { keyVault: { ref: { name: "kv" }, name } } });
+const copying = (kubernetes: object, spec: object = {}): Manifest =>
+  withSpec(syncRule, {
+    mappings: undefined,
+    interval: undefined,
+    deletionPolicy: undefined,
+    limits: undefined,
+    dryRun: undefined,
+    target: { kubernetes: { namespaces: ["jobs"], ...kubernetes } },
+    ...spec,
+  });
+const minimalPassage = { ref: { name: "gw-pro-primary" }, kubernetes: { namespace: "payments" } };
+const passing = (kubernetes: object, spec: object = {}): Manifest =>
+  withSpec(passingRule, {
+    interval: undefined,
+    target: { gateway: { ...minimalPassage, kubernetes: { ...minimalPassage.kubernetes, ...kubernetes } } },
+    ...spec,
+  });
 const mappings = (...list: object[]): Manifest => withSpec(syncRule, { mappings: list });
 
 const orders = { serviceAccount: { namespace: "payments", name: "orders" } };
@@ -163,6 +198,65 @@ const secrets: readonly Contradiction[] = [
     manifest: withSpec(secret, { entries: [literal("a")], deliver: undefined, rotation: { every: "24h" } }),
     field: "spec.rotation",
     says: /rotation needs an entry with generate/,
+  },
+  {
+    title: "new values are applied in two ways",
+    manifest: applying({
+      job: { cronJobRef: { name: "rotate" } },
+      webhook: { url: "https://example.com/", hmacSecretRef: { name: "rotation", key: "key" } },
+    }),
+    field: "spec.rotation.apply",
+    says: /set exactly one of job, webhook, postgres/,
+  },
+  {
+    title: "new values are told without TLS",
+    manifest: applying({ webhook: { url: "http://example.com/", hmacSecretRef: { name: "rotation", key: "key" } } }),
+    field: "spec.rotation.apply.webhook.url",
+    says: /must be an https URL/,
+  },
+  {
+    title: "one role alternates with itself",
+    manifest: alternating({ roles: ["orders_a"] }),
+    field: "spec.rotation.apply.postgres.roles",
+    says: /should have at least 2 items/,
+  },
+  {
+    title: "a role sets its own password",
+    manifest: alternating({ admin: { username: "orders_a", passwordSecretRef: { name: "rotator", key: "password" } } }),
+    field: "spec.rotation.apply.postgres.admin.username",
+    says: /must not be one of roles/,
+  },
+  {
+    title: "the name of the role stands in the manifest",
+    manifest: alternating({}, [
+      { key: "username", literal: "orders_a" },
+      { key: "password", generate: { kind: "Password" } },
+    ]),
+    field: "spec.rotation.apply.postgres.username",
+    says: /must be the key of an entry with external/,
+  },
+  {
+    title: "a key becomes a password",
+    manifest: alternating({}, [
+      { key: "username", external: {} },
+      { key: "password", generate: { kind: "RSA" } },
+    ]),
+    field: "spec.rotation.apply.postgres.password",
+    says: /must be the key of an entry with generate of kind Password/,
+  },
+  {
+    title: "the password of the roles is not rotated",
+    manifest: alternating(
+      {},
+      [
+        { key: "username", external: {} },
+        { key: "password", generate: { kind: "Password" } },
+        { key: "salt", generate: { kind: "Hex" } },
+      ],
+      { keys: ["salt"] },
+    ),
+    field: "spec.rotation.keys",
+    says: /rotation.keys must name rotation.apply.postgres.password too/,
   },
   { title: "an entry has no source", manifest: entries({ key: "a" }), field: "spec.entries[0]", says: oneSource },
   {
@@ -383,6 +477,20 @@ const secrets: readonly Contradiction[] = [
 
 const others: readonly Contradiction[] = [
   {
+    title: "the naming speaks of an environment that the project does not declare",
+    manifest: withSpec(project, {
+      naming: {
+        company: "crd",
+        project: "mzv",
+        zone: "int",
+        region: "gwc",
+        environments: [{ name: "stg", production: false }],
+      },
+    }),
+    field: "spec.naming.environments",
+    says: /every name in naming.environments must be one of environments\[\].name/,
+  },
+  {
     title: "a namespace is admitted for an environment that there is not",
     manifest: admitting({ name: "a", environments: ["test"] }),
     field: "spec.namespaces",
@@ -443,6 +551,20 @@ const others: readonly Contradiction[] = [
     says: oneMethod,
   },
   {
+    title: "its own identity and a gateway's",
+    manifest: authBy({ managedIdentity: {}, gateway: { ref: { name: "gw-pro-primary" } } }),
+    field: "spec.auth",
+    says: oneMethod,
+  },
+  ...["npr", "NPR-1"].map(
+    (gatewayEnvironment): Contradiction => ({
+      title: `an environment of gateways that none can have: ${gatewayEnvironment}`,
+      manifest: withSpec(project, { environments: [{ name: "dev", gatewayEnvironment }, { name: "pro" }] }),
+      field: "spec.environments[0].gatewayEnvironment",
+      says: /must be 1 to 16 capital letters and digits, such as NPR/,
+    }),
+  ),
+  {
     title: "a service principal without credentials",
     manifest: authBy({
       servicePrincipal: {
@@ -457,7 +579,170 @@ const others: readonly Contradiction[] = [
     title: "a rule without a target",
     manifest: withSpec(syncRule, { target: {} }),
     field: "spec.target",
-    says: /set exactly one of keyVault/,
+    says: /set exactly one of keyVault, kubernetes, gateway/,
+  },
+  {
+    title: "a rule with two targets",
+    manifest: withSpec(syncRule, {
+      target: { keyVault: { ref: { name: "kv" } }, kubernetes: { namespaces: ["jobs"] } },
+    }),
+    field: "spec.target",
+    says: /set exactly one of keyVault, kubernetes, gateway/,
+  },
+  {
+    title: "core Secrets of two namespaces that both sides may change",
+    manifest: copying({ namespaces: ["a", "b"] }, { direction: "Bidirectional", conflictPolicy: "Manual" }),
+    field: "spec",
+    says: /direction Bidirectional has one namespace; leave one .*, and make a SyncRule for each other one/,
+  },
+  {
+    title: "the newest of two core Secrets, which do not tell their age",
+    manifest: copying({}, { direction: "Bidirectional", conflictPolicy: "NewestWins" }),
+    field: "spec",
+    says: /core Secrets do not tell when a value was set.* set Manual, PlatformWins or TargetWins/,
+  },
+  {
+    title: "core Secrets that both sides may change, without a word on conflicts",
+    manifest: copying({}, { direction: "Bidirectional" }),
+    field: "spec",
+    says: /direction Bidirectional needs conflictPolicy/,
+  },
+  {
+    title: "mappings of a vault for core Secrets",
+    manifest: copying({}, { mappings: [{ secret: "a", key: "a", name: "Pwd" }] }),
+    field: "spec",
+    says: /use target.kubernetes.keys/,
+  },
+  ...[{ deletionPolicy: "Delete" }, { limits: { deletions: 1 } }, { dryRun: true }].map((safety) => ({
+    title: `${Object.keys(safety)[0]} where nothing is deleted`,
+    manifest: copying({}, safety),
+    field: "spec",
+    says: /are for target.keyVault; core Secrets stay as they are/,
+  })),
+  {
+    title: "an interval for what is watched",
+    manifest: copying({}, { interval: "60s" }),
+    field: "spec",
+    says: /core Secrets are watched, so leave it out/,
+  },
+  {
+    title: "no namespace",
+    manifest: copying({ namespaces: [] }),
+    field: "spec.target.kubernetes.namespaces",
+    says: /at least 1 item/,
+  },
+  {
+    title: "one namespace twice",
+    manifest: copying({ namespaces: ["jobs", "jobs"] }),
+    field: "spec.target.kubernetes.namespaces[1]",
+    says: /Duplicate value/,
+  },
+  ...["orders-db", "{secret}{secret}", "{secret}-{namespace}", "-{secret}", "{secret}-", "A{secret}"].map(
+    (secretName) => ({
+      title: `core Secrets named ${secretName}`,
+      manifest: copying({ secretName }),
+      field: "spec.target.kubernetes.secretName",
+      says: /must contain \{secret\} once/,
+    }),
+  ),
+  {
+    title: "two entries under one key",
+    manifest: copying({
+      keys: [
+        { from: "a", to: "X" },
+        { from: "b", to: "X" },
+      ],
+    }),
+    field: "spec.target.kubernetes.keys[1]",
+    says: /Duplicate value/,
+  },
+  {
+    title: "one entry under two keys",
+    manifest: copying({
+      keys: [
+        { from: "a", to: "X" },
+        { from: "a", to: "Y" },
+      ],
+    }),
+    field: "spec.target.kubernetes",
+    says: /two keys may not have the same from/,
+  },
+  {
+    title: "labels on which controllers act",
+    manifest: copying({ labels: { "argocd.argoproj.io/instance": "x" } }),
+    field: "spec.target.kubernetes.labels",
+    says: /on other keys controllers may act/,
+  },
+  {
+    title: "identities of the cluster",
+    manifest: copying({ type: "kubernetes.io/service-account-token" }),
+    field: "spec.target.kubernetes.type",
+    says: /supported values/,
+  },
+  {
+    title: "a vault and a gateway's cluster",
+    manifest: passing({}, { target: { keyVault: { ref: { name: "kv" } }, gateway: minimalPassage } }),
+    field: "spec.target",
+    says: /set exactly one of keyVault, kubernetes, gateway/,
+  },
+  ...[{ direction: "Pull" }, { direction: "Bidirectional", conflictPolicy: "Manual" }].map((wishes) => ({
+    title: `direction ${wishes.direction} through a gateway`,
+    manifest: passing({}, wishes),
+    field: "spec",
+    says: /target.gateway has direction Push only; set Push/,
+  })),
+  {
+    title: "mappings of a vault for a gateway's cluster",
+    manifest: passing({}, { mappings: [{ secret: "a", key: "a", name: "Pwd" }] }),
+    field: "spec",
+    says: /use target.gateway.kubernetes.keys/,
+  },
+  ...[{ deletionPolicy: "Delete" }, { limits: { deletions: 1 } }, { dryRun: true }].map((safety) => ({
+    title: `${Object.keys(safety)[0]} through a gateway`,
+    manifest: passing({}, safety),
+    field: "spec",
+    says: /are for target.keyVault; core Secrets of a gateway stay as they are/,
+  })),
+  {
+    title: "one entry under two keys of a gateway's cluster",
+    manifest: passing({
+      keys: [
+        { from: "a", to: "X" },
+        { from: "a", to: "Y" },
+      ],
+    }),
+    field: "spec.target.gateway.kubernetes",
+    says: /two keys may not have the same from/,
+  },
+  {
+    title: "labels on which controllers of a gateway's cluster act",
+    manifest: passing({ labels: { "argocd.argoproj.io/instance": "x" } }),
+    field: "spec.target.gateway.kubernetes.labels",
+    says: /on other keys controllers may act/,
+  },
+  {
+    title: "identities of a gateway's cluster",
+    manifest: passing({ type: "kubernetes.io/service-account-token" }),
+    field: "spec.target.gateway.kubernetes.type",
+    says: /supported values/,
+  },
+  {
+    title: "an environment of gateways in small letters",
+    manifest: withSpec(project, { environments: [{ name: "dev", gatewayEnvironment: "npr" }], namespaces: [] }),
+    field: "spec.environments[0].gatewayEnvironment",
+    says: /1 to 16 capital letters and digits/,
+  },
+  {
+    title: "taking from two namespaces",
+    manifest: withSpec(takingRule, { target: { kubernetes: { namespaces: ["a", "b"] } } }),
+    field: "spec",
+    says: /direction Pull takes from one namespace/,
+  },
+  {
+    title: "taking over what is only read",
+    manifest: withSpec(takingRule, { target: { kubernetes: { namespaces: ["a"], adopt: true } } }),
+    field: "spec",
+    says: /direction Pull writes nothing there/,
   },
   {
     title: "secrets without a choice",
@@ -469,13 +754,31 @@ const others: readonly Contradiction[] = [
     title: "both sides may change, and nothing says which value they have after both did",
     manifest: withSpec(syncRule, { direction: "Bidirectional" }),
     field: "spec",
-    says: /direction Bidirectional needs conflictPolicy: Manual, PlatformWins or TargetWins/,
+    says: /direction Bidirectional needs conflictPolicy: Manual, NewestWins, PlatformWins or TargetWins/,
   },
   {
     title: "a conflict policy where there is no conflict",
     manifest: withSpec(syncRule, { conflictPolicy: "TargetWins" }),
     field: "spec",
     says: /conflictPolicy is only for direction Bidirectional/,
+  },
+  {
+    title: "a rule that only takes over and shall delete",
+    manifest: withSpec(syncRule, { direction: "Pull", deletionPolicy: "Delete" }),
+    field: "spec",
+    says: /direction Pull never deletes in the vault; leave out deletionPolicy/,
+  },
+  {
+    title: "limits that limit nothing",
+    manifest: withSpec(syncRule, { limits: { minimum: 3 } }),
+    field: "spec.limits",
+    says: /set deletions, changes or both/,
+  },
+  {
+    title: "a limit of more than everything",
+    manifest: withSpec(syncRule, { limits: { changes: "150%" } }),
+    field: "spec.limits.changes",
+    says: /must be a number of entries or a percentage/,
   },
   {
     title: "two mappings to one name in other case",
@@ -518,8 +821,45 @@ const unnamed = {
 
 const signingRequest = certificateRequest.spec as { request: string };
 
+const ofPrimary = { issuerRef: { kind: "ClusterIssuer", name: "payments-ca" } };
 const pki: readonly Contradiction[] = [
   { title: "no CA", manifest: withSpec(issuer, { ca: undefined }), field: "spec", says: /set exactly one of ca/ },
+  {
+    title: "a CA here and at the primary",
+    manifest: withSpec(primaryIssuer, { ca: { subject: { commonName: "CA" } } }),
+    field: "spec",
+    says: /set exactly one of ca, primary/,
+  },
+  {
+    title: "a tenant has the primary sign past what the cluster's issuers allow",
+    manifest: withSpec(issuer, { ca: undefined, policy: undefined, revocation: undefined, primary: ofPrimary }),
+    field: "spec.primary",
+    says: /who may have the primary sign is for the cluster to say; use a ClusterIssuer that lists this namespace/,
+  },
+  {
+    title: "revocations of what the primary signs, published here",
+    manifest: withSpec(primaryIssuer, { revocation: { crl: { every: "1h" } } }),
+    field: "spec.revocation",
+    says: /the primary publishes revocations of what it signs; remove revocation/,
+  },
+  {
+    title: "a CA below one of the primary",
+    manifest: withSpec(primaryIssuer, { policy: { allowSubordinates: {} } }),
+    field: "spec.policy.allowSubordinates",
+    says: /the primary signs no CA for a gateway; remove allowSubordinates/,
+  },
+  {
+    title: "gateways of a gateway",
+    manifest: withSpec(primaryIssuer, { gatewayEnvironments: ["NPR"] }),
+    field: "spec.gatewayEnvironments",
+    says: /a gateway has no gateways; remove gatewayEnvironments/,
+  },
+  {
+    title: "an environment of gateways in small letters",
+    manifest: withSpec(clusterIssuer, { gatewayEnvironments: ["npr"] }),
+    field: "spec.gatewayEnvironments[0]",
+    says: /must be 1 to 16 capital letters and digits/,
+  },
   {
     title: "a ClusterIssuer below an Issuer",
     manifest: withSpec(clusterIssuer, {
@@ -675,6 +1015,12 @@ const pki: readonly Contradiction[] = [
     manifest: withSpec(caCertificate, { profile: "Server", usages: undefined }),
     field: "spec.profile",
     says: /profiles are for certificates that are not a CA's/,
+  },
+  {
+    title: "a CA whose key would go to gateways",
+    manifest: withSpec(caCertificate, { gateways: { environment: "NPR" } }),
+    field: "spec.gateways",
+    says: /the key of a CA does not go to gateways; leave gateways or isCA out/,
   },
   {
     title: "a CA without a subject",
@@ -861,6 +1207,18 @@ const access: readonly Contradiction[] = [
     says: roleOrVerbs,
   },
   {
+    title: "a project keeps its values in a Key Vault that it does not name",
+    manifest: withSpec(project, { storage: "Orchestrator" }),
+    field: "spec.environments",
+    says: /storage Orchestrator needs environments\[\].keyVault of every environment/,
+  },
+  {
+    title: "a project names a Key Vault for values that are in PostgreSQL",
+    manifest: withSpec(orchestratedProject, { storage: "Platform" }),
+    field: "spec.environments",
+    says: /environments\[\].keyVault is only for storage Orchestrator/,
+  },
+  {
     title: "a project grants an environment that it does not have",
     manifest: projectGranting({ environments: ["pro", "test"] }),
     field: "spec.access",
@@ -868,7 +1226,28 @@ const access: readonly Contradiction[] = [
   },
 ];
 
-export const contradictions: readonly Contradiction[] = [...secrets, ...others, ...pki, ...access];
+const fleet: readonly Contradiction[] = [
+  ...["gw.npr.primary", "g".repeat(64)].map((name) => ({
+    title: `it is named ${name}`,
+    manifest: { ...gateway, metadata: { name } },
+    field: "<nil>",
+    says: /metadata.name must have at most 63 characters and no dot/,
+  })),
+  {
+    title: "an environment has a long name",
+    manifest: { ...gatewayEnvironment, metadata: { name: "n".repeat(64) } },
+    field: "<nil>",
+    says: /metadata.name must have at most 63 characters/,
+  },
+  {
+    title: "an environment has one gateway on both sides",
+    manifest: withSpec(gatewayEnvironment, { standbyRef: { name: "gw-npr-primary" } }),
+    field: "spec.standbyRef",
+    says: /must be another Gateway than primaryRef names/,
+  },
+];
+
+export const contradictions: readonly Contradiction[] = [...secrets, ...others, ...pki, ...access, ...fleet];
 
 /** A change to a stored manifest, by a merge of its spec. */
 const change = (title: string, before: Manifest, to: object, field: string, says: RegExp): ForbiddenChange => ({
@@ -898,6 +1277,30 @@ export const forbiddenChanges: readonly ForbiddenChange[] = [
     "spec.deliver.type",
     /deliver to another secretName/,
   ),
+  change(
+    "the values of a project leave PostgreSQL",
+    project,
+    {
+      storage: "Orchestrator",
+      environments: ["dev", "pro"].map((name) => ({ name, keyVault: { namespace: "payments", name: "shop-pro" } })),
+    },
+    "spec.storage",
+    /storage is immutable/,
+  ),
+  change(
+    "the values of a project move into PostgreSQL",
+    orchestratedProject,
+    { storage: undefined, environments: [{ name: "pro" }] },
+    "spec.storage",
+    /storage is immutable/,
+  ),
+  change(
+    "the values of an environment move to another vault",
+    orchestratedProject,
+    { environments: [{ name: "pro", keyVault: { namespace: "payments", name: "other" } }] },
+    "spec.environments[0].keyVault",
+    /keyVault is immutable, since the values are in that vault/,
+  ),
   change("a KeyVault moves to another project", keyVault, otherProject, "spec.projectRef", /create a new KeyVault/),
   change(
     "a KeyVault points to another vault",
@@ -920,6 +1323,20 @@ export const forbiddenChanges: readonly ForbiddenChange[] = [
     { ca: { ...(clusterIssuer.spec as { ca: object }).ca, key: { algorithm: "RSA" } } },
     "spec.ca",
     /ca is immutable but for external.certificate; create a new issuer/,
+  ),
+  change(
+    "what the primary signs is to be signed by another CA there",
+    primaryIssuer,
+    { primary: { issuerRef: { name: "other-ca" } } },
+    "spec.primary",
+    /primary is immutable; create a new issuer under another name/,
+  ),
+  change(
+    "what the primary signs is to be signed here",
+    primaryIssuer,
+    { primary: undefined, ca: { subject: { commonName: "CA" } } },
+    "spec",
+    /ca and primary cannot take each other's place; create a new issuer/,
   ),
   change(
     "an external CA gets another key",
@@ -958,5 +1375,26 @@ export const forbiddenChanges: readonly ForbiddenChange[] = [
     "spec.revocation",
     /is final; only certificateHold can be taken out, or made another reason/,
   ),
+  ...(["environment", "role"] as const).flatMap((field) => {
+    const says = new RegExp(`${field} is immutable once it is set; delete the Gateway, which revokes it`);
+    const other = { environment: "PRO", role: "primary" }[field];
+    return [
+      change(`a Gateway gets another ${field}`, gateway, { [field]: other }, `spec.${field}`, says),
+      change(`a Gateway gives up its ${field}`, gateway, { [field]: undefined }, `spec.${field}`, says),
+    ];
+  }),
+  ...(["environment", "primaryRef", "standbyRef"] as const).map((field) => {
+    const other = { environment: "PRO", primaryRef: { name: "gw-npr-2" }, standbyRef: { name: "gw-npr-2" } }[field];
+    const says = new RegExp(`${field} is immutable; delete the GatewayEnvironment`);
+    return change(
+      `a GatewayEnvironment gets another ${field}`,
+      gatewayEnvironment,
+      { [field]: other },
+      `spec.${field}`,
+      says,
+    );
+  }),
+  change("a Failover goes the other way", failover, { activate: "Primary" }, "spec", /create another one/),
+  change("a Failover is not forced any more", failover, { force: undefined }, "spec", /create another one/),
   change("a SyncRule moves to dev", syncRule, { environment: "dev" }, "spec.environment", /create a new SyncRule/),
 ];

@@ -27,7 +27,10 @@ const namespaced = (kind: string, name: string, spec: object): Manifest => ({
 });
 
 export const project = clusterWide("Project", "payments", {
-  environments: [{ name: "dev" }, { name: "pro" }],
+  environments: [
+    { name: "dev", gatewayEnvironment: "NPR" },
+    { name: "pro", protected: true, gatewayEnvironment: "PRO" },
+  ],
   namespaces: [
     { name: "payments", environments: ["pro", "dev"] },
     {
@@ -41,6 +44,15 @@ export const project = clusterWide("Project", "payments", {
       environments: ["dev"],
     },
   ],
+  naming: {
+    company: "crd",
+    project: "mzv",
+    zone: "int",
+    region: "gwc",
+    environments: [{ name: "dev", production: false, code: "dev" }],
+    patterns: [{ type: "AKS", production: "{co}-{env}-{proj}-aks{nn}", nonProduction: "aks_{COMPANY}-{environment}" }],
+    required: true,
+  },
   keyVaults: ["https://crdprointmzvgwckv01.vault.azure.net/", "https://another.vault.azure.cn"],
   access: [
     {
@@ -165,6 +177,50 @@ const freshSecret = namespaced("Secret", "fresh", {
   rotation: { every: "720h" },
 });
 
+const appliedSecret = (name: string, apply: object) =>
+  namespaced("Secret", name, {
+    projectRef: { name: "payments" },
+    environment: "pro",
+    entries: [{ key: "token", generate: { kind: "Base64" } }],
+    rotation: { every: "720h", apply },
+  });
+const jobSecret = appliedSecret("by-job", { job: { cronJobRef: { name: "rotate-orders-db" } }, timeout: "30m" });
+const webhookSecret = appliedSecret("by-webhook", {
+  webhook: {
+    url: "https://rotation.example.com/orders",
+    caBundle: "-----BEGIN CERTIFICATE-----",
+    hmacSecretRef: { name: "rotation", key: "key" },
+    includeValues: true,
+  },
+});
+export const alternatingSecret = namespaced("Secret", "two-roles", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  entries: [
+    { key: "username", external: {} },
+    { key: "password", generate: { kind: "Password" } },
+  ],
+  deliver: { restartConsumers: true },
+  rotation: {
+    every: "720h",
+    keys: ["password"],
+    overlap: "10m",
+    apply: {
+      postgres: {
+        host: "orders.example.com",
+        port: 5433,
+        database: "orders",
+        caBundle: "-----BEGIN CERTIFICATE-----",
+        admin: { username: "rotator", passwordSecretRef: { name: "rotator", key: "password" } },
+        roles: ["orders_a", "orders_b"],
+        username: "username",
+        password: "password",
+        endSessions: true,
+      },
+    },
+  },
+});
+
 const inProject = { projectRef: { name: "payments" }, vaultUrl: "https://crdprointmzvgwckv01.vault.azure.net/" };
 
 export const keyVault = namespaced("KeyVault", "workload-identity", {
@@ -188,6 +244,11 @@ const managedIdentity = namespaced("KeyVault", "managed-identity", {
   auth: { managedIdentity: { clientId } },
 });
 
+const throughGateway = namespaced("KeyVault", "through-gateway", {
+  ...inProject,
+  auth: { gateway: { ref: { name: "gw-pro-primary" }, clientId } },
+});
+
 const systemIdentity = namespaced("KeyVault", "system-identity", { ...inProject, auth: { managedIdentity: {} } });
 
 export const syncRule = namespaced("SyncRule", "payments-pro-vault", {
@@ -207,6 +268,9 @@ export const syncRule = namespaced("SyncRule", "payments-pro-vault", {
   ],
   target: { keyVault: { ref: { name: "payments-pro" }, name: "{secret}--{key}" } },
   interval: "1m30s",
+  deletionPolicy: "Delete",
+  limits: { deletions: 10, changes: "50%", minimum: 5 },
+  dryRun: false,
   suspend: false,
 });
 
@@ -217,13 +281,94 @@ const smallestRule = namespaced("SyncRule", "everything", {
   target: { keyVault: { ref: { name: "payments-pro" } } },
 });
 
+const copies = namespaced("SyncRule", "copies", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  secrets: { names: ["orders-*"] },
+  direction: "Push",
+  target: {
+    kubernetes: {
+      namespaces: ["payments-jobs", "payments-batch"],
+      secretName: "from-{namespace}.{secret}",
+      keys: [{ from: "password", to: "DB_PASSWORD" }],
+      type: "Opaque",
+      labels: { tier: "db" },
+      annotations: { about: "orders" },
+      restartConsumers: true,
+      adopt: true,
+    },
+  },
+});
+
+const smallestCopies = namespaced("SyncRule", "smallest-copies", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  direction: "Push",
+  target: { kubernetes: { namespaces: ["payments-jobs"] } },
+});
+
+export const passingRule = namespaced("SyncRule", "through-gateway", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  secrets: { names: ["orders-*"] },
+  direction: "Push",
+  target: {
+    gateway: {
+      ref: { name: "gw-pro-primary" },
+      kubernetes: {
+        namespace: "payments",
+        secretName: "from-{namespace}.{secret}",
+        keys: [{ from: "password", to: "DB_PASSWORD" }],
+        type: "Opaque",
+        labels: { tier: "db" },
+        annotations: { about: "orders" },
+        restartConsumers: true,
+        adopt: true,
+      },
+    },
+  },
+  interval: "1m",
+});
+
+const smallestPassingRule = namespaced("SyncRule", "smallest-through-gateway", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  direction: "Push",
+  target: { gateway: { ref: { name: "gw-pro-primary" }, kubernetes: { namespace: "payments" } } },
+});
+
+export const takingRule = namespaced("SyncRule", "partners", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  direction: "Pull",
+  target: {
+    kubernetes: { namespaces: ["payments-jobs"], secretName: "{secret}", keys: [{ from: "token", to: "TOKEN" }] },
+  },
+});
+
+const sharedCopies = namespaced("SyncRule", "shared-copies", {
+  projectRef: { name: "payments" },
+  environment: "pro",
+  direction: "Bidirectional",
+  conflictPolicy: "Manual",
+  target: {
+    kubernetes: {
+      namespaces: ["payments-jobs"],
+      secretName: "from-{namespace}.{secret}",
+      keys: [{ from: "token", to: "TOKEN" }],
+      restartConsumers: true,
+      adopt: true,
+    },
+  },
+});
+
 const conflict = namespaced("SyncConflict", "shared-0123456789", { resolution: "KeepTarget" });
 
 const sharedRule = namespaced("SyncRule", "shared", {
   projectRef: { name: "payments" },
   environment: "pro",
   direction: "Bidirectional",
-  conflictPolicy: "TargetWins",
+  conflictPolicy: "NewestWins",
   target: { keyVault: { ref: { name: "payments-pro" } } },
 });
 
@@ -293,6 +438,7 @@ export const clusterIssuer = clusterWide("ClusterIssuer", "payments-ca", {
   },
   revocation: { crl: { every: "24h" }, ocsp: { validity: "12h" } },
   namespaces: { selector: { matchLabels: { team: "payments" } } },
+  gatewayEnvironments: ["NPR"],
 });
 
 const selectingIssuer = clusterWide("ClusterIssuer", "selecting", {
@@ -320,7 +466,11 @@ const namingIssuer = clusterWide("ClusterIssuer", "naming", {
   namespaces: { names: ["payments"] },
 });
 
-const { namespaces: _clusterOnly, ...sharedByBoth } = clusterIssuer.spec as { namespaces: object; policy: object };
+const {
+  namespaces: _namespaces,
+  gatewayEnvironments: _environments,
+  ...sharedByBoth
+} = clusterIssuer.spec as { namespaces: object; gatewayEnvironments: string[]; policy: object };
 
 export const issuer = namespaced("Issuer", "orders-ca", {
   ...sharedByBoth,
@@ -362,8 +512,15 @@ const awaitingIssuer = namespaced("Issuer", "awaiting", {
   ca: { subject: { commonName: "Issuing CA" }, external: {} },
 });
 
+export const primaryIssuer = clusterWide("ClusterIssuer", "of-primary", {
+  primary: { issuerRef: { kind: "ClusterIssuer", name: "payments-ca" } },
+  policy: { profiles: ["Server"], dnsNames: ["*.{namespace}.svc"] },
+  namespaces: { names: ["payments"] },
+});
+
 export const tlsCertificate = namespaced("Certificate", "orders-tls", {
   secretName: "orders-tls",
+  gateways: { environment: "NPR" },
   issuerRef: { kind: "ClusterIssuer", name: "payments-ca" },
   commonName: "orders.payments.svc",
   subject: {
@@ -516,20 +673,62 @@ const otlpSink = clusterWide("AuditSink", "collector", {
 
 export const fileSink = clusterWide("AuditSink", "file", { file: { name: "audit.jsonl" } });
 
+export const orchestratedProject = clusterWide("Project", "shop", {
+  storage: "Orchestrator",
+  environments: [{ name: "pro", keyVault: { namespace: NAMESPACE, name: "shop-pro" } }],
+  namespaces: [{ name: NAMESPACE, environments: ["pro"] }],
+});
+
+export const gateway = clusterWide("Gateway", "gw-npr-dr", { environment: "NPR", role: "dr-standby" });
+
+const smallestGateway = clusterWide("Gateway", "gw-pro-primary", {});
+
+export const gatewayEnvironment = clusterWide("GatewayEnvironment", "npr", {
+  environment: "NPR",
+  primaryRef: { name: "gw-npr-primary" },
+  standbyRef: { name: "gw-npr-dr" },
+  automaticFailover: { missedHeartbeats: 5 },
+});
+
+const smallestEnvironment = clusterWide("GatewayEnvironment", "pro", {
+  environment: "PRO",
+  primaryRef: { name: "gw-pro-primary" },
+  standbyRef: { name: "gw-pro-dr" },
+});
+
+export const failover = clusterWide("Failover", "npr-1", {
+  environmentRef: { name: "npr" },
+  activate: "Standby",
+  force: true,
+});
+
+const smallestFailover = clusterWide("Failover", "npr-2", { environmentRef: { name: "npr" }, activate: "Primary" });
+
 export const validManifests: readonly Manifest[] = [
+  orchestratedProject,
   project,
   secret,
   tlsSecret,
   smallestSecret,
   freshSecret,
+  jobSecret,
+  webhookSecret,
+  alternatingSecret,
   endToEndSecret,
   keyVault,
   servicePrincipal,
   certificate,
   managedIdentity,
+  throughGateway,
   systemIdentity,
   syncRule,
   smallestRule,
+  copies,
+  smallestCopies,
+  passingRule,
+  smallestPassingRule,
+  takingRule,
+  sharedCopies,
   sharedRule,
   conflict,
   clusterIssuer,
@@ -540,6 +739,7 @@ export const validManifests: readonly Manifest[] = [
   externalIssuer,
   externalTenantIssuer,
   awaitingIssuer,
+  primaryIssuer,
   tlsCertificate,
   caCertificate,
   literalCertificate,
@@ -552,4 +752,10 @@ export const validManifests: readonly Manifest[] = [
   webhookSink,
   otlpSink,
   fileSink,
+  gateway,
+  smallestGateway,
+  gatewayEnvironment,
+  smallestEnvironment,
+  failover,
+  smallestFailover,
 ];

@@ -150,6 +150,28 @@ it("counts calls by operation and status, value reads, writes and the peak", asy
   expect(tokens).toEqual({ entra: { 200: 1 } });
 });
 
+it("has each call on record: when, by whom, what came of it, and which version", async () => {
+  const { control } = suite.lab;
+  const before = (await control.calls(VAULT)).length;
+  const startedAt = Date.now();
+  const client = suite.client();
+  const { version } = (await client.setSecret("logged", "v")).properties;
+  await client.getSecret("logged");
+  await fault({ kind: "process-then-drop" }, { operation: "SecretSet", count: 1 });
+  await expect(client.setSecret("logged", "w")).rejects.toMatchObject({ code: "ECONNRESET" });
+  const unanswered = (await control.secrets(VAULT)).find(({ name }) => name === "logged")?.versions.at(-1)?.version;
+  const calls = (await control.calls(VAULT)).slice(before);
+  const who = { vault: VAULT, name: "logged", caller: OFFICER.clientId };
+  expect(calls.map(({ arrivedAt: _, answeredAt: __, ...call }) => call)).toEqual([
+    { vault: VAULT, operation: "SecretSet", name: "logged", status: 401 },
+    { ...who, operation: "SecretSet", status: 200, version },
+    { ...who, operation: "SecretGet", status: 200, version },
+    { ...who, operation: "SecretSet", status: 0, version: unanswered },
+  ]);
+  const times = calls.flatMap(({ arrivedAt, answeredAt }) => [arrivedAt, answeredAt]);
+  expect([startedAt, ...times, Date.now()]).toEqual([startedAt, ...times, Date.now()].toSorted((a, b) => a - b));
+});
+
 it("lets a person edit the vault without being counted", async () => {
   const { control } = suite.lab;
   await control.resetCounters();

@@ -1,6 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { z } from "zod";
+import type { CallLog } from "./call-log.ts";
 import type { CallCounter } from "./counters.ts";
 import { KeyVaultError } from "./errors.ts";
 import { type Reply, readBody } from "./exchange.ts";
@@ -21,6 +22,7 @@ export interface ControlDependencies {
   readonly store: Store;
   readonly faults: Faults;
   readonly counter: CallCounter;
+  readonly log: CallLog;
   readonly settings: Settings;
   readonly token: string;
 }
@@ -98,13 +100,16 @@ export class ControlApi {
   }
 
   async #vaults(method: string, [vaultName, kind, name]: string[], body: string): Promise<unknown> {
-    const { store } = this.#dependencies;
+    const { log, store } = this.#dependencies;
     if (vaultName === undefined) {
       return [...store.vaults.values()].map((vault) => vault.name);
     }
     const vault = store.vaults.get(vaultName.toLowerCase());
     if (vault === undefined) {
       throw new ControlError(404, `no vault ${vaultName}`);
+    }
+    if (kind === "calls") {
+      return log.read(vault.name);
     }
     if (name === undefined) {
       return [...vault.secrets()].map(describe);

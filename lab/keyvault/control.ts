@@ -1,8 +1,10 @@
+import type { LoggedCall } from "./call-log.ts";
 import type { Counters } from "./counters.ts";
 import type { FaultRule } from "./faults.ts";
 import type { Settings, SettingsChange } from "./settings.ts";
 import type { Phase, SecretVersion } from "./vault/state.ts";
 
+export type { LoggedCall } from "./call-log.ts";
 export type { Counters, VaultCounters } from "./counters.ts";
 export type { FaultEffect, FaultRule } from "./faults.ts";
 
@@ -50,6 +52,11 @@ export class Control {
 
   resetCounters(): Promise<void> {
     return this.#call("DELETE", "/counters");
+  }
+
+  /** The last 100,000 calls or more of a vault, in the order of their answers; since the stand-in was started. */
+  calls(vault: string): Promise<readonly LoggedCall[]> {
+    return this.#call("GET", `/vaults/${vault}/calls`);
   }
 
   /** Replaces all fault rules; an empty list ends every disturbance. */

@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { dirname } from "node:path";
+import { CallLog } from "./call-log.ts";
 import type { Configuration } from "./config.ts";
 import { ControlApi } from "./control-api.ts";
 import { CallCounter } from "./counters.ts";
@@ -55,10 +56,12 @@ export async function startService(configuration: Configuration): Promise<Runnin
   const store = new Store(configuration.stateFile, configuration.vaults, settings);
   const faults = new Faults();
   const counter = new CallCounter();
+  const log = new CallLog();
   const shared = {
     tokens,
     faults,
     counter,
+    log,
     settings,
     pager: new Pager(settings),
     backups: new BackupCipher(tokens.key),
@@ -66,7 +69,7 @@ export async function startService(configuration: Configuration): Promise<Runnin
   const endpoints = new Map([...store.vaults].map(([name, vault]) => [name, new VaultEndpoint(vault, shared)]));
   const directory = new Directory(tenants, tokens);
   const metadata = new InstanceMetadata(tenants, tokens);
-  ready.resolve(new ControlApi({ store, faults, counter, settings, token }));
+  ready.resolve(new ControlApi({ store, faults, counter, log, settings, token }));
 
   const tokenAnswer = (target: "entra" | "instance-metadata", answer: () => Promise<Reply>): Promise<Answer> =>
     disturb(faults.take({ target, authenticated: true }), answer, (status) => failureOf(status).reply()).then(

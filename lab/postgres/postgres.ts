@@ -59,6 +59,8 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   const placement = place(realpathSync(dir), programs);
   const binDir = path.join(placement.programs, programs.bin);
   const env = { LC_ALL: "C", TZ: "UTC", ...libraryPath(placement.programs, programs.libraries) };
+  // Backends of a killed server hold its port too.
+  await clearLeftovers(placement.dataDir);
   const port = await ports.get("postgres");
   const describe = (database: string, user: string) =>
     describeDatabase({ host, port, database, user, passwordFile: passwordFile(dir, user), caFile: pki.caFile });

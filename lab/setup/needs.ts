@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { errorMessage } from "../errors.ts";
+import { obtainToxiproxy } from "../toxiproxy/program.ts";
 import { canDumpCore, canMount } from "../unwell.ts";
 import { obtainPackage, testPackages } from "./packages.ts";
 import { obtainPythonTool, pkilint, schemathesis } from "./python-tool.ts";
@@ -30,6 +31,11 @@ const needs: readonly Need[] = [
     purpose: "the REST surface as schemathesis sees it",
     fix: "install Python 3.11 or later with venv and pip",
     obtain: (report) => obtainPythonTool(schemathesis, report),
+  },
+  {
+    purpose: "gateways whose way to the primary is disturbed, by toxiproxy",
+    fix: "install Go 1.26 or later with access to a Go module proxy",
+    obtain: obtainToxiproxy,
   },
   {
     purpose: "keystores as Java reads them",

@@ -74,6 +74,11 @@ export const testPackages = {
     program: "usr/bin/ab",
     versionOption: "-V",
   },
+  prometheus: {
+    name: "prometheus",
+    purpose: "the rules of alerts, as Prometheus reads them",
+    program: "usr/bin/promtool",
+  },
 } satisfies Readonly<Record<string, TestPackage>>;
 
 export interface InstalledPackage {

@@ -10,16 +10,24 @@ import {
 import { type Check, type Finding, failing } from "../../core/diagnosis/finding.ts";
 import { SafeError } from "../../core/errors.ts";
 import type { RootKey } from "../../core/ports/key-store.ts";
+import { ConfigError } from "../../program/settings.ts";
 
 export interface DatabaseParts extends DatabaseExpectations {
   readonly options: DatabaseOptions;
   /** The root key as a start would find it now. */
   readonly rootKey: () => Promise<RootKey>;
-  /** What the settings call its file. */
-  readonly rootKeyFile: string;
+  readonly rootKeyPlace: RootKeyPlace;
 }
 
-export function databaseChecks({ options, rootKey, rootKeyFile, ...expected }: DatabaseParts): readonly Check[] {
+/** Where the settings have the root key from. */
+interface RootKeyPlace {
+  readonly setting: string;
+  readonly where: string;
+  /** How it is to be put there. */
+  readonly rights: string;
+}
+
+export function databaseChecks({ options, rootKey, rootKeyPlace, ...expected }: DatabaseParts): readonly Check[] {
   const facts = readDatabaseFacts(options);
   return [
     {
@@ -32,8 +40,8 @@ export function databaseChecks({ options, rootKey, rootKeyFile, ...expected }: D
     },
     {
       name: "keys.root",
-      otherwise: `look at keys.file: ${rootKeyFile}`,
-      examine: async () => judgeRootKey(await opened(rootKey), await facts, rootKeyFile),
+      otherwise: `look at ${rootKeyPlace.setting}: ${rootKeyPlace.where}`,
+      examine: async () => judgeRootKey(await opened(rootKey), await facts, rootKeyPlace),
     },
   ];
 }
@@ -42,13 +50,19 @@ async function opened(rootKey: () => Promise<RootKey>): Promise<RootKey | string
   try {
     return await rootKey();
   } catch (error) {
-    return error instanceof SafeError ? error.message : `it cannot be read (${(error as NodeJS.ErrnoException).code})`;
+    return error instanceof SafeError || error instanceof ConfigError
+      ? error.message
+      : `it cannot be read (${(error as NodeJS.ErrnoException).code})`;
   }
 }
 
-function judgeRootKey(key: RootKey | string, facts: DatabaseFacts | Finding, file: string): readonly Finding[] {
+function judgeRootKey(
+  key: RootKey | string,
+  facts: DatabaseFacts | Finding,
+  { where, rights }: RootKeyPlace,
+): readonly Finding[] {
   if (typeof key === "string") {
-    const fix = `restore ${file} from its copy, with mode 0600 and owned by the operator's user; the key in memory goes on until the next start, so do not restart before`;
+    const fix = `restore ${where} from its copy, ${rights}; the key in memory goes on until the next start, so do not restart before`;
     return [failing("keys.root", { problem: key, fix })];
   }
   if ("check" in facts || facts.record === undefined) return [];
@@ -56,6 +70,6 @@ function judgeRootKey(key: RootKey | string, facts: DatabaseFacts | Finding, fil
   if (wrapped.length === 0 || wrapped.some(({ wrappedBy }) => wrappedBy === key.id)) return [];
   const problem = `root key ${key.id} is not the one that wrapped the installation's key, which is ${wrapped.at(-1)?.wrappedBy}`;
   return [
-    failing("keys.root", { problem, fix: `restore the copy of the former key to ${file}; do not restart before` }),
+    failing("keys.root", { problem, fix: `restore the copy of the former key to ${where}; do not restart before` }),
   ];
 }

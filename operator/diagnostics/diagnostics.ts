@@ -2,6 +2,7 @@
  * Everything that can be looked at from where the operator runs, each with what to do. It is asked for by people in
  * trouble, so nothing here may need what is broken: each check has its own time, and none waits for another.
  */
+import type { DatabaseOptions } from "../../adapters/postgres/database.ts";
 import { type DatabaseSizes, readDatabaseSizes } from "../../adapters/postgres/diagnosis.ts";
 import type { Stores } from "../../adapters/postgres/stores.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
@@ -11,12 +12,12 @@ import { redactResource, redactSpec } from "../../core/diagnosis/redaction.ts";
 import { judgeResources, RESOURCES } from "../../core/diagnosis/resources.ts";
 import type { VaultState } from "../../core/ports/target-vaults.ts";
 import type { Resource } from "../../crds/common.ts";
-import { databaseOptions } from "../../program/common-settings.ts";
 import { redact } from "../../program/logging.ts";
 import { VERSION } from "../../program/version.ts";
 import type { Caches } from "../caches.ts";
 import type { Config } from "../config.ts";
 import { openRootKey } from "../database.ts";
+import type { OperationalSecrets } from "../operational-secrets/operational-secrets.ts";
 import { clusterChecks } from "./cluster.ts";
 import { databaseChecks } from "./database.ts";
 import { fileChecks } from "./files.ts";
@@ -26,6 +27,9 @@ import { vaultChecks } from "./vaults.ts";
 export interface DiagnosticsParts {
   readonly config: Config;
   readonly stores: Pick<Stores, "pki">;
+  /** As it is reached now. */
+  readonly database: () => DatabaseOptions;
+  readonly secrets: Pick<OperationalSecrets, "read" | "source">;
   readonly api: KubernetesApi;
   readonly view: Caches;
   readonly vaults: () => readonly VaultState[];
@@ -57,8 +61,8 @@ export class Diagnostics {
 
   /** What those who help from outside want to know, without anything that is secret. */
   async facts(): Promise<InstallationFacts> {
-    const { config, metrics } = this.#parts;
-    const sizes = await readDatabaseSizes(databaseOptions(config.database));
+    const { config, database, metrics } = this.#parts;
+    const sizes = await readDatabaseSizes(database());
     return {
       version: VERSION,
       node: process.version,
@@ -86,13 +90,25 @@ export class Diagnostics {
   }
 
   #checks(): readonly Check[] {
-    const { config, stores, api, view, vaults } = this.#parts;
+    const { config, stores, database, secrets, api, view, vaults } = this.#parts;
+    const { rootKeySecret } = config.keys;
     const home = config.kubernetes.namespace;
     return [
       ...databaseChecks({
-        options: databaseOptions(config.database),
-        rootKey: async () => openRootKey(config.keys),
-        rootKeyFile: config.keys.file,
+        options: database(),
+        rootKey: async () => openRootKey(config.keys, secrets.read),
+        rootKeyPlace:
+          rootKeySecret === undefined
+            ? {
+                setting: "keys.file",
+                where: config.keys.file,
+                rights: "with mode 0600 and owned by the operator's user",
+              }
+            : {
+                setting: "keys.rootKeySecret",
+                where: secrets.source("keys.rootKeySecret"),
+                rights: "as a new version",
+              },
         checkpointMs: config.audit.checkpointMs,
         home,
       }),

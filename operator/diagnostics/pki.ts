@@ -29,12 +29,13 @@ export function pkiChecks({ store, baseUrl, home }: PkiParts): readonly Check[] 
   const authorities: Check = {
     name: "pki.authorities",
     otherwise,
-    examine: async () => (await active).flatMap((authority) => judgeAuthority(authority)),
+    examine: async () => (await active).flatMap((authority) => judgeAuthority(authority, home)),
   };
   const crls: Check = {
     name: "pki.crls",
     otherwise,
-    examine: async () => (await Promise.all((await active).map((authority) => judgeCrl(store, authority)))).flat(),
+    examine: async () =>
+      (await Promise.all((await active).map((authority) => judgeCrl(store, authority, home)))).flat(),
   };
   if (baseUrl === undefined) return [authorities, crls];
   const { ocsp: url } = publicationUrls(baseUrl);
@@ -43,7 +44,9 @@ export function pkiChecks({ store, baseUrl, home }: PkiParts): readonly Check[] 
     name: "ocsp.answers",
     otherwise: reach,
     examine: async (signal) => {
-      const signing = (await active).find((authority) => certificateOf(authority) !== undefined);
+      const signing = (await active).find(
+        (authority) => certificateOf(authority) !== undefined && authority.primaryIssuer === undefined,
+      );
       return signing === undefined ? [] : judgeResponder(url, signing, reach, signal);
     },
   };
@@ -56,19 +59,26 @@ const certificateOf = (authority: AuthorityRecord): Buffer | undefined => newest
 const describe = ({ identity: { kind, namespace, name } }: AuthorityRecord): string =>
   `${kind} ${namespace === "" ? "" : `${namespace}/`}${name}`;
 
-const look = ({ identity: { kind, namespace, name } }: AuthorityRecord): string =>
-  `kubectl ${namespace === "" ? "" : `-n ${namespace} `}describe ${kind.toLowerCase()}s.mazevault.io ${name}`;
+/** What belongs to the installation has no object that would tell more. */
+const look = ({ identity: { kind, namespace, name } }: AuthorityRecord, home: string): string =>
+  kind === "Installation"
+    ? `kubectl -n ${home} logs deployment/mazevault-operator`
+    : `kubectl ${namespace === "" ? "" : `-n ${namespace} `}describe ${kind.toLowerCase()}s.mazevault.io ${name}`;
 
-function judgeAuthority(authority: AuthorityRecord): readonly Finding[] {
+function judgeAuthority(authority: AuthorityRecord, home: string): readonly Finding[] {
   const der = certificateOf(authority);
   // That it waits for one is told by its own condition.
   if (der === undefined) return [];
   const what = `the certificate of ${describe(authority)}`;
-  const fix = `it is renewed by itself where its issuer is here; where it was signed elsewhere, have it signed again: ${look(authority)}`;
+  const fix = `it is renewed by itself where its issuer is here; where it was signed elsewhere, have it signed again: ${look(authority, home)}`;
   return judgeValidity("pki.authorities", what, parseCertificate(der), new Date(), fix);
 }
 
-async function judgeCrl(store: PkiParts["store"], authority: AuthorityRecord): Promise<readonly Finding[]> {
+async function judgeCrl(
+  store: PkiParts["store"],
+  authority: AuthorityRecord,
+  home: string,
+): Promise<readonly Finding[]> {
   const generation = newest(authority);
   if (generation?.certificate === undefined) return [];
   const crl = await store.crl({ authorityId: authority.id, generation: generation.number, partition: 0 });
@@ -77,7 +87,7 @@ async function judgeCrl(store: PkiParts["store"], authority: AuthorityRecord): P
     failing("pki.crls", {
       subject: describe(authority),
       problem: `its CRL has ended at ${crl.nextUpdate.toISOString()}, and no other was signed: clients refuse its certificates`,
-      fix: `the leader signs CRLs: look for chore \`publish CRLs\` in its log, then ${look(authority)}`,
+      fix: `the leader signs CRLs: look for chore \`publish CRLs\` in its log, then ${look(authority, home)}`,
     }),
   ];
 }

@@ -145,6 +145,10 @@ export class Authenticator {
   }
 }
 
+/** Whether the caller wants to be known; whether the credentials are good is another question. */
+export const bringsCredentials = ({ headers, socket }: IncomingMessage): boolean =>
+  headers.authorization !== undefined || (socket as TLSSocket).authorized;
+
 /** One sentence for every reason, so that nothing can be learned from it. */
 const unauthenticated = (detail = "the credentials are not valid, or not valid any more"): Problem =>
   new Problem(401, "Unauthenticated", detail, { headers: { "www-authenticate": "Bearer" } });

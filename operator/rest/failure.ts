@@ -2,6 +2,8 @@
 import { ApiError } from "../../controllers/runtime/api-error.ts";
 import { ExportOvertaken } from "../../core/audit/export.ts";
 import { Fenced, Stalled, Unavailable, Waiting } from "../../core/errors.ts";
+import { FleetRefused } from "../../core/fleet/errors.ts";
+import { WriteQueueFull } from "../../core/fleet/queued-writes.ts";
 import { RequestRefused } from "../../core/idempotency/requests.ts";
 import { IdentityRefused, TooManyAttempts, Unauthenticated } from "../../core/identity/errors.ts";
 import { Conflict } from "../../core/ports/vault-store.ts";
@@ -15,6 +17,15 @@ const refusalStatus: Partial<Record<IdentityRefused["code"], ProblemStatus>> = {
   EmailTaken: 409,
   LastAdmin: 409,
   NotFound: 404,
+};
+
+const fleetStatus: Record<FleetRefused["code"], ProblemStatus> = {
+  TokenMalformed: 400,
+  TokenRefused: 403,
+  PlaceDiffers: 409,
+  GatewayRevoked: 403,
+  CertificateUnknown: 403,
+  CertificateExpired: 401,
 };
 
 export function problemOf(error: unknown): Problem {
@@ -34,6 +45,8 @@ export function problemOf(error: unknown): Problem {
     const headers = retryAfterMs === undefined ? {} : retryAfter(retryAfterMs);
     return new Problem(code === "IdempotencyKeyReused" ? 422 : 409, code, message, { headers });
   }
+  if (error instanceof WriteQueueFull)
+    return new Problem(503, error.name, error.message, { headers: retryAfter(error.retryAfterMs) });
   if (error instanceof Conflict) {
     return new Problem(
       409,
@@ -41,6 +54,7 @@ export function problemOf(error: unknown): Problem {
       "somebody else changed it in the same moment; read it again and repeat",
     );
   }
+  if (error instanceof FleetRefused) return new Problem(fleetStatus[error.code], error.code, error.message);
   if (error instanceof Stalled || error instanceof Waiting) return new Problem(409, error.code, error.message);
   if (error instanceof Unavailable) {
     const { code, message } = error;

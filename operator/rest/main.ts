@@ -3,8 +3,10 @@
  * caches of their own. What only the leader makes, such as keys and the first admin, an operator has to have made.
  */
 
+import type { KeyVaults } from "../../adapters/keyvault/vaults.ts";
 import { loadKubeConfig } from "../../controllers/runtime/kubeconfig.ts";
 import { Watches } from "../../controllers/runtime/watches.ts";
+import { GatewayVaults } from "../../core/fleet/gateway-vaults.ts";
 import { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
 import { HealthServer } from "../../program/health.ts";
@@ -13,7 +15,13 @@ import { endOnSignals, runProgram } from "../../program/main.ts";
 import { Caches } from "../caches.ts";
 import { type Config, configSchema } from "../config.ts";
 import { DatabaseConnection } from "../database.ts";
+import { taskMetrics } from "../fleet/metrics.ts";
+import { type Fleet, openFleet } from "../fleet/open.ts";
+import { rememberedEpoch } from "../fleet/remembered-epoch.ts";
+import { type Gateway, gatewayNotes, membershipOf, openGateway } from "../gateway/gateway.ts";
+import { openKeyVaults } from "../key-vaults.ts";
 import { programMetrics } from "../metrics.ts";
+import { OperationalSecrets } from "../operational-secrets/operational-secrets.ts";
 import { openIdentities, openShared, type Shared } from "../shared.ts";
 import { startRest } from "./start.ts";
 
@@ -23,14 +31,19 @@ async function run(config: Config): Promise<void> {
   let caches: Caches | undefined;
   let shared: Shared | undefined;
   let identities: Identities | undefined;
+  let vaults: KeyVaults | undefined;
   let stopRest: (() => Promise<void>) | undefined;
+  let gateway: Gateway | undefined;
+  let fleet: Fleet | undefined;
   const { registry, runtime, restAnswered, onCall } = await programMetrics({
-    vaults: () => [],
+    vaults: () => vaults?.states() ?? [],
     sinks: () => [],
     tamperedAuthorities: () => 0,
     rotation: () => ({ left: 0, stuck: 0 }),
+    gateways: () => [],
   });
-  const database = new DatabaseConnection(config, log, onCall);
+  const secrets = new OperationalSecrets(config, log, onCall);
+  const database = new DatabaseConnection(config, log, onCall, secrets);
   const unready = (): string | undefined => {
     if (caches === undefined) return "not started";
     const { incomplete } = caches;
@@ -39,11 +52,11 @@ async function run(config: Config): Promise<void> {
   const health = new HealthServer({
     ...config.http,
     live: [{ name: "process", check: () => undefined }],
-    ready: [
-      { name: "database", check: () => database.problem },
-      { name: "caches", check: unready },
+    ready: [...secrets.checks, { name: "database", check: () => database.problem }, { name: "caches", check: unready }],
+    readyNotes: [
+      { name: "redis", says: () => shared?.state() ?? "not used" },
+      ...gatewayNotes(config, () => gateway?.membership.status),
     ],
-    readyNotes: [{ name: "redis", says: () => shared?.state() ?? "not used" }],
     metrics: () => registry.metrics(),
   });
   const port = await health.listen();
@@ -51,9 +64,13 @@ async function run(config: Config): Promise<void> {
 
   endOnSignals(log, async () => {
     database.stop();
+    secrets.stop();
+    gateway?.stop();
     await stopRest?.();
     await identities?.close();
+    await fleet?.stop();
     await shared?.close();
+    await vaults?.close();
     await watches?.stop();
     await health.close();
   });
@@ -63,8 +80,17 @@ async function run(config: Config): Promise<void> {
   // Core Secrets are looked at by namespace once somebody follows them, and here nobody does.
   caches = new Caches(watches, config.kubernetes.watchInactivityMs);
   watches.start();
-  shared = await openShared(config, stores, log, onCall);
+  shared = await openShared(config, stores, log, onCall, secrets);
   identities = openIdentities(config, stores, shared);
+  // For values that are in the Key Vault of their project; all else there is the leader's.
+  vaults = openKeyVaults(config, log, onCall, { ledger: stores.callLedger });
+  if (config.mode === "primary") {
+    const { gatewayEnvironmentCache } = caches;
+    fleet = openFleet(stores, caches, log, {
+      rememberedEpoch: (environment) => rememberedEpoch(gatewayEnvironmentCache, environment),
+      onTaskEnded: await taskMetrics(registry),
+    });
+  } else gateway = await openGateway({ config, stores, vaults, secrets, log, problems: () => [] });
   const onLost = (error: unknown) => log.warn({ error }, "the answer to an Idempotency-Key was not kept");
   stopRest = await startRest({
     config,
@@ -72,15 +98,19 @@ async function run(config: Config): Promise<void> {
     stores,
     identities,
     idempotency: new IdempotentRequests({ store: stores.requests, keys: stores.keys, onLost }),
+    ...(fleet && { fleet }),
     rateCounters: shared.rateCounters,
     api: watches.api,
     view: caches,
+    secrets,
     databaseProblem: () => database.problem,
-    // Only the leader talks to them.
-    vaults: () => [],
+    database: () => database.options,
+    vaults: () => vaults?.states() ?? [],
+    keyVaults: fleet ? new GatewayVaults(vaults, fleet.tasks) : vaults,
     metrics: () => registry.metrics(),
     unready,
     onAnswer: restAnswered,
+    ...membershipOf(gateway),
   });
 }
 

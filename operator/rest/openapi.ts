@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { idempotencyKeyHeader } from "./idempotency-key.ts";
 import { PROBLEM_TYPE, problemBody, TITLES } from "./problem.ts";
-import { problemsOf, type Route, takesIdempotencyKey } from "./route.ts";
+import { isAnonymous, problemsOf, type Route, takesIdempotencyKey } from "./route.ts";
 
 type Json = Record<string, unknown>;
 
@@ -56,10 +56,16 @@ function answersOf(route: Route): Json {
   return Object.fromEntries([...good, ...bad]);
 }
 
+const SECURITY: readonly Json[] = [{ bearer: [] }, { clientCertificate: [] }];
+
 const accessNote = ({ access }: Route): string => {
   switch (access.kind) {
     case "Anyone":
       return "For anyone.";
+    case "Optional":
+      return "For anyone; who is known may see more.";
+    case "EventToken":
+      return "For who has a token for events.";
     case "Authenticated":
       return "For everybody who is logged in.";
     case "Allowed":
@@ -72,7 +78,7 @@ const accessNote = ({ access }: Route): string => {
 export function openApiDocument(routes: readonly Route[], version: string): Json {
   const paths: Record<string, Json> = {};
   for (const route of routes) {
-    const { id, tag, summary, description, body, access } = route;
+    const { id, tag, summary, description, body, bodyTypes } = route;
     const operation = {
       operationId: id,
       tags: [tag],
@@ -80,10 +86,14 @@ export function openApiDocument(routes: readonly Route[], version: string): Json
       description: [description, accessNote(route)].filter(Boolean).join(" "),
       parameters: parametersOf(route),
       ...(body !== undefined && {
-        requestBody: { required: true, content: { "application/json": { schema: schemaOf(body, "input") } } },
+        requestBody: {
+          required: true,
+          content: Object.fromEntries(bodyTypes.map((type) => [type, { schema: schemaOf(body, "input") }])),
+        },
       }),
       responses: answersOf(route),
-      ...(access.kind === "Anyone" && { security: [] }),
+      ...(isAnonymous(route) && { security: [] }),
+      ...(route.access.kind === "Optional" && { security: [{}, ...SECURITY] }),
     };
     paths[route.path] = { ...paths[route.path], [route.method]: operation };
   }
@@ -94,7 +104,7 @@ export function openApiDocument(routes: readonly Route[], version: string): Json
       version,
       description: "Secrets, certificates, access and audit of a MazeVault installation.",
     },
-    security: [{ bearer: [] }, { clientCertificate: [] }],
+    security: SECURITY,
     paths,
     components: {
       schemas: { Problem: schemaOf(problemBody, "output") },

@@ -31,7 +31,8 @@ export class RateLimits {
   }
 }
 
-async function count(counter: RateCounter, key: string, who: string): Promise<void> {
+/** Throws a `Problem` with 429; `who` is named in it. */
+export async function count(counter: RateCounter, key: string, who: string): Promise<void> {
   const waitMs = await counter.count(key);
   if (waitMs === undefined) return;
   const headers = retryAfter(waitMs);

@@ -10,7 +10,7 @@ import type { Actor } from "../../core/ports/audit-log.ts";
 import type { ProblemBody, ProblemStatus } from "./problem.ts";
 import type { Services } from "./services.ts";
 
-export type Method = "get" | "post" | "put" | "patch" | "delete";
+export type Method = "get" | "post" | "put" | "patch" | "delete" | "options";
 
 /** What came in, judged by the route's schemas. */
 export interface Input {
@@ -22,12 +22,16 @@ export interface Input {
 /**
  * Who may call it.
  * - Anyone: without credentials.
+ * - Optional: without credentials too; `may` allows nothing to who sends none.
+ * - EventToken: who sends one of the tokens for events; it stands for nobody.
  * - Authenticated: everybody whose identity is known; what they see is their own.
  * - Allowed: whom a grant allows the verb on the target.
  * - Filtered: everybody whose identity is known, and each item is only shown to whom a grant allows the verb on it.
  */
 export type Access<I extends Input> =
   | { readonly kind: "Anyone" }
+  | { readonly kind: "Optional" }
+  | { readonly kind: "EventToken" }
   | { readonly kind: "Authenticated" }
   | {
       readonly kind: "Allowed";
@@ -40,7 +44,7 @@ export type Access<I extends Input> =
 export interface Call<I extends Input> {
   readonly input: I;
   readonly services: Services;
-  /** Throws where the route is for anyone. */
+  /** Throws where the caller is not known. */
   readonly who: Authenticated;
   /** For the audit record. */
   readonly actor: Actor;
@@ -51,6 +55,10 @@ export interface Call<I extends Input> {
   /** Without the quotes: what the caller has seen (RFC 9110, section 13.1.1). */
   readonly ifMatch: string | undefined;
   readonly ifNoneMatch: string | undefined;
+  /** See `idempotency-key.ts`. */
+  readonly idempotencyKey: string | undefined;
+  /** Who asks to be let in by the handshake of CloudEvents' webhooks. */
+  readonly webhookOrigin: string | undefined;
   readonly signal: AbortSignal;
   /** Nothing is granted to the caller anywhere: a list need not be looked through. */
   readonly hasNoGrant: boolean;
@@ -110,6 +118,8 @@ export interface Route<
   readonly params: P;
   readonly query: Q;
   readonly body: B | undefined;
+  /** What the body may be; JSON in any case. */
+  readonly bodyTypes: readonly string[];
   readonly access: Access<{ params: z.infer<P>; query: z.infer<Q>; body: z.infer<B> }>;
   readonly answers: Readonly<Record<number, DocumentedAnswer>>;
   /** Beyond those that every route of its kind can answer. */
@@ -121,12 +131,13 @@ const nothing = z.object({});
 
 type Defined<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> = Omit<
   Route<P, Q, B>,
-  "safe" | "params" | "query" | "body" | "problems"
+  "safe" | "params" | "query" | "body" | "bodyTypes" | "problems"
 > & {
   readonly safe?: boolean;
   readonly params?: P;
   readonly query?: Q;
   readonly body?: B;
+  readonly bodyTypes?: readonly string[];
   readonly problems?: readonly ProblemStatus[];
 };
 
@@ -137,11 +148,16 @@ export function route<
   B extends z.ZodType = z.ZodUndefined,
 >(defined: Defined<P, Q, B>): Route {
   const { safe = defined.method === "get", params = nothing, query = nothing, body, problems = [] } = defined;
-  return { ...defined, safe, params, query: query.strict(), body, problems } as unknown as Route;
+  const { bodyTypes = ["application/json"] } = defined;
+  return { ...defined, safe, params, query: query.strict(), body, bodyTypes, problems } as unknown as Route;
 }
 
+/** Nobody's identity is asked for. */
+export const isAnonymous = ({ access }: Pick<Route, "access">): boolean =>
+  access.kind === "Anyone" || access.kind === "EventToken";
+
 /** Whether it can be sent again without being done twice: what changes something for somebody who is known. */
-export const takesIdempotencyKey = ({ safe, access }: Route): boolean => !safe && access.kind !== "Anyone";
+export const takesIdempotencyKey = (route: Route): boolean => !route.safe && !isAnonymous(route);
 
 /** The problems that a route can answer: its own, and those that follow from what it takes and who may call it. */
 export function problemsOf(route: Route): readonly ProblemStatus[] {

@@ -120,6 +120,16 @@ const routes = [
     handle: async () => ({ status: 200, body: {} }),
   }),
   route({
+    id: "board",
+    method: "get",
+    path: "/board",
+    tag: "t",
+    summary: "s",
+    access: { kind: "Optional" },
+    answers,
+    handle: async ({ may }) => ({ status: 200, body: { all: may("list", { kind: "Gateway" }).allowed } }),
+  }),
+  route({
     id: "whoAmI",
     method: "get",
     path: "/me",
@@ -215,6 +225,39 @@ describe("a long answer", () => {
     granted = false;
     await expect(body.text()).rejects.toThrow();
     expect(await denied()).toEqual([expect.objectContaining({ details: expect.objectContaining({ verb: "read" }) })]);
+  });
+});
+
+describe("a route where credentials are optional", () => {
+  const board = async (headers: Record<string, string> = {}, files: Parameters<typeof client>[0] = {}) => {
+    const { statusCode, body } = await request(`${url}/board`, { dispatcher: client(files), headers });
+    return [statusCode, (await body.json()) as { all?: boolean }] as const;
+  };
+
+  test("answers without them, and allows nothing then", async () => {
+    authenticate = async () => {
+      throw new Error("nobody wants to be known");
+    };
+    expect(await board()).toEqual([200, { all: false }]);
+  });
+
+  test("asks for a grant with them, by whatever they are brought", async () => {
+    const credentials = { authorization: "Bearer t" };
+    expect(await board(credentials)).toEqual([200, { all: true }]);
+    granted = false;
+    expect(await board(credentials)).toEqual([200, { all: false }]);
+    granted = true;
+    expect(await board({}, await pki.issue("client", { commonName: "client", usage: "client" }))).toEqual([
+      200,
+      { all: true },
+    ]);
+  });
+
+  test("refuses wrong ones", async () => {
+    authenticate = async () => {
+      throw new Unauthenticated();
+    };
+    expect(await board({ authorization: "Bearer t" })).toMatchObject([401, { code: "Unauthenticated" }]);
   });
 });
 

@@ -1,26 +1,37 @@
 /** The REST surface over HTTPS: what is common to all routes. Each route is data, see `route.ts`. */
 import { randomUUID } from "node:crypto";
+import type { IncomingMessage } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
-import { Readable } from "node:stream";
+import { type Duplex, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { SecureContextOptions } from "node:tls";
 import express, { type NextFunction, type Request, type Response } from "express";
+import { type ChannelServer, refuseUpgrade } from "../../adapters/channel/server.ts";
 import type { Target, Verb } from "../../core/access/policy.ts";
 import { type Authenticated, describeSubject } from "../../core/access/subject.ts";
+import { CHANNEL_PATH } from "../../core/fleet/protocol.ts";
 import type { Origin } from "../../core/identity/actor.ts";
 import { networkOf } from "../../core/identity/throttle.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import type { Logger } from "../../program/logging.ts";
 import type { TlsSettings } from "../../program/tls.ts";
-import type { Authenticator } from "./authenticate.ts";
+import { type Authenticator, bringsCredentials } from "./authenticate.ts";
 import { problemOf } from "./failure.ts";
 import { idempotencyKeyOf } from "./idempotency-key.ts";
 import { openApiDocument } from "./openapi.ts";
 import { PROBLEM_TYPE, Problem, retryAfter } from "./problem.ts";
 import type { RateLimits } from "./rate-limits.ts";
 import { Refusals } from "./refusals.ts";
-import { type Answer, type Call, type Input, type Route, type Stream, takesIdempotencyKey } from "./route.ts";
+import {
+  type Answer,
+  type Call,
+  type Input,
+  isAnonymous,
+  type Route,
+  type Stream,
+  takesIdempotencyKey,
+} from "./route.ts";
 import type { Services } from "./services.ts";
 import { readInput } from "./validation.ts";
 
@@ -61,6 +72,8 @@ export interface RestServerParts {
   readonly authenticator: Pick<Authenticator, "authenticate">;
   readonly limits: RateLimits;
   readonly log: Pick<Logger, "debug" | "error" | "warn">;
+  /** Where gateways come in; without it there is nothing at its path. */
+  readonly channel?: Pick<ChannelServer, "handleUpgrade" | "close">;
   /** Told of each answer, for the metrics: the route's path as it is documented. */
   readonly onAnswer?: (answer: {
     readonly method: string;
@@ -71,7 +84,9 @@ export interface RestServerParts {
 }
 
 /** A request that is judged, before it is known whether it is done, or was. */
-interface Asked extends Pick<Call<Input>, "input" | "requestId" | "from" | "ifMatch" | "ifNoneMatch" | "signal"> {
+type Told = "ifMatch" | "ifNoneMatch" | "idempotencyKey" | "webhookOrigin";
+
+interface Asked extends Pick<Call<Input>, "input" | "requestId" | "from" | "signal" | Told> {
   readonly route: Route;
   readonly caller: Caller;
 }
@@ -92,7 +107,11 @@ export class RestServer {
     this.#parts = parts;
     this.#refusals = new Refusals(parts.services.audit);
     const tls = { ...parts.tls, requestCert: parts.tls.ca !== undefined, rejectUnauthorized: false };
-    this.#server = createServer({ ...LIMITS, ...tls, minVersion: "TLSv1.2" }, this.#application());
+    // What asks for another upgrade is answered as if it did not.
+    const shouldUpgradeCallback = (request: IncomingMessage) => parts.channel !== undefined && opensChannel(request);
+    const options = { ...LIMITS, ...tls, minVersion: "TLSv1.2", shouldUpgradeCallback } as const;
+    this.#server = createServer(options, this.#application());
+    this.#server.on("upgrade", (request, socket, head) => void this.#upgrade(request, socket, head));
     this.#server.maxConnections = parts.maxConnections;
     this.#server.on("connection", (socket: Socket) => {
       this.#sockets.add(socket);
@@ -118,13 +137,33 @@ export class RestServer {
   /** Takes no more connections, answers what was asked, and resolves when all are closed. */
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const channelClosed = this.#parts.channel?.close();
     this.#server.closeIdleConnections();
     const timer = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy();
     }, DRAIN_MS);
-    await closed;
+    await Promise.all([closed, channelClosed]);
     clearTimeout(timer);
     await this.#refusals.flush();
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    // Who goes away before it is answered is told by the end of the socket alone.
+    socket.on("error", () => {});
+    try {
+      await this.#parts.limits.address(networkOf(request.socket.remoteAddress ?? ""));
+      this.#parts.channel?.handleUpgrade(request, socket, head);
+    } catch (error) {
+      const { status, code, message, headers } = problemOf(error);
+      if (status >= 500) this.#parts.log.warn({ route: CHANNEL_PATH, error }, "an upgrade failed");
+      const retryAfterSeconds = headers["retry-after"];
+      refuseUpgrade(socket, {
+        status,
+        code,
+        detail: message,
+        ...(retryAfterSeconds !== undefined && { retryAfterSeconds: Number(retryAfterSeconds) }),
+      });
+    }
   }
 
   #application(): express.Express {
@@ -140,7 +179,7 @@ export class RestServer {
     const document = Buffer.from(JSON.stringify(openApiDocument(routes, services.version)));
     app.get("/api/v1/openapi.json", (_request, response) => void response.type("application/json").send(document));
     const methods = new Map<string, string[]>([["/api/v1/openapi.json", ["GET"]]]);
-    const json = express.json({ limit: MAX_BODY, strict: false, type: "application/json" });
+    const json = express.json({ limit: MAX_BODY, strict: false, type: () => true });
     for (const route of routes) {
       const path = route.path.replaceAll(/\{(\w+)\}/g, ":$1");
       methods.set(path, [...(methods.get(path) ?? []), route.method.toUpperCase()]);
@@ -190,13 +229,17 @@ export class RestServer {
   async #serve(route: Route, json: express.RequestHandler, request: Request, response: Response): Promise<void> {
     const { services, authenticator, limits } = this.#parts;
     const { access } = route;
+    const anonymous = isAnonymous(route);
+    if (access.kind === "EventToken") assertEventToken(request, services);
     const unready = access.kind === "Anyone" ? undefined : services.unready();
     // What the caches do not hold yet must not look as if it did not exist.
     if (unready !== undefined) throw new Problem(503, "Starting", unready, { headers: retryAfter(STARTING_MS) });
-    const who = access.kind === "Anyone" ? undefined : await authenticator.authenticate(request);
+    const nobody = anonymous || (access.kind === "Optional" && !bringsCredentials(request));
+    const who = nobody ? undefined : await authenticator.authenticate(request);
     if (who !== undefined) await limits.subject(who.subject);
-    if (route.body !== undefined) await parseBody(json, request, response);
+    if (route.body !== undefined) await parseBody(json, route.bodyTypes, request, response);
     const input = readInput(route, { params: request.params, query: request.query, body: request.body as unknown });
+    const key = takesIdempotencyKey(route) ? idempotencyKeyOf(request.get("idempotency-key")) : undefined;
     const abort = new AbortController();
     response.once("close", () => {
       if (!response.writableFinished) abort.abort();
@@ -209,9 +252,10 @@ export class RestServer {
       from: { address: request.socket.remoteAddress ?? "" },
       ifMatch: entityTag(request.get("if-match"), "if-match"),
       ifNoneMatch: entityTag(request.get("if-none-match"), "if-none-match"),
+      idempotencyKey: key,
+      webhookOrigin: request.get("webhook-request-origin")?.slice(0, 256),
       signal: abort.signal,
     };
-    const key = takesIdempotencyKey(route) ? idempotencyKeyOf(request.get("idempotency-key")) : undefined;
     const answer = key === undefined ? await this.#answer(asked) : await this.#answerOnce(asked, key);
     const stopWatching = answer.stream === undefined ? undefined : this.#watch(asked, request, abort);
     try {
@@ -227,7 +271,7 @@ export class RestServer {
     const { route, caller, requestId, from } = asked;
     const { access } = route;
     const began = caller.who;
-    if (access.kind === "Anyone" || began === undefined) return () => {};
+    if (access.kind === "Anyone" || access.kind === "EventToken" || began === undefined) return () => {};
     const look = async (): Promise<void> => {
       try {
         caller.who = await this.#parts.authenticator.authenticate(request);
@@ -236,7 +280,7 @@ export class RestServer {
         abort.abort(error);
         if (problemOf(error).status !== 401) return;
         const subject = { kind: "Session", id: began.id, name: describeSubject(began.subject) } as const;
-        const verb = access.kind === "Authenticated" ? "list" : access.verb;
+        const verb = access.kind === "Authenticated" || access.kind === "Optional" ? "list" : access.verb;
         const reason = "the credentials ended while the answer was sent";
         await this.#refusals.add({ actor: actorOf(began, from), subject, route: route.id, verb, reason, requestId });
       }
@@ -298,7 +342,10 @@ export class RestServer {
       },
       actor,
       grant,
-      may: (verb, target) => services.policies.decide(known(caller, route), verb, target),
+      may: (verb, target) =>
+        caller.who === undefined && route.access.kind === "Optional"
+          ? { allowed: false, reason: "no credentials were sent" }
+          : services.policies.decide(known(caller, route), verb, target),
       assertMay: (verb, target) => this.#assertMay(asked, verb, target),
       announce: async (operation, target) => {
         const subject = { kind: target.kind, id: "", name: targetName(target) } as const;
@@ -331,6 +378,9 @@ export class RestServer {
       .send(JSON.stringify(problem.body(requestId)));
   }
 }
+
+const opensChannel = ({ method, url, headers }: IncomingMessage): boolean =>
+  method === "GET" && url === CHANNEL_PATH && headers.upgrade?.toLowerCase() === "websocket";
 
 function send({ status, body, headers = {} }: Answer, response: Response): void {
   response.status(status).set(headers);
@@ -386,10 +436,24 @@ function tell(response: Response, text: string): Promise<void> {
   });
 }
 
-const parseBody = (json: express.RequestHandler, request: Request, response: Response): Promise<void> =>
+/** Where others' programs put it: a header is in fewer logs than an address. */
+function assertEventToken(request: Request, { eventTokens }: Services): void {
+  const { token } = request.query;
+  const given = request.get("x-mazevault-event-token") ?? (typeof token === "string" ? token : undefined);
+  if (eventTokens.accepts(given)) return;
+  const detail = "the token for events is missing or not one of rest.eventTokensFile";
+  throw new Problem(401, "Unauthenticated", detail, { headers: { "www-authenticate": "MazeVault-Event-Token" } });
+}
+
+const parseBody = (
+  json: express.RequestHandler,
+  types: readonly string[],
+  request: Request,
+  response: Response,
+): Promise<void> =>
   new Promise((resolve, reject) => {
-    if (request.is("application/json") !== "application/json") {
-      reject(new Problem(415, "UnsupportedMediaType", "the body must be of type application/json"));
+    if (!request.is([...types])) {
+      reject(new Problem(415, "UnsupportedMediaType", `the body must be of type ${types.join(" or ")}`));
       return;
     }
     json(request, response, (error?: unknown) => (error === undefined ? resolve() : reject(error as Error)));

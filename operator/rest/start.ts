@@ -1,22 +1,34 @@
 /** The REST surface, composed: it runs on every replica, whoever leads. */
 import type { Stores } from "../../adapters/postgres/stores.ts";
+import { ProjectStorage } from "../../controllers/keyvault/storage.ts";
 import type { KubernetesApi } from "../../controllers/runtime/transport.ts";
 import { AccessPolicies } from "../../core/access/policy.ts";
+import { GatewayWrites } from "../../core/fleet/gateway-writes.ts";
+import type { MembershipStatus } from "../../core/fleet/membership.ts";
+import type { QueuedWrites } from "../../core/fleet/queued-writes.ts";
+import type { Replica } from "../../core/fleet/replica.ts";
 import type { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
 import { Authorities } from "../../core/pki/authority.ts";
+import type { BreakerState } from "../../core/ports/primary-link.ts";
 import type { RateCounters } from "../../core/ports/rate-counter.ts";
+import type { TargetVaults } from "../../core/ports/target-vaults.ts";
 import { KeyRotation } from "../../core/vault/rotation.ts";
 import { Vault } from "../../core/vault/vault.ts";
 import type { Logger } from "../../program/logging.ts";
 import { ConfigError } from "../../program/settings.ts";
 import { followTls, readTls } from "../../program/tls.ts";
-import { VERSION } from "../../program/version.ts";
 import type { Caches } from "../caches.ts";
 import { type Config, rotationAges } from "../config.ts";
 import { Diagnostics, type DiagnosticsParts } from "../diagnostics/diagnostics.ts";
+import { FleetChannel } from "../fleet/channel.ts";
+import type { Fleet } from "../fleet/open.ts";
+import { openReplicaSource } from "../fleet/replica.ts";
+import { writableSecrets } from "../fleet/writable-secrets.ts";
 import { Authenticator } from "./authenticate.ts";
 import { ClientCrl } from "./client-crl.ts";
+import { EventTokens } from "./event-tokens.ts";
+import { GatewayPolicies } from "./gateway-policies.ts";
 import { RateLimits } from "./rate-limits.ts";
 import { routes } from "./routes/index.ts";
 import { RestServer, type RestServerParts } from "./server.ts";
@@ -29,13 +41,24 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
   readonly api: KubernetesApi;
   readonly identities: Identities;
   readonly idempotency: IdempotentRequests;
+  /** In mode primary. */
+  readonly fleet?: Fleet;
   readonly rateCounters: RateCounters;
   readonly view: Caches;
   /** Undefined while PostgreSQL answers. */
   readonly databaseProblem: () => string | undefined;
+  readonly database: DiagnosticsParts["database"];
+  readonly secrets: DiagnosticsParts["secrets"];
   readonly vaults: DiagnosticsParts["vaults"];
+  /** For values that are in the Key Vault of their project. */
+  readonly keyVaults: TargetVaults;
   readonly metrics: DiagnosticsParts["metrics"];
   readonly unready: Services["unready"];
+  /** In mode gateway. */
+  readonly membership?: () => MembershipStatus;
+  readonly circuitBreaker?: () => BreakerState;
+  readonly replica?: Replica;
+  readonly writes?: QueuedWrites;
 }
 
 /**
@@ -45,11 +68,44 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
  */
 export async function startRest(parts: RestParts): Promise<() => Promise<void>> {
   const { config, log, stores, api, identities, idempotency, rateCounters, view, unready, onAnswer } = parts;
-  const { databaseProblem, vaults, metrics } = parts;
-  const { rest, mode } = config;
+  const { databaseProblem, database, secrets, vaults, keyVaults, metrics, fleet } = parts;
+  const { membership, circuitBreaker, replica, writes } = parts;
+  const { rest, mode, version } = config;
   const tls = readTls("rest", rest);
   if (tls === undefined) throw new ConfigError(["rest.certFile: required"]);
+  const eventTokens = new EventTokens(rest.eventTokensFile, log);
   const clientCrl = ClientCrl.follow(rest, log);
+  const storage = new ProjectStorage({
+    api,
+    cluster: view,
+    vaults: keyVaults,
+    entries: stores.kept,
+    audit: stores.audit,
+    installation: stores.keys.installationId,
+  });
+  const vault = new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit, storage: storage.of });
+  const answering = { rateCounters, log, ...(onAnswer !== undefined && { onAnswer }) };
+  const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit });
+  const source = fleet && openReplicaSource({ stores, view, vault, authorities, unready, log });
+  const channel =
+    fleet &&
+    source &&
+    new FleetChannel({
+      ...fleet,
+      services: {
+        ...fleet.services,
+        ...source.services,
+        writes: new GatewayWrites({
+          handled: stores.handledWrites,
+          vault,
+          secrets: writableSecrets(view, unready),
+          elapsed: () => performance.now(),
+          keys: stores.keys,
+          onProblem: (error, write) => log.error({ error, write }, "the write of a gateway failed"),
+        }),
+      },
+      ...answering,
+    });
   const server = new RestServer({
     host: rest.host,
     port: rest.port,
@@ -58,10 +114,10 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
     routes,
     services: {
       mode,
-      version: VERSION,
+      version,
       view,
       api,
-      vault: new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit }),
+      vault,
       vaultStore: stores.vault,
       rotation: new KeyRotation({
         keys: stores.keys,
@@ -70,12 +126,16 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
         ages: rotationAges(config),
       }),
       pki: stores.pki,
-      authorities: new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit }),
+      authorities,
       audit: stores.audit,
       signing: stores.keys,
       identities,
       idempotency,
-      policies: new AccessPolicies(view),
+      policies: replica === undefined ? new AccessPolicies(view) : new GatewayPolicies(view, replica),
+      eventTokens,
+      vaultHints: stores.vaultHints,
+      fleet: stores.fleet,
+      ...(fleet && { registrations: fleet.registrations, environments: fleet.environments }),
       health: () => [
         {
           name: "database",
@@ -88,13 +148,18 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
           fix: "look whether the API server answers and serves these kinds: kubectl get crd; and for `watch interrupted` in the operator's log",
         },
       ],
-      diagnostics: new Diagnostics({ config, stores, api, view, vaults, metrics }),
+      diagnostics: new Diagnostics({ config, stores, database, secrets, api, view, vaults, metrics }),
       unready,
+      ...(membership !== undefined && { membership }),
+      ...(circuitBreaker !== undefined && { circuitBreaker }),
+      ...(replica !== undefined && { replica }),
+      ...(writes !== undefined && { writes }),
     },
     authenticator: new Authenticator({ identities, api, audience: rest.audience, ...(clientCrl && { clientCrl }) }),
     limits: new RateLimits(rateCounters, { perAddress: rest.requestsPerAddress, perSubject: rest.requestsPerSubject }),
     log,
     ...(onAnswer !== undefined && { onAnswer }),
+    ...(channel && { channel: channel.server }),
   });
   const port = await server.listen().catch((error: NodeJS.ErrnoException) => {
     throw new ConfigError([`rest.port: ${rest.host}:${rest.port} cannot be listened on (${error.code})`]);
@@ -104,6 +169,11 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
   return async () => {
     stopTls();
     clientCrl?.close();
+    eventTokens.close();
+    // Gateways that wait for changes are answered, or closing would wait for them.
+    const ended = source?.stop();
     await server.close();
+    await channel?.stop();
+    await ended;
   };
 }

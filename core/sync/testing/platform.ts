@@ -27,10 +27,16 @@ export class Platform {
   readonly store: FakeSyncStore;
   readonly vault: Vault;
   readonly keys: readonly string[];
+  /** As few as a rule accepts: what loses must be readable all the same. */
+  keepVersions = 2;
   readonly #entries: readonly SecretEntry[];
+
+  readonly #versions: FakeVaultStore;
+  readonly #readable = new Map<number, ReadonlyMap<string, string>>();
 
   private constructor(database: FakeDatabase, ring: KeyRing, keys: readonly string[]) {
     const store = new FakeVaultStore(database);
+    this.#versions = store;
     this.database = database;
     this.store = new FakeSyncStore(database, store);
     this.vault = new Vault({ store, keys: ring, audit: new FakeAuditLog(database) });
@@ -52,26 +58,42 @@ export class Platform {
     return new Platform(database, ring, keys);
   }
 
+  /** What the database's clock says, in milliseconds. */
+  clock(now: () => number): void {
+    this.store.now = now;
+    this.#versions.now = now;
+  }
+
   /** As through REST, by whoever does not lead. */
   async write(key: string, value: string): Promise<void> {
     await this.put(UNLED, new Map([[key, new Sensitive(Buffer.from(value))]]));
+    await this.read();
   }
 
   async value(key: string): Promise<string | undefined> {
     return (await this.history(key)).at(-1);
   }
 
-  /** All values that a key ever had here, oldest first. */
+  /** All values that a key ever had here and that somebody could read between two passes, oldest first. */
   async history(key: string): Promise<readonly string[]> {
-    const record = await this.#record();
-    if (record === undefined) return [];
+    await this.read();
     const values: string[] = [];
-    for (const { version } of [...(await this.vault.versions(record))].reverse()) {
-      const opened = await this.vault.open(record, { version, actor, purpose: "Test" });
-      const value = opened.values.get(key)?.reveal().toString("utf8");
+    for (const [, version] of [...this.#readable].sort(([a], [b]) => a - b)) {
+      const value = version.get(key);
       if (value !== undefined && value !== values.at(-1)) values.push(value);
     }
     return values;
+  }
+
+  /** Reads what is kept, as `history` tells it from then on: after each pass and each write. */
+  async read(): Promise<void> {
+    const record = await this.#record();
+    if (record === undefined) return;
+    for (const { version } of await this.vault.versions(record)) {
+      if (this.#readable.has(version)) continue;
+      const { values } = await this.vault.open(record, { version, actor, purpose: "Test" });
+      this.#readable.set(version, new Map([...values].map(([key, value]) => [key, value.reveal().toString("utf8")])));
+    }
   }
 
   async versions(): Promise<number> {
@@ -108,8 +130,7 @@ export class Platform {
       entries: this.#entries,
       readers: undefined,
       values,
-      // All of them, so that a test can count them.
-      lifecycle: { ...lifecycle, keepVersions: 1_000 },
+      lifecycle: { ...lifecycle, keepVersions: this.keepVersions },
       actor,
     });
     return { id: record.id, version: record.currentVersion, entries: record.entries, created };

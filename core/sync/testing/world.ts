@@ -143,8 +143,11 @@ export function mortalVault(vault: TargetVault, mortal: Mortal): TargetVault {
     url: vault.url,
     list: (signal) => vault.list(signal),
     get: (...call) => mortal(() => vault.get(...call)),
+    listVersions: (...call) => mortal(() => vault.listVersions(...call)),
     set: (...call) => mortal(() => vault.set(...call)),
     getDeleted: (...call) => mortal(() => vault.getDeleted(...call)),
+    delete: (...call) => mortal(() => vault.delete(...call)),
     recover: (...call) => mortal(() => vault.recover(...call)),
+    purge: (...call) => mortal(() => vault.purge(...call)),
   };
 }

@@ -10,6 +10,8 @@ import type { DeletedSecret, SecretAt, Vault } from "./vault.ts";
 export interface Outcome {
   readonly reply: Reply;
   readonly effect: "value" | "write" | "none";
+  /** That was set or shown. */
+  readonly version?: string;
 }
 
 /** The secrets operations of one vault, see "Key Vault REST API: Secrets". */
@@ -33,11 +35,12 @@ export class SecretsApi {
     switch (operation) {
       case "SecretSet": {
         const { value, properties } = parseSet(body);
-        return write(bundles.secret(await vault.set(name, value, properties)));
+        const at = await vault.set(name, value, properties);
+        return { ...write(bundles.secret(at)), version: at.version.version };
       }
       case "SecretGet": {
         const at = enabled(vault.get(name, version));
-        return { reply: { status: 200, body: bundles.secret(at) }, effect: "value" };
+        return { reply: { status: 200, body: bundles.secret(at) }, effect: "value", version: at.version.version };
       }
       case "SecretUpdate":
         return write(bundles.properties(await vault.update(name, version, parseUpdate(body))));

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import type { CallLog, CallUnderWay } from "../call-log.ts";
 import type { CallCounter } from "../counters.ts";
 import { disturb, NO_ANSWER, type Unanswered } from "../disturbance.ts";
 import type { TokenIssuer } from "../entra/tokens.ts";
@@ -21,10 +22,13 @@ export interface EndpointDependencies {
   readonly tokens: TokenIssuer;
   readonly faults: Faults;
   readonly counter: CallCounter;
+  readonly log: CallLog;
   readonly settings: Settings;
   readonly pager: Pager;
   readonly backups: BackupCipher;
 }
+
+type Writable<Fields> = { -readonly [Field in keyof Fields]: Fields[Field] };
 
 /** One vault on the wire: from the request line to the answer, in the order in which the service checks. */
 export class VaultEndpoint {
@@ -40,33 +44,39 @@ export class VaultEndpoint {
   }
 
   async answer(request: IncomingMessage, url: URL): Promise<Reply | Unanswered> {
-    const { counter } = this.#dependencies;
-    const progress = { operation: "Unknown" };
-    counter.arrived(this.#vault.name);
-    const answer = await this.#replyTo(request, url, progress);
-    counter.answered(
-      this.#vault.name,
-      progress.operation,
-      answer === NO_ANSWER || answer === "hang" ? 0 : answer.status,
-    );
+    const { counter, log } = this.#dependencies;
+    const { name: vault } = this.#vault;
+    const call: Writable<CallUnderWay> = { operation: "Unknown", name: "" };
+    const arrivedAt = Date.now();
+    counter.arrived(vault);
+    const answer = await this.#replyTo(request, url, call);
+    const status = answer === NO_ANSWER || answer === "hang" ? 0 : answer.status;
+    counter.answered(vault, call.operation, status);
+    log.add({ vault, ...call, arrivedAt, answeredAt: Date.now(), status });
     return answer;
   }
 
-  async #replyTo(request: IncomingMessage, url: URL, progress: { operation: string }): Promise<Reply | Unanswered> {
+  async #replyTo(request: IncomingMessage, url: URL, call: Writable<CallUnderWay>): Promise<Reply | Unanswered> {
     try {
       const asked = recognise(request.method ?? "", url.pathname);
-      progress.operation = asked?.operation ?? "Unknown";
+      if (asked !== undefined) Object.assign(call, { operation: asked.operation, name: asked.name });
       const authenticated = request.headers.authorization !== undefined;
       const disturbance = authenticated ? undefined : this.#disturbance(asked, false);
-      return await disturb(disturbance, () => this.#checked(request, url, asked), failure);
+      return await disturb(disturbance, () => this.#checked(request, url, asked, call), failure);
     } catch (error) {
       return errorReply(error);
     }
   }
 
-  async #checked(request: IncomingMessage, url: URL, asked: SecretRequest | undefined): Promise<Reply | Unanswered> {
+  async #checked(
+    request: IncomingMessage,
+    url: URL,
+    asked: SecretRequest | undefined,
+    call: Writable<CallUnderWay>,
+  ): Promise<Reply | Unanswered> {
     const { configuration } = this.#vault;
     const caller = await authenticate(request.headers.authorization, configuration, this.#dependencies.tokens);
+    call.caller = caller.clientId;
     if (asked === undefined) {
       throw unknownPath(url.pathname);
     }
@@ -77,8 +87,9 @@ export class VaultEndpoint {
         try {
           validateAddress(asked, url.searchParams);
           authorize(caller, asked.operation, asked.name, configuration);
-          const { reply, effect } = await this.#api.perform(asked, url.searchParams, await body(request));
+          const { reply, effect, version } = await this.#api.perform(asked, url.searchParams, await body(request));
           this.#dependencies.counter.performed(this.#vault.name, effect);
+          if (version !== undefined) call.version = version;
           return reply;
         } catch (error) {
           return errorReply(error);

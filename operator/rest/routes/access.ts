@@ -8,7 +8,7 @@ import { labelName, objectName } from "../../../crds/common.ts";
 import { Problem } from "../problem.ts";
 import { type Call, type Input, route } from "../route.ts";
 
-const KINDS = ["Secret", "Certificate", "Issuer", "SyncRule", "Project", "Audit", "Identity"] as const;
+const KINDS = ["Secret", "Certificate", "Issuer", "SyncRule", "Project", "Gateway", "Audit", "Identity"] as const;
 
 const question = {
   verb: z.enum(VERBS).meta({ description: "What is to be done." }),

@@ -1,33 +1,39 @@
-/** Certificates that are kept valid, and requests that are signed once. A private key leaves in a keystore only, and is on record before. */
-import { setTimeout as delay } from "node:timers/promises";
+/** Certificates that are kept valid. That a private key was read is on record before it leaves. */
+import type { KeyObject } from "node:crypto";
 import { z } from "zod";
 import { keystoreOf, passwordFault } from "../../../controllers/certificate/keystores.ts";
 import { resourceType } from "../../../controllers/runtime/resource-type.ts";
 import type { Target } from "../../../core/access/policy.ts";
+import type { HeldCertificate } from "../../../core/fleet/replica-directory.ts";
 import { parseCertificate } from "../../../core/pki/certificate.ts";
 import { pem } from "../../../core/pki/pem.ts";
+import { serialToText } from "../../../core/pki/serial.ts";
 import { type CertificateRecord, PkiConflict } from "../../../core/ports/pki-store.ts";
 import { UNLED } from "../../../core/ports/vault-store.ts";
 import { Sensitive } from "../../../core/sensitive.ts";
-import { type Certificate, certificateKind, issuerRef, REVOCATION_REASONS } from "../../../crds/certificate.ts";
-import {
-  type CertificateRequest,
-  certificateRequestKind,
-  certificateRequestSpec,
-} from "../../../crds/certificaterequest.ts";
-import { API_VERSION, labelName } from "../../../crds/common.ts";
+import { type Certificate, certificateKind, REVOCATION_REASONS } from "../../../crds/certificate.ts";
+import { labelName } from "../../../crds/common.ts";
 import { pageOf, pageQuery, visiblePage } from "../page.ts";
 import { Problem } from "../problem.ts";
 import { type Call, type Input, route } from "../route.ts";
 import type { Services } from "../services.ts";
 import { inNamespace, readiness, readinessOf } from "./names.ts";
+import {
+  readTarget,
+  replicatedCertificateAt,
+  replicatedChain,
+  replicatedMaterial,
+  serialOf,
+  shownReplicated,
+  targetOfReplicated,
+} from "./replicated-certificates.ts";
+import { heldNow, OF_GATEWAYS, OF_LISTS, syncedAtHeader } from "./secrets/replicated.ts";
 
-const TAG = "Certificates";
+export const TAG = "Certificates";
 const PATH = "/api/v1/namespaces/{namespace}/certificates/{name}";
-const FIELD_MANAGER = "mazevault-rest";
+export const FIELD_MANAGER = "mazevault-rest";
 const KEYSTORE_TYPES = { pkcs12: "application/x-pkcs12", jks: "application/x-java-keystore" } as const;
 const PEM_CHAIN = "application/pem-certificate-chain";
-const requests = resourceType(certificateRequestKind);
 
 const summary = z.strictObject({
   namespace: z.string(),
@@ -39,6 +45,10 @@ const summary = z.strictObject({
   renewalTime: z.string().optional(),
   revision: z.int().optional(),
   ...readiness,
+  replicated: z
+    .literal(true)
+    .optional()
+    .meta({ description: "It is the primary's, of which this gateway holds a copy." }),
 });
 
 const shown = (certificate: Certificate): z.infer<typeof summary> => {
@@ -85,53 +95,61 @@ async function issued(
   return { record, chain: [record.certificate, generation.certificate, ...generation.chain] };
 }
 
-const signed = z.strictObject({
-  namespace: z.string(),
-  name: z.string().meta({ description: "Name of the CertificateRequest; ask for it again by this." }),
-  state: z.enum(["Pending", "Signed", "Refused"]).meta({
-    description: "Pending: the issuer waits for an approval, or for something that its message names.",
-  }),
-  certificate: z
-    .string()
-    .optional()
-    .meta({ description: "The certificate and the CAs above it without the root, in PEM." }),
-  ca: z.string().optional().meta({ description: "The root, in PEM." }),
-  serialNumber: z.string().optional(),
-  notAfter: z.string().optional(),
-  reason: z.string(),
-  message: z.string(),
-});
+/** What a server needs, of a certificate that is here or at the primary. */
+interface Material {
+  /** Hex. */
+  readonly serialNumber: string;
+  /** DER, the root last. */
+  readonly chain: readonly Buffer[];
+  readonly privateKey: KeyObject;
+}
 
-const shownRequest = (request: CertificateRequest): z.infer<typeof signed> => {
-  const { metadata, status = {} } = request;
-  const { certificate, ca, serialNumber, notAfter, conditions } = status;
-  const { reason, message } = readinessOf(request);
-  const stalled = conditions?.some(({ type, status: holds }) => type === "Stalled" && holds === "True") === true;
-  return {
-    namespace: metadata.namespace ?? "",
-    name: metadata.name,
-    state: certificate !== undefined ? "Signed" : stalled ? "Refused" : "Pending",
-    ...(certificate !== undefined && { certificate }),
-    ...(ca !== undefined && { ca }),
-    ...(serialNumber !== undefined && { serialNumber }),
-    ...(notAfter !== undefined && { notAfter }),
-    reason,
-    message,
-  };
+/** That the key was read is on record before this resolves. */
+async function opened(
+  place: Place,
+  format: string,
+  { services, actor, grant }: Pick<Call<Input>, "services" | "actor" | "grant">,
+): Promise<Material> {
+  const purpose = `REST, ${format}: ${grant}`;
+  const held = await replicatedCertificateAt(place, services);
+  if (held !== undefined) return replicatedMaterial(held, purpose, { services, actor });
+  const { record, chain } = await issued(place, services);
+  const privateKey = await services.authorities.openKey(UNLED, record, { actor, purpose }).catch((error: unknown) => {
+    if (!(error instanceof PkiConflict)) throw error;
+    throw new Problem(409, "KeyNotKept", "the private key is not kept here any more, or never was");
+  });
+  return { serialNumber: record.serialNumber, chain, privateKey };
+}
+
+/** Servers send the chain without the root, which clients must know anyway (RFC 8446, section 4.4.2). */
+const sent = (chain: readonly Buffer[]): readonly Buffer[] => (chain.length > 1 ? chain.slice(0, -1) : chain);
+
+const inPem = (chain: readonly Buffer[]): string => chain.map((der) => pem("CERTIFICATE", der)).join("");
+
+/** A certificate in a list, wherever it is. */
+interface Listed {
+  readonly place: Place;
+  readonly target: Target;
+  readonly show: () => z.infer<typeof summary>;
+}
+
+const ofOwn = (certificate: Certificate): Listed => {
+  const place = { namespace: certificate.metadata.namespace ?? "", name: certificate.metadata.name };
+  return { place, target: { kind: "Certificate", ...place }, show: () => shown(certificate) };
 };
 
-/** How long an answer waits for the signature before it says Pending. */
-const PATIENCE_MS = 5_000;
-const LOOK_EVERY_MS = 50;
+const ofPrimary = (held: HeldCertificate): Listed => ({
+  place: held.certificate,
+  target: targetOfReplicated(held),
+  show: () => shownReplicated(held),
+});
 
-async function settled(place: Place, { services, signal }: Call<Input>): Promise<CertificateRequest> {
-  const until = performance.now() + PATIENCE_MS;
-  for (;;) {
-    const request = await services.api.get<CertificateRequest>(requests, place, { signal });
-    if (shownRequest(request).state !== "Pending" || performance.now() > until) return request;
-    await delay(LOOK_EVERY_MS, undefined, { signal });
-  }
-}
+const bundle = z.strictObject({
+  serialNumber: z.string().meta({ description: "Of the certificate, such as 3f:0a:77." }),
+  certificate: z.string().meta({ description: "The certificate and the CAs above it without the root, in PEM." }),
+  ca: z.string().meta({ description: "The root, in PEM." }),
+  privateKey: z.string().meta({ description: "The private key, as PKCS #8 in PEM." }),
+});
 
 export const certificateRoutes = [
   route({
@@ -142,15 +160,31 @@ export const certificateRoutes = [
     summary: "Certificates.",
     query: z.object({ namespace: labelName.optional().meta({ description: "Only in this namespace." }), ...pageQuery }),
     access: { kind: "Filtered", verb: "list" },
-    answers: { 200: { description: "A page of them, by namespace and name.", schema: pageOf(summary) } },
+    answers: {
+      200: {
+        description: "A page of them, by namespace and name.",
+        schema: pageOf(summary),
+        headers: { ...OF_GATEWAYS, ...OF_LISTS },
+      },
+    },
     handle: async ({ input, services, may, hasNoGrant }) => {
+      const { view } = services;
+      const { held, leftOut } = await heldNow(services.replica, (replica) => replica.listCertificates());
+      const replicated = held.filter(
+        ({ certificate }) => view.certificate(certificate.namespace, certificate.name) === undefined,
+      );
+      const listed: Listed[] = hasNoGrant ? [] : [...[...view.certificates()].map(ofOwn), ...replicated.map(ofPrimary)];
       const { namespace } = input.query;
-      const mayShow = ({ metadata: { namespace: where = "", name } }: Certificate) =>
-        (namespace === undefined || where === namespace) &&
-        may("list", { kind: "Certificate", namespace: where, name }).allowed;
-      const keyOf = ({ metadata }: Certificate) => `${metadata.namespace}/${metadata.name}`;
-      const certificates = hasNoGrant ? [] : services.view.certificates();
-      return { status: 200, body: await visiblePage(certificates, keyOf, input.query, mayShow, shown) };
+      const body = await visiblePage(
+        listed,
+        ({ place }) => `${place.namespace}/${place.name}`,
+        input.query,
+        ({ place, target: of }) =>
+          (namespace === undefined || place.namespace === namespace) && may("list", of).allowed,
+        ({ show }) => show(),
+      );
+      const told = body.items.some((item) => item.replicated === true) ? syncedAtHeader(services) : {};
+      return { status: 200, body, headers: { ...told, ...leftOut } };
     },
   }),
   route({
@@ -160,10 +194,14 @@ export const certificateRoutes = [
     tag: TAG,
     summary: "One certificate.",
     params: inNamespace,
-    access: { kind: "Allowed", verb: "list", target },
-    answers: { 200: { description: "What is known of it.", schema: summary } },
+    access: { kind: "Allowed", verb: "list", target: readTarget },
+    answers: { 200: { description: "What is known of it.", schema: summary, headers: OF_GATEWAYS } },
     problems: [404],
-    handle: async ({ input, services }) => ({ status: 200, body: shown(theCertificate(input.params, services)) }),
+    handle: async ({ input, services }) => {
+      const held = await replicatedCertificateAt(input.params, services);
+      if (held !== undefined) return { status: 200, body: shownReplicated(held), headers: syncedAtHeader(services) };
+      return { status: 200, body: shown(theCertificate(input.params, services)) };
+    },
   }),
   route({
     id: "getCertificateChain",
@@ -172,13 +210,56 @@ export const certificateRoutes = [
     tag: TAG,
     summary: "The certificate and the CAs above it, in PEM (RFC 8555, section 9.1).",
     params: inNamespace,
-    access: { kind: "Allowed", verb: "list", target },
-    answers: { 200: { description: "The certificate first, the root last.", type: PEM_CHAIN } },
+    access: { kind: "Allowed", verb: "list", target: readTarget },
+    answers: {
+      200: { description: "The certificate first, the root last.", type: PEM_CHAIN, headers: OF_GATEWAYS },
+    },
     problems: [404],
     handle: async ({ input, services }) => {
-      const { chain } = await issued(input.params, services);
-      const text = chain.map((der) => pem("CERTIFICATE", der)).join("");
-      return { status: 200, stream: { type: PEM_CHAIN, pieces: once(text) } };
+      const held = await replicatedCertificateAt(input.params, services);
+      const text =
+        held === undefined
+          ? inPem((await issued(input.params, services)).chain)
+          : await replicatedChain(held, services);
+      const headers = held === undefined ? {} : syncedAtHeader(services);
+      return { status: 200, stream: { type: PEM_CHAIN, pieces: once(text) }, headers };
+    },
+  }),
+  route({
+    id: "getCertificateBundle",
+    method: "get",
+    path: `${PATH}/bundle`,
+    tag: TAG,
+    summary: "The certificate with its private key and its chain, in PEM.",
+    description: "That the key was read is on record before it leaves. Only keys that were made here can be had.",
+    params: inNamespace,
+    access: { kind: "Allowed", verb: "read", target: readTarget },
+    answers: {
+      200: {
+        description: "What a server needs.",
+        schema: bundle,
+        headers: { etag: "The serial number; for If-None-Match.", ...OF_GATEWAYS },
+      },
+      304: { description: "It is still the certificate that If-None-Match says. Nothing was read." },
+    },
+    problems: [404, 409],
+    handle: async (call) => {
+      const { input, services, actor, grant, ifNoneMatch } = call;
+      const held = await replicatedCertificateAt(input.params, services);
+      const synced = held === undefined ? {} : syncedAtHeader(services);
+      if (ifNoneMatch !== undefined) {
+        const current =
+          held === undefined ? (await issued(input.params, services)).record.serialNumber : serialOf(held);
+        if (ifNoneMatch === current) return { status: 304, headers: { etag: `"${current}"`, ...synced } };
+      }
+      const { serialNumber, chain, privateKey } = await opened(input.params, "pem", { services, actor, grant });
+      const body: z.infer<typeof bundle> = {
+        serialNumber: serialToText(Buffer.from(serialNumber, "hex")),
+        certificate: inPem(sent(chain)),
+        ca: inPem(chain.slice(-1)),
+        privateKey: privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+      };
+      return { status: 200, body, headers: { etag: `"${serialNumber}"`, ...synced } };
     },
   }),
   route({
@@ -198,7 +279,7 @@ export const certificateRoutes = [
         .max(1024)
         .meta({ description: "Of the keystore and the key in it.", format: "password" }),
     }),
-    access: { kind: "Allowed", verb: "read", target },
+    access: { kind: "Allowed", verb: "read", target: readTarget },
     answers: {
       200: { description: "The keystore.", type: KEYSTORE_TYPES.pkcs12, otherTypes: [KEYSTORE_TYPES.jks] },
     },
@@ -211,18 +292,9 @@ export const certificateRoutes = [
         const errors = [{ field: "body.password", message: fault }];
         throw new Problem(400, "InvalidRequest", `body.password: ${fault}`, { errors });
       }
-      const { record, chain } = await issued(input.params, services);
+      const { chain, privateKey } = await opened(input.params, format, { services, actor, grant });
       const [own = Buffer.alloc(0)] = chain;
-      const purpose = `REST, ${format}: ${grant}`;
-      const privateKey = await services.authorities
-        .openKey(UNLED, record, { actor, purpose })
-        .catch((error: unknown) => {
-          if (!(error instanceof PkiConflict)) throw error;
-          throw new Problem(409, "KeyNotKept", "the private key is not kept here any more, or never was");
-        });
-      // Servers send the chain without the root, which clients must know anyway (RFC 8446, section 4.4.2).
-      const sent = chain.length > 2 ? chain.slice(0, -1) : [own];
-      const contents = { privateKey, chain: sent, createdAt: parseCertificate(own).notBefore };
+      const contents = { privateKey, chain: sent(chain), createdAt: parseCertificate(own).notBefore };
       const store = await keystoreOf(format, contents, password);
       return { status: 200, stream: { type: KEYSTORE_TYPES[format], pieces: once(store.reveal()) } };
     },
@@ -265,61 +337,6 @@ export const certificateRoutes = [
       );
       return { status: 200, body: shown(changed) };
     },
-  }),
-  route({
-    id: "issueCertificate",
-    method: "post",
-    path: "/api/v1/namespaces/{namespace}/certificate-requests",
-    tag: TAG,
-    summary: "Has a PKCS #10 request signed.",
-    params: inNamespace.pick({ namespace: true }),
-    body: z.strictObject({
-      name: inNamespace.shape.name.meta({ description: "Name of the CertificateRequest to make." }),
-      request: certificateRequestSpec.shape.request,
-      issuerRef: z.strictObject(issuerRef.shape).meta({ description: "Who signs it." }),
-      duration: certificateRequestSpec.shape.duration,
-      usages: certificateRequestSpec.shape.usages,
-      profile: certificateRequestSpec.shape.profile,
-    }),
-    access: {
-      kind: "Allowed",
-      verb: "issue",
-      target: ({ params, body }) => ({ kind: "Certificate", namespace: params.namespace, name: body.name }),
-    },
-    answers: {
-      201: { description: "It is signed, or refused, or waits for an approval.", schema: signed },
-    },
-    problems: [404, 409, 422],
-    handle: async (call) => {
-      const { input, services, signal, assertMay, announce } = call;
-      const { name, ...given } = input.body;
-      const place = { namespace: input.params.namespace, name };
-      // The object is made in the operator's name, so nobody after us asks whether the author may use this issuer.
-      await assertMay("issue", { kind: "Issuer", namespace: place.namespace, name: given.issuerRef.name });
-      await announce("Create", { kind: "Certificate", ...place });
-      const spec = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-      await services.api.create(
-        requests,
-        { apiVersion: API_VERSION, kind: "CertificateRequest", metadata: place, spec },
-        { fieldManager: FIELD_MANAGER, signal },
-      );
-      return { status: 201, body: shownRequest(await settled(place, call as Call<Input>)) };
-    },
-  }),
-  route({
-    id: "getCertificateRequest",
-    method: "get",
-    path: "/api/v1/namespaces/{namespace}/certificate-requests/{name}",
-    tag: TAG,
-    summary: "What became of a request.",
-    params: inNamespace,
-    access: { kind: "Allowed", verb: "list", target },
-    answers: { 200: { description: "The request, and the certificate once it is signed.", schema: signed } },
-    problems: [404],
-    handle: async ({ input, services, signal }) => ({
-      status: 200,
-      body: shownRequest(await services.api.get<CertificateRequest>(requests, input.params, { signal })),
-    }),
   }),
 ];
 

@@ -2,8 +2,13 @@
 import type { Route } from "../route.ts";
 import { accessRoutes } from "./access.ts";
 import { auditRoutes } from "./audit.ts";
+import { certificateRequestRoutes } from "./certificate-requests.ts";
 import { certificateRoutes } from "./certificates.ts";
 import { diagnosticsRoutes } from "./diagnostics.ts";
+import { eventRoutes } from "./events.ts";
+import { failoverRoutes } from "./failover.ts";
+import { gatewayWriteRoutes } from "./gateway-writes.ts";
+import { gatewayRoutes } from "./gateways.ts";
 import { identityRoutes } from "./identities.ts";
 import { issuerRoutes } from "./issuers.ts";
 import { keyRoutes } from "./keys.ts";
@@ -21,9 +26,14 @@ export const routes: readonly Route[] = [
   ...projectRoutes,
   ...secretRoutes,
   ...certificateRoutes,
+  ...certificateRequestRoutes,
   ...issuerRoutes,
   ...syncRuleRoutes,
   ...syncConflictRoutes,
+  ...eventRoutes,
+  ...gatewayRoutes,
+  ...failoverRoutes,
+  ...gatewayWriteRoutes,
   ...accessRoutes,
   ...auditRoutes,
   ...keyRoutes,

@@ -1,4 +1,7 @@
 import { z } from "zod";
+import { namesOf, whyInvalid } from "../../../core/naming/convention.ts";
+import { labelName } from "../../../crds/common.ts";
+import { namedType } from "../../../crds/naming.ts";
 import type { Project } from "../../../crds/project.ts";
 import { pageOf, pageQuery, visiblePage } from "../page.ts";
 import { Problem } from "../problem.ts";
@@ -31,6 +34,18 @@ const shown = (found: Project): z.infer<typeof project> => ({
   uid: found.metadata.uid,
   environments: found.spec.environments.map(({ name: environment }) => ({ name: environment })),
   ...readinessOf(found),
+});
+
+const namesQuery = z.object({
+  environment: labelName.optional().meta({ description: "Only of this environment." }),
+  number: z.coerce.number().int().min(1).max(99).default(1).meta({ description: "The number in the names." }),
+});
+
+const named = z.strictObject({
+  environment: z.string(),
+  type: namedType,
+  name: z.string(),
+  invalid: z.string().optional().meta({ description: "Why Azure would not accept the name." }),
 });
 
 const nameOf = ({ metadata }: Project): string => metadata.name;
@@ -73,6 +88,41 @@ export const projectRoutes = [
       const found = services.view.project(input.params.name);
       if (found === undefined) throw new Problem(404, "NotFound", `there is no Project ${input.params.name}`);
       return { status: 200, body: shown(found) };
+    },
+  }),
+  route({
+    id: "listProjectNames",
+    method: "get",
+    path: "/api/v1/projects/{name}/names",
+    tag: "Projects",
+    summary: "Names in Azure by the project's naming convention.",
+    params: z.object({ name }),
+    query: namesQuery,
+    access: {
+      kind: "Allowed",
+      verb: "list",
+      target: ({ params }) => ({ kind: "Project", project: params.name, name: params.name }),
+    },
+    answers: {
+      200: { description: "All of them.", schema: z.strictObject({ items: z.array(named) }) },
+    },
+    problems: [404],
+    handle: async ({ input: { params, query }, services }) => {
+      const spec = services.view.project(params.name)?.spec;
+      if (spec === undefined) throw new Problem(404, "NotFound", `there is no Project ${params.name}`);
+      if (spec.naming === undefined) {
+        throw new Problem(404, "NotFound", `Project ${params.name} has no convention; set spec.naming`);
+      }
+      const environments = spec.environments.map((each) => each.name);
+      if (query.environment !== undefined && !environments.includes(query.environment)) {
+        throw new Problem(404, "NotFound", `Project ${params.name} has no environment ${query.environment}`);
+      }
+      const wanted = query.environment === undefined ? environments : [query.environment];
+      const items = namesOf(spec.naming, wanted, query.number).map((each) => {
+        const invalid = whyInvalid(each.type, each.name);
+        return { ...each, ...(invalid !== undefined && { invalid }) };
+      });
+      return { status: 200, body: { items } };
     },
   }),
   route({

@@ -1,10 +1,8 @@
 /** Objects that are made here. */
 import { API_VERSION } from "../../../../crds/common.ts";
+import { MADE_BY } from "../../../../crds/installation.ts";
 import type { Secret } from "../../../../crds/secret.ts";
 import type { Place } from "./secret.ts";
-
-/** Whose objects may be changed here: what stands in Git would be changed back. */
-const MADE_BY = "mazevault.io/made-by";
 
 /** A `Secret` whose values come through here. */
 export const externalObject = (

@@ -1,12 +1,26 @@
 /** What there is, and the values of one. */
 import { z } from "zod";
+import type { Target } from "../../../../core/access/policy.ts";
+import type { HeldSecret } from "../../../../core/fleet/replica-directory.ts";
 import { dataKey } from "../../../../crds/common.ts";
 import type { Secret } from "../../../../crds/secret.ts";
 import { pageOf, pageQuery, visiblePage } from "../../page.ts";
 import { Problem } from "../../problem.ts";
 import { route } from "../../route.ts";
 import { inNamespace, readiness, readinessOf, scopeQuery } from "../names.ts";
-import { encoding, etag, inScope, keyOf, PATH, TAG, target, targetOf, theRecordToOpen, theSecret } from "./secret.ts";
+import {
+  heldNow,
+  keyOfReplicated,
+  OF_GATEWAYS,
+  OF_LISTS,
+  readTarget,
+  replicatedAt,
+  replicatedValues,
+  shownReplicated,
+  syncedAtHeader,
+  targetOfReplicated,
+} from "./replicated.ts";
+import { encoding, etag, inScope, keyOf, PATH, TAG, targetOf, theRecordToOpen, theSecret } from "./secret.ts";
 import { read } from "./values.ts";
 
 const SOURCES = ["literal", "generate", "secretRef", "sealed", "external", "template"] as const;
@@ -28,6 +42,10 @@ const summary = z.strictObject({
     .optional()
     .meta({ description: "With protection EndToEnd: whom values are sealed for." }),
   ...readiness,
+  replicated: z
+    .literal(true)
+    .optional()
+    .meta({ description: "It is the primary's, of which this gateway holds a copy." }),
 });
 
 const sourceOf = (entry: Secret["spec"]["entries"][number]): string =>
@@ -47,6 +65,31 @@ const shown = (secret: Secret): z.infer<typeof summary> => ({
   ...readinessOf(secret),
 });
 
+/** A secret in a list, wherever it is. */
+interface Listed {
+  readonly key: string;
+  readonly scope: Parameters<ReturnType<typeof inScope>>[0];
+  readonly target: Target;
+  readonly show: () => z.infer<typeof summary>;
+}
+
+const ofOwn = (secret: Secret): Listed => ({
+  key: keyOf(secret),
+  scope: secret,
+  target: targetOf(secret),
+  show: () => shown(secret),
+});
+
+const ofPrimary = (held: HeldSecret): Listed => ({
+  key: keyOfReplicated(held),
+  scope: {
+    metadata: held.secret,
+    spec: { projectRef: { name: held.secret.project }, environment: held.secret.environment },
+  },
+  target: targetOfReplicated(held),
+  show: () => shownReplicated(held),
+});
+
 export const readingRoutes = [
   route({
     id: "listSecrets",
@@ -56,12 +99,36 @@ export const readingRoutes = [
     summary: "Secrets, without values.",
     query: z.object({ ...scopeQuery, ...pageQuery }),
     access: { kind: "Filtered", verb: "list" },
-    answers: { 200: { description: "A page of them, by namespace and name.", schema: pageOf(summary) } },
+    answers: {
+      200: {
+        description: "A page of them, by namespace and name.",
+        schema: pageOf(summary),
+        headers: {
+          ...OF_GATEWAYS,
+          ...OF_LISTS,
+        },
+      },
+    },
+    problems: [503],
     handle: async ({ input, services, may, hasNoGrant }) => {
+      const { held, leftOut } = await heldNow(services.replica, (replica) => replica.list());
+      const replicated = held.filter(
+        ({ secret: { namespace, name } }) => services.view.secret(namespace, name) === undefined,
+      );
+      const listed: Listed[] = hasNoGrant
+        ? []
+        : [...[...services.view.secrets()].map(ofOwn), ...replicated.map(ofPrimary)];
       const wanted = inScope(input.query);
-      const mayShow = (secret: Secret) => wanted(secret) && may("list", targetOf(secret)).allowed;
-      const secrets = hasNoGrant ? [] : services.view.secrets();
-      return { status: 200, body: await visiblePage(secrets, keyOf, input.query, mayShow, shown) };
+      const mayShow = ({ scope, target }: Listed) => wanted(scope) && may("list", target).allowed;
+      const body = await visiblePage(
+        listed,
+        ({ key }) => key,
+        input.query,
+        mayShow,
+        ({ show }) => show(),
+      );
+      const told = body.items.some((item) => item.replicated === true) ? syncedAtHeader(services) : {};
+      return { status: 200, body, headers: { ...told, ...leftOut } };
     },
   }),
   route({
@@ -71,10 +138,20 @@ export const readingRoutes = [
     tag: TAG,
     summary: "One secret, without values.",
     params: inNamespace,
-    access: { kind: "Allowed", verb: "list", target },
-    answers: { 200: { description: "The secret.", schema: summary } },
+    access: { kind: "Allowed", verb: "list", target: readTarget },
+    answers: { 200: { description: "The secret.", schema: summary, headers: OF_GATEWAYS } },
     problems: [404],
-    handle: async ({ input, services }) => ({ status: 200, body: shown(theSecret(input.params, services)) }),
+    handle: async ({ input, services, assertMay }) => {
+      // What is there now may be another one than the caller was let in for.
+      const held = await replicatedAt(input.params, services);
+      if (held !== undefined) {
+        await assertMay("list", targetOfReplicated(held));
+        return { status: 200, body: shownReplicated(held), headers: syncedAtHeader(services) };
+      }
+      const secret = theSecret(input.params, services);
+      await assertMay("list", targetOf(secret));
+      return { status: 200, body: shown(secret) };
+    },
   }),
   route({
     id: "getSecretValues",
@@ -94,20 +171,31 @@ export const readingRoutes = [
       key: dataKey.optional().meta({ description: "Only this one; all when absent." }),
       encoding,
     }),
-    access: { kind: "Allowed", verb: "read", target },
+    access: { kind: "Allowed", verb: "read", target: readTarget },
     answers: {
       200: {
         description: "The values.",
         schema: z.strictObject({ version: z.int(), values: z.record(z.string(), z.string()) }),
-        headers: { etag: "Changes whenever the secret does; for If-None-Match, and for If-Match of a write." },
+        headers: {
+          etag: "Changes whenever the secret does; for If-None-Match, and, but for that of a gateway, for If-Match of a write.",
+          ...OF_GATEWAYS,
+        },
       },
       304: { description: "It is still what If-None-Match says. Nothing was read." },
     },
     problems: [404, 409],
     handle: async (call) => {
-      const { input, services, ifNoneMatch } = call;
+      const { input, services, ifNoneMatch, assertMay } = call;
+      // As above.
+      const held = await replicatedAt(input.params, services);
+      if (held !== undefined) {
+        await assertMay("read", targetOfReplicated(held));
+        return replicatedValues(held, input.query, call);
+      }
+      const secret = theSecret(input.params, services);
+      await assertMay("read", targetOf(secret));
       const { version, key, encoding: as } = input.query;
-      const record = await theRecordToOpen(theSecret(input.params, services), services);
+      const record = await theRecordToOpen(secret, services);
       if (ifNoneMatch === record.generation.toString()) return { status: 304, headers: etag(record) };
       if (key !== undefined && version === undefined && !record.entries.some((entry) => entry.key === key)) {
         throw new Problem(404, "EntryUnknown", `version ${record.currentVersion} has no value of ${key}`);

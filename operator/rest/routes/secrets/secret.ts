@@ -78,13 +78,32 @@ export function assertUnchanged(record: SecretRecord | undefined, { ifMatch }: P
   throw new Problem(412, "ChangedMeanwhile", "it is not what If-Match says any more; read it again and decide anew");
 }
 
+/** What is asked for must be where the secret is. */
+export function assertBelongs(
+  { namespace, name }: Place,
+  asked: { readonly project?: string | undefined; readonly environment?: string | undefined },
+  is: { readonly project: string; readonly environment: string },
+): void {
+  for (const field of ["project", "environment"] as const) {
+    if (asked[field] === undefined || asked[field] === is[field]) continue;
+    const message = `Secret ${namespace}/${name} is of ${field} ${is[field]}`;
+    throw new Problem(409, "BelongsElsewhere", message, { errors: [{ field: `body.${field}`, message }] });
+  }
+}
+
 export const dispose = (values: ReadonlyMap<string, Sensitive>): void => {
   for (const value of values.values()) value.dispose();
 };
 
+/** As much of a Secret as says where it belongs. */
+interface Scoped {
+  readonly metadata: { readonly namespace?: string | undefined };
+  readonly spec: Pick<Secret["spec"], "projectRef" | "environment">;
+}
+
 export const inScope =
   ({ project, environment, namespace }: Scope) =>
-  ({ metadata, spec }: Secret): boolean =>
+  ({ metadata, spec }: Scoped): boolean =>
     (project === undefined || spec.projectRef.name === project) &&
     (environment === undefined || spec.environment === environment) &&
     (namespace === undefined || metadata.namespace === namespace);

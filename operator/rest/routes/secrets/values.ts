@@ -5,7 +5,7 @@ import { Problem } from "../../problem.ts";
 import type { Call, Input } from "../../route.ts";
 import { dispose } from "./secret.ts";
 
-function encoded(values: ReadonlyMap<string, Sensitive>, as: "utf8" | "base64"): Record<string, string> {
+export function encoded(values: ReadonlyMap<string, Sensitive>, as: "utf8" | "base64"): Record<string, string> {
   const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   return Object.fromEntries(
     [...values].map(([key, value]) => {

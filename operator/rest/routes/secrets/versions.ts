@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { overlapMs } from "../../../../controllers/secret/observe.ts";
 import { UNLED } from "../../../../core/ports/vault-store.ts";
+import { stateOfVersion } from "../../../../core/vault/apply.ts";
 import { rotatableKeys } from "../../../../core/vault/due.ts";
 import { dataKey } from "../../../../crds/common.ts";
 import { Problem } from "../../problem.ts";
@@ -27,6 +28,10 @@ export const versionRoutes = [
               version: z.int(),
               createdAt: z.iso.datetime(),
               current: z.boolean(),
+              state: z.enum(["Current", "Pending", "Failed", "Kept"]).meta({
+                description:
+                  "Pending: it becomes current when it is applied. Failed: it was not applied, and never was current.",
+              }),
               keys: z.array(z.string()),
             }),
           ),
@@ -40,6 +45,7 @@ export const versionRoutes = [
         version,
         createdAt: createdAt.toISOString(),
         current: version === record.currentVersion,
+        state: stateOfVersion(record, version),
         keys: [...keys],
       }));
       return { status: 200, body: { items }, headers: etag(record) };
@@ -52,7 +58,7 @@ export const versionRoutes = [
     tag: TAG,
     summary: "Makes a new version with the values of an older one.",
     description:
-      "Generated and external entries are rolled back; those of the manifest and of core Secrets follow their source.",
+      "Generated and external entries are rolled back; those of the manifest and of core Secrets follow their source. Refused with spec.rotation.apply, and for versions that never were current.",
     params: inNamespace,
     body: z.strictObject({ version: z.int().min(1).max(2_147_483_647).meta({ description: "One that is kept." }) }),
     access: { kind: "Allowed", verb: "write", target },
@@ -72,6 +78,14 @@ export const versionRoutes = [
       const secret = theSecret(input.params, services);
       const seen = await theRecord(secret, services);
       assertUnchanged(seen, call);
+      // Where a Key Vault has the values none is applied.
+      if (secret.spec.rotation?.apply !== undefined && seen.vaultUrl === undefined) {
+        throw new Problem(
+          409,
+          "NotRolledBack",
+          "the values of older versions do not count any more where spec.rotation.apply is set; rotate instead",
+        );
+      }
       const { version } = input.body;
       const kept = await services.vault.versions(seen);
       if (!kept.some((each) => each.version === version)) {
@@ -100,7 +114,7 @@ export const versionRoutes = [
     tag: TAG,
     summary: "Makes a new version in which generated entries have new values.",
     description:
-      "All others stay as they are, but for templates that refer to them. It counts like a rotation that was due: the next one is counted from it.",
+      "All others stay as they are, but for templates that refer to them. It counts like a rotation that was due: the next one is counted from it. With spec.rotation.apply it is requested: the version becomes current when it is applied.",
     params: inNamespace,
     body: z.strictObject({
       keys: z
@@ -111,13 +125,37 @@ export const versionRoutes = [
         .meta({ description: "Entries with generate; those of spec.rotation.keys, else all, when absent." }),
     }),
     access: { kind: "Allowed", verb: "rotate", target },
-    answers: { 200: { description: "The new version.", schema: written, headers: { etag: "As it is now." } } },
+    answers: {
+      200: {
+        description: "The new version.",
+        schema: z.strictObject({
+          ...written.shape,
+          requested: z
+            .boolean()
+            .optional()
+            .meta({ description: "It is to be applied; the version is the one that is current until then." }),
+        }),
+        headers: { etag: "As it is now." },
+      },
+    },
     problems: [404, 409, 412],
     handle: async (call) => {
       const { input, services, actor } = call;
       const secret = theSecret(input.params, services);
       const seen = await theRecord(secret, services);
       assertUnchanged(seen, call);
+      if (secret.spec.rotation?.apply !== undefined) {
+        if (input.body.keys !== undefined) {
+          throw new Problem(
+            409,
+            "KeysNotApplied",
+            "keys: with spec.rotation.apply all entries of spec.rotation.keys are rotated together; leave keys out",
+          );
+        }
+        const record = await services.vault.applied.requestApply(UNLED, seen, actor);
+        const body = { version: record.currentVersion, changed: [], requested: true };
+        return { status: 200, body, headers: etag(record) };
+      }
       const rotated = await services.vault.rotate(UNLED, seen, {
         entries: secret.spec.entries,
         keys: input.body.keys ?? rotatableKeys(secret.spec, seen),

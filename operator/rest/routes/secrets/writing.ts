@@ -4,13 +4,17 @@ import { lifecycleOf } from "../../../../controllers/secret/observe.ts";
 import type { Target } from "../../../../core/access/policy.ts";
 import { Conflict, UNLED } from "../../../../core/ports/vault-store.ts";
 import { Sensitive } from "../../../../core/sensitive.ts";
+import { assertNotApplied } from "../../../../core/vault/refusals.ts";
 import { dataKey, labelName, objectName } from "../../../../crds/common.ts";
 import type { Secret } from "../../../../crds/secret.ts";
 import { Problem } from "../../problem.ts";
 import { type Call, type Input, route } from "../../route.ts";
 import { inNamespace } from "../names.ts";
 import { externalObject, isOurs } from "./object.ts";
+import { queued, waitingAnswer } from "./queued.ts";
+import { replicatedAt, targetOfReplicated } from "./replicated.ts";
 import {
+  assertBelongs,
   assertUnchanged,
   dispose,
   encoding,
@@ -71,14 +75,7 @@ async function prepared(
     });
   }
   await assertMay("write", targetOf(secret));
-  for (const [field, given, is] of [
-    ["project", body.project, secret.spec.projectRef.name],
-    ["environment", body.environment, secret.spec.environment],
-  ] as const) {
-    if (given === undefined || given === is) continue;
-    const message = `Secret ${place.namespace}/${place.name} is of ${field} ${is}`;
-    throw new Problem(409, "BelongsElsewhere", message, { errors: [{ field: `body.${field}`, message }] });
-  }
+  assertBelongs(place, body, { project: secret.spec.projectRef.name, environment: secret.spec.environment });
   const known = new Set(secret.spec.entries.map(({ key }) => key));
   const added = keys.filter((key) => !known.has(key));
   if (added.length === 0) return secret;
@@ -137,7 +134,9 @@ export const writingRoutes = [
     access: {
       kind: "Allowed",
       verb: "write",
-      target: (input, services) => {
+      target: async (input, services) => {
+        const held = await replicatedAt(input.params, services);
+        if (held !== undefined) return targetOfReplicated(held);
         const { project, environment } = input.body;
         return {
           ...(project !== undefined && { project }),
@@ -150,8 +149,9 @@ export const writingRoutes = [
       200: {
         description: "The version that has them.",
         schema: written,
-        headers: { etag: "As it is now; for If-Match of the next write." },
+        headers: { etag: "As it is now; for If-Match of the next write. Not told by a gateway." },
       },
+      202: waitingAnswer,
     },
     problems: [404, 409, 412, 422],
     handle: async (call) => {
@@ -159,12 +159,18 @@ export const writingRoutes = [
       const { params, body } = input;
       const values = decoded(body.values, body.encoding);
       try {
+        const held = await replicatedAt(params, services);
+        if (held !== undefined) {
+          await call.assertMay("write", targetOfReplicated(held));
+          return await queued(call as Call<Input>, held.secret, body, values);
+        }
         const known = services.view.secret(params.namespace, params.name);
         const before = known && (await services.vault.describe(identify(known, services)));
         assertUnchanged(before, call);
         const secret = await prepared(params, body, known, call as Call<Input>);
         const identity = identify(secret, services);
-        const { entries, readers } = secret.spec;
+        const { entries, readers, rotation } = secret.spec;
+        assertNotApplied(rotation?.apply?.postgres?.username, values);
         const request = { identity, entries, readers, values, lifecycle: lifecycleOf(secret), actor };
         const { record, changedKeys } = await settling(call, async () => {
           // Who said what they had seen means that one, whatever came since.

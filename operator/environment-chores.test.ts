@@ -1,0 +1,96 @@
+import { createSecretKey } from "node:crypto";
+import { ApiError } from "../controllers/runtime/api-error.ts";
+import { Environments } from "../core/fleet/environments.ts";
+import { FakeDatabase } from "../core/ports/fake-database.ts";
+import { FakeEnvironmentStore } from "../core/ports/fake-environment-store.ts";
+import type { Writer } from "../core/ports/vault-store.ts";
+import type { GatewayEnvironment } from "../crds/gatewayenvironment.ts";
+import { until } from "../lab/poll.ts";
+import { EnvironmentChores } from "./environment-chores.ts";
+
+const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} } as never;
+const actor = { kind: "Controller", name: "test" } as const;
+const soon = { intervalMs: 2, timeoutMs: 4_000 };
+
+let now: Date;
+let environments: Environments;
+let writer: Writer;
+let chores: EnvironmentChores;
+let stored: Set<string>;
+let ended: string[];
+
+beforeEach(async () => {
+  now = new Date("2026-03-01T12:00:00Z");
+  const database = new FakeDatabase();
+  writer = { epoch: await database.acquireEpoch("test") };
+  const keys = { installationId: "here", fleet: createSecretKey(Buffer.alloc(32, 1)) };
+  environments = new Environments({ store: new FakeEnvironmentStore(database, () => now), keys });
+  stored = new Set(["new"]);
+  ended = [];
+  chores = new EnvironmentChores({
+    environments,
+    cluster: { gatewayEnvironment: (name) => (name === "held" ? ({} as GatewayEnvironment) : undefined) },
+    api: {
+      get: async (_type: unknown, { name }: { name: string }) => {
+        if (name === "broken") throw new Error("the API server does not answer");
+        if (!stored.has(name)) throw new ApiError({ status: 404, reason: "NotFound", message: "", details: { name } });
+        return {} as never;
+      },
+    },
+    log,
+    endEnvironment: (name) => void ended.push(name),
+    onFenced: () => {},
+    lookEveryMs: 5,
+  });
+});
+afterEach(() => chores.stop());
+
+const pair = async (environment: string, object: string) =>
+  environments.pair(writer, await environments.find(environment), { object, primary: "gw-1", standby: "gw-2" }, actor);
+const known = async (environment: string) => {
+  const state = await environments.find(environment);
+  if (state.record === undefined) throw new Error("there is none");
+  return { ...state, record: state.record };
+};
+
+test("an environment is released whose object the API server does not have, and no other one", async () => {
+  await pair("NPR", "held");
+  await pair("PRO", "new");
+  await pair("DEV", "gone");
+  chores.start(writer);
+  await until("it is ended", () => ended.length > 1, soon);
+  expect(new Set(ended)).toEqual(new Set(["gone"]));
+});
+
+test("one that cannot be looked at does not keep the others from being released", async () => {
+  await pair("DEV", "broken");
+  await pair("NPR", "gone");
+  chores.start(writer);
+  await until("it is ended", () => ended.includes("gone"), soon);
+});
+
+test("metrics are told who has failed over; the next leader tells it", async () => {
+  await pair("NPR", "held");
+  await environments.switch(writer, await known("NPR"), "Standby", { uid: "u", name: "f" }, actor, {});
+  await pair("PRO", "new");
+  chores.start(writer);
+  await until("they are known", () => chores.figures.length > 0, soon);
+  expect(chores.figures).toEqual([
+    { environment: "NPR", failoverActive: true },
+    { environment: "PRO", failoverActive: false },
+  ]);
+  await chores.stop();
+  expect(chores.figures).toEqual([]);
+});
+
+test("what was released while DR acted is brought to its end, though no object asks for it", async () => {
+  await pair("NPR", "held");
+  await environments.switch(writer, await known("NPR"), "Standby", { uid: "u", name: "f" }, actor, {});
+  await environments.release(writer, await known("NPR"), actor);
+  chores.start(writer);
+  await until("it is fenced", async () => (await known("NPR")).record.fencedUntil !== undefined, soon);
+  const { record } = await known("NPR");
+  expect(record).toMatchObject({ pair: undefined, active: "Primary", epoch: 3n, settled: false });
+  now = new Date(now.getTime() + 60_000);
+  await until("it is settled", async () => (await known("NPR")).record.settled, soon);
+});
