@@ -7,6 +7,7 @@ import { readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { openStores } from "../../adapters/postgres/stores.ts";
 import { openRootKeyFile } from "../../adapters/rootkey/file.ts";
+import { errorMessage } from "../../lab/errors.ts";
 import { connected, connectGateway } from "../../lab/gateway.ts";
 import type { Operator } from "../../lab/mazevault.ts";
 import { pause, until } from "../../lab/poll.ts";
@@ -147,7 +148,14 @@ async function chaos(main: World, cluster: World, options: ChannelChaosOptions):
   const before = way.accepted();
 
   const over = new AbortController();
-  const running = [...writers, passing, disturbances, deaths, turnovers].map((each) => each.run(over.signal));
+  const parts = { ...writers, passing, disturbances, deaths, turnovers };
+  const running = Object.entries(parts).map(async ([name, each]) => {
+    try {
+      await each.run(over.signal);
+    } catch (error) {
+      throw new Error(`${/\d/.test(name) ? "a writer" : name}: ${errorMessage(error)}`, { cause: error });
+    }
+  });
   // The first that fails ends all; else time does.
   await Promise.race([pause(seconds * 1_000), Promise.all(running)]).catch(() => {});
   over.abort();

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { text } from "node:stream/consumers";
+import { errorMessage } from "../errors.ts";
 import type { Ports } from "../ports.ts";
 import type { ProcessSpec, SupervisedProcess } from "../supervised.ts";
 import { findToxiproxy, obtainToxiproxy } from "./program.ts";
@@ -113,13 +114,17 @@ export async function startToxiproxy(lab: ToxiproxyLab): Promise<Toxiproxy> {
 const apiOf =
   (url: string) =>
   async (method: string, path: string, body?: unknown): Promise<unknown> => {
-    const sent = request(`${url}${path}`, { method, agent: false, signal: AbortSignal.timeout(10_000) });
-    sent.end(body === undefined ? undefined : JSON.stringify(body));
-    const [answer] = (await once(sent, "response")) as [IncomingMessage];
-    const told = await text(answer);
-    const { statusCode: status = 0, headers } = answer;
-    if (status >= 300) throw new Error(`toxiproxy: ${method} ${path}: ${status} ${told}`);
-    return headers["content-type"]?.includes("json") ? JSON.parse(told) : undefined;
+    try {
+      const sent = request(`${url}${path}`, { method, agent: false, signal: AbortSignal.timeout(10_000) });
+      sent.end(body === undefined ? undefined : JSON.stringify(body));
+      const [answer] = (await once(sent, "response")) as [IncomingMessage];
+      const told = await text(answer);
+      const { statusCode: status = 0, headers } = answer;
+      if (status >= 300) throw new Error(`${status} ${told}`);
+      return headers["content-type"]?.includes("json") ? JSON.parse(told) : undefined;
+    } catch (error) {
+      throw new Error(`toxiproxy: ${method} ${path}: ${errorMessage(error)}`, { cause: error });
+    }
   };
 
 /** It says so of each, as JSON, and its API has no figure for it. */

@@ -5,6 +5,8 @@ import type { RestAnswer, RestClient } from "../../rest-client.ts";
 
 const PAUSE_MS = 250;
 const AGAIN_MS = 200;
+/** Nothing that is wrong here lasts that long, so it never comes to an end. */
+const PATIENCE_MS = 300_000;
 const KEY = "value";
 
 /** Answers that a repetition under the same key may turn into another one. */
@@ -88,6 +90,7 @@ export class Writer {
     const value = `${this.#parts.prefix}-value-${this.#made}`;
     const key = randomUUID();
     const { to } = this.#parts;
+    const begun = performance.now();
     for (;;) {
       const answer = await this.#send(to, "PUT", written.secret, value, key).catch(() => undefined);
       const unknown = answer?.body?.code === "OutcomeUnknown";
@@ -97,7 +100,8 @@ export class Writer {
         return;
       }
       const again = answer === undefined || AGAIN.has(answer.status) || this.#parts.comesBack?.includes(answer.status);
-      if (!again) throw new Error(`${written.secret} cannot be written: ${answer?.status} ${answer?.text}`);
+      if (!again || performance.now() - begun > PATIENCE_MS)
+        throw new Error(`${written.secret} cannot be written: ${answer?.status} ${answer?.text}`);
       if (answer?.status === 401) this.#tokens.delete(to);
       this.repetitions += 1;
       await pause(AGAIN_MS);
