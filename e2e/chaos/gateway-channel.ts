@@ -148,12 +148,13 @@ async function chaos(main: World, cluster: World, options: ChannelChaosOptions):
   const before = way.accepted();
 
   const over = new AbortController();
-  const parts = { ...writers, passing, disturbances, deaths, turnovers };
-  const running = Object.entries(parts).map(async ([name, each]) => {
+  const parts = { passing, disturbances, deaths, turnovers };
+  const named = [...writers.map((each) => ["a writer", each] as const), ...Object.entries(parts)];
+  const running = named.map(async ([name, each]) => {
     try {
       await each.run(over.signal);
     } catch (error) {
-      throw new Error(`${/\d/.test(name) ? "a writer" : name}: ${errorMessage(error)}`, { cause: error });
+      throw new Error(`${name}: ${errorMessage(error)}`, { cause: error });
     }
   });
   // The first that fails ends all; else time does.

@@ -5,11 +5,12 @@ import path from "node:path";
 import { until } from "../poll.ts";
 import { Ports } from "../ports.ts";
 import { Supervisor } from "../processes.ts";
-import { startToxiproxy, type ToxicProxy } from "./toxiproxy.ts";
+import { startToxiproxy, type ToxicProxy, type Toxiproxy } from "./toxiproxy.ts";
 
 let dir: string;
 let supervisor: Supervisor;
 let server: Server;
+let toxiproxy: Toxiproxy;
 let proxy: ToxicProxy;
 let heardThere = "";
 const open: Socket[] = [];
@@ -32,7 +33,7 @@ beforeAll(async () => {
     ports: new Ports(path.join(dir, "ports.json")),
     spawn: supervisor.run.bind(supervisor),
   };
-  const toxiproxy = await startToxiproxy(lab);
+  toxiproxy = await startToxiproxy(lab);
   proxy = await toxiproxy.proxy("echo", (server.address() as AddressInfo).port);
 });
 
@@ -156,4 +157,15 @@ test("nobody listens while it is off", async () => {
   expect(await new Line().ends()).toBe("ECONNREFUSED");
   await proxy.enable(true);
   await said("b");
+});
+
+test("its death ends all connections, and it is back with what it was asked for", async () => {
+  const line = await said("a");
+  await toxiproxy.process.kill();
+  await proxy.add({ type: "latency", attributes: { latency: 500 } }, "downstream");
+  expect(await line.ends()).toMatch(/^(closed|ECONNRESET)$/);
+  const began = performance.now();
+  await said("b");
+  expect(performance.now() - began).toBeGreaterThanOrEqual(490);
+  expect(toxiproxy.process.restarts).toBe(1);
 });

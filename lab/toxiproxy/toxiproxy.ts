@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { text } from "node:stream/consumers";
 import { errorMessage } from "../errors.ts";
+import { until } from "../poll.ts";
 import type { Ports } from "../ports.ts";
 import type { ProcessSpec, SupervisedProcess } from "../supervised.ts";
 import { findToxiproxy, obtainToxiproxy } from "./program.ts";
@@ -62,56 +63,61 @@ export interface ToxiproxyLab {
 }
 
 const HOST = "127.0.0.1";
-const DELETE_ATTEMPTS = 5;
+/** That it has died. */
+const NOTICED_WITHIN_MS = 2_000;
 
-/** Its proxies are gone when it dies, so one that ends by itself is not started again. */
+/**
+ * It may die over a toxic that comes while a connection begins ("index out of range" in its AddToxic): every connection ends, it is
+ * started again with its proxies and without toxics, and what was asked of it is asked again.
+ */
 export async function startToxiproxy(lab: ToxiproxyLab): Promise<Toxiproxy> {
   const command = await obtainToxiproxy();
   const apiPort = await lab.ports.get("toxiproxy");
   const api = apiOf(`http://${HOST}:${apiPort}`);
+  const proxies: object[] = [];
   const process = await lab.spawn({
     name: "toxiproxy",
     command,
     args: ["-host", HOST, "-port", String(apiPort)],
     isReady: async () => {
-      await api("GET", "/version");
+      await api("POST", "/populate", proxies);
       return true;
     },
   });
-  process.autoRestart = false;
+  const lasting = async <T>(ask: () => Promise<T>): Promise<T> => {
+    const { restarts } = process;
+    try {
+      return await ask();
+    } catch (error) {
+      const died = () => process.restarts > restarts || process.pid === undefined;
+      if (!(await until("its death", died, { timeoutMs: NOTICED_WITHIN_MS }).catch(() => false))) throw error;
+      await process.ready();
+      return ask();
+    }
+  };
   return {
     process,
     async proxy(name, upstreamPort) {
       const port = await lab.ports.get(`toxiproxy-${name}`);
-      await api("POST", "/proxies", { name, listen: `${HOST}:${port}`, upstream: `${HOST}:${upstreamPort}` });
+      proxies.push({ name, listen: `${HOST}:${port}`, upstream: `${HOST}:${upstreamPort}`, enabled: true });
+      await api("POST", "/populate", proxies.slice(-1));
       const path = `/proxies/${name}`;
       const add = async (toxic: Toxic, stream: Direction, toxicity = 1): Promise<void> => {
-        await api("POST", `${path}/toxics`, {
-          ...toxic,
-          name: `${toxic.type}-${stream}-${toxicity}`,
-          stream,
-          toxicity,
-        });
+        const body = { ...toxic, name: `${toxic.type}-${stream}-${toxicity}`, stream, toxicity };
+        await lasting(() => api("POST", `${path}/toxics`, body));
       };
       return {
         port,
         add,
         // Of one that is there and does nothing, each connection is still made ready to be reset.
         endByReset: () => add({ type: "reset_peer", attributes: { timeout: 0 } }, "upstream", 0),
-        // Now and then it ends the connection instead of answering a DELETE (Shopify/toxiproxy#436), so what counts is what is left.
-        async clear() {
-          for (let left = DELETE_ATTEMPTS; ; left -= 1) {
-            const toxics = (await api("GET", `${path}/toxics`)) as readonly { readonly name: string }[];
-            if (toxics.length === 0) return;
-            for (const toxic of toxics) {
-              await api("DELETE", `${path}/toxics/${toxic.name}`).catch((error: unknown) => {
-                if (left === 0) throw error;
-              });
-            }
-          }
-        },
+        clear: () =>
+          lasting(async () => {
+            for (const toxic of (await api("GET", `${path}/toxics`)) as readonly { readonly name: string }[])
+              await api("DELETE", `${path}/toxics/${toxic.name}`);
+          }),
         async enable(enabled) {
-          await api("POST", path, { enabled });
+          await lasting(() => api("POST", path, { enabled }));
         },
         accepted: () => acceptedBy(process.logFile, name),
       };
