@@ -361,8 +361,11 @@ export class FakeVaultStore implements VaultStore, SecretHeads {
   #put(writer: Writer | Unled, held: Held, audit: readonly AuditEntry[]): void {
     const { id, identity, currentVersion, lifecycle, rotation } = held.record;
     const kept = new Set([...(rotation?.held ?? []).map(({ version }) => version), rotation?.apply?.pending?.version]);
+    const failed = rotation?.apply?.failed ?? [];
     for (const version of held.versions.keys()) {
-      if (version <= currentVersion - lifecycle.keepVersions && !kept.has(version)) held.versions.delete(version);
+      const falls =
+        version > currentVersion ? !failed.includes(version) : version <= currentVersion - lifecycle.keepVersions;
+      if (falls && !kept.has(version)) held.versions.delete(version);
     }
     this.#secrets.set(id, held);
     this.#database.record(audit);

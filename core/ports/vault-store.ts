@@ -85,7 +85,7 @@ export interface ApplyRecord {
   readonly former?: FormerVersion;
   /** Of the last attempt, unless it succeeded. */
   readonly failure?: ApplyFailure;
-  /** Versions that were never current and will not be, oldest first. */
+  /** Versions that were never current and will not be, oldest first: above the current one only these stay, and the pending one. */
   readonly failed: readonly number[];
 }
 
@@ -260,7 +260,10 @@ export interface PointerChange {
   readonly currentVersion: number;
   readonly deletedAt?: Date;
   readonly purgeAfter?: Date;
-  /** Versions beyond `keepVersions` are deleted in the same transaction, never the current one, and none that is held. */
+  /**
+   * Versions beyond `keepVersions` are deleted in the same transaction, never the current one, and none that is held; so are those above
+   * the current one that are neither pending nor among those that failed.
+   */
   readonly lifecycle: Lifecycle;
   /** As it is afterwards; absent: there is none. */
   readonly rotation?: RotationRecord;
