@@ -336,7 +336,7 @@ export interface VaultStore {
   keeps(id: string, key: string, fingerprint: string): Promise<boolean>;
   /**
    * For how many milliseconds, by the store's own clock, the current version has had this value under this key without a
-   * break, as far back as versions are kept; undefined when it has another one. What was only kept beside does not break
+   * break, also since a version that is not kept any more; undefined when it has another one. What was only kept beside does not break
    * it, nor does what is not current yet. What a gateway wrote counts from when it was set there.
    */
   heldForMs(id: string, key: string, fingerprint: string): Promise<number | undefined>;
