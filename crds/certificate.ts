@@ -52,16 +52,19 @@ export const REVOCATION_REASONS = [
   "privilegeWithdrawn",
 ] as const;
 
+export const writtenSerialNumber = z
+  .string()
+  .min(2)
+  .max(59)
+  .regex(
+    /^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2})*$/,
+    "must be the bytes in hexadecimal, with or without colons, such as 3f:0a:77",
+  );
+
 const revocation = z.object({
-  serialNumber: z
-    .string()
-    .min(2)
-    .max(59)
-    .regex(
-      /^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2})*$/,
-      "must be the bytes in hexadecimal, with or without colons, such as 3f:0a:77",
-    )
-    .meta({ description: "Serial number of a certificate that was issued to this object; see status.serialNumber." }),
+  serialNumber: writtenSerialNumber.meta({
+    description: "Serial number of a certificate that was issued to this object; see status.serialNumber.",
+  }),
   reason: z.enum(REVOCATION_REASONS).meta({
     description:
       "Why it is revoked (RFC 5280, section 5.3.1). certificateHold lasts until this entry is taken out; every other one is final. cACompromise is for a CA's certificate.",

@@ -1,5 +1,6 @@
 /** `Issuer` and `ClusterIssuer`: a certification authority of one namespace, or of the cluster. */
 import { z } from "zod";
+import { REVOCATION_REASONS, writtenSerialNumber } from "./certificate.ts";
 import {
   type CelRule,
   conditions,
@@ -8,6 +9,7 @@ import {
   type KindDefinition,
   labelName,
   labelSelector,
+  listMap,
   listSet,
   objectName,
   observedGeneration,
@@ -193,6 +195,16 @@ const spec = z.object({
     .meta({ description: "How revocations are published. The URLs come from the installation's pki.baseUrl." }),
 });
 
+const gatewayRevocation = z.object({
+  serialNumber: writtenSerialNumber.meta({
+    description: "Serial number of a certificate that this CA signed for an object in a gateway's cluster.",
+  }),
+  // A hold is its gateway's to set and to take back, and for a gateway no CA is signed.
+  reason: z.enum(REVOCATION_REASONS).exclude(["certificateHold", "cACompromise"]).meta({
+    description: "Why it is revoked (RFC 5280, section 5.3.1), for good.",
+  }),
+});
+
 const ofOneSigner: readonly CelRule[] = [
   exactlyOneOf("ca", "primary"),
   {
@@ -252,6 +264,15 @@ export const clusterIssuerSpec = spec
           "Environments, such as NPR, whose gateways may have this CA sign for objects of their own clusters, within policy. What policy says of {namespace} does not count for them, as their namespaces are none of this cluster. Absent: no gateway.",
         ...listSet,
       }),
+    gatewayRevocations: z
+      .array(gatewayRevocation)
+      .max(256)
+      .optional()
+      .meta({
+        description:
+          "Certificates that were signed for gateways and are to be revoked from here, also when their gateway is gone. Nobody renews them for it: that is done in the gateway's cluster. An entry whose certificate is revoked may be taken out.",
+        ...listMap("serialNumber"),
+      }),
   })
   .meta(
     rules(
@@ -265,6 +286,11 @@ export const clusterIssuerSpec = spec
         rule: "!has(self.primary) || !has(self.gatewayEnvironments)",
         message: "a gateway has no gateways; remove gatewayEnvironments",
         fieldPath: ".gatewayEnvironments",
+      },
+      {
+        rule: "!has(self.primary) || !has(self.gatewayRevocations)",
+        message: "a gateway has no gateways; remove gatewayRevocations",
+        fieldPath: ".gatewayRevocations",
       },
     ),
   );

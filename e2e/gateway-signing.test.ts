@@ -3,7 +3,7 @@
  * each request has one certificate however often either side dies over it.
  */
 import { execFile } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -130,9 +130,9 @@ const ocsp = (file: string): string =>
 test("docs/guides/certificates-through-a-gateway.md works as printed", async () => {
   const guide = new URL("../docs/guides/certificates-through-a-gateway.md", import.meta.url);
   const text = readFileSync(fileURLToPath(guide), "utf8");
-  const [allow = "", refer = "", ask = "", revoke = "", ...more] = [...text.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(
-    ([, block = ""]) => block,
-  );
+  const [allow = "", refer = "", ask = "", revoke = "", revokeThere = "", ...more] = [
+    ...text.matchAll(/^```sh\n([\s\S]*?)^```$/gm),
+  ].map(([, block = ""]) => block);
   expect(more).toEqual([]);
   const { kubectlPath } = primary.lab.controlPlane;
   const env = {
@@ -165,7 +165,11 @@ test("docs/guides/certificates-through-a-gateway.md works as printed", async () 
   expect(others).toEqual([]);
   expect(first?.reason).toBe("keyCompromise");
   expect(second).toEqual({ serial: String(next.status?.serialNumber).replaceAll(":", ""), reason: null });
-  await verified("web");
+  const current = await verified("web");
+  copyFileSync(judge.path(current), path.join(folder, "web.pem"));
+  await shell(revokeThere, env);
+  await until("it says revoked", async () => /: revoked[\s\S]*Reason: keyCompromise/.test(ocsp(current)), SOON);
+  expect((await signedFor("web")).map(({ reason }) => reason)).toEqual(["keyCompromise", "keyCompromise"]);
 }, 240_000);
 
 test("the private key was never at the primary", async () => {

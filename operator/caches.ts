@@ -303,6 +303,11 @@ export class Caches implements Cluster, AccessSource {
     return this.syncRuleCache.values();
   }
 
+  /** `key`: namespace/name. */
+  syncRule(key: string): SyncRule | undefined {
+    return this.syncRuleCache.get(key);
+  }
+
   auditSinks(): Iterable<AuditSink> {
     return this.auditSinkCache.values();
   }

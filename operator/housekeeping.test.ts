@@ -5,6 +5,8 @@ import { FakeSinkCursors } from "../core/ports/fake-audit-sink.ts";
 import { FakeDatabase } from "../core/ports/fake-database.ts";
 import type { SecretLocation, Writer } from "../core/ports/vault-store.ts";
 import type { AuditSink } from "../crds/auditsink.ts";
+import type { Gateway } from "../crds/gateway.ts";
+import type { SyncRule } from "../crds/syncrule.ts";
 import { until } from "../lab/poll.ts";
 import { Housekeeping, type HousekeepingDependencies } from "./housekeeping.ts";
 
@@ -64,6 +66,7 @@ function start(
     vault: { purgeExpired: async () => 0 },
     store: { listLocations: async () => [] },
     pki: { listHolders: async () => [] },
+    copies: { gatewayCopyOwners: async () => [] },
     audit,
     cursors,
     checkpointDue: { rows: 1, ms: 0 },
@@ -75,6 +78,8 @@ function start(
       certificateRequest: () => undefined,
       namespace: () => undefined,
       auditSinks: () => sinks,
+      gateway: () => undefined,
+      syncRule: () => undefined,
     },
     log: pino(
       { level: "warn", serializers: { error: pino.stdSerializers.err } },
@@ -83,6 +88,8 @@ function start(
     endSecret: none,
     endCertificate: none,
     endCertificateRequest: none,
+    endSyncRule: none,
+    endGateway: none,
     endAuditSink: (name) => cursors.forget(writer, name),
     onFenced: () => {},
     now: () => new Date(Date.now() + laterMs),
@@ -141,4 +148,30 @@ test("what vanished while nobody led is handed over once, and a failure before t
   });
   await until("it is handed over", () => ended.length > 0, { ...soon, timeoutMs: 4_000 });
   expect(ended).toEqual(["team/gone"]);
+});
+
+test("what was delivered through gateways ends with its rule and its gateway, each once, though nobody led when they went", async () => {
+  const ended: string[] = [];
+  const owners = [
+    { gateway: "held", rule: "team/gone" },
+    { gateway: "gone", rule: "team/gone" },
+    { gateway: "gone", rule: "team/held" },
+  ];
+  start([], [], 0, {
+    copies: { gatewayCopyOwners: async () => owners },
+    cluster: {
+      secret: () => undefined,
+      certificate: () => undefined,
+      certificateRequest: () => undefined,
+      namespace: () => undefined,
+      auditSinks: () => [],
+      gateway: (name) => (name === "held" ? ({} as Gateway) : undefined),
+      syncRule: (key) => (key === "team/held" ? ({} as SyncRule) : undefined),
+    },
+    endSyncRule: (key) => void ended.push(`rule ${key}`),
+    endGateway: (name) => void ended.push(`gateway ${name}`),
+  });
+  await until("both are handed over", () => ended.length > 1, { ...soon, timeoutMs: 4_000 });
+  await housekeeping.stop();
+  expect(ended).toEqual(["rule team/gone", "gateway gone"]);
 });

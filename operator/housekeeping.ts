@@ -4,6 +4,7 @@ import { Backoff } from "../controllers/runtime/backoff.ts";
 import { Fenced, Waiting } from "../core/errors.ts";
 import type { AuditLog, CheckpointDue } from "../core/ports/audit-log.ts";
 import type { SinkCursors } from "../core/ports/audit-sink.ts";
+import type { GatewayCopyOwners, GatewayCopyStore } from "../core/ports/gateway-copy-store.ts";
 import type { CertificateHolder, PkiStore } from "../core/ports/pki-store.ts";
 import type { SecretLocation, VaultStore, Writer } from "../core/ports/vault-store.ts";
 import type { Vault } from "../core/vault/vault.ts";
@@ -14,6 +15,7 @@ export interface HousekeepingDependencies {
   readonly vault: Pick<Vault, "purgeExpired">;
   readonly store: Pick<VaultStore, "listLocations">;
   readonly pki: Pick<PkiStore, "listHolders">;
+  readonly copies: Pick<GatewayCopyStore, "gatewayCopyOwners">;
   readonly audit: Pick<AuditLog, "link" | "checkpoint" | "cut">;
   readonly cursors: Pick<SinkCursors, "list">;
   readonly checkpointDue: CheckpointDue;
@@ -21,7 +23,10 @@ export interface HousekeepingDependencies {
   readonly auditRetentionMs: number | undefined;
   /** Rows were linked or a checkpoint was signed. */
   readonly onRecorded: () => void;
-  readonly cluster: Pick<Caches, "secret" | "certificate" | "certificateRequest" | "namespace" | "auditSinks">;
+  readonly cluster: Pick<
+    Caches,
+    "secret" | "certificate" | "certificateRequest" | "namespace" | "auditSinks" | "gateway" | "syncRule"
+  >;
   readonly log: Logger;
   /** Has its controller end what is stored for a Secret, by `namespace/name`, that is gone or belongs to another namespace now. */
   readonly endSecret: (key: string) => void;
@@ -29,6 +34,10 @@ export interface HousekeepingDependencies {
   readonly endCertificate: (key: string) => void;
   /** The same for CertificateRequests. */
   readonly endCertificateRequest: (key: string) => void;
+  /** Has what a rule delivered through gateways forgotten, by `namespace/name`. */
+  readonly endSyncRule: (key: string) => void;
+  /** Has a Gateway of that name ended with all that is known of it. */
+  readonly endGateway: (name: string) => void;
   /** Forgets how far AuditSinks of that name had come. */
   readonly endAuditSink: (name: string) => Promise<void>;
   readonly onFenced: (error: Fenced) => void;
@@ -67,6 +76,7 @@ export class Housekeeping {
       { name: "end vanished secrets", everyMs: SWEEP_EVERY_MS, run: () => this.#endSecrets(abort.signal) },
       { name: "end vanished certificates", everyMs: SWEEP_EVERY_MS, run: () => this.#endCertificates(abort.signal) },
       { name: "end vanished requests", everyMs: SWEEP_EVERY_MS, run: () => this.#endRequests(abort.signal) },
+      { name: "end copies of vanished rules and gateways", everyMs: SWEEP_EVERY_MS, run: () => this.#endCopies() },
       { name: "end vanished audit sinks", everyMs: SWEEP_EVERY_MS, run: () => this.#endSinks() },
     ];
     this.#running = Promise.all(chores.map((chore) => this.#repeat(chore, abort.signal)));
@@ -158,6 +168,14 @@ export class Housekeeping {
     const { cluster, endCertificateRequest } = this.#deps;
     const find = (namespace: string, name: string) => cluster.certificateRequest(namespace, name);
     return this.#endHolders("CertificateRequest", find, endCertificateRequest, signal);
+  }
+
+  async #endCopies(): Promise<void> {
+    const { copies, cluster, endSyncRule, endGateway } = this.#deps;
+    const owners = await copies.gatewayCopyOwners();
+    const once = (of: keyof GatewayCopyOwners): ReadonlySet<string> => new Set(owners.map((owner) => owner[of]));
+    for (const key of once("rule")) if (cluster.syncRule(key) === undefined) endSyncRule(key);
+    for (const name of once("gateway")) if (cluster.gateway(name) === undefined) endGateway(name);
   }
 
   async #endSinks(): Promise<void> {

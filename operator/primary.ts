@@ -144,6 +144,7 @@ export class Primary extends MazeVaultOperator {
   #vaultHints: HintListener | undefined;
   #vaultChanged: (vault: string) => void = () => {};
   #gatewayMoved: () => void = () => {};
+  #endGateway: (name: string) => void = () => {};
   #outbox: OutboxListener | undefined;
   #follow: (rows: readonly OutboxRow[]) => void = () => {};
 
@@ -492,6 +493,7 @@ export class Primary extends MazeVaultOperator {
       vault: this.#vault,
       store: stores.vault,
       pki: stores.pki,
+      copies: stores.gatewayCopies,
       audit: stores.audit,
       cursors: stores.sinkCursors,
       checkpointDue: { rows: config.audit.checkpointRows, ms: config.audit.checkpointMs },
@@ -505,6 +507,8 @@ export class Primary extends MazeVaultOperator {
       endSecret: (key) => storedSecrets.endFormer(key),
       endCertificate: (key) => heldCertificates.endFormer(key),
       endCertificateRequest: (key) => heldRequests.endFormer(key),
+      endSyncRule: (key) => rules.endFormer(key),
+      endGateway: (name) => this.#endGateway(name),
       endAuditSink: (name) => auditSinks.absent(name),
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
@@ -574,6 +578,7 @@ export class Primary extends MazeVaultOperator {
     const gateways = new GatewayController({
       ...shared,
       store: stores.fleet,
+      copies: stores.gatewayCopies,
       registrations,
       systemNamespace: config.kubernetes.namespace,
     });
@@ -585,6 +590,7 @@ export class Primary extends MazeVaultOperator {
         return [];
       });
     });
+    this.#endGateway = (name) => gatewayRunner.endFormer(name);
     // One that waits may have registered, or come with its certificate.
     this.#gatewayMoved = () => {
       for (const gateway of caches.gateways()) if (!isReady(gateway)) gatewayRunner.enqueue(keyOf(gateway));
@@ -594,7 +600,7 @@ export class Primary extends MazeVaultOperator {
       cluster: caches,
       api: this.api,
       log,
-      endGateway: (name) => gatewayRunner.endFormer(name),
+      endGateway: this.#endGateway,
       onFenced,
     });
     this.#signingChores = new SigningChores({

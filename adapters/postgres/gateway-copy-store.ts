@@ -1,6 +1,6 @@
 import type { AuditSigner } from "../../core/audit/signer.ts";
 import type { AuditEntry } from "../../core/ports/audit-log.ts";
-import type { GatewayCopyRecord, GatewayCopyStore } from "../../core/ports/gateway-copy-store.ts";
+import type { GatewayCopyOwners, GatewayCopyRecord, GatewayCopyStore } from "../../core/ports/gateway-copy-store.ts";
 import type { DeliveryRecord, Writer } from "../../core/ports/vault-store.ts";
 import { auditParameter } from "./audit-rows.ts";
 import { type Database, read, type Statement } from "./database.ts";
@@ -12,7 +12,9 @@ const GATEWAY_COPIES = {
          WHERE gateway = $1 AND secret_id = ANY ($2) ORDER BY namespace, secret_name`,
 };
 const RECORD = { name: "record_gateway_copies", text: "SELECT record_gateway_copies($1, $2, $3, $4)" };
+const OWNERS = { name: "gateway_copy_owners", text: "SELECT DISTINCT gateway, rule FROM gateway_copies" };
 const FORGET = { name: "forget_gateway_copies", text: "SELECT forget_gateway_copies($1, $2)" };
+const FORGET_GATEWAY = { name: "forget_copies_of_gateway", text: "SELECT forget_copies_of_gateway($1, $2)" };
 
 interface CopyRow {
   readonly secret_id: string;
@@ -47,8 +49,13 @@ export class PostgresGatewayCopyStore implements GatewayCopyStore {
     await this.#write(writer, RECORD, values);
   }
 
-  async forgetGatewayCopies(writer: Writer, rule: string): Promise<void> {
-    await this.#write(writer, FORGET, [writer.epoch, rule]);
+  gatewayCopyOwners(): Promise<readonly GatewayCopyOwners[]> {
+    return read<GatewayCopyOwners>(this.#database, OWNERS, []);
+  }
+
+  async forgetGatewayCopies(writer: Writer, of: Parameters<GatewayCopyStore["forgetGatewayCopies"]>[1]): Promise<void> {
+    if ("rule" in of) await this.#write(writer, FORGET, [writer.epoch, of.rule]);
+    else await this.#write(writer, FORGET_GATEWAY, [writer.epoch, of.gateway]);
   }
 
   async #write(writer: Writer, statement: Statement, values: readonly unknown[]): Promise<void> {

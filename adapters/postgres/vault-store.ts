@@ -92,10 +92,10 @@ const KEEPS = statement(
  * current one is pending, or failed.
  */
 const HELD_FOR = statement(
-  "held_for_since_set",
-  `SELECT extract(epoch FROM clock_timestamp() - coalesce(set_at, created_at)) * 1000 AS held_ms
+  "held_for_since_it_was_set",
+  `SELECT extract(epoch FROM clock_timestamp() - set_at) * 1000 AS held_ms
    FROM (
-     SELECT v.version, v.created_at, v.set_at, count(*) FILTER (WHERE e.fingerprint IS DISTINCT FROM $3::bytea) OVER (ORDER BY v.version DESC) AS others
+     SELECT v.version, coalesce(e.set_at, v.set_at, v.created_at) AS set_at, count(*) FILTER (WHERE e.fingerprint IS DISTINCT FROM $3::bytea) OVER (ORDER BY v.version DESC) AS others
      FROM (
        SELECT version, created_at, set_at, lead(created_at) OVER (ORDER BY version) AS next
        FROM versions WHERE secret_id = $1 AND version <= (SELECT current_version FROM secrets WHERE id = $1)

@@ -63,16 +63,18 @@ const SETTLE: Statement = { name: "settle_writes", text: "SELECT settle_writes($
 const LAST_SETTLED: Statement = {
   name: "last_settled_writes",
   text: `SELECT id FROM queued_writes
-         WHERE gateway_environment = $1 AND root_digest = $2 AND state IN ('Applied', 'KeptBeside')
+         WHERE gateway_environment = $1 AND root_digest = $2 AND state IN ('Applied', 'KeptBeside') AND sealed IS NOT NULL
          ORDER BY settlement DESC LIMIT $3`,
 };
 const SETTLED: Statement = {
   name: "settled_writes",
   text: `SELECT id, sequence FROM queued_writes
-         WHERE gateway_environment = $1 AND root_digest = $2 AND state IN ('Applied', 'KeptBeside') AND sequence > $3
+         WHERE gateway_environment = $1 AND root_digest = $2 AND state IN ('Applied', 'KeptBeside') AND sealed IS NOT NULL
+           AND sequence > $3
          ORDER BY sequence LIMIT $4`,
 };
 const REQUEUE: Statement = { name: "requeue_writes", text: "SELECT requeue_writes($1, $2, $3)" };
+const CLEAR: Statement = { name: "clear_settled_writes", text: "SELECT clear_settled_writes($1, $2) AS count" };
 const FORGET: Statement = { name: "forget_writes", text: "SELECT forget_writes($1, $2, $3) AS count" };
 
 interface Row {
@@ -203,6 +205,11 @@ export class PostgresWriteQueue implements WriteQueue {
   async requeue(writer: Writer, ids: readonly string[], audit: readonly AuditEntry[]): Promise<void> {
     await this.#write(writer, REQUEUE, [ids, auditParameter(this.#signer, audit)]);
     this.#hint.changed();
+  }
+
+  async clearSettled(writer: Writer, limit: number): Promise<number> {
+    const [row] = await this.#write<{ count: number }>(writer, CLEAR, [limit]);
+    return row?.count ?? 0;
   }
 
   async forget(writer: Writer, olderThanMs: number, limit: number): Promise<number> {

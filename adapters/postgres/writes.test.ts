@@ -118,6 +118,7 @@ const draining = ({ writeQueue: store, keys }: Pick<Stores, "writeQueue" | "keys
     keys,
     link,
     recipient: () => RECIPIENT,
+    revoked: () => false,
     elapsed: () => performance.now(),
     onPaused: () => {},
   });

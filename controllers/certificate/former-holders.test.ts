@@ -1,7 +1,9 @@
+import { Unavailable } from "../../core/errors.ts";
 import { TestPki } from "../../core/pki/testing/installation.ts";
 import type { AuthorityRecord, CertificateHolder, CertificateRecord } from "../../core/ports/pki-store.ts";
 import { FakeApiServer, fakeThings, reply, status } from "../runtime/testing/fake-apiserver.ts";
 import { KubernetesApi } from "../runtime/transport.ts";
+import { serialOf } from "./decide.ts";
 import { FormerHolders } from "./former-holders.ts";
 
 const { signal } = new AbortController();
@@ -79,4 +81,23 @@ test("as long as the API server does not say that it is gone nothing happens", a
   await expect(holders("CertificateRequest").absent(KEY, signal)).rejects.toThrow();
   expect(await reasonOf(record)).toBeUndefined();
   expect(await kept()).toEqual(["uid"]);
+});
+
+test("what the primary refuses for good to revoke is on record, and holds nothing else up; any other failure is tried again", async () => {
+  const [one, other] = [await held("one"), await held("other")];
+  const revoke = pki.authorities.revoke.bind(pki.authorities);
+  let code: "SerialNumberUnknown" | "PrimaryUnreachable" = "PrimaryUnreachable";
+  pki.authorities.revoke = async (...given) => {
+    if (given[1].serialNumber === one.serialNumber) throw new Unavailable(code, "the primary refuses");
+    return revoke(...given);
+  };
+  await expect(holders("CertificateRequest").absent(KEY, signal)).rejects.toMatchObject({ code });
+  code = "SerialNumberUnknown";
+  await holders("CertificateRequest").absent(KEY, signal);
+  expect([await reasonOf(one), await reasonOf(other)]).toEqual([undefined, "cessationOfOperation"]);
+  expect(await kept()).toEqual([]);
+  const removed = pki.database.audit
+    .map(({ entry }) => entry)
+    .filter(({ action, subject: { id } }) => action === "CertificateHolderRemoved" && id === "one");
+  expect(removed).toMatchObject([{ outcome: "Failure", details: { notRevoked: serialOf(one) } }]);
 });

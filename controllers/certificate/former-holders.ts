@@ -3,12 +3,13 @@ import { failpoint } from "../../core/failpoints.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import type { CertificateHolder, CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
+import { isRefusedForGood } from "../../core/ports/primary-ca.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
 import type { ObjectMeta } from "../../crds/common.ts";
 import { isNotFound } from "../runtime/api-error.ts";
 import { type ResourceType, splitKey } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
-import { isFinallyRevoked } from "./decide.ts";
+import { isFinallyRevoked, serialOf } from "./decide.ts";
 
 export interface FormerHoldersDependencies {
   readonly api: KubernetesApi;
@@ -58,9 +59,16 @@ export class FormerHolders {
   async #end(holder: CertificateHolder): Promise<void> {
     const { store, authorities, writer } = this.#deps;
     failpoint("certificate.beforeRemoval");
+    const refused: string[] = [];
     if (holder.deletionPolicy === "Revoke") {
       for (const record of await this.#valid(holder.uid)) {
-        await authorities.revoke(writer(), record, { reason: "cessationOfOperation" }, this.#actor);
+        try {
+          await authorities.revoke(writer(), record, { reason: "cessationOfOperation" }, this.#actor);
+        } catch (error) {
+          // The record of it is all that can still be told to somebody: the object is gone.
+          if (!isRefusedForGood(error)) throw error;
+          refused.push(serialOf(record));
+        }
       }
     }
     const { kind, uid, namespace, name, deletionPolicy } = holder;
@@ -69,8 +77,8 @@ export class FormerHolders {
         action: "CertificateHolderRemoved",
         actor: this.#actor,
         subject: { kind: "Certificate", id: uid, name: `${namespace}/${name}` },
-        outcome: "Success",
-        details: { kind, deletionPolicy },
+        outcome: refused.length === 0 ? "Success" : "Failure",
+        details: { kind, deletionPolicy, ...(refused.length > 0 && { notRevoked: refused.join(",") }) },
       },
     ]);
   }

@@ -1,5 +1,5 @@
 /** The effects on one Certificate, each idempotent. */
-import { Fenced, Unavailable } from "../../core/errors.ts";
+import { Fenced } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoints.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import { parseCertificate } from "../../core/pki/certificate.ts";
@@ -7,6 +7,7 @@ import { nameToString } from "../../core/pki/name.ts";
 import { serialToText } from "../../core/pki/serial.ts";
 import type { Actor, AuditEntry } from "../../core/ports/audit-log.ts";
 import { type CertificateRecord, PkiConflict, type PkiStore } from "../../core/ports/pki-store.ts";
+import { isRefusedForGood } from "../../core/ports/primary-ca.ts";
 import type { DeliveryRecord, Writer } from "../../core/ports/vault-store.ts";
 import { type Certificate, certificateKind } from "../../crds/certificate.ts";
 import { objectActor } from "../actor.ts";
@@ -71,8 +72,8 @@ export class CertificatePerformer {
       if (action.kind === "Revoke") await authorities.revoke(writer(), record, { reason: action.reason }, actor);
       else await authorities.release(writer(), record, actor);
     } catch (error) {
-      // Asking again does not help, as after the gateway has registered under another name; it must not hold up what else is to be done.
-      if (!(error instanceof Unavailable && error.code === "SerialNumberUnknown")) throw error;
+      // It must not hold up what else is to be done.
+      if (!isRefusedForGood(error)) throw error;
       return { kind: "NotChanged", record, message: error.message };
     }
     failpoint("certificate.afterRevoke");

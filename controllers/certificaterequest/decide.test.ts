@@ -374,6 +374,28 @@ describe("revocation", () => {
     expect(status.fields).toHaveProperty("certificate");
   });
 
+  test.each<Reasons>([
+    ["keyCompromise", undefined],
+    [undefined, "certificateHold"],
+  ])(
+    "wanted %s, standing %s: what the primary refuses for good is told, and not asked again",
+    async (wanted, standing) => {
+      const seen = {
+        ...(await seenWith(standing)),
+        refusedRevocation: "the primary refuses: not signed for this gateway",
+      };
+      const { actions, status, next } = decide(asking(wanted), seen as Observed, T0);
+      expect(actions).toEqual([]);
+      const told = { reason: "SerialNumberUnknown", message: expect.stringContaining("have it done at the primary") };
+      expect(next).toMatchObject({ kind: "stalled", ...told });
+      expect(status.conditions).toMatchObject([
+        { type: "Issued", status: "True" },
+        { type: "Revoked", status: "False", ...told },
+      ]);
+      expect(status.fields).toHaveProperty("certificate");
+    },
+  );
+
   test("before it was signed keeps it from being signed", () => {
     expect(check(asking("certificateHold"), open())).toMatchObject({ actions: [], reason: "RequestWithdrawn" });
   });

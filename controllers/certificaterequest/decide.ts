@@ -24,6 +24,7 @@ import type { Condition } from "../../crds/common.ts";
 import type { Reason } from "../../crds/conditions.ts";
 import { type Chain, certificatesPem, rootPem } from "../certificate/bundle.ts";
 import { faultsOf, seconds, serialOf } from "../certificate/decide.ts";
+import type { Refusal } from "../delivery/plan.ts";
 import type { ReferredIssuer } from "../issuer/reference.ts";
 import { present } from "../issuer/spec.ts";
 import type { Next, OwnedCondition, OwnedStatus, Plan } from "../runtime/controller.ts";
@@ -46,6 +47,8 @@ export interface Issued {
   readonly kind: "Issued";
   readonly record: CertificateRecord;
   readonly chain: Chain;
+  /** Why the primary, whose CA signed it, will not revoke or release it, in this pass. */
+  readonly refusedRevocation?: string;
 }
 
 interface Subject {
@@ -63,7 +66,10 @@ export type Action =
       readonly wanted: RequestedCertificate;
     });
 
-export type Outcome = { readonly kind: "Holder"; readonly holder: CertificateHolder } | Issued;
+export type Outcome =
+  | { readonly kind: "Holder"; readonly holder: CertificateHolder }
+  | { readonly kind: "NotChanged"; readonly message: string }
+  | Issued;
 
 const HOLD: RevocationReason = "certificateHold";
 /** A watch tells when an issuer changes; this is only the safety net. */
@@ -153,8 +159,9 @@ function summary({ profile, subject, subjectAltNames, usages, durationMs }: Requ
   );
 }
 
-function issued(request: CertificateRequest, { record, chain }: Issued): Plan<Action> {
-  const action = revocationAction(request, record);
+function issued(request: CertificateRequest, { record, chain, refusedRevocation }: Issued): Plan<Action> {
+  const refusal = refusedByPrimary(record, refusedRevocation);
+  const action = refusal === undefined ? revocationAction(request, record) : undefined;
   const faults = faultsOf(chain);
   if (faults !== "") return refused("LintFailed", `certificate ${serialOf(record)} is not handed out: ${faults}`);
   const notAfter = seconds(record.notAfter);
@@ -170,9 +177,20 @@ function issued(request: CertificateRequest, { record, chain }: Issued): Plan<Ac
     serialNumber: serialOf(record),
     notAfter,
   };
-  const conditions = [condition, revoked(request, record, action !== undefined)];
-  return { actions: action === undefined ? [] : [action], status: { conditions, fields }, next: { kind: "settled" } };
+  const told = refusal && ({ type: "Revoked", status: "False", ...refusal } as const);
+  const conditions = [condition, told ?? revoked(request, record, action !== undefined)];
+  const next: Next = refusal === undefined ? { kind: "settled" } : { kind: "stalled", ...refusal };
+  return { actions: action === undefined ? [] : [action], status: { conditions, fields }, next };
 }
+
+/** Asking again would not help. */
+const refusedByPrimary = (record: CertificateRecord, message: string | undefined): Refusal | undefined =>
+  message === undefined
+    ? undefined
+    : {
+        reason: "SerialNumberUnknown",
+        message: `spec.revocation: certificate ${serialOf(record)} cannot be revoked or released from here, since ${message}; have it done at the primary`,
+      };
 
 function past({ status = {} }: CertificateRequest): Plan<Action> {
   const { certificate, ca, serialNumber, notAfter } = status;

@@ -49,7 +49,14 @@ export class CertificateRequestController implements Controller<CertificateReque
   }
 
   learn({ holder, ...seen }: Observed, _action: Action, outcome: Outcome): Observed {
-    return outcome.kind === "Holder" ? { ...seen, holder: outcome.holder } : { ...outcome, holder };
+    switch (outcome.kind) {
+      case "Holder":
+        return { ...seen, holder: outcome.holder };
+      case "NotChanged":
+        return seen.kind === "Issued" ? { ...seen, holder, refusedRevocation: outcome.message } : { ...seen, holder };
+      default:
+        return { ...outcome, holder };
+    }
   }
 
   conditionFor(action: Action | undefined): OwnedConditionType {

@@ -2,6 +2,7 @@
 import { failpoint } from "../../core/failpoints.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import { PkiConflict, type PkiStore } from "../../core/ports/pki-store.ts";
+import { isRefusedForGood } from "../../core/ports/primary-ca.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
 import { type CertificateRequest, certificateRequestKind } from "../../crds/certificaterequest.ts";
 import { objectActor } from "../actor.ts";
@@ -53,8 +54,13 @@ export class CertificateRequestPerformer {
     const { authorities, store, writer, observer } = this.#deps;
     const { record, request } = action;
     const actor = actorOf(request);
-    if (action.kind === "Revoke") await authorities.revoke(writer(), record, { reason: action.reason }, actor);
-    else await authorities.release(writer(), record, actor);
+    try {
+      if (action.kind === "Revoke") await authorities.revoke(writer(), record, { reason: action.reason }, actor);
+      else await authorities.release(writer(), record, actor);
+    } catch (error) {
+      if (!isRefusedForGood(error)) throw error;
+      return { kind: "NotChanged", message: error.message };
+    }
     failpoint("certificate.afterRevoke");
     const changed = await store.certificate(record.authorityId, record.serialNumber);
     if (changed === undefined) throw new PkiConflict(`certificate ${record.serialNumber}`);

@@ -76,6 +76,8 @@ let controller: GatewayController;
 let now: Date;
 /** What happens once the token is kept, and does not count yet. */
 let afterKept: () => void;
+/** Whose copies were. */
+let forgotten: unknown[];
 
 const issueToken: Registrations["issueToken"] = async (by, { name, place, validForMs = 24 * HOUR, actor, keep }) => {
   const token = randomBytes(32).toString("base64url");
@@ -95,9 +97,16 @@ beforeEach(async () => {
   writer = { epoch: await database.acquireEpoch("test") };
   now = new Date("2026-03-01T12:00:00Z");
   afterKept = () => {};
+  forgotten = [];
   controller = new GatewayController({
     api: secrets.api,
     store,
+    copies: {
+      forgetGatewayCopies: async (by, of) => {
+        database.fence(by);
+        forgotten.push(of);
+      },
+    },
     registrations: { issueToken },
     systemNamespace: "mazevault-system",
     writer: () => writer,
@@ -245,6 +254,7 @@ test("deleting revokes once, ends the token, and the name may register anew for 
   await controller.absent(NAME, signal);
   expect(recorded("GatewayRevoked")).toBe(1);
   expect(secrets.stored.size).toBe(0);
+  expect(forgotten).toEqual([{ gateway: NAME }, { gateway: NAME }]);
   expect(await redeem(former)).toBe("Expired");
   stands = true;
 
@@ -258,6 +268,7 @@ test("what is late about a former object leaves the one alone that was made anew
   const { token } = secrets;
   await controller.absent(NAME, signal);
   expect(recorded("GatewayRevoked")).toBe(0);
+  expect(forgotten).toEqual([]);
   expect(secrets.token).toBe(token);
   expect(await redeem(token)).toMatchObject({ name: NAME });
 });

@@ -5,6 +5,7 @@ import { FleetRefused } from "../../core/fleet/errors.ts";
 import type { Registrations } from "../../core/fleet/registrations.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import type { FleetStore, GatewayRecord } from "../../core/ports/fleet-store.ts";
+import type { GatewayCopyStore } from "../../core/ports/gateway-copy-store.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
 import { type Gateway, gatewayKind } from "../../crds/gateway.ts";
 import { objectActor } from "../actor.ts";
@@ -18,6 +19,7 @@ import { TokenSecrets } from "./secret.ts";
 export interface GatewayControllerDependencies {
   readonly api: Pick<KubernetesApi, "get" | "create" | "delete">;
   readonly store: Pick<FleetStore, "gateway" | "revoke">;
+  readonly copies: Pick<GatewayCopyStore, "forgetGatewayCopies">;
   readonly registrations: Pick<Registrations, "issueToken">;
   /** Where tokens stand. */
   readonly systemNamespace: string;
@@ -53,7 +55,7 @@ export class GatewayController implements Controller<Gateway, Observed, Action, 
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
     switch (action.kind) {
       case "EndFormer":
-        await this.#revoke(action.name);
+        await this.#end(action.name);
         return { record: await this.#deps.store.gateway(action.name) };
       case "DeleteSecret":
         await this.#secrets.delete(action.name, action.secret, signal);
@@ -71,11 +73,11 @@ export class GatewayController implements Controller<Gateway, Observed, Action, 
     return "Registered";
   }
 
-  /** Its certificates count for nothing any more, and the core Secret goes also where nothing collects garbage. */
+  /** Its certificates count for nothing any more, what rules delivered there is forgotten, and the core Secret goes also where nothing collects garbage. */
   async absent(name: string, signal: AbortSignal): Promise<void> {
     // A late attempt would end what was made anew under this name; of the former the object itself sees to.
     if (await this.#stands(name, signal)) return;
-    await this.#revoke(name);
+    await this.#end(name);
     const secret = await this.#secrets.find(name, signal);
     if (secret?.ownerUid !== undefined) await this.#secrets.delete(name, secret, signal);
   }
@@ -89,6 +91,11 @@ export class GatewayController implements Controller<Gateway, Observed, Action, 
       if (isNotFound(error, name)) return false;
       throw error;
     }
+  }
+
+  async #end(name: string): Promise<void> {
+    await this.#revoke(name);
+    await this.#deps.copies.forgetGatewayCopies(this.#deps.writer(), { gateway: name });
   }
 
   async #revoke(name: string): Promise<void> {

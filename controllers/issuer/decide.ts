@@ -12,6 +12,7 @@ import type { Reason } from "../../crds/conditions.ts";
 import type { AnyIssuer } from "../../crds/issuer.ts";
 import type { OwnedCondition, Plan } from "../runtime/controller.ts";
 import { decideOfPrimary, type ObservedPrimary, type PrimaryAction } from "./primary.ts";
+import { type GatewayRevocation, type RevokeAction, withRevocations } from "./revocations.ts";
 import { keySpec, present } from "./spec.ts";
 import { caFields, seconds } from "./status.ts";
 import { limitsBelow, writtenConstraints } from "./subordinate.ts";
@@ -37,15 +38,19 @@ export interface Observed {
   readonly unpublished: string | undefined;
   /** Of an issuer that has the primary sign. */
   readonly primary?: ObservedPrimary;
+  /** What it signed for gateways and is to revoke. */
+  readonly revocations?: readonly GatewayRevocation[];
 }
 
-export type Action =
+type CaAction =
   | { readonly kind: "Ensure"; readonly spec: Omit<AuthoritySpec, "actor"> }
   | PrimaryAction
   /** Of an external CA: makes its request. */
   | { readonly kind: "Request"; readonly authority: AuthorityRecord }
   /** Of an external CA: what came back, in PEM. */
   | { readonly kind: "Install"; readonly authority: AuthorityRecord; readonly certificate: string };
+
+export type Action = CaAction | RevokeAction;
 
 const WAITING_FOR_CERTIFICATE =
   "have status.certificateSigningRequest signed by the CA above, and put its certificate, then those above it up to the " +
@@ -56,7 +61,10 @@ const SUBORDINATE_DURATION = "43800h";
 /** A watch wakes the object when the issuer above changes; this is only the safety net. */
 const PARENT_RECHECK_MS = 60_000;
 
-export function decide(issuer: AnyIssuer, seen: Observed, now: Date): Plan<Action> {
+export const decide = (issuer: AnyIssuer, seen: Observed, now: Date): Plan<Action> =>
+  withRevocations(decideCa(issuer, seen, now), seen.revocations ?? []);
+
+function decideCa(issuer: AnyIssuer, seen: Observed, now: Date): Plan<CaAction> {
   const { authority, primary } = seen;
   if (primary !== undefined) return decideOfPrimary(issuer, { ...seen, primary }, now);
   let wanted: Omit<AuthoritySpec, "actor">;
@@ -79,14 +87,14 @@ export function decide(issuer: AnyIssuer, seen: Observed, now: Date): Plan<Actio
     : certifiedElsewhere(issuer, external.certificate, seen, authority, now);
 }
 
-const ensuring = (spec: Omit<AuthoritySpec, "actor">): Plan<Action> => ({
+const ensuring = (spec: Omit<AuthoritySpec, "actor">): Plan<CaAction> => ({
   actions: [{ kind: "Ensure", spec }],
   status: { conditions: [missing("Progressing", "the CA is being made")] },
   next: { kind: "settled" },
 });
 
 /** What holds goes on holding meanwhile. */
-function underWay(action: Action, seen: Observed, authority: AuthorityRecord, now: Date): Plan<Action> {
+function underWay(action: CaAction, seen: Observed, authority: AuthorityRecord, now: Date): Plan<CaAction> {
   if (newest(authority).certificate !== undefined) return { actions: [action], ...statusOf(seen, authority, now) };
   const conditions = [missing("Progressing", "the CA is being made")];
   return { actions: [action], status: { fields: fieldsOf(seen, authority), conditions }, next: { kind: "settled" } };
@@ -103,7 +111,7 @@ function certifiedElsewhere(
   seen: Observed,
   authority: AuthorityRecord,
   now: Date,
-): Plan<Action> {
+): Plan<CaAction> {
   if (seen.request === undefined) return underWay({ kind: "Request", authority }, seen, authority, now);
   const generation = newest(authority);
   if (given === undefined && generation.certificate === undefined) {
@@ -128,14 +136,14 @@ function certifiedElsewhere(
 }
 
 /** A CA that has a certificate goes on with that. */
-function refusing(seen: Observed, authority: AuthorityRecord, message: string, now: Date): Plan<Action> {
+function refusing(seen: Observed, authority: AuthorityRecord, message: string, now: Date): Plan<CaAction> {
   const next = { kind: "stalled", reason: "CertificateRefused", message } as const;
   if (newest(authority).certificate !== undefined) return { actions: [], ...statusOf(seen, authority, now), next };
   const conditions = [missing("CertificateRefused", message), published(seen)];
   return { actions: [], status: { fields: fieldsOf(seen, authority), conditions }, next };
 }
 
-function certify(issuer: AnyIssuer, seen: Observed, wanted: Omit<AuthoritySpec, "actor">, now: Date): Plan<Action> {
+function certify(issuer: AnyIssuer, seen: Observed, wanted: Omit<AuthoritySpec, "actor">, now: Date): Plan<CaAction> {
   const { parentRef } = issuer.spec.ca ?? {};
   if (parentRef === undefined) return ensuring(wanted);
   const parent = seen.parent ?? { issuer: undefined, authority: undefined };
@@ -190,7 +198,7 @@ const fieldsOf = ({ request }: Observed, authority: AuthorityRecord): Readonly<R
   ...(request !== undefined && { certificateSigningRequest: request }),
 });
 
-function statusOf(seen: Observed, authority: AuthorityRecord, now: Date): Omit<Plan<Action>, "actions"> {
+function statusOf(seen: Observed, authority: AuthorityRecord, now: Date): Omit<Plan<CaAction>, "actions"> {
   const { certificate, notAfter, chain } = newest(authority);
   if (certificate === undefined || notAfter === undefined)
     throw new TypeError("a CA without a certificate has no status");
@@ -255,7 +263,7 @@ function published({ publishedAt, unpublished }: Observed): OwnedCondition {
       };
 }
 
-function stalled(seen: Observed, reason: Reason, message: string): Plan<Action> {
+function stalled(seen: Observed, reason: Reason, message: string): Plan<CaAction> {
   return {
     actions: [],
     status: { conditions: [missing(reason, message), published(seen)] },
@@ -263,7 +271,7 @@ function stalled(seen: Observed, reason: Reason, message: string): Plan<Action> 
   };
 }
 
-function waiting(seen: Observed, reason: Reason, message: string, now: Date): Plan<Action> {
+function waiting(seen: Observed, reason: Reason, message: string, now: Date): Plan<CaAction> {
   return {
     actions: [],
     status: { conditions: [missing(reason, message), published(seen)] },

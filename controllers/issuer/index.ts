@@ -5,7 +5,13 @@ import { newest } from "../../core/pki/authority.ts";
 import { isRequestFor } from "../../core/pki/external-ca.ts";
 import { pem } from "../../core/pki/pem.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
-import type { AuthorityIdentity, AuthorityRecord, PkiStore } from "../../core/ports/pki-store.ts";
+import {
+  type AuthorityIdentity,
+  type AuthorityRecord,
+  type CertificateRecord,
+  PkiConflict,
+  type PkiStore,
+} from "../../core/ports/pki-store.ts";
 import type { PrimaryCa } from "../../core/ports/primary-ca.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
 import { type AnyIssuer, type ClusterIssuer, clusterIssuerKind, type Issuer, issuerKind } from "../../crds/issuer.ts";
@@ -15,16 +21,17 @@ import type { Controller, OwnedConditionType } from "../runtime/controller.ts";
 import { resourceType } from "../runtime/resource-type.ts";
 import { type Action, decide, type Observed, type ObservedParent } from "./decide.ts";
 import type { ObservedPrimary } from "./primary.ts";
+import { listedRevocations } from "./revocations.ts";
 
 export interface IssuerControllerDependencies {
   readonly cluster: Cluster;
   readonly authorities: Pick<
     Authorities,
-    "describe" | "ensure" | "ensureOfPrimary" | "change" | "certificateRequest" | "install"
+    "describe" | "ensure" | "ensureOfPrimary" | "change" | "certificateRequest" | "install" | "revoke" | "judgeStatus"
   >;
   /** Of a gateway. */
   readonly primaryCa?: Pick<PrimaryCa, "chainOf">;
-  readonly store: Pick<PkiStore, "authoritiesNamed">;
+  readonly store: Pick<PkiStore, "authoritiesNamed" | "certificate">;
   readonly writer: () => Writer;
   /** Why the CRLs of an authority are not made any more; undefined while they are. */
   readonly crlProblem: (authorityId: string) => Error | undefined;
@@ -35,11 +42,10 @@ export interface IssuerControllerDependencies {
 /** The primary publishes what it signs. */
 const unpublishedHere = { publishedAt: undefined, unpublished: undefined } as const;
 
+type Outcome = Partial<Observed> & { readonly revoked?: CertificateRecord };
 type PlannedAction = Action & { readonly actor: Actor };
 
-abstract class AuthorityController<R extends AnyIssuer>
-  implements Controller<R, Observed, PlannedAction, Partial<Observed>>
-{
+abstract class AuthorityController<R extends AnyIssuer> implements Controller<R, Observed, PlannedAction, Outcome> {
   readonly name: string;
   readonly fieldManager: string;
   readonly resource;
@@ -80,7 +86,8 @@ abstract class AuthorityController<R extends AnyIssuer>
         ? standing
         : undefined;
     const unpublished = authority && crlProblem(authority.id)?.message;
-    return { identity, namespace, authority, parent, request, publishedAt, unpublished };
+    const revocations = await listedRevocations(issuer, authority, this.#deps);
+    return { identity, namespace, authority, parent, request, publishedAt, unpublished, revocations };
   }
 
   decide(issuer: R, seen: Observed, now: Date) {
@@ -89,8 +96,8 @@ abstract class AuthorityController<R extends AnyIssuer>
     return { ...plan, actions: plan.actions.map((action) => ({ ...action, actor })) };
   }
 
-  async perform(action: PlannedAction): Promise<Partial<Observed>> {
-    const { authorities, writer } = this.#deps;
+  async perform(action: PlannedAction): Promise<Outcome> {
+    const { authorities, store, writer } = this.#deps;
     const { actor } = action;
     switch (action.kind) {
       case "Ensure":
@@ -103,15 +110,27 @@ abstract class AuthorityController<R extends AnyIssuer>
       }
       case "Install":
         return { authority: await authorities.install(writer(), action.authority, action.certificate, actor) };
+      case "Revoke": {
+        const { record, reason } = action;
+        await authorities.revoke(writer(), record, { reason }, actor);
+        const changed = await store.certificate(record.authorityId, record.serialNumber);
+        if (changed === undefined) throw new PkiConflict(`certificate ${record.serialNumber}`);
+        return { revoked: changed };
+      }
     }
   }
 
-  learn(seen: Observed, _action: PlannedAction, learned: Partial<Observed>): Observed {
-    return { ...seen, ...learned, parent: undefined };
+  learn(seen: Observed, _action: PlannedAction, { revoked, ...learned }: Outcome): Observed {
+    if (revoked === undefined) return { ...seen, ...learned, parent: undefined };
+    const { serialNumber } = revoked;
+    const revocations = seen.revocations?.map((each) =>
+      each.record?.serialNumber === serialNumber ? { ...each, record: revoked } : each,
+    );
+    return { ...seen, ...(revocations && { revocations }) };
   }
 
-  conditionFor(): OwnedConditionType {
-    return "Issued";
+  conditionFor(action: PlannedAction | undefined): OwnedConditionType {
+    return action?.kind === "Revoke" ? "Revoked" : "Issued";
   }
 
   /** Its CA is retired: it issues no more, its CRLs and OCSP go on, and the object finds it when it is applied again. */

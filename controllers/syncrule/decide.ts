@@ -269,9 +269,14 @@ function actionsOf(
 const toDelete = (entry: Doomed): PlannedAction => planned("Delete", entry, "Deletions");
 
 /** None is decided before the vault was looked at. */
-function deletionsOf({ safety, target, items, installation }: SeenToWrite): DeletionPlan {
-  const { doomed, undecided } = safety;
-  if (target === undefined || doomed.length === 0) return NO_DELETIONS;
+export function deletionsOf({
+  safety,
+  target,
+  items,
+  installation,
+}: Pick<SeenToWrite, "safety" | "target" | "items" | "installation">): DeletionPlan {
+  const { doomed, undecided, left = [] } = safety;
+  if (target === undefined || doomed.length === 0) return { ...NO_DELETIONS, failures: left };
   const others = new Set<SyncItem>([...undecided, ...doomed.map(({ item }) => item)]);
   return decideDeletions(doomed, { target, installation, covered: items.filter((item) => !others.has(item)) });
 }

@@ -206,6 +206,41 @@ describe("nothing is deleted", () => {
     },
   );
 
+  it.each(["Push", "Bidirectional"] as const)(
+    "of what was changed over there, which is told without looking until it is time, direction %s",
+    async (direction) => {
+      if (direction === "Bidirectional") world.change({ direction, conflictPolicy: "PlatformWins" });
+      await world.settle();
+      vault().put("orders--a", "a person's");
+      await remove("orders");
+      world.wait(6_000);
+      // It is found by the deletion, which looks, and what else is to be deleted is.
+      for (let pass = 0; pass < 3; pass += 1) await world.pass({ look: false });
+      const edited = { status: "False", reason: "ChangedInTarget" };
+      expect(await present()).toEqual(["orders--a", "users--a", "users--b"]);
+      expect(world.condition("Synced")).toMatchObject(edited);
+      let lists = 0;
+      vault().disturb = (operation) => {
+        if (operation === "list") lists += 1;
+        return undefined;
+      };
+      for (let pass = 0; pass < 5; pass += 1) await world.pass({ look: false });
+      expect(lists).toBe(0);
+      expect(world.condition("Synced")).toMatchObject(edited);
+      expect(world.status.failures?.map(({ name }) => name)).toEqual(["orders--a"]);
+      // Another deletion looks at once, and the time for it brings both to their end.
+      await remove("users");
+      world.wait(6_000);
+      await world.pass({ look: false });
+      expect(lists).toBe(1);
+      vault().disturb = () => undefined;
+      expect(await present()).toEqual(["orders--a"]);
+      vault().remove("orders--a");
+      await world.pass();
+      expect(world.condition("Synced")).toMatchObject({ status: "True" });
+    },
+  );
+
   it("of what was disabled over there", async () => {
     vault().edit("orders--a", { enabled: false });
     await remove("orders");

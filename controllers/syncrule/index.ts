@@ -43,7 +43,15 @@ import {
   takenEntries,
   wantedEntries,
 } from "./coverage.ts";
-import { type Action, decide, type Observed, type SeenToExchange, type SeenToPull, type SeenToPush } from "./decide.ts";
+import {
+  type Action,
+  decide,
+  deletionsOf,
+  type Observed,
+  type SeenToExchange,
+  type SeenToPull,
+  type SeenToPush,
+} from "./decide.ts";
 import { describeDecided } from "./decided.ts";
 import { type Coverage, needsLook, observeDeletions, type RuleSafety, ruleSafety } from "./deletions.ts";
 import { released, type Safety } from "./limiting.ts";
@@ -265,7 +273,7 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     return known;
   }
 
-  /** What is to be deleted is looked at, whatever time it is. */
+  /** What is to be deleted is looked at, whatever time it is; what was changed over there not before the next look comes. */
   async #withDeletions(
     rule: SyncRule,
     known: RuleSafety,
@@ -273,12 +281,22 @@ export class SyncRuleController implements Controller<SyncRule, Observed, Action
     look: Look,
     signal: AbortSignal,
   ): Promise<Look & { readonly safety: Safety }> {
+    const { installation } = this.#deps;
+    const { items, vaultUrl, tenancy } = coverage;
     const sorted = await observeDeletions(this.#deps, rule, known, coverage);
     const safety = { ...known, ...sorted };
-    const isBlind = look.target === undefined && look.lookFailure === undefined;
-    if (sorted.doomed.length === 0 || !isBlind) return { ...look, safety };
-    this.#looks.again(rule);
-    return { ...(await this.#look(rule, coverage.vaultUrl, coverage.tenancy, signal)), safety };
+    const { doomed } = sorted;
+    let seen = look;
+    if (doomed.length > 0 && look.target === undefined && look.lookFailure === undefined) {
+      const left = this.#looks.leftOf(rule, vaultUrl, doomed);
+      if (left !== undefined) return { ...look, safety: { ...safety, left } };
+      this.#looks.again(rule);
+      seen = await this.#look(rule, vaultUrl, tenancy, signal);
+    }
+    const { target } = seen;
+    if (target !== undefined)
+      this.#looks.leave(rule, vaultUrl, doomed, deletionsOf({ safety, target, items, installation }).failures);
+    return { ...seen, safety };
   }
 
   decide = decide;

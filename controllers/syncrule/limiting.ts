@@ -2,6 +2,7 @@
 import type { AuditEntry } from "../../core/ports/audit-log.ts";
 import type { RuleRecord, SyncItem } from "../../core/ports/sync-store.ts";
 import type { Doomed } from "../../core/sync/deletion-plan.ts";
+import type { SyncFailure } from "../../core/sync/entries.ts";
 import {
   approvalOf,
   type Held,
@@ -31,6 +32,8 @@ export interface Safety {
   readonly record?: RuleRecord;
   /** Entries of what was deleted here. */
   readonly doomed: readonly Doomed[];
+  /** Why none of them is deleted, as an earlier look found; absent: this pass looks, or nothing is doomed. */
+  readonly left?: readonly SyncFailure[];
   /** Remembered until it is known what became of their secrets. */
   readonly undecided: readonly SyncItem[];
   /** See `Sorted`. */

@@ -2,7 +2,8 @@
 import { Stalled, Unavailable, Waiting } from "../../core/errors.ts";
 import { type TargetVault, Throttled, type VaultEntryProperties } from "../../core/ports/target-vault.ts";
 import type { Priority } from "../../core/ports/target-vaults.ts";
-import type { EntryPlace } from "../../core/sync/entries.ts";
+import type { Doomed } from "../../core/sync/deletion-plan.ts";
+import { type EntryPlace, foldName, type SyncFailure } from "../../core/sync/entries.ts";
 import { type Trouble, troubles } from "../../core/sync/pull-plan.ts";
 import type { SyncRule } from "../../crds/syncrule.ts";
 import { keyOf } from "../runtime/resource-type.ts";
@@ -21,6 +22,8 @@ export class Looks {
   /** Rules whose vault is said to have changed since they looked, by `namespace/name`. */
   readonly #evented = new Set<string>();
   readonly #troubled = new Map<string, ReadonlyMap<string, Trouble>>();
+  /** By rule and vault, then by what was written. */
+  readonly #left = new Map<string, ReadonlyMap<string, SyncFailure>>();
 
   /** Looks when it is time, or a person asks for it; not in the pass that goes before what was found to heal. */
   async look(
@@ -87,6 +90,25 @@ export class Looks {
     return this.#troubled.get(place) ?? new Map();
   }
 
+  /** What the last look found that is doomed and was changed over there, so that it stays until another one finds it otherwise. */
+  leave(rule: SyncRule, vaultUrl: string, doomed: readonly Doomed[], failures: readonly SyncFailure[]): void {
+    const edited = new Map(
+      failures.filter(({ reason }) => reason === "ChangedInTarget").map((each) => [foldName(each.name), each]),
+    );
+    const left = doomed.flatMap((each) => {
+      const failure = edited.get(foldName(each.entryName));
+      return failure === undefined ? [] : [[writtenAs(each), failure] as const];
+    });
+    this.#left.set(placeOf(rule, vaultUrl), new Map(left));
+  }
+
+  /** Why each of these stays; undefined where that is not known of one of them. */
+  leftOf(rule: SyncRule, vaultUrl: string, doomed: readonly Doomed[]): readonly SyncFailure[] | undefined {
+    const left = this.#left.get(placeOf(rule, vaultUrl));
+    const known = doomed.flatMap((each) => left?.get(writtenAs(each)) ?? []);
+    return known.length === doomed.length ? known : undefined;
+  }
+
   /** Its vault is said to have changed. */
   evented(key: string): void {
     this.#evented.add(key);
@@ -112,11 +134,15 @@ export class Looks {
   forget(key: string): void {
     this.#unhealed.delete(key);
     this.#evented.delete(key);
-    for (const map of [this.#looked, this.#troubled]) {
+    for (const map of [this.#looked, this.#troubled, this.#left]) {
       for (const place of map.keys()) if (place.startsWith(prefixOf(key))) map.delete(place);
     }
   }
 }
+
+/** Written again it is another one. */
+const writtenAs = ({ secretId, key, entryName, item: { outcome, intent } }: Doomed): string =>
+  `${secretId} ${key} ${foldName(entryName)} ${outcome?.targetUpdatedOn.getTime()} ${intent?.id}`;
 
 const prefixOf = (key: string): string => `${key} `;
 

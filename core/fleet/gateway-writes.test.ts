@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { Unavailable, Waiting } from "../errors.ts";
 import { FakeHandledWrites } from "../ports/fake-handled-writes.ts";
-import { identity } from "../ports/samples.ts";
+import { identity, lifecycle } from "../ports/samples.ts";
 import { newReaderKey } from "../vault/end-to-end.ts";
 import { forgetHandledWrites } from "./gateway-writes.ts";
 import { MEMBER, WritesWorld } from "./testing/writes-world.ts";
@@ -75,6 +75,19 @@ test.each([
   const isCurrent = kind === "Applied";
   expect((await world.values("one")).a).toBe(isCurrent ? "ours" : "theirs");
   expect((await world.history("one")).map(({ values }) => values.a)).toContain("ours");
+});
+
+test("a write whose base is not kept any more wins where nobody has set its key since, however many versions came", async () => {
+  world.writable.set("short", { lifecycle: { ...lifecycle, keepVersions: 2 } });
+  await world.write("short", { a: "first", b: "first" });
+  world.pass(DAY_MS);
+  for (const b of ["1", "2", "3", "4"]) await world.write("short", { b });
+  expect((await world.history("short")).map(({ version }) => version)).toEqual([4, 5]);
+  world.pass(10_000);
+  const place = { ...PLACE, name: "short" };
+  expect(await outcomeOf(write({ b: "ours" }, { place }))).toMatchObject({ kind: "KeptBeside" });
+  expect(await outcomeOf(write({ a: "ours" }, { place }))).toMatchObject({ kind: "Applied", changed: ["a"] });
+  expect(await world.values("short")).toEqual({ a: "ours", b: "4" });
 });
 
 test("keys of one write belong together: it loses as a whole, and is kept as a whole", async () => {

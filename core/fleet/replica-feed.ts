@@ -4,6 +4,7 @@
  * wrong for long: after a restart, a restored database, or on another process it gets the index again where that differs.
  */
 import { randomUUID } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
 import type { Certificate } from "../../crds/certificate.ts";
 import type { Secret } from "../../crds/secret.ts";
 import { Unavailable } from "../errors.ts";
@@ -37,6 +38,8 @@ export interface ReplicaFeedParts {
 }
 
 const PAGE = 1_000;
+/** Of any number that is judged anew, so many are at once: whoever serves the channel serves people too. */
+const AT_ONCE = 500;
 /** What changes together is told together. */
 const SETTLE_MS = 25;
 /** Finds what no hint told, such as another database in the place of this one. */
@@ -202,9 +205,10 @@ export class ReplicaFeed {
     // What the caches lack, or was never read, would look as if it had been deleted.
     if (this.#parts.unready() !== undefined) this.#soon(AGAIN_MS);
     else if (this.#everRead) {
-      this.#refreshDirty();
-      if (this.#grantsDirty) this.#refreshGrants();
-      this.#isWhole = true;
+      if (await this.#refreshDirty()) {
+        if (this.#grantsDirty) this.#refreshGrants();
+        this.#isWhole = true;
+      } else this.#soon(AGAIN_MS);
     }
     if (failure !== undefined) throw failure.error;
   }
@@ -228,13 +232,16 @@ export class ReplicaFeed {
   async #readAll(): Promise<void> {
     const { heads } = this.#parts;
     const position = await heads.position();
-    const read: SecretHead[] = [];
-    for (let page = await heads.list(undefined, PAGE); page.length > 0; page = await heads.list(read.at(-1)?.id, PAGE))
-      read.push(...page);
     const gone = new Map(this.#heads);
-    for (const head of read) {
-      gone.delete(identityText(head.identity));
-      this.#remember(head);
+    let after: string | undefined;
+    for (;;) {
+      const page = await heads.list(after, PAGE);
+      for (const head of page) {
+        gone.delete(identityText(head.identity));
+        this.#remember(head);
+      }
+      after = page.at(-1)?.id;
+      if (after === undefined) break;
     }
     for (const [text, { identity }] of gone) {
       this.#heads.delete(text);
@@ -249,8 +256,9 @@ export class ReplicaFeed {
     this.#dirty.set(secretKey(head.identity), head.identity);
   }
 
-  #refreshDirty(): void {
-    const { view } = this.#parts;
+  /** Whether all could be judged: what the view lacks meanwhile is judged when it has it again. */
+  async #refreshDirty(): Promise<boolean> {
+    const { view, unready } = this.#parts;
     if (this.#allDirty) {
       for (const { metadata } of view.secrets()) {
         const place = { namespace: metadata.namespace ?? "", name: metadata.name };
@@ -265,8 +273,16 @@ export class ReplicaFeed {
     }
     const dirty = [...this.#dirty];
     this.#dirty.clear();
-    for (const [key, place] of dirty)
-      this.#refresh(key, isCertificateKey(key) ? this.#certificate(place) : this.#secret(place));
+    for (let from = 0; from < dirty.length; from += AT_ONCE) {
+      if (from > 0) await setImmediate();
+      if (this.#stopped || unready() !== undefined) {
+        for (const [key, place] of dirty.slice(from)) this.#dirty.set(key, place);
+        return false;
+      }
+      for (const [key, place] of dirty.slice(from, from + AT_ONCE))
+        this.#refresh(key, isCertificateKey(key) ? this.#certificate(place) : this.#secret(place));
+    }
+    return true;
   }
 
   #refresh(key: string, may: Standing | undefined): void {

@@ -80,6 +80,21 @@ test("what was accepted for one environment or primary goes to no other one, and
   expect([await stateOf(done), await stateOf(id)]).toEqual(["Applied", "Applied"]);
 });
 
+test("a gateway that was revoked keeps the values of what waits alone, and goes on with them when it is registered again", async () => {
+  const done = await accept("one", "1");
+  await world.turn();
+  const id = await accept("one", "2");
+  world.revoked = true;
+  expect(await world.turn()).toBe(false);
+  expect(world.requests).toHaveLength(1);
+  expect(await world.queue.clearSettled({ epoch: world.atGateway.epoch }, 10)).toBe(0);
+  world.revoked = false;
+  world.pass(61_000);
+  await world.turn();
+  expect(world.requests.at(-1)?.settled).toEqual([]);
+  expect([await stateOf(done), await stateOf(id)]).toEqual(["Applied", "Applied"]);
+});
+
 test("a write that is refused is told, and those behind it go on", async () => {
   const bad = (await world.accept("one", { c: "no such entry" }, 1)).id;
   const good = await accept("one", "good");

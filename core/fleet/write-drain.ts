@@ -38,6 +38,8 @@ export interface WriteDrainParts {
   readonly link: PrimaryLink;
   /** Whom the link leads to; undefined while there is nobody. */
   readonly recipient: () => WriteRecipient | undefined;
+  /** Whether the primary has put this gateway out. */
+  readonly revoked: () => boolean;
   /** In milliseconds; never goes back. */
   readonly elapsed: () => number;
   /** Told after each answer, before others hear of it through the store. */
@@ -56,6 +58,7 @@ const LONGEST_PAUSE_MS = 60_000;
 /** Shorter than the primary knows them. */
 const KEPT_MS = 7 * 86_400_000;
 const FORGET_BATCH = 1_000;
+const CLEAR_EVERY_MS = 60_000;
 
 interface Pause {
   readonly place: WritePlace;
@@ -67,6 +70,7 @@ export class WriteDrain {
   readonly #parts: WriteDrainParts;
   readonly #pauses = new Map<string, Pause>();
   #askAt = Number.NEGATIVE_INFINITY;
+  #clearAt = Number.NEGATIVE_INFINITY;
   /** Of the primary as a whole, which answered that it cannot serve. */
   #primaryPause = { ms: 0, until: Number.NEGATIVE_INFINITY };
 
@@ -81,6 +85,11 @@ export class WriteDrain {
    */
   async turn(writer: Writer, signal: AbortSignal): Promise<boolean> {
     const { store, elapsed } = this.#parts;
+    if (this.#parts.revoked()) {
+      await this.#clearSettled(writer);
+      return false;
+    }
+    this.#clearAt = Number.NEGATIVE_INFINITY;
     const recipient = this.#parts.recipient();
     if (recipient === undefined || elapsed() < this.#primaryPause.until) return false;
     const paused = [...this.#pauses.values()].map(({ place }) => place).filter((place) => this.#isPaused(place));
@@ -107,6 +116,13 @@ export class WriteDrain {
   /** From time to time. */
   async forgetOld(writer: Writer): Promise<void> {
     while ((await this.#parts.store.forget(writer, KEPT_MS, FORGET_BATCH)) === FORGET_BATCH);
+  }
+
+  /** Who was put out keeps no values but those that nobody else has yet. */
+  async #clearSettled(writer: Writer): Promise<void> {
+    if (this.#parts.elapsed() < this.#clearAt) return;
+    while ((await this.#parts.store.clearSettled(writer, FORGET_BATCH)) === FORGET_BATCH);
+    this.#clearAt = this.#parts.elapsed() + CLEAR_EVERY_MS;
   }
 
   async #opened(writer: Writer, waiting: readonly WaitingWrite[]): Promise<readonly GatewayWrite[]> {

@@ -1,7 +1,7 @@
 import type { AuditEntry } from "./audit-log.ts";
 import type { FakeDatabase } from "./fake-database.ts";
 import type { FakeVaultStore } from "./fake-vault-store.ts";
-import type { GatewayCopyRecord, GatewayCopyStore } from "./gateway-copy-store.ts";
+import type { GatewayCopyOwners, GatewayCopyRecord, GatewayCopyStore } from "./gateway-copy-store.ts";
 import type { Writer } from "./vault-store.ts";
 
 /** Copies through gateways in memory, with the contract of the real store. */
@@ -43,9 +43,15 @@ export class FakeGatewayCopyStore implements GatewayCopyStore {
     this.#database.record(audit);
   }
 
-  async forgetGatewayCopies(writer: Writer, rule: string): Promise<void> {
+  async gatewayCopyOwners(): Promise<readonly GatewayCopyOwners[]> {
+    const pairs = [...this.#copies].map(([place, { gateway }]) => ({ gateway, rule: this.#rules.get(place) ?? "" }));
+    return [...new Map(pairs.map((pair) => [`${pair.gateway} ${pair.rule}`, pair])).values()];
+  }
+
+  async forgetGatewayCopies(writer: Writer, of: Parameters<GatewayCopyStore["forgetGatewayCopies"]>[1]): Promise<void> {
     this.#database.fence(writer);
-    for (const [place, of] of this.#rules) if (of === rule) this.#copies.delete(place);
+    for (const [place, { gateway }] of this.#copies)
+      if ("rule" in of ? this.#rules.get(place) === of.rule : gateway === of.gateway) this.#copies.delete(place);
   }
 
   #exists(secretId: string): boolean {

@@ -37,6 +37,8 @@ interface KeptFake {
   readonly setAt: Date;
   /** What was made together has one number. */
   readonly transaction: number;
+  /** By key: when its value was set, where that was in a version that is gone. */
+  readonly since: ReadonlyMap<string, Date>;
 }
 
 interface Handled {
@@ -131,11 +133,11 @@ export class FakeVaultStore implements VaultStore, SecretHeads {
     const current = [...versions].filter(([version]) => version <= (record?.currentVersion ?? 0)).reverse();
     let since: number | undefined;
     let above: number | undefined;
-    for (const { sealed, setAt, transaction } of current.map(([, each]) => each)) {
+    for (const { sealed, setAt, transaction, since: carried } of current.map(([, each]) => each)) {
       const has = sealed.entries.some((entry) => entry.key === key && entry.fingerprint === fingerprint);
       // Made together with the one above it, it never was the current one.
       if (transaction !== above && !has) break;
-      if (transaction !== above) since = setAt.getTime();
+      if (transaction !== above) since = (carried.get(key) ?? setAt).getTime();
       above = transaction;
     }
     return since === undefined ? undefined : this.now() - since;
@@ -189,7 +191,7 @@ export class FakeVaultStore implements VaultStore, SecretHeads {
     const versions = before?.versions ?? new Map();
     const createdAt = new Date(this.now());
     const setAt = new Date(this.now() - (next.handled?.ageMs ?? 0));
-    versions.set(sealed.version, { sealed, createdAt, setAt, transaction: this.#transactions });
+    versions.set(sealed.version, { sealed, createdAt, setAt, transaction: this.#transactions, since: new Map() });
     if (next.handled !== undefined)
       this.handled.set(handledKey(next.handled.write), { write: next.handled.write, at: this.now() });
     this.#put(writer, { record, mac, versions }, audit);
@@ -361,8 +363,13 @@ export class FakeVaultStore implements VaultStore, SecretHeads {
   #put(writer: Writer | Unled, held: Held, audit: readonly AuditEntry[]): void {
     const { id, identity, currentVersion, lifecycle, rotation } = held.record;
     const kept = new Set([...(rotation?.held ?? []).map(({ version }) => version), rotation?.apply?.pending?.version]);
+    const failed = rotation?.apply?.failed ?? [];
+    const isGone = (version: number) => version <= currentVersion - lifecycle.keepVersions && !kept.has(version);
+    if ([...held.versions.keys()].some(isGone)) carryTimes(held, currentVersion - lifecycle.keepVersions);
     for (const version of held.versions.keys()) {
-      if (version <= currentVersion - lifecycle.keepVersions && !kept.has(version)) held.versions.delete(version);
+      const falls =
+        version > currentVersion ? !failed.includes(version) : version <= currentVersion - lifecycle.keepVersions;
+      if (falls && !kept.has(version)) held.versions.delete(version);
     }
     this.#secrets.set(id, held);
     this.#database.record(audit);
@@ -392,4 +399,19 @@ function locationOf({ id, identity, state, lifecycle, delivery }: SecretRecord):
   if (delivery === undefined) return { id, identity, state, lifecycle };
   const { secretName, uid, resourceVersion } = delivery;
   return { id, identity, state, lifecycle, delivery: { secretName, uid, resourceVersion } };
+}
+
+/** As the function of that database does before versions go. */
+function carryTimes({ record: { currentVersion }, versions }: Held, through: number): void {
+  const current = [...versions].filter(([version]) => version <= currentVersion);
+  const counted = current.filter(([, { transaction }], at) => current[at + 1]?.[1].transaction !== transaction);
+  for (const [at, [version, each]] of counted.entries()) {
+    const before = versions.get(counted[at - 1]?.[0] ?? 0);
+    const same = each.sealed.entries.filter(({ key, fingerprint }) =>
+      before?.sealed.entries.some((other) => other.key === key && other.fingerprint === fingerprint),
+    );
+    const since = same.map(({ key }) => [key, before?.since.get(key) ?? before?.setAt ?? each.setAt] as const);
+    versions.set(version, { ...each, since: new Map([...each.since, ...since]) });
+    if (version > through) return;
+  }
 }

@@ -13,7 +13,9 @@ import type {
   WriteRecipient,
 } from "./write-queue.ts";
 
-interface Held extends NewQueuedWrite {
+interface Held extends Omit<NewQueuedWrite, "sealed"> {
+  /** Undefined once they were cleared. */
+  sealed: NewQueuedWrite["sealed"] | undefined;
   readonly sequence: bigint;
   readonly follows: string | undefined;
   readonly acceptedAt: number;
@@ -94,10 +96,11 @@ export class FakeWriteQueue implements WriteQueue {
     const found: WaitingWrite[] = [];
     let size = 0;
     for (const each of this.#waiting(recipient)) {
-      if (except.some((place) => samePlace(place, each.place))) continue;
-      size += each.sealed.ciphertext.length;
+      const { place, sealed } = each;
+      if (sealed === undefined || except.some((other) => samePlace(other, place))) continue;
+      size += sealed.ciphertext.length;
       if (found.length === limit || (found.length > 0 && size > bytes)) break;
-      found.push({ ...this.#shown(each), sealed: each.sealed });
+      found.push({ ...this.#shown(each), sealed });
     }
     return found;
   }
@@ -107,7 +110,9 @@ export class FakeWriteQueue implements WriteQueue {
     this.#settlements += 1;
     for (const { id, outcome } of settlements) {
       const held = this.#held.find((each) => each.id === id && each.settled === undefined);
-      if (held !== undefined) held.settled = { outcome, at: this.now(), settlement: this.#settlements };
+      if (held === undefined) continue;
+      held.settled = { outcome, at: this.now(), settlement: this.#settlements };
+      if (outcome.kind === "Refused") held.sealed = undefined;
     }
     this.#database.record(audit);
     this.onChange();
@@ -135,6 +140,14 @@ export class FakeWriteQueue implements WriteQueue {
     this.onChange();
   }
 
+  async clearSettled(writer: Writer, limit: number): Promise<number> {
+    this.#database.fence(writer);
+    const valued = this.#held.filter(({ settled, sealed }) => settled !== undefined && sealed !== undefined);
+    const cleared = valued.slice(0, limit);
+    for (const each of cleared) each.sealed = undefined;
+    return cleared.length;
+  }
+
   async forget(writer: Writer, olderThanMs: number, limit: number): Promise<number> {
     this.#database.fence(writer);
     const isOld = ({ settled }: Held) => settled !== undefined && settled.at < this.now() - olderThanMs;
@@ -148,7 +161,9 @@ export class FakeWriteQueue implements WriteQueue {
   }
 
   #effective(recipient: WriteRecipient | undefined): readonly Held[] {
-    return this.#of(recipient).filter((each) => ["Applied", "KeptBeside"].includes(stateOf(each)));
+    return this.#of(recipient).filter(
+      (each) => ["Applied", "KeptBeside"].includes(stateOf(each)) && each.sealed !== undefined,
+    );
   }
 
   #of(recipient: WriteRecipient | undefined): readonly Held[] {

@@ -90,11 +90,27 @@ export function gatewayCopyStoreContract(start: () => Promise<GatewayCopyStoreUn
     await copies.recordGatewayCopies(writer, RULE, [copyOf(one.id, "one"), copyOf(two.id, "two")], []);
     const taken = copyOf(two.id, "two");
     await copies.recordGatewayCopies(writer, "payments/other", [taken], []);
-    await copies.forgetGatewayCopies(writer, RULE);
+    await copies.forgetGatewayCopies(writer, { rule: RULE });
     expect(await copies.gatewayCopies("gw-npr-primary", [one.id, two.id])).toEqual([taken]);
     await tested.leadership.acquireEpoch("next");
-    await expect(copies.forgetGatewayCopies(writer, "payments/other")).rejects.toThrow(Fenced);
+    await expect(copies.forgetGatewayCopies(writer, { rule: "payments/other" })).rejects.toThrow(Fenced);
     expect(await copies.gatewayCopies("gw-npr-primary", [two.id])).toEqual([taken]);
+  });
+
+  test("what is at a gateway is forgotten with it, whichever rule made it, and each owner is told once", async () => {
+    const [one, two] = [await stored("one"), await stored("two")];
+    const there = copyOf(one.id, "one", { gateway: "gw-npr-dr" });
+    await copies.recordGatewayCopies(writer, RULE, [copyOf(one.id, "one"), copyOf(two.id, "two"), there], []);
+    await copies.recordGatewayCopies(writer, "payments/other", [copyOf(two.id, "other")], []);
+    const owners = async () =>
+      (await copies.gatewayCopyOwners()).map(({ gateway, rule }) => `${gateway} ${rule}`).sort();
+    const left = `gw-npr-dr ${RULE}`;
+    expect(await owners()).toEqual([left, "gw-npr-primary payments/other", `gw-npr-primary ${RULE}`]);
+    await copies.forgetGatewayCopies(writer, { gateway: "gw-npr-primary" });
+    expect(await owners()).toEqual([left]);
+    expect(await copies.gatewayCopies("gw-npr-dr", [one.id])).toEqual([there]);
+    await tested.leadership.acquireEpoch("next");
+    await expect(copies.forgetGatewayCopies(writer, { gateway: "gw-npr-dr" })).rejects.toThrow(Fenced);
   });
 
   test("who does not lead any more records nothing", async () => {

@@ -17,6 +17,13 @@ export interface GatewayCopyRecord {
   readonly delivery: DeliveryRecord;
 }
 
+/** Whose copies these are; with either of both they go. */
+export interface GatewayCopyOwners {
+  readonly gateway: string;
+  /** As `namespace/name`. */
+  readonly rule: string;
+}
+
 export interface GatewayCopyStore {
   /** Of these secrets, whichever rule made them. */
   gatewayCopies(gateway: string, secretIds: readonly string[]): Promise<readonly GatewayCopyRecord[]>;
@@ -32,6 +39,8 @@ export interface GatewayCopyStore {
     copies: readonly GatewayCopyRecord[],
     audit: readonly AuditEntry[],
   ): Promise<void>;
-  /** Of those that this rule made last nothing is known any more. */
-  forgetGatewayCopies(writer: Writer, rule: string): Promise<void>;
+  /** Each pair once. */
+  gatewayCopyOwners(): Promise<readonly GatewayCopyOwners[]>;
+  /** Of those that this rule made last, or that are at this gateway, nothing is known any more. */
+  forgetGatewayCopies(writer: Writer, of: { readonly rule: string } | { readonly gateway: string }): Promise<void>;
 }

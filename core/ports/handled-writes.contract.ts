@@ -96,6 +96,19 @@ export function handledWritesContract(start: () => Promise<HandledWritesUnderTes
     });
     expect(await heldForMs()).toBeGreaterThanOrEqual(7_200_000);
     expect(await heldForMs()).toBeLessThan(86_400_000);
+    // Also when none of the versions is kept any more that had it first.
+    const password = entries.find(({ key }) => key === "password");
+    for (const keepVersions of [3, 2, 1, 1]) {
+      const other = nextVersion(identity("one"), await seen(), keepVersions);
+      const kept = other.sealed.entries.map((entry) => (entry.key === "password" ? (password ?? entry) : entry));
+      await vault.commitVersion(UNLED, { ...other, sealed: { ...other.sealed, entries: kept } });
+    }
+    expect(await vault.listVersions((await seen())?.id ?? "")).toHaveLength(1);
+    expect(await heldForMs()).toBeGreaterThanOrEqual(7_200_000);
+    expect(await heldForMs()).toBeLessThan(86_400_000);
+    const changed = nextVersion(identity("one"), await seen(), 1);
+    await vault.commitVersion(UNLED, changed);
+    expect(await heldForMs()).toBeLessThan(3_600_000);
   });
 
   test("what was handled long ago is forgotten", async () => {

@@ -3,9 +3,10 @@
  * gateway's certificate names, and the policy of the issuer.
  *
  * Errors, common to all methods: `Unavailable` PrimaryUnreachable when no answer came, so that it is not known whether the primary acted
- * on it; PrimaryAnswerInvalid; `Stalled` with the primary's reason when it refuses, such as IssuerNotAllowed or PolicyViolated.
+ * on it; PrimaryAnswerInvalid; the primary's reason when it refuses, such as IssuerNotAllowed or PolicyViolated.
  */
 import type { CERTIFICATE_PROFILES } from "../../crds/names.ts";
+import { Unavailable } from "../errors.ts";
 import type { Usages } from "../pki/profile.ts";
 import type { RevocationReason } from "./pki-store.ts";
 
@@ -43,7 +44,11 @@ export interface PrimaryCa {
    *
    * @param serialNumber lower-case hex
    * @param change which change of this certificate's status it is: what was lost is repeated by the same one
-   * @throws Waiting SignatureAwaited; Stalled SerialNumberUnknown when it was not signed for this gateway
+   * @throws Waiting SignatureAwaited; Unavailable SerialNumberUnknown when it was not signed for this gateway
    */
   revoke(serialNumber: string, reason: RevocationReason | "removeFromCRL", change: bigint): Promise<void>;
 }
+
+/** Asking the primary again to revoke it does not help, as after the gateway has registered under another name. */
+export const isRefusedForGood = (error: unknown): error is Unavailable =>
+  error instanceof Unavailable && error.code === "SerialNumberUnknown";

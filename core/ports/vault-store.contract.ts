@@ -228,6 +228,30 @@ export function vaultStoreContract(start: () => Promise<VaultStoreUnderTest>): v
     expect(await kept()).toEqual([5]);
   });
 
+  test("above the current version those that failed stay while they are listed, and the pending one", async () => {
+    let record = await commit(identity("one"), undefined, 1);
+    for (const version of [2, 3, 4]) {
+      const failed = Array.from({ length: version - 2 }, (_, index) => index + 2);
+      const proposal = nextVersion(identity("one"), record, 1, applied({ pending: { ...pending, version }, failed }));
+      await store.commitVersion(writer, {
+        ...proposal,
+        sealed: { ...proposal.sealed, version },
+        currentVersion: 1,
+      });
+      record = await find(identity("one"));
+    }
+    const kept = async () => (await store.listVersions(record.id)).map(({ version }) => version);
+    expect(await kept()).toEqual([4, 3, 2, 1]);
+    const change = { ...softDeletion(record, new Date(), new Date()), state: "Active" } as const;
+    const standing = applied({ pending: { ...pending, version: 4 }, failed: [3] });
+    await store.changePointer(writer, { ...change, rotation: standing });
+    expect(await kept()).toEqual([4, 3, 1]);
+    record = await find(identity("one"));
+    const next = { ...softDeletion(record, new Date(), new Date()), state: "Active" } as const;
+    await store.changePointer(writer, { ...next, rotation: applied({ failed: [4] }) });
+    expect(await kept()).toEqual([4, 1]);
+  });
+
   test("of two writers that saw the same generation one wins and the other changes nothing", async () => {
     const seen = await commit(identity("one"));
     const before = await auditRows();

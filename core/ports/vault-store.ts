@@ -85,7 +85,7 @@ export interface ApplyRecord {
   readonly former?: FormerVersion;
   /** Of the last attempt, unless it succeeded. */
   readonly failure?: ApplyFailure;
-  /** Versions that were never current and will not be, oldest first. */
+  /** Versions that were never current and will not be, oldest first: above the current one only these stay, and the pending one. */
   readonly failed: readonly number[];
 }
 
@@ -260,7 +260,10 @@ export interface PointerChange {
   readonly currentVersion: number;
   readonly deletedAt?: Date;
   readonly purgeAfter?: Date;
-  /** Versions beyond `keepVersions` are deleted in the same transaction, never the current one, and none that is held. */
+  /**
+   * Versions beyond `keepVersions` are deleted in the same transaction, never the current one, and none that is held; so are those above
+   * the current one that are neither pending nor among those that failed.
+   */
   readonly lifecycle: Lifecycle;
   /** As it is afterwards; absent: there is none. */
   readonly rotation?: RotationRecord;
@@ -333,7 +336,7 @@ export interface VaultStore {
   keeps(id: string, key: string, fingerprint: string): Promise<boolean>;
   /**
    * For how many milliseconds, by the store's own clock, the current version has had this value under this key without a
-   * break, as far back as versions are kept; undefined when it has another one. What was only kept beside does not break
+   * break, also since a version that is not kept any more; undefined when it has another one. What was only kept beside does not break
    * it, nor does what is not current yet. What a gateway wrote counts from when it was set there.
    */
   heldForMs(id: string, key: string, fingerprint: string): Promise<number | undefined>;

@@ -157,6 +157,24 @@ export function writeQueueContract(start: () => Promise<WriteQueueUnderTest>): v
     expect(await rows()).toBe(1);
   });
 
+  test("once its values are cleared a settled write is told as before, and never waits again; what waits keeps them", async () => {
+    const [one, two, three] = [await accept(write()), await accept(write("two")), await accept(write("three"))];
+    await settle(one);
+    await settle(two, { kind: "KeptBeside", version: 2 });
+    expect(await store.clearSettled(writer, 1)).toBe(1);
+    expect(await store.clearSettled(writer, 10)).toBe(1);
+    expect(await store.clearSettled(writer, 10)).toBe(0);
+    expect(await store.find(one)).toMatchObject({ state: "Applied", outcome: applied() });
+    expect([await store.lastSettled(NPR, 10), await store.settled(NPR, undefined, 10)]).toEqual([[], []]);
+    await store.requeue(writer, [one, two], []);
+    expect(await waiting()).toEqual([three]);
+  });
+
+  test("of what was refused the values are gone at once", async () => {
+    await settle(await accept(write()), REFUSED);
+    expect(await store.clearSettled(writer, 10)).toBe(0);
+  });
+
   test.each<[string, WriteRecipient]>([
     ["environment", { ...NPR, gatewayEnvironment: "PRO" }],
     ["primary", { ...NPR, rootDigest: Buffer.alloc(32, 2) }],
@@ -208,6 +226,7 @@ export function writeQueueContract(start: () => Promise<WriteQueueUnderTest>): v
     await expect(settle(two)).rejects.toThrow(Fenced);
     await expect(store.requeue(writer, [one], [])).rejects.toThrow(Fenced);
     await expect(store.forget(writer, -60_000, 10)).rejects.toThrow(Fenced);
+    await expect(store.clearSettled(writer, 10)).rejects.toThrow(Fenced);
     expect(await waiting()).toEqual([two]);
     expect(await store.find(one)).toMatchObject({ state: "Applied" });
   });

@@ -1,6 +1,7 @@
 /**
  * At a gateway: writes on their way to the primary, in the order in which they were accepted. Values are sealed. What was accepted
- * is there until it was settled, and for days afterwards, since a primary that is restored from a backup gets it again.
+ * is there until it was settled, and for days afterwards, since a primary that is restored from a backup gets it again; of what was
+ * refused only the record stays, since it is never sent again.
  * `fake-write-queue.ts` is the in-memory fake; it and the adapter pass `write-queue.contract.ts`.
  *
  * Times are by the store's own clock, and told as how long ago they were.
@@ -110,7 +111,7 @@ export interface WriteQueue {
   ): Promise<readonly WaitingWrite[]>;
   /** What the primary answered at once; those that do not wait stay as they are. Fenced. */
   settle(writer: Writer, settlements: readonly Settlement[], audit: readonly AuditEntry[]): Promise<void>;
-  /** Ids of those with an effect at it (Applied, KeptBeside), those that were settled last first. */
+  /** Ids of those with an effect at it (Applied, KeptBeside) that can be sent again, those that were settled last first. */
   lastSettled(recipient: WriteRecipient, limit: number): Promise<readonly string[]>;
   /** The same, all of them, in the order in which they were accepted, in pages behind a sequence number. */
   settled(
@@ -120,6 +121,8 @@ export interface WriteQueue {
   ): Promise<readonly Pick<QueuedWrite, "id" | "sequence">[]>;
   /** Has these wait again, in their old place. Fenced. */
   requeue(writer: Writer, ids: readonly string[], audit: readonly AuditEntry[]): Promise<void>;
+  /** Clears the values of what was settled, which then is never sent again; returns of how many. Fenced. */
+  clearSettled(writer: Writer, limit: number): Promise<number>;
   /** Deletes what was settled longer ago; returns how much. Fenced. */
   forget(writer: Writer, olderThanMs: number, limit: number): Promise<number>;
 }

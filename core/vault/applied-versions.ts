@@ -104,12 +104,12 @@ export class AppliedVersions {
     return this.#commits.move(writer, seen, wanted, actor, ["SecretRotated"], { made, ...causeDetails(cause) });
   }
 
-  /** The pending version is never current; it stays readable by its number as long as retention keeps it. */
+  /** The pending version is never current; it stays readable by its number as long as retention keeps it, with as many others that failed. */
   async discard(writer: Writer, seen: SecretRecord, message: string, actor: Actor): Promise<SecretRecord> {
     const { rotation } = seen;
     const pending = rotation?.apply?.pending;
     if (rotation === undefined || pending === undefined) throw new Conflict(seen.id);
-    const wanted = { ...seen, rotation: discarded(rotation, pending, message, this.#now()) };
+    const wanted = { ...seen, rotation: discarded(seen, rotation, pending, message, this.#now()) };
     const { failure } = wanted.rotation.apply ?? {};
     return this.#commits.move(writer, seen, wanted, actor, ["SecretVersionDiscarded"], {
       version: pending.version,
@@ -155,7 +155,7 @@ export class AppliedVersions {
     const { rotation } = seen;
     if (rotation === undefined) throw new Conflict(seen.id);
     const { pending } = rotation.apply ?? {};
-    const wanted = { ...seen, rotation: abandoned(rotation) };
+    const wanted = { ...seen, rotation: abandoned(seen, rotation) };
     const actions: readonly AuditAction[] =
       pending === undefined ? ["SecretRotationChanged"] : ["SecretVersionDiscarded"];
     const reason = "spec.rotation.apply was removed";

@@ -170,6 +170,7 @@ export function overtaken(rotation: RotationRecord, currentVersion: number): Rot
 
 /** The next attempt is later each time. */
 export function discarded(
+  record: Discarding,
   rotation: RotationRecord,
   pending: PendingVersion,
   message: string,
@@ -182,9 +183,23 @@ export function discarded(
   const pauseMs = Math.min(LONGEST_PAUSE_MS, SHORTEST_PAUSE_MS * 2 ** Math.min(count - 1, 10));
   const retryAt = new Date(now.getTime() + pauseMs);
   const failure = { version, cause, message: message.slice(0, LONGEST_MESSAGE), count, retryAt };
-  return { ...rotation, apply: { ...others, failure, failed: [...apply.failed, version].slice(-MOST_FAILED) } };
+  return { ...rotation, apply: { ...others, failure, failed: withFailed(record, apply.failed, version) } };
 }
 const LONGEST_MESSAGE = 512;
+
+type Discarding = Pick<SecretRecord, "currentVersion" | "lifecycle">;
+
+/** While attempts fail no version becomes current that would let retention take those above it: as many stay as it keeps. */
+function withFailed(
+  { currentVersion, lifecycle }: Discarding,
+  before: readonly number[],
+  version: number,
+): readonly number[] {
+  const failed = [...before, version];
+  const above = failed.filter((each) => each > currentVersion);
+  const gone = new Set(above.slice(0, -Math.max(1, lifecycle.keepVersions)));
+  return failed.filter((each) => !gone.has(each)).slice(-MOST_FAILED);
+}
 
 /** Everything that is known to use it has the present version. Without a role nothing is left to be done. */
 export function confirmed(rotation: RotationRecord, now: Date): RotationRecord {
@@ -202,11 +217,11 @@ export function ended(rotation: RotationRecord): RotationRecord {
 }
 
 /** What stood in between is given up: a pending version has failed, and nothing is done about a former one. */
-export function abandoned(rotation: RotationRecord): RotationRecord {
+export function abandoned(record: Discarding, rotation: RotationRecord): RotationRecord {
   const { last, pending, failed } = rotation.apply ?? NONE;
   return {
     ...rotation,
-    apply: { last, failed: pending === undefined ? failed : [...failed, pending.version].slice(-MOST_FAILED) },
+    apply: { last, failed: pending === undefined ? failed : withFailed(record, failed, pending.version) },
   };
 }
 

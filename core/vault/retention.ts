@@ -39,13 +39,17 @@ export function expired(before: SecretRecord, after: SecretRecord): readonly { f
     ...(rotation?.apply?.pending === undefined ? [] : [rotation.apply.pending.version]),
   ];
   const kept = new Set(held(after));
-  const gone = held(before).filter((version) => version < oldest(before));
-  // Between the two there are only versions that were never current.
-  const newest = Math.max(before.currentVersion, after.currentVersion - 1);
-  for (let version = oldest(before); version <= newest; version++) gone.push(version);
+  const failed = new Set(after.rotation?.apply?.failed);
+  const stays = (version: number): boolean =>
+    kept.has(version) || (version > after.currentVersion ? failed.has(version) : version >= oldest(after));
+  const there = held(before).filter((version) => version < oldest(before));
+  for (let version = oldest(before); version <= before.currentVersion; version++) there.push(version);
+  // Above it there are only versions that were never current.
+  const above = [...(before.rotation?.apply?.failed ?? []), ...held(before)];
+  there.push(...above.filter((version) => version > before.currentVersion).sort((a, b) => a - b));
   const ranges: { from: number; through: number }[] = [];
-  for (const version of gone) {
-    if (version >= oldest(after) || kept.has(version)) continue;
+  for (const version of there) {
+    if (stays(version)) continue;
     const last = ranges.at(-1);
     if (last?.through === version - 1) last.through = version;
     else ranges.push({ from: version, through: version });

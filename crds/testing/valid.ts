@@ -439,6 +439,7 @@ export const clusterIssuer = clusterWide("ClusterIssuer", "payments-ca", {
   revocation: { crl: { every: "24h" }, ocsp: { validity: "12h" } },
   namespaces: { selector: { matchLabels: { team: "payments" } } },
   gatewayEnvironments: ["NPR"],
+  gatewayRevocations: [{ serialNumber: "3f:0a:77", reason: "keyCompromise" }],
 });
 
 const selectingIssuer = clusterWide("ClusterIssuer", "selecting", {

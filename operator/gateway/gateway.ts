@@ -88,6 +88,7 @@ export async function openGateway({ config, stores, vaults, secrets, log, proble
     keys: stores.keys,
     link: membership,
     recipient: () => membership.recipient,
+    revoked: () => membership.status.state === "Revoked",
     elapsed: () => performance.now(),
     onSettled: () => writes.hint(),
     onPaused: ({ namespace, name }, code, detail) =>

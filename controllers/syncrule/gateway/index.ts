@@ -195,7 +195,7 @@ export class GatewayRuleController implements Controller<SyncRule, Observed, Act
     this.#changes.delete(key);
     this.#refusals.delete(key);
     const { copies, writer } = this.#deps;
-    await copies.forgetGatewayCopies(writer(), key);
+    await copies.forgetGatewayCopies(writer(), { rule: key });
   }
 }
 

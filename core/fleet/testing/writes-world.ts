@@ -87,6 +87,7 @@ export class WritesWorld {
   readonly fates: (Fate | undefined)[] = [];
   readonly commitFates: (Fate | undefined)[] = [];
   /** Every request that reached the primary. */
+  revoked = false;
   readonly requests: WritesRequest[] = [];
   readonly paused: string[] = [];
   readonly problems: unknown[] = [];
@@ -270,6 +271,7 @@ export class WritesWorld {
       keys: this.#keys.gateway,
       link: this.#link(),
       recipient: () => this.recipient,
+      revoked: () => this.revoked,
       elapsed: () => this.#elapsedMs,
       onPaused: ({ name }, code, detail) => this.paused.push(`${name}: ${code}: ${detail}`),
     });
