@@ -71,6 +71,7 @@ function decided(stored: EnvironmentRecord | undefined, seen: Partial<Observed> 
     state,
     gateways: both,
     watchingSince: at(-60 * MINUTE),
+    standbyAlone: 60,
     lastRequestedAt: undefined,
     ...seen,
   };
@@ -216,7 +217,7 @@ describe("it fails over by itself", () => {
 
   test("when the primary is silent and the standby is not", () => {
     expect(decided(made, { gateways: silent }, automatic).actions).toEqual([
-      { kind: "FailOver", object: automatic, missed: 3, epoch: 1n, lastRequestedAt: undefined },
+      { kind: "FailOver", object: automatic, missed: 3, epoch: 1n, lastRequestedAt: undefined, at: now },
     ]);
   });
 
@@ -234,6 +235,7 @@ describe("it fails over by itself", () => {
       { gateways: { ...silent, Standby: referred("gw-2", "dr-standby", -130_000) } },
     ],
     ["this replica has just begun to lead", made, { watchingSince: at(-179_000) }],
+    ["the standby was not heard as often without it", made, { standbyAlone: 2 }],
     [
       "the primary was put out",
       made,
