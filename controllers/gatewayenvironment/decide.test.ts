@@ -108,6 +108,58 @@ describe("what is done:", () => {
     }
   });
 
+  const telling = (name: string, role: "primary" | "dr-standby", environmentEpoch: string, change = {}): Referred => {
+    const { object: of, record: known } = referred(name, role);
+    const beat = known?.heartbeat && { ...known.heartbeat, environmentEpoch };
+    return { object: of, record: known && { ...known, heartbeat: beat, ...change } };
+  };
+
+  test.each<[string, EnvironmentRecord | undefined, Referred, string[], object]>([
+    [
+      "than the store says",
+      onStandby,
+      telling("gw-2", "dr-standby", "7"),
+      ["Restore"],
+      { active: "Standby", epoch: 7n },
+    ],
+    [
+      "than a store says that says nothing",
+      undefined,
+      telling("gw-2", "dr-standby", "7"),
+      ["Restore"],
+      { active: "Primary", epoch: 7n },
+    ],
+    [
+      "than of a pair that ended",
+      { ...onStandby, pair: undefined },
+      telling("gw-2", "dr-standby", "7"),
+      ["Restore"],
+      { active: "Primary", epoch: 7n },
+    ],
+    ["as the store says", onStandby, telling("gw-2", "dr-standby", "2"), [], {}],
+    ["as each is told of which nothing was written", undefined, telling("gw-2", "dr-standby", "1"), ["Pair"], {}],
+    ["than any store has told", onStandby, telling("gw-2", "dr-standby", "9".repeat(19)), [], {}],
+    ["and was revoked", onStandby, telling("gw-2", "dr-standby", "7", { revokedAt: now }), [], {}],
+    ["and is of another environment", onStandby, telling("gw-2", "dr-standby", "7", { environment: "PRO" }), [], {}],
+    [
+      "and told it before it registered anew",
+      onStandby,
+      telling("gw-2", "dr-standby", "7", { registeredAt: now }),
+      [],
+      {},
+    ],
+  ])("a gateway knows of an epoch as new, or newer, %s", (_, stored, Standby, kinds, remembered) => {
+    const { kinds: done, actions } = decided(stored, { gateways: { ...both, Standby } });
+    expect(done).toEqual(kinds);
+    if (kinds.includes("Restore")) expect(actions).toMatchObject([{ remembered }]);
+  });
+
+  test("what status says of who acts comes before what gateways say of the epoch", () => {
+    const gateways = { ...both, Standby: telling("gw-2", "dr-standby", "7") };
+    const { actions } = decided(made, { gateways }, object({ active: "Standby", epoch: 5 }));
+    expect(actions).toMatchObject([{ kind: "Restore", remembered: { active: "Standby", epoch: 5n } }]);
+  });
+
   test("an epoch that no store can have forgotten is not taken over from status", () => {
     const { actions, condition } = decided(made, {}, object({ active: "Standby", epoch: Number.MAX_SAFE_INTEGER }));
     expect(actions).toEqual([]);

@@ -1,5 +1,5 @@
 /** What to do for one GatewayEnvironment: its gateways act in turn, what a switch began is brought to its end. Pure. */
-import { gatewayOf, isOpen, ROLE_OF } from "../../core/fleet/environment.ts";
+import { forgottenEpoch, gatewayOf, isOpen, MOST_FORGOTTEN, ROLE_OF } from "../../core/fleet/environment.ts";
 import type { EnvironmentState, KnownEnvironment } from "../../core/fleet/environments.ts";
 import { isRegistered, lastSign } from "../../core/fleet/health.ts";
 import { HEARTBEAT_SECONDS } from "../../core/fleet/protocol.ts";
@@ -36,7 +36,7 @@ interface Subject {
 
 export type Action =
   | (Subject & { readonly kind: "Pair"; readonly state: EnvironmentState; readonly pair: Pair })
-  /** The store says less than status, as after the restore of a backup. */
+  /** The store says less than status, or than the gateways, as after the restore of a backup. */
   | (Subject & {
       readonly kind: "Restore";
       readonly state: EnvironmentState;
@@ -60,8 +60,6 @@ export type Action =
 export const LOOK_AGAIN_MS = 5_000;
 /** A gateway that comes and goes does not make the environment go to and fro. */
 export const CALM_MS = 600_000;
-/** No store that was put back has forgotten more changes than that. */
-export const MOST_FORGOTTEN = 1_000_000n;
 /** The fence is over by the store's clock, which is asked again a moment later. */
 const MOMENT_MS = 50;
 
@@ -83,6 +81,14 @@ export function decide(object: GatewayEnvironment, seen: Observed, now: Date): P
     return { ...progressing(object), actions: [{ kind: "Restore", object, state, pair, remembered }] };
   }
   const unsuitable = unsuitability(object, seen);
+  const { Primary, Standby } = seen.gateways;
+  const forgotten = forgottenEpoch(environment, state.record, [Primary.record, Standby.record]);
+  if (forgotten !== undefined && (isOf(state, pair) || unsuitable === undefined)) {
+    // Gateways are believed what the epoch is, and not who acts in it.
+    const active = isOf(state, pair) ? state.record.active : "Primary";
+    const remembered = { active, epoch: forgotten };
+    return { ...progressing(object), actions: [{ kind: "Restore", object, state, pair, remembered }] };
+  }
   if (!isOf(state, pair)) {
     if (unsuitable === undefined) return { ...progressing(object), actions: [{ kind: "Pair", object, state, pair }] };
     const kept = keptFields(object);

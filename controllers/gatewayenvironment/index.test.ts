@@ -416,6 +416,26 @@ test("a state that was rolled back goes on in an epoch that nobody has heard of"
   }
 });
 
+test("where only the gateways remember the epoch it goes on from there, once, with the fence, and on record", async () => {
+  await settle();
+  const { stored } = await store.environments();
+  await handOver("npr-1", "Standby");
+  await beat("gw-2", { environmentEpoch: "2" });
+  for (const older of [stored[0], undefined]) {
+    store.restore("NPR", older);
+    object = environment();
+    await settle();
+    expect(object.status).toMatchObject({ active: "Primary", epoch: 3 });
+    expect(await acting()).toEqual([]);
+    later(FENCE_MS);
+    await settle();
+    expect(object.status).toMatchObject({ active: "Primary", epoch: 3 });
+    expect(await acting()).toEqual(["gw-1"]);
+    const { details } = recorded().findLast(({ action }) => action === "EnvironmentRestored") ?? {};
+    expect(details).toMatchObject({ knownEpoch: "2", storedEpoch: older === undefined ? "0" : "1" });
+  }
+});
+
 test("what was tampered with is told, and nothing is written over it", async () => {
   await settle();
   store.tamper("NPR", { active: "Standby" });
