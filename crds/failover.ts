@@ -55,7 +55,7 @@ export const failoverKind: KindDefinition = {
   shortNames: ["mvfo"],
   scope: "Cluster",
   description:
-    "Asks once for the other gateway of an environment to act; for `kubectl create -f` with generateName, since Git would ask for it again. What was not begun after ten minutes is refused. Deleting one that still waits takes it back.",
+    "Asks once for the other gateway of an environment to act; for `kubectl create -f` with generateName, since Git would ask for it again. What was not begun after ten minutes is refused. Deleting one that still waits takes it back. The last ten that have ended are kept for each GatewayEnvironment; all are on the audit record.",
   spec: failoverSpec,
   status: failoverStatus,
   columns: printerColumns(

@@ -9,13 +9,14 @@ import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import { MADE_BY, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { ActingWatch } from "./acting-watch.ts";
 import { cliEnvironment } from "./cli-environment.ts";
 import { conditionOf, type KubernetesObject, scrape, startWorld, total, type World } from "./harness.ts";
 import { firstAdmin, RestClient } from "./rest-client.ts";
+import { StoreClock } from "./store-clock.ts";
 import { isSet, VaultLoad } from "./vault-load.ts";
 
 const ENVIRONMENTS = "gatewayenvironments.mazevault.io";
@@ -37,6 +38,7 @@ let session: string;
 let folder: string;
 let failpointFile: string;
 let watch: ActingWatch;
+let clock: StoreClock;
 
 /** The commands of the guide, block by block. */
 const guide = readFileSync(fileURLToPath(new URL("../docs/guides/fail-over-and-back.md", import.meta.url)), "utf8");
@@ -52,6 +54,7 @@ beforeAll(async () => {
   folder = path.join(primary.lab.dir, "failover");
   mkdirSync(folder, { recursive: true });
   failpointFile = path.join(folder, "failpoint");
+  clock = await StoreClock.of(primary);
   main = await primary.mazevault.startOperator({ env: { MAZEVAULT_FAILPOINT_FILE: failpointFile } });
   rest = RestClient.of(primary, main);
   const { email, password } = await firstAdmin(primary);
@@ -410,6 +413,76 @@ test("deleting the GatewayEnvironment lets the primary act by its role, and the 
   expect(await toldActive(STANDBY)).toBe(false);
   const [row] = await primary.sql<{ epoch: string; object: string | null }>("SELECT epoch, object FROM environments");
   expect(row).toEqual({ epoch: `${epoch + 1}`, object: null });
+});
+
+/** A heartbeat of the standby, earlier than the next one is due: it does not act, and a program that starts sends one at once. */
+async function standbyBeats(): Promise<void> {
+  const last = async () => {
+    const [row] = await primary.sql<{ at: Date }>("SELECT heartbeat_at AS at FROM gateways WHERE name = $1", [STANDBY]);
+    return row?.at.getTime() ?? 0;
+  };
+  const before = await last();
+  await gateways[STANDBY]?.process.restart();
+  await until("it sends a heartbeat", async () => (await last()) > before, SOON);
+}
+
+/** Resolves when the leader has looked at it as it is now. */
+async function failsOverByItself(automaticFailover: { readonly missedHeartbeats: number } | null): Promise<void> {
+  const patch = JSON.stringify({ spec: { automaticFailover } });
+  await primary.kubectl("patch", ENVIRONMENTS, "npr", "--type=merge", "-p", patch);
+  const isSeen = ({ metadata, status }: KubernetesObject) => status?.observedGeneration === metadata.generation;
+  await primary.waitFor(ENVIRONMENTS, "npr", undefined, isSeen);
+}
+
+/** The leader has looked at the environment once more, from beginning to end. */
+async function leaderLooks(): Promise<void> {
+  const name = "mazevault_reconcile_duration_seconds_count";
+  const looks = async () => total(await scrape(main), name, { controller: "gatewayenvironment" });
+  const before = await looks();
+  await until("it is looked at", async () => (await looks()) > before + 1, SOON);
+}
+
+test("a frozen primary is replaced by itself only where that is asked for, and only while the standby is heard without it; it comes back as one that does not act", async () => {
+  await bash(pairUp);
+  await untilActive(PRIMARY);
+  const { epoch } = await told();
+  const names = async () => (await failovers()).map(({ metadata }) => metadata.name);
+  const before = await names();
+  await gateways[PRIMARY]?.process.kill("SIGSTOP");
+  try {
+    // As after a pause of the primary: nobody was heard, and one of the two is the first to come back.
+    await clock.forward(11);
+    await standbyBeats();
+    await failsOverByItself({ missedHeartbeats: 3 });
+    expect(await names()).toEqual(before);
+    for (const missed of [1, 2]) {
+      await clock.forward(1);
+      await standbyBeats();
+      // A heartbeat counts that the leader sees before the next one.
+      await failsOverByItself({ missedHeartbeats: 3 + missed });
+    }
+    await failsOverByItself(null);
+    await clock.forward(1);
+    await standbyBeats();
+    await leaderLooks();
+    expect(await names()).toEqual(before);
+    expect((await told()).primary.state).toBe("offline");
+    await failsOverByItself({ missedHeartbeats: 3 });
+    await untilActive(STANDBY);
+  } finally {
+    await gateways[PRIMARY]?.process.kill("SIGCONT");
+  }
+  await until("it answers again", async () => (await isActive(PRIMARY)) !== undefined, SOON);
+  expect(await toldActive(PRIMARY)).toBe(false);
+  expect(await untilStable("dr-standby")).toMatchObject({ activeGateway: STANDBY, epoch: epoch + 1 });
+  const made = (await failovers()).slice(before.length);
+  expect(made.map(outcome)).toEqual(["Completed"]);
+  expect(made[0]?.metadata.annotations).toMatchObject({ [MADE_BY]: "automatic-failover" });
+  expect(await stepsOfLast()).toEqual(["FailoverBegun", "FailoverFenced", "FailoverCompleted"]);
+  const requests = await primary.sql<{ missed: string }>(
+    "SELECT details->>'missedHeartbeats' AS missed FROM audit WHERE action = 'FailoverRequested' AND actor->>'kind' = 'Controller'",
+  );
+  expect(requests.map(({ missed }) => Number(missed) >= 3)).toEqual([true]);
 });
 
 test("at no moment did both act, and each did", async () => {

@@ -37,9 +37,9 @@ describe("the operator's rights", () => {
     expect(await can("bind", "clusterroles/cluster-admin")).toBe("no");
     expect(await can("escalate", "clusterroles/mazevault-namespace")).toBe("no");
     expect(await can("impersonate", "users")).toBe("no");
-    // It asks for failovers by REST and by itself, and takes none back.
-    for (const verb of ["patch", "delete"]) expect(await can(verb, "failovers.mazevault.io")).toBe("no");
-    expect(await can("create", "failovers.mazevault.io")).toBe("yes");
+    // It asks for failovers by REST and by itself, changes none, and deletes those that ended long ago.
+    for (const verb of ["create", "delete"]) expect(await can(verb, "failovers.mazevault.io")).toBe("yes");
+    expect(await can("patch", "failovers.mazevault.io")).toBe("no");
     expect(await can("create", "gatewayenvironments.mazevault.io")).toBe("no");
     for (const kind of ["projects", "issuers", "accesspolicies", "gatewayenvironments"]) {
       expect(await can("patch", `${kind}.mazevault.io`, "--all-namespaces")).toBe("no");

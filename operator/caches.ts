@@ -339,6 +339,10 @@ export class Caches implements Cluster, AccessSource {
       .flatMap((pair) => pair.filter((name) => name !== gateway));
   }
 
+  failovers(): Iterable<Failover> {
+    return this.failoverCache.values();
+  }
+
   failoversOf(environment: string): readonly Failover[] {
     return this.failoverCache.byIndex(BY_GATEWAY_ENVIRONMENT, environment);
   }

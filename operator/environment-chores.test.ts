@@ -4,6 +4,7 @@ import { Environments } from "../core/fleet/environments.ts";
 import { FakeDatabase } from "../core/ports/fake-database.ts";
 import { FakeEnvironmentStore } from "../core/ports/fake-environment-store.ts";
 import type { Writer } from "../core/ports/vault-store.ts";
+import type { Failover } from "../crds/failover.ts";
 import type { GatewayEnvironment } from "../crds/gatewayenvironment.ts";
 import { until } from "../lab/poll.ts";
 import { EnvironmentChores } from "./environment-chores.ts";
@@ -18,6 +19,7 @@ let writer: Writer;
 let chores: EnvironmentChores;
 let stored: Set<string>;
 let ended: string[];
+let failovers: Map<string, Failover>;
 
 beforeEach(async () => {
   now = new Date("2026-03-01T12:00:00Z");
@@ -27,14 +29,23 @@ beforeEach(async () => {
   environments = new Environments({ store: new FakeEnvironmentStore(database, () => now), keys });
   stored = new Set(["new"]);
   ended = [];
+  failovers = new Map();
   chores = new EnvironmentChores({
     environments,
-    cluster: { gatewayEnvironment: (name) => (name === "held" ? ({} as GatewayEnvironment) : undefined) },
+    cluster: {
+      gatewayEnvironment: (name) => (name === "held" ? ({} as GatewayEnvironment) : undefined),
+      failovers: () => failovers.values(),
+    },
     api: {
       get: async (_type: unknown, { name }: { name: string }) => {
         if (name === "broken") throw new Error("the API server does not answer");
         if (!stored.has(name)) throw new ApiError({ status: 404, reason: "NotFound", message: "", details: { name } });
         return {} as never;
+      },
+      delete: async (_type: unknown, { name }: { name: string }, { preconditions } = {}) => {
+        if (failovers.get(name)?.metadata.uid !== preconditions?.uid) throw new Error("it is another one");
+        failovers.delete(name);
+        throw new ApiError({ status: 404, reason: "NotFound", message: "", details: { name } });
       },
     },
     log,
@@ -67,6 +78,25 @@ test("one that cannot be looked at does not keep the others from being released"
   await pair("NPR", "gone");
   chores.start(writer);
   await until("it is ended", () => ended.includes("gone"), soon);
+});
+
+test("Failovers that ended long ago are deleted, and one of the same name that was made since is not", async () => {
+  const made = (second: number): Failover => ({
+    apiVersion: "mazevault.io/v1",
+    kind: "Failover",
+    metadata: {
+      name: `f-${second}`,
+      uid: `uid-${second}`,
+      resourceVersion: "1",
+      creationTimestamp: new Date(second).toISOString(),
+    },
+    spec: { environmentRef: { name: "npr" }, activate: "Standby" },
+    status: { outcome: "Completed" },
+  });
+  for (let second = 0; second < 13; second += 1) failovers.set(`f-${second}`, made(second));
+  chores.start(writer);
+  await until("they are deleted", () => failovers.size === 10, soon);
+  expect([...failovers.keys()][0]).toBe("f-3");
 });
 
 test("metrics are told who has failed over; the next leader tells it", async () => {

@@ -1,5 +1,9 @@
-/** What the leader does for environments besides reconciling: whose object disappeared is released, and metrics are told who acts. */
+/**
+ * What the leader does for environments besides reconciling: whose object disappeared is released, Failovers that ended long ago are
+ * deleted, and metrics are told who acts.
+ */
 import { setTimeout as delay } from "node:timers/promises";
+import { outlived } from "../controllers/failover/history.ts";
 import { isNotFound } from "../controllers/runtime/api-error.ts";
 import { resourceType } from "../controllers/runtime/resource-type.ts";
 import type { KubernetesApi } from "../controllers/runtime/transport.ts";
@@ -7,13 +11,17 @@ import { isOpen } from "../core/fleet/environment.ts";
 import type { Environments, KnownEnvironment } from "../core/fleet/environments.ts";
 import type { Actor } from "../core/ports/audit-log.ts";
 import type { Writer } from "../core/ports/vault-store.ts";
+import { type Failover, failoverKind } from "../crds/failover.ts";
 import { type GatewayEnvironment, gatewayEnvironmentKind } from "../crds/gatewayenvironment.ts";
 import { Chores, type ChoresDependencies } from "./chores.ts";
 
 export interface EnvironmentChoresDependencies extends ChoresDependencies {
   readonly environments: Pick<Environments, "list" | "fence" | "settle">;
-  readonly cluster: { gatewayEnvironment(name: string): GatewayEnvironment | undefined };
-  readonly api: Pick<KubernetesApi, "get">;
+  readonly cluster: {
+    gatewayEnvironment(name: string): GatewayEnvironment | undefined;
+    failovers(): Iterable<Failover>;
+  };
+  readonly api: Pick<KubernetesApi, "get" | "delete">;
   /** Has its controller release the environment of that GatewayEnvironment, whose object is gone. */
   readonly endEnvironment: (name: string) => void;
   /** 10 seconds when absent. */
@@ -29,6 +37,7 @@ export interface EnvironmentFigures {
 const LOOK_EVERY_MS = 10_000;
 const CHORES: Actor = { kind: "Controller", name: "environments" };
 const type = resourceType(gatewayEnvironmentKind);
+const failoverType = resourceType(failoverKind);
 
 export class EnvironmentChores extends Chores<EnvironmentChoresDependencies> {
   #states: readonly KnownEnvironment[] = [];
@@ -52,6 +61,7 @@ export class EnvironmentChores extends Chores<EnvironmentChoresDependencies> {
           record.pair === undefined ? this.#bringToEnd(writer, state) : this.#endVanished(record.pair.object, signal),
         );
       }
+      await this.attempt("delete Failovers that ended long ago", () => this.#deleteOutlived(signal));
       await delay(lookEveryMs, undefined, { signal, ref: false }).catch(() => undefined);
     }
     this.#states = [];
@@ -73,6 +83,17 @@ export class EnvironmentChores extends Chores<EnvironmentChoresDependencies> {
     } catch (error) {
       if (!isNotFound(error, name)) throw error;
       endEnvironment(name);
+    }
+  }
+
+  async #deleteOutlived(signal: AbortSignal): Promise<void> {
+    const { cluster, api } = this.deps;
+    for (const { metadata } of outlived(cluster.failovers())) {
+      const { name, uid } = metadata;
+      // The cache may not have heard yet that it is gone, or what it is by now.
+      await api.delete(failoverType, { name }, { preconditions: { uid }, signal }).catch((error: unknown) => {
+        if (!isNotFound(error, name)) throw error;
+      });
     }
   }
 }

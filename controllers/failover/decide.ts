@@ -74,7 +74,7 @@ export function decide(failover: Failover, seen: Observed, now: Date): Plan<Acti
   if (record.active === activate) {
     return completed(failover, `${target} was in charge already`, Number(record.epoch));
   }
-  const why = force ? undefined : obstacle(activate, known, seen, now);
+  const why = force ? undefined : obstacle(activate, known, seen);
   if (isTooOld(failover, now)) {
     return expired(failover, why?.message ?? `${target} is not in charge`, environment);
   }
@@ -97,9 +97,8 @@ function isDoneBy({ metadata, status }: Failover, { record }: KnownEnvironment):
 /** What keeps the switch from being made; only a way back waits for it to go away. */
 export function obstacle(
   activate: Side,
-  { record }: KnownEnvironment,
+  { record, at: now }: KnownEnvironment,
   { records }: Pick<Observed, "records">,
-  now: Date,
 ): Why | undefined {
   const { pair } = record;
   if (pair === undefined) return undefined;

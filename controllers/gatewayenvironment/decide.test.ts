@@ -71,6 +71,7 @@ function decided(stored: EnvironmentRecord | undefined, seen: Partial<Observed> 
     state,
     gateways: both,
     watchingSince: at(-60 * MINUTE),
+    standbyAlone: 60,
     lastRequestedAt: undefined,
     ...seen,
   };
@@ -105,6 +106,58 @@ describe("what is done:", () => {
       const expected = [{ kind: "Restore", remembered: { active: "Primary", epoch: 5n } }];
       expect(actsAfter({ ...made, pair: other })).toMatchObject(expected);
     }
+  });
+
+  const telling = (name: string, role: "primary" | "dr-standby", environmentEpoch: string, change = {}): Referred => {
+    const { object: of, record: known } = referred(name, role);
+    const beat = known?.heartbeat && { ...known.heartbeat, environmentEpoch };
+    return { object: of, record: known && { ...known, heartbeat: beat, ...change } };
+  };
+
+  test.each<[string, EnvironmentRecord | undefined, Referred, string[], object]>([
+    [
+      "than the store says",
+      onStandby,
+      telling("gw-2", "dr-standby", "7"),
+      ["Restore"],
+      { active: "Standby", epoch: 7n },
+    ],
+    [
+      "than a store says that says nothing",
+      undefined,
+      telling("gw-2", "dr-standby", "7"),
+      ["Restore"],
+      { active: "Primary", epoch: 7n },
+    ],
+    [
+      "than of a pair that ended",
+      { ...onStandby, pair: undefined },
+      telling("gw-2", "dr-standby", "7"),
+      ["Restore"],
+      { active: "Primary", epoch: 7n },
+    ],
+    ["as the store says", onStandby, telling("gw-2", "dr-standby", "2"), [], {}],
+    ["as each is told of which nothing was written", undefined, telling("gw-2", "dr-standby", "1"), ["Pair"], {}],
+    ["than any store has told", onStandby, telling("gw-2", "dr-standby", "9".repeat(19)), [], {}],
+    ["and was revoked", onStandby, telling("gw-2", "dr-standby", "7", { revokedAt: now }), [], {}],
+    ["and is of another environment", onStandby, telling("gw-2", "dr-standby", "7", { environment: "PRO" }), [], {}],
+    [
+      "and told it before it registered anew",
+      onStandby,
+      telling("gw-2", "dr-standby", "7", { registeredAt: now }),
+      [],
+      {},
+    ],
+  ])("a gateway knows of an epoch as new, or newer, %s", (_, stored, Standby, kinds, remembered) => {
+    const { kinds: done, actions } = decided(stored, { gateways: { ...both, Standby } });
+    expect(done).toEqual(kinds);
+    if (kinds.includes("Restore")) expect(actions).toMatchObject([{ remembered }]);
+  });
+
+  test("what status says of who acts comes before what gateways say of the epoch", () => {
+    const gateways = { ...both, Standby: telling("gw-2", "dr-standby", "7") };
+    const { actions } = decided(made, { gateways }, object({ active: "Standby", epoch: 5 }));
+    expect(actions).toMatchObject([{ kind: "Restore", remembered: { active: "Standby", epoch: 5n } }]);
   });
 
   test("an epoch that no store can have forgotten is not taken over from status", () => {
@@ -216,7 +269,7 @@ describe("it fails over by itself", () => {
 
   test("when the primary is silent and the standby is not", () => {
     expect(decided(made, { gateways: silent }, automatic).actions).toEqual([
-      { kind: "FailOver", object: automatic, missed: 3, epoch: 1n, lastRequestedAt: undefined },
+      { kind: "FailOver", object: automatic, missed: 3, epoch: 1n, lastRequestedAt: undefined, at: now },
     ]);
   });
 
@@ -234,6 +287,7 @@ describe("it fails over by itself", () => {
       { gateways: { ...silent, Standby: referred("gw-2", "dr-standby", -130_000) } },
     ],
     ["this replica has just begun to lead", made, { watchingSince: at(-179_000) }],
+    ["the standby was not heard as often without it", made, { standbyAlone: 2 }],
     [
       "the primary was put out",
       made,

@@ -1,5 +1,5 @@
 /** What to do for one GatewayEnvironment: its gateways act in turn, what a switch began is brought to its end. Pure. */
-import { gatewayOf, isOpen, ROLE_OF } from "../../core/fleet/environment.ts";
+import { forgottenEpoch, gatewayOf, isOpen, MOST_FORGOTTEN, ROLE_OF } from "../../core/fleet/environment.ts";
 import type { EnvironmentState, KnownEnvironment } from "../../core/fleet/environments.ts";
 import { isRegistered, lastSign } from "../../core/fleet/health.ts";
 import { HEARTBEAT_SECONDS } from "../../core/fleet/protocol.ts";
@@ -22,9 +22,11 @@ export interface Observed {
   readonly older: string | undefined;
   readonly state: EnvironmentState;
   readonly gateways: Readonly<Record<Side, Referred>>;
-  /** Since when heartbeats have had the chance to arrive. */
+  /** Since when heartbeats have had the chance to arrive, by the store's clock. */
   readonly watchingSince: Date;
-  /** When the youngest Failover of the environment was made, or one that has not ended. */
+  /** See `silence.ts`; counted since then. */
+  readonly standbyAlone: number;
+  /** When the youngest Failover of the environment was made. */
   readonly lastRequestedAt: Date | undefined;
 }
 
@@ -34,7 +36,7 @@ interface Subject {
 
 export type Action =
   | (Subject & { readonly kind: "Pair"; readonly state: EnvironmentState; readonly pair: Pair })
-  /** The store says less than status, as after the restore of a backup. */
+  /** The store says less than status, or than the gateways, as after the restore of a backup. */
   | (Subject & {
       readonly kind: "Restore";
       readonly state: EnvironmentState;
@@ -50,14 +52,14 @@ export type Action =
       /** What it was decided on: from the same it is asked for once. */
       readonly epoch: bigint;
       readonly lastRequestedAt: Date | undefined;
+      /** When it was decided, by the store's clock. */
+      readonly at: Date;
     });
 
 /** What gateways tell is noticed by then. */
 export const LOOK_AGAIN_MS = 5_000;
 /** A gateway that comes and goes does not make the environment go to and fro. */
 export const CALM_MS = 600_000;
-/** No store that was put back has forgotten more changes than that. */
-export const MOST_FORGOTTEN = 1_000_000n;
 /** The fence is over by the store's clock, which is asked again a moment later. */
 const MOMENT_MS = 50;
 
@@ -79,6 +81,14 @@ export function decide(object: GatewayEnvironment, seen: Observed, now: Date): P
     return { ...progressing(object), actions: [{ kind: "Restore", object, state, pair, remembered }] };
   }
   const unsuitable = unsuitability(object, seen);
+  const { Primary, Standby } = seen.gateways;
+  const forgotten = forgottenEpoch(environment, state.record, [Primary.record, Standby.record]);
+  if (forgotten !== undefined && (isOf(state, pair) || unsuitable === undefined)) {
+    // Gateways are believed what the epoch is, and not who acts in it.
+    const active = isOf(state, pair) ? state.record.active : "Primary";
+    const remembered = { active, epoch: forgotten };
+    return { ...progressing(object), actions: [{ kind: "Restore", object, state, pair, remembered }] };
+  }
   if (!isOf(state, pair)) {
     if (unsuitable === undefined) return { ...progressing(object), actions: [{ kind: "Pair", object, state, pair }] };
     const kept = keptFields(object);
@@ -89,11 +99,12 @@ export function decide(object: GatewayEnvironment, seen: Observed, now: Date): P
   if (!record.settled && isOpen(record, state.at)) {
     return { ...progressing(object), actions: [{ kind: "Settle", object, state }] };
   }
-  const missed = automaticAfter(object, seen, now);
+  const missed = automaticAfter(object, seen);
   const plan = inCharge(object, { ...seen, state }, unsuitable, now);
   if (missed === undefined) return plan;
   const { lastRequestedAt } = seen;
-  return { ...plan, actions: [{ kind: "FailOver", object, missed, epoch: record.epoch, lastRequestedAt }] };
+  const { at } = state;
+  return { ...plan, actions: [{ kind: "FailOver", object, missed, epoch: record.epoch, lastRequestedAt, at }] };
 }
 
 const pairOf = ({ metadata: { name }, spec }: GatewayEnvironment): Pair => ({
@@ -153,18 +164,18 @@ function unsuitability({ spec }: GatewayEnvironment, { gateways }: Observed): Un
   return undefined;
 }
 
-/** How many heartbeats are missing, where that is enough to activate DR without a person. */
-function automaticAfter({ spec }: GatewayEnvironment, seen: Observed, now: Date): number | undefined {
+/** How many heartbeats are missing, where that is enough to activate DR without a person. By the clock that heartbeats are stamped with. */
+function automaticAfter({ spec }: GatewayEnvironment, seen: Observed): number | undefined {
   const { automaticFailover } = spec;
-  const { state, gateways, watchingSince, lastRequestedAt } = seen;
-  const { record } = state;
+  const { state, gateways, watchingSince, standbyAlone, lastRequestedAt } = seen;
+  const { record, at: now } = state;
   if (automaticFailover === undefined || record === undefined) return undefined;
   if (record.active !== "Primary" || !record.settled) return undefined;
   const isCalm = (since: Date | undefined) => since === undefined || now.getTime() - since.getTime() >= CALM_MS;
   if (!isCalm(record.since) || !isCalm(lastRequestedAt)) return undefined;
   const [primary, standby] = [gateways.Primary.record, gateways.Standby.record];
   if (primary === undefined || standby === undefined || !isRegistered(primary)) return undefined;
-  const missed = missedSince(primary, watchingSince, now);
+  const missed = Math.min(missedSince(primary, watchingSince, now), standbyAlone);
   if (missed < automaticFailover.missedHeartbeats) return undefined;
   // Whoever hears nobody has lost its own ears.
   if (whyNotHeardOf(spec.standbyRef.name, standby, now) !== undefined) return undefined;
@@ -186,7 +197,7 @@ function inCharge(
   const { record, at } = seen.state;
   const pair = pairOf(object);
   const name = gatewayOf(pair, record.active);
-  const acting = actingCondition(object, name, seen, now);
+  const acting = actingCondition(object, name, seen);
   const fencing = record.fencedUntil !== undefined && !isOpen(record, at) ? record.fencedUntil : undefined;
   // Nobody tells when the store is put back, or a gateway falls silent.
   const recheck = fencing === undefined ? LOOK_AGAIN_MS : fencing.getTime() - at.getTime() + MOMENT_MS;
@@ -234,14 +245,13 @@ function actingCondition(
   { spec }: GatewayEnvironment,
   name: string,
   { state: { record, at }, gateways }: Observed & { readonly state: KnownEnvironment },
-  now: Date,
 ): OwnedCondition {
   const type = "Acting";
   if (!isOpen(record, at)) {
     const message = `what was granted before is over at ${record.fencedUntil?.toISOString()}; ${name} acts from then on`;
     return { type, status: "False", reason: "Fencing", message };
   }
-  const why = whyNotHeardOf(name, gateways[record.active].record, now);
+  const why = whyNotHeardOf(name, gateways[record.active].record, at);
   if (why !== undefined) {
     const fix =
       record.active === "Primary"

@@ -41,6 +41,8 @@ let stands: boolean;
 /** Names of Failovers that the controller tried to make; those in `unseen` it made, and has not seen. */
 let asked: string[];
 let unseen: Set<string>;
+/** Of the API server, against the one of the store. */
+let apiClockAheadMs: number;
 /** What becomes of an attempt to make one. */
 let lost: "request" | "answer" | undefined;
 let controller: GatewayEnvironmentController;
@@ -78,6 +80,7 @@ beforeEach(async () => {
   asked = [];
   unseen = new Set();
   lost = undefined;
+  apiClockAheadMs = 0;
   stands = true;
   object = environment();
   const cluster = {
@@ -92,7 +95,7 @@ beforeEach(async () => {
     failoversOf: () => [...failovers.values()],
   };
   const shared = { cluster, environments, store: fleet, audit: new FakeAuditLog(database), writer: () => writer };
-  controller = new GatewayEnvironmentController({ ...shared, api, now: () => now });
+  controller = new GatewayEnvironmentController({ ...shared, api });
   requests = new FailoverController({ ...shared, onSwitched: (name) => switched.push(name) });
   for (const name of ["gw-1", "gw-2"] as const) await registers(name);
 });
@@ -108,7 +111,12 @@ function ask(name: string, spec: Partial<FailoverSpec>): void {
   failovers.set(name, {
     apiVersion: API_VERSION,
     kind: "Failover",
-    metadata: { name, uid: `uid-${name}`, resourceVersion: "1", creationTimestamp: now.toISOString() },
+    metadata: {
+      name,
+      uid: `uid-${name}`,
+      resourceVersion: "1",
+      creationTimestamp: new Date(now.getTime() + apiClockAheadMs).toISOString(),
+    },
     spec: { environmentRef: { name: "npr" }, activate: "Standby", ...spec },
   });
 }
@@ -172,6 +180,15 @@ const acting = async (): Promise<readonly string[]> => {
 
 const recorded = () =>
   database.audit.filter(({ entry }) => entry.subject.kind === "GatewayEnvironment").map(({ entry }) => entry);
+
+/** Nothing but these is heard, minute by minute. */
+async function minutes(count: number, ...names: readonly Name[]): Promise<void> {
+  for (let minute = 0; minute < count; minute += 1) {
+    later(MINUTE);
+    for (const name of names) await beat(name);
+    await settle();
+  }
+}
 
 async function handOver(name: string, activate: "Primary" | "Standby"): Promise<void> {
   ask(name, { activate });
@@ -270,71 +287,99 @@ test("what is refused is on record with its reason", async () => {
   expect(await acting()).toEqual(["gw-1"]);
 });
 
-test("a silent primary is replaced by itself where that is asked for, by the same way, once", async () => {
-  object = environment({ automaticFailover: { missedHeartbeats: 3 } });
-  await settle();
-  for (let minute = 0; minute < 15; minute += 1) {
-    later(MINUTE);
-    for (const name of ["gw-1", "gw-2"] as const) await beat(name);
+describe("where it is asked for, a silent primary is replaced by itself:", () => {
+  beforeEach(async () => {
+    object = environment({ automaticFailover: { missedHeartbeats: 3 } });
     await settle();
-  }
-  expect(failovers.size).toBe(0);
-  for (let minute = 0; minute < 4; minute += 1) {
+    await minutes(15, "gw-1", "gw-2");
+    expect(failovers.size).toBe(0);
+  });
+
+  test("by the same way, once", async () => {
+    await minutes(2, "gw-2");
+    expect(failovers.size).toBe(0);
+    await minutes(2, "gw-2");
+    expect(failovers.size).toBe(1);
+    const [name = ""] = failovers.keys();
+    await request(name);
+    await settle();
+    later(FENCE_MS);
+    await settle();
+    expect(await request(name)).toMatchObject({ outcome: "Completed" });
+    expect(await acting()).toEqual(["gw-2"]);
+    expect(recorded().map(({ action }) => action)).toContain("FailoverRequested");
+    later(2 * CALM_MS);
+    await settle();
+    expect(failovers.size).toBe(1);
+  });
+
+  test("not one that is heard in between", async () => {
+    for (let round = 0; round < 4; round += 1) {
+      await minutes(2, "gw-2");
+      await minutes(1, "gw-1", "gw-2");
+    }
+    expect(failovers.size).toBe(0);
+  });
+
+  test("not when nobody was heard, whichever of the two comes back first; the count begins anew then", async () => {
+    await minutes(10);
     later(MINUTE);
     await beat("gw-2");
     await settle();
-  }
-  expect(failovers.size).toBe(1);
-  const [name = ""] = failovers.keys();
-  await request(name);
-  await settle();
-  later(FENCE_MS);
-  await settle();
-  expect(await request(name)).toMatchObject({ outcome: "Completed" });
-  expect(await acting()).toEqual(["gw-2"]);
-  expect(recorded().map(({ action }) => action)).toContain("FailoverRequested");
-  later(2 * CALM_MS);
-  await settle();
-  expect(failovers.size).toBe(1);
-});
+    later(30_000);
+    await settle();
+    await beat("gw-1");
+    await settle();
+    expect(failovers.size).toBe(0);
+    // One of the outage itself is no beginning.
+    await minutes(10);
+    await minutes(3, "gw-2");
+    expect(failovers.size).toBe(0);
+    await minutes(1, "gw-2");
+    expect(failovers.size).toBe(1);
+  });
 
-test("a request whose answer is lost is made once, and is on record once", async () => {
-  object = environment({ automaticFailover: { missedHeartbeats: 3 } });
-  await settle();
-  later(2 * CALM_MS);
-  await beat("gw-2");
-  for (lost of ["request", "answer"] as const)
-    await expect(pass(controller, object)).rejects.toThrow("does not answer");
-  lost = undefined;
-  await settle();
-  expect([asked.length, new Set(asked).size, unseen.size, failovers.size]).toEqual([3, 1, 1, 0]);
-  expect(recorded().filter(({ action }) => action === "FailoverRequested")).toHaveLength(1);
-  // One that was asked for later, and came to nothing, keeps nobody from asking again.
-  ask("npr-by-hand", {});
-  failovers.set("npr-by-hand", { ...(failovers.get("npr-by-hand") as Failover), status: { outcome: "Refused" } });
-  later(2 * CALM_MS);
-  await beat("gw-2");
-  await settle();
-  expect(new Set(asked).size).toBe(2);
-});
+  test("a request whose answer is lost is made once, and is on record once", async () => {
+    await minutes(2, "gw-2");
+    later(MINUTE);
+    await beat("gw-2");
+    for (lost of ["request", "answer"] as const)
+      await expect(pass(controller, object)).rejects.toThrow("does not answer");
+    lost = undefined;
+    await settle();
+    expect([asked.length, new Set(asked).size, unseen.size, failovers.size]).toEqual([3, 1, 1, 0]);
+    expect(recorded().filter(({ action }) => action === "FailoverRequested")).toHaveLength(1);
+    // One that was asked for later, and came to nothing, keeps nobody from asking again.
+    ask("npr-by-hand", {});
+    failovers.set("npr-by-hand", { ...(failovers.get("npr-by-hand") as Failover), status: { outcome: "Refused" } });
+    await minutes(9, "gw-2");
+    expect(new Set(asked).size).toBe(1);
+    await minutes(1, "gw-2");
+    expect(new Set(asked).size).toBe(2);
+  });
 
-test("a leader that could not read for a while counts heartbeats from when it could again", async () => {
-  object = environment({ automaticFailover: { missedHeartbeats: 3 } });
-  await settle();
-  later(2 * CALM_MS);
-  const find = fleet.gateway.bind(fleet);
-  fleet.gateway = async () => {
-    throw new Unavailable("DatabaseUnavailable", "PostgreSQL does not answer");
-  };
-  await expect(controller.observe(object)).rejects.toMatchObject({ code: "DatabaseUnavailable" });
-  fleet.gateway = find;
-  await beat("gw-2");
-  await settle();
-  expect(failovers.size).toBe(0);
-  later(3 * MINUTE);
-  await beat("gw-2");
-  await settle();
-  expect(failovers.size).toBe(1);
+  test("it is asked for once, however much the clock of the API server differs", async () => {
+    apiClockAheadMs = -3 * CALM_MS;
+    await minutes(9, "gw-2");
+    expect(failovers.size).toBe(1);
+  });
+
+  test("a leader that could not read for a while, or has just begun, counts heartbeats from then on", async () => {
+    await minutes(2, "gw-2");
+    const find = fleet.gateway.bind(fleet);
+    fleet.gateway = async () => {
+      throw new Unavailable("DatabaseUnavailable", "PostgreSQL does not answer");
+    };
+    await expect(controller.observe(object)).rejects.toMatchObject({ code: "DatabaseUnavailable" });
+    fleet.gateway = find;
+    await minutes(3, "gw-2");
+    expect(failovers.size).toBe(0);
+    writer = { epoch: await database.acquireEpoch("another") };
+    await minutes(3, "gw-2");
+    expect(failovers.size).toBe(0);
+    await minutes(1, "gw-2");
+    expect(failovers.size).toBe(1);
+  });
 });
 
 test("deleting it lets each act by its role, when what DR was granted is over; a late attempt does nothing", async () => {
@@ -368,6 +413,26 @@ test("a state that was rolled back goes on in an epoch that nobody has heard of"
     await settle();
     expect(object.status).toMatchObject({ active: "Standby", epoch: epoch + 1 });
     expect(await acting()).toEqual(["gw-2"]);
+  }
+});
+
+test("where only the gateways remember the epoch it goes on from there, once, with the fence, and on record", async () => {
+  await settle();
+  const { stored } = await store.environments();
+  await handOver("npr-1", "Standby");
+  await beat("gw-2", { environmentEpoch: "2" });
+  for (const older of [stored[0], undefined]) {
+    store.restore("NPR", older);
+    object = environment();
+    await settle();
+    expect(object.status).toMatchObject({ active: "Primary", epoch: 3 });
+    expect(await acting()).toEqual([]);
+    later(FENCE_MS);
+    await settle();
+    expect(object.status).toMatchObject({ active: "Primary", epoch: 3 });
+    expect(await acting()).toEqual(["gw-1"]);
+    const { details } = recorded().findLast(({ action }) => action === "EnvironmentRestored") ?? {};
+    expect(details).toMatchObject({ knownEpoch: "2", storedEpoch: older === undefined ? "0" : "1" });
   }
 });
 

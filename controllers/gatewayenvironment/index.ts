@@ -1,6 +1,7 @@
 /** The controller of `GatewayEnvironment`: pairs its gateways, and brings to its end what a switch of them began. */
 import { createHash } from "node:crypto";
 import { type EnvironmentState, type Environments, environmentEntry } from "../../core/fleet/environments.ts";
+import { type Heard, heardSince } from "../../core/fleet/silence.ts";
 import type { Actor, AuditLog } from "../../core/ports/audit-log.ts";
 import type { FleetStore } from "../../core/ports/fleet-store.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
@@ -29,7 +30,14 @@ export interface GatewayEnvironmentControllerDependencies {
   readonly store: Pick<FleetStore, "gateway">;
   readonly audit: Pick<AuditLog, "append">;
   readonly writer: () => Writer;
-  readonly now?: () => Date;
+}
+
+/** Since then heartbeats could be stored, and this replica has been leading. */
+interface Watching {
+  readonly epoch: bigint;
+  readonly since: Date;
+  /** By GatewayEnvironment. */
+  readonly heard: Map<string, Heard>;
 }
 
 type Outcome = Partial<Pick<Observed, "state" | "lastRequestedAt">>;
@@ -62,10 +70,11 @@ export class GatewayEnvironmentController implements Controller<GatewayEnvironme
   readonly fieldManager = "mazevault-gatewayenvironment";
   readonly resource = resourceType(gatewayEnvironmentKind);
   readonly #deps: GatewayEnvironmentControllerDependencies;
-  /** Heartbeats could be stored since then, and this replica has been leading. */
-  #watching: { readonly epoch: bigint; readonly since: Date } | undefined;
+  #watching: Watching | undefined;
   /** The request that is on record, and may not have been made yet. */
   readonly #announced = new Map<string, string>();
+  /** When one was made, by the store's clock, which that of the API server need not agree with. */
+  readonly #madeAt = new Map<string, Date>();
 
   constructor(deps: GatewayEnvironmentControllerDependencies) {
     this.#deps = deps;
@@ -74,24 +83,24 @@ export class GatewayEnvironmentController implements Controller<GatewayEnvironme
   async observe(object: GatewayEnvironment): Promise<Observed> {
     const { cluster, environments } = this.#deps;
     const { spec, metadata } = object;
-    const watchingSince = this.#watchingSince();
     try {
       const [state, primary, standby] = await Promise.all([
         environments.find(spec.environment),
         this.#referred(spec.primaryRef.name),
         this.#referred(spec.standbyRef.name),
       ]);
-      const made = cluster
-        .failoversOf(metadata.name)
-        .flatMap((each) => each.metadata.creationTimestamp ?? [])
-        .sort()
-        .at(-1);
+      const { since: watchingSince, heard } = this.#watched(state.at);
+      const both = heardSince(heard.get(metadata.name), primary.record, standby.record);
+      heard.set(metadata.name, both);
+      const requests = cluster.failoversOf(metadata.name).map((each) => new Date(each.metadata.creationTimestamp ?? 0));
+      const made = [...requests, this.#madeAt.get(metadata.name)].flatMap((each) => each?.getTime() ?? []);
       return {
         older: olderThan(object, cluster.gatewayEnvironments()),
         state,
         gateways: { Primary: primary, Standby: standby },
         watchingSince,
-        lastRequestedAt: made === undefined ? undefined : new Date(made),
+        standbyAlone: both.standbyAlone,
+        lastRequestedAt: made.length === 0 ? undefined : new Date(Math.max(...made)),
       };
     } catch (error) {
       // Neither could heartbeats be stored.
@@ -132,6 +141,8 @@ export class GatewayEnvironmentController implements Controller<GatewayEnvironme
     const { environments, writer } = this.#deps;
     if (await this.#stands(name, signal)) return;
     this.#announced.delete(name);
+    this.#madeAt.delete(name);
+    this.#watching?.heard.delete(name);
     for (const state of await environments.list()) {
       if (state.record.pair?.object !== name) continue;
       const released: EnvironmentState = await environments.release(writer(), state, CONTROLLER);
@@ -154,11 +165,10 @@ export class GatewayEnvironmentController implements Controller<GatewayEnvironme
     }
   }
 
-  #watchingSince(): Date {
-    const { writer, now = () => new Date() } = this.#deps;
-    const { epoch } = writer();
-    if (this.#watching?.epoch !== epoch) this.#watching = { epoch, since: now() };
-    return this.#watching.since;
+  #watched(at: Date): Watching {
+    const { epoch } = this.#deps.writer();
+    if (this.#watching?.epoch !== epoch) this.#watching = { epoch, since: at, heard: new Map() };
+    return this.#watching;
   }
 
   async #referred(name: string): Promise<Referred> {
@@ -168,7 +178,7 @@ export class GatewayEnvironmentController implements Controller<GatewayEnvironme
 
   /** By the same way as a person. */
   async #failOver(action: Extract<Action, { kind: "FailOver" }>, signal: AbortSignal): Promise<Outcome> {
-    const { api, audit, now = () => new Date() } = this.#deps;
+    const { api, audit } = this.#deps;
     const { spec, metadata } = action.object;
     const suffix = suffixOf(action);
     if (this.#announced.get(metadata.name) !== suffix) {
@@ -183,6 +193,7 @@ export class GatewayEnvironmentController implements Controller<GatewayEnvironme
       // By an attempt before this one, whose answer was lost.
       if (!isAlreadyExists(error)) throw error;
     }
-    return { lastRequestedAt: now() };
+    this.#madeAt.set(metadata.name, action.at);
+    return { lastRequestedAt: action.at };
   }
 }

@@ -11,6 +11,8 @@
  * moment that is known to be later, and that is written by a second step.
  */
 import type { EnvironmentRecord, Ground, Pair, Side } from "../ports/environment-store.ts";
+import type { GatewayRecord } from "../ports/fleet-store.ts";
+import { isRegistered, lastHeartbeat } from "./health.ts";
 import type { Member } from "./member.ts";
 import type { GatewayRole } from "./protocol.ts";
 import { LEASE_MS, type Standing } from "./standing.ts";
@@ -22,6 +24,9 @@ export const FENCE_MS = LEASE_MS + MARGIN_MS;
 /** For so long a replica may let in whom another certificate has put out, see `admission.ts`; clocks of replicas differ besides. */
 const ADMITTED_MS = 10_000;
 const SUCCESSION_MS = ADMITTED_MS + LEASE_MS;
+
+/** Also of an environment of which nothing was ever written. */
+const FIRST_EPOCH = 1n;
 
 export const ROLE_OF: Readonly<Record<Side, GatewayRole>> = { Primary: "primary", Standby: "dr-standby" };
 
@@ -41,7 +46,7 @@ export function standingOn(
 ): Standing {
   const succeeds = succeededAt !== undefined && succeededAt.getTime() + SUCCESSION_MS > at.getTime();
   const actsFor = succeeds ? [] : actingFor(record, at, member);
-  return { active: actsFor.length > 0, environmentEpoch: record?.epoch ?? 1n, leaseMs: LEASE_MS, actsFor };
+  return { active: actsFor.length > 0, environmentEpoch: record?.epoch ?? FIRST_EPOCH, leaseMs: LEASE_MS, actsFor };
 }
 
 function actingFor(
@@ -70,6 +75,31 @@ const inOrder = (record: EnvironmentRecord): EnvironmentRecord => ({
   settled: false,
 });
 
+/** No store that was put back has forgotten more changes than that. */
+export const MOST_FORGOTTEN = 1_000_000n;
+
+/**
+ * The newest epoch that one of these gateways has been told of, where the store knows only older ones, as after the restore of a backup
+ * that nobody remembers more of than they do: they believe nothing that is older. Undefined when the store knows it, or when it is so
+ * far beyond that no store has told it.
+ */
+export function forgottenEpoch(
+  environment: string,
+  record: EnvironmentRecord | undefined,
+  gateways: Iterable<GatewayRecord | undefined>,
+): bigint | undefined {
+  const known = record?.epoch ?? FIRST_EPOCH;
+  const told = [...gateways]
+    .filter((gateway) => gateway !== undefined)
+    .filter((gateway) => gateway.environment === environment && isRegistered(gateway))
+    .map((gateway) => BigInt(lastHeartbeat(gateway)?.environmentEpoch ?? 0))
+    .filter((epoch) => epoch > known && epoch - known <= MOST_FORGOTTEN);
+  return told.reduce<bigint | undefined>(
+    (newest, epoch) => (newest !== undefined && newest > epoch ? newest : epoch),
+    undefined,
+  );
+}
+
 /** The primary acts, as it did by its role; unless somebody else was in charge, nothing stops. */
 export function paired(
   environment: string,
@@ -77,7 +107,7 @@ export function paired(
   pair: Pair,
   at: Date,
 ): EnvironmentRecord {
-  const first = { environment, pair, active: "Primary", epoch: 1n, since: at, failover: undefined } as const;
+  const first = { environment, pair, active: "Primary", epoch: FIRST_EPOCH, since: at, failover: undefined } as const;
   if (record === undefined) return { ...first, fencedUntil: at, settled: true };
   if (record.pair === undefined) return { ...record, pair };
   if (record.pair.primary === pair.primary && record.pair.standby === pair.standby) return { ...record, pair };

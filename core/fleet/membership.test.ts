@@ -207,6 +207,20 @@ describe("heartbeats", () => {
     expect(world.afterwards?.heartbeats.failures).toBeGreaterThan(0);
   });
 
+  test("tell the newest epoch that was heard, also when the primary has forgotten it", async () => {
+    await registered();
+    const gateway = world.primary.gateways.get(NAME);
+    world.primary.environmentEpoch = "7";
+    let forgottenAt: number | undefined;
+    await world.live(() => {
+      if (gateway?.environmentEpoch !== "7") return false;
+      world.primary.environmentEpoch = "3";
+      forgottenAt ??= gateway.heartbeats;
+      return gateway.heartbeats === forgottenAt + 3;
+    });
+    expect(gateway?.environmentEpoch).toBe("7");
+  });
+
   test("go on at once on another channel when theirs ends", async () => {
     await registered();
     let ended = 0;

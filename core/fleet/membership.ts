@@ -63,6 +63,7 @@ import {
   type RegistrationRequest,
   registration,
 } from "./protocol.ts";
+import { UNKNOWN_EPOCH } from "./standing.ts";
 
 export interface MembershipSettings {
   readonly primaryUrl: string;
@@ -505,6 +506,7 @@ export class Membership implements PrimaryLink {
         version: settings.version,
         ...condition(),
         certificateNotAfter: notAfter.toISOString(),
+        environmentEpoch: (lease.epoch ?? UNKNOWN_EPOCH).toString(),
       };
       const channel = await this.#channel(turn, stored, record.current);
       const askedAt = lease.now();

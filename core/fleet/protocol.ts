@@ -40,6 +40,9 @@ export const confirmationRequest = z.strictObject({});
 export const certificateRequest = z.strictObject({ csr: pem });
 export const certificateAnswer = z.object({ certificates: pem });
 
+/** Decimal digits of a number that may be larger than JSON's are exact. */
+export const counter = z.string().regex(/^\d{1,19}$/);
+
 export const heartbeat = z.strictObject({
   version: z.string().min(1).max(64),
   /** What is wrong there, by the names of its health checks, without a value; none: it is well. */
@@ -47,11 +50,10 @@ export const heartbeat = z.strictObject({
   /** Writes that wait for the primary. */
   queueLength: z.int().nonnegative(),
   certificateNotAfter: z.iso.datetime(),
+  /** The newest one of its environment that it has been told of; 0, or absent: none. */
+  environmentEpoch: counter.optional(),
 });
 export type Heartbeat = z.infer<typeof heartbeat>;
-
-/** Decimal digits of a number that may be larger than JSON's are exact. */
-export const counter = z.string().regex(/^\d{1,19}$/);
 
 /** May the gateway act for its environment? Part of each answer to one that asks what to do; see `acting-lease.ts`. */
 export const grant = z.object({

@@ -27,8 +27,8 @@ const everywhere: readonly PolicyRule[] = [
   { apiGroups: [GROUP], resources: ["syncconflicts"], verbs: ["create", "patch", "delete"] },
   { apiGroups: [GROUP], resources: ["certificates"], verbs: ["patch"] },
   { apiGroups: [GROUP], resources: ["gateways"], verbs: ["create", "delete"] },
-  // By REST, and where an environment fails over by itself.
-  { apiGroups: [GROUP], resources: ["failovers"], verbs: ["create"] },
+  // By REST, and where an environment fails over by itself; those that ended long ago are deleted.
+  { apiGroups: [GROUP], resources: ["failovers"], verbs: ["create", "delete"] },
   // Whom a ServiceAccount token that comes through REST stands for.
   { apiGroups: ["authentication.k8s.io"], resources: ["tokenreviews"], verbs: ["create"] },
   { apiGroups: ["events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] },

@@ -73,7 +73,7 @@ export async function openGateway({ config, stores, vaults, secrets, log, proble
   const lease = new ActingLease(elapsedAlsoWhileSuspended(), (told, known) =>
     log.warn(
       { told: `${told}`, known: `${known}` },
-      "the primary tells of an older epoch than this gateway knows, and is not believed: its database was put back; restart the gateway to go on with what it tells now",
+      "the primary tells of an older epoch than this gateway knows, and is not believed: its database was put back. It is told so by each heartbeat, and goes on in a newer epoch where a GatewayEnvironment pairs this gateway; where none does, restart the gateway to go on with what it tells now",
     ),
   );
   const membership = openMembership({ config, stores, channels, secrets, log, condition, lease });

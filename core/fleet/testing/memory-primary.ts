@@ -50,6 +50,8 @@ interface Gateway {
   readonly name: string;
   place: { readonly environment: string; readonly role: GatewayRole } | undefined;
   heartbeats: number;
+  /** Which one the last heartbeat told. */
+  environmentEpoch?: string | undefined;
 }
 
 interface Session {
@@ -75,6 +77,7 @@ export class MemoryPrimary {
   /** So long no replica knows of a certificate that was signed. */
   admittedAfterMs = 0;
   heartbeatSeconds = 60;
+  environmentEpoch = "1";
   /** Whom it does not serve it tells so by ending the channel, instead of an answer. */
   endsChannels = false;
   /** It tells so before there is a channel. */
@@ -179,13 +182,13 @@ export class MemoryPrimary {
       case "/fleet/v1/certificate":
         return { status: 201, body: { certificates: await this.#sign(gateway, certificateRequest.parse(body).csr) } };
       case "/fleet/v1/heartbeat":
-        heartbeat.parse(body);
+        gateway.environmentEpoch = heartbeat.parse(body).environmentEpoch;
         gateway.heartbeats += 1;
         return {
           status: 200,
           body: {
             active: true,
-            environmentEpoch: "1",
+            environmentEpoch: this.environmentEpoch,
             leaseMs: 600_000,
             epoch: "1",
             heartbeatSeconds: this.heartbeatSeconds,

@@ -102,7 +102,7 @@ function unknown(view: Services["view"], wanted: string, may: Call<Input>["may"]
 function shown({ object, known, pair, records, open }: Found, mayList: boolean, requested = open): State {
   const { record, environment, at } = known;
   const of = (side: Side) => {
-    const health = records[side] && healthOf(records[side], new Date());
+    const health = records[side] && healthOf(records[side], at);
     return {
       name: gatewayOf(pair, side),
       state: health?.state ?? ("awaitingRegistration" as const),
@@ -138,7 +138,7 @@ async function handOver(call: Call<Asked>, activate: Side) {
   const { known, pair, open } = found;
   const force = input.query.force === "true";
   if (known.record.active === activate && open === undefined) return { status: 200, body: shown(found, true) };
-  const refusal = activate === "Standby" && !force ? obstacle(activate, known, found, new Date()) : undefined;
+  const refusal = activate === "Standby" && !force ? obstacle(activate, known, found) : undefined;
   if (refusal !== undefined && known.record.active !== activate) {
     throw new Problem(409, refusal.reason, `${refusal.message}; or do it all the same with ?force=true`);
   }
