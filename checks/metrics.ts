@@ -23,6 +23,7 @@ export async function allMetrics(): Promise<ReadonlyMap<Program, readonly Metric
     sinks: () => [],
     tamperedAuthorities: () => 0,
     rotation: () => ({ left: 0, stuck: 0 }),
+    tracesDropped: () => 0,
   };
   const primary = await programMetrics({ ...states, gateways: () => [], environments: () => [] });
   const gateway = await programMetrics(states);

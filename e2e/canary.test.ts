@@ -4,10 +4,11 @@
  */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { gunzipSync } from "node:zlib";
 import { Redis } from "ioredis";
+import { type ReceivedSpan, TraceReceiver } from "../adapters/tracing/testing/receiver.ts";
 import { Sensitive } from "../core/sensitive.ts";
 import { type SealingKey, seal } from "../core/vault/sealing.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
@@ -40,6 +41,7 @@ const handed = {
   written: canary(),
   refused: canary(),
   wrongPassword: canary(),
+  tokenForTraces: randomBytes(24).toString("base64url"),
   forgedToken: `${randomBytes(24).toString("base64url")}.${randomBytes(24).toString("base64url")}.x`,
 };
 
@@ -47,6 +49,7 @@ const handed = {
 const inManifests = { literal: canary(), template: canary() };
 
 let world: World;
+let receiver: TraceReceiver;
 let operators: readonly Operator[];
 /** REST alone. */
 let restAlone: Operator;
@@ -54,14 +57,18 @@ let restAlone: Operator;
 const canaries = new Map<string, Buffer>();
 
 beforeAll(async () => {
-  world = await startWorld();
+  [world, receiver] = await Promise.all([startWorld(), TraceReceiver.start()]);
+  const headersFile = path.join(world.lab.dir, "trace-headers");
+  writeFileSync(headersFile, `Authorization: Bearer ${handed.tokenForTraces}\n`);
+  const tracing = { endpoint: receiver.url, headersFile };
   const started: Operator[] = [];
   for (const name of ["first", "second"]) {
-    const config = { kubernetes: { leaseDurationMs: 3_000 } };
+    const config = { kubernetes: { leaseDurationMs: 3_000 }, tracing };
     started.push(await world.mazevault.startOperator({ name, config, logLevel: "trace" }));
   }
   operators = started;
-  restAlone = await world.mazevault.startOperator({ program: "rest", logLevel: "trace", config: await watchedRedis() });
+  const alone = { ...(await watchedRedis()), tracing: { ...tracing, serviceName: "rest alone" } };
+  restAlone = await world.mazevault.startOperator({ program: "rest", logLevel: "trace", config: alone });
   await world.tenant(NAMESPACE);
   await workWithoutFaults();
   await workWithFaults();
@@ -73,6 +80,34 @@ beforeAll(async () => {
 afterAll(async () => {
   redis.watching?.disconnect();
   await world?.stop();
+  await receiver?.close();
+});
+
+test("what is done is traced: each call below what made it, and a request below its caller's", async () => {
+  const [traceId, spanId] = [randomBytes(16).toString("hex"), randomBytes(8).toString("hex")];
+  const client = RestClient.of(world, restAlone);
+  const where = `/api/v1/namespaces/${NAMESPACE}/secrets/written/values`;
+  const headers = { traceparent: `00-${traceId}-${spanId}-01` };
+  expect(await client.send("GET", where, { token: rest.key, headers })).toMatchObject({ status: 200 });
+  await client.close();
+  const read = await tracedWith("GET /api/v1/namespaces/{namespace}/secrets/{name}/values", {}, ["postgres"], traceId);
+  expect(read).toMatchObject({ parentSpanId: spanId, service: "rest alone" });
+  expect(read.attributes).toMatchObject({ "http.response.status_code": 200, "mazevault.subject.kind": "ApiKey" });
+  const log = readFileSync(path.join(world.lab.dir, "logs/rest.log"), "utf8");
+  expect(log).toMatch(new RegExp(`"REST request".*"trace_id":"${traceId}"|"trace_id":"${traceId}".*"REST request"`));
+
+  const success = { "mazevault.outcome": "success", "mazevault.next": "settled" };
+  const delivered = await tracedWith("reconcile Secret", { ...success, "mazevault.name": "all" }, [
+    "postgres",
+    "kubernetes apply secrets",
+    "kubernetes applyStatus secrets.mazevault.io",
+  ]);
+  expect(delivered).toMatchObject({ parentSpanId: "", service: "mazevault" });
+  expect(delivered.attributes).toMatchObject({ "mazevault.kind": "Secret", "mazevault.namespace": NAMESPACE });
+  const pushed = await tracedWith("reconcile SyncRule", { "mazevault.name": "push" }, ["postgres", "keyvault set"]);
+  const set = receiver.childrenOf(pushed).find(({ name }) => name === "keyvault set");
+  expect(set?.attributes).toMatchObject({ "server.address": `${vault}.vault.azure.net` });
+  expect(receiver.headers.every(({ authorization }) => authorization === `Bearer ${handed.tokenForTraces}`)).toBe(true);
 });
 
 test("no value shows anywhere", async () => {
@@ -377,6 +412,7 @@ async function collectCanaries(): Promise<void> {
   add("refused by REST", handed.refused);
   add("wrong password", handed.wrongPassword);
   add("forged token", handed.forgedToken);
+  add("token for the receiver of traces", handed.tokenForTraces);
   for (const [what, value] of rest.sent) add(what, value);
   add("client secret", world.mazevault.servicePrincipal.secret);
   add("wrong client secret", handed.principal);
@@ -403,6 +439,32 @@ async function collectCanaries(): Promise<void> {
 
 const delivered = new Set(["all", "tls"]);
 
+/** A span that has ended, with calls whose names begin so below it. */
+const tracedWith = (
+  name: string,
+  attributes: Readonly<Record<string, unknown>>,
+  calls: readonly string[],
+  traceId?: string,
+): Promise<ReceivedSpan> =>
+  until(
+    `${name} was traced`,
+    () =>
+      receiver.spans.find(
+        (span) =>
+          span.name === name &&
+          (traceId === undefined || span.traceId === traceId) &&
+          Object.entries(attributes).every(([key, value]) => span.attributes[key] === value) &&
+          calls.every((call) => receiver.childrenOf(span).some((child) => child.name.startsWith(call))),
+      ) as ReceivedSpan,
+    wait,
+  );
+
+/** All that the receiver of traces was sent. */
+async function traces(): Promise<readonly Surface[]> {
+  expect(receiver.spans.length).toBeGreaterThan(100);
+  return [["traces", Buffer.concat([...receiver.bodies, Buffer.from(plain(receiver.spans))])]];
+}
+
 /** `surface: canary`, for each canary that shows in it. */
 const found = (where: Iterable<Surface>, of: ReadonlyMap<string, Buffer> = canaries) => foundOf(where, of);
 
@@ -415,6 +477,7 @@ const collectors: Readonly<Record<string, () => Promise<readonly Surface[]>>> = 
   files: () => files(world),
   answers,
   supportBundle,
+  traces,
 };
 
 /** Everything that the product writes, by where it stands. */

@@ -181,3 +181,54 @@ describe("secrets from a Key Vault", () => {
     expect(told(config)).toEqual(expected.map((each) => expect.stringMatching(each)));
   });
 });
+
+describe("traces", () => {
+  const read = (env: object) => readInvocation(configSchema, [], { ...env }).config.tracing;
+
+  test("are off, and on by the names that everybody knows, or by our own", () => {
+    expect(read({})).toMatchObject({ sampleRatio: 1, serviceName: "mazevault" });
+    expect(read({}).endpoint).toBeUndefined();
+    const standard = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: "http://otel-collector.observability.svc:4318",
+      OTEL_SERVICE_NAME: "vault-npr",
+      OTEL_TRACES_SAMPLER_ARG: "0.25",
+    };
+    const endpoint = standard.OTEL_EXPORTER_OTLP_ENDPOINT;
+    expect(read(standard)).toMatchObject({ endpoint, serviceName: "vault-npr", sampleRatio: 0.25 });
+    const own = { MAZEVAULT_TRACING_ENDPOINT: "https://otel.example.com", MAZEVAULT_TRACING_SAMPLE_RATIO: "0" };
+    expect(read({ ...standard, ...own })).toMatchObject({ endpoint: "https://otel.example.com", sampleRatio: 0 });
+  });
+
+  test.each([
+    "https://otel.example.com/otlp/",
+    "http://localhost:4318",
+    "http://collector:4318",
+    "http://127.0.0.1:4318",
+    "http://[::1]:4318",
+    "http://10.1.2.3:4318",
+    "http://[fd00::1]:4318",
+    "http://otel.monitoring.svc.cluster.local:4318",
+  ])("are sent to %s", (endpoint) => {
+    expect(read({ MAZEVAULT_TRACING_ENDPOINT: endpoint }).endpoint).toBe(endpoint);
+  });
+
+  test.each([
+    ["no URL", "collector:4318", /must be a URL with https:\/\/ or http:\/\//],
+    ["credentials", "https://me:hunter2@otel.example.com", /must hold no credentials: tracing\.headersFile/],
+    ["a query", "https://otel.example.com/?token=hunter2", /must have neither query nor fragment/],
+    ["no TLS over the internet", "http://otel.example.com:4318", /must be https:\/\/: without TLS only/],
+    ["a name that only looks like a Service's", "http://otel.svc.example.com", /must be https:\/\/: without TLS only/],
+    ["no TLS to a public address", "http://203.0.113.7:4318", /must be https:\/\/: without TLS only/],
+  ])("are not sent to one with %s", (_what, endpoint, problem) => {
+    const reading = () => read({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
+    expect(reading).toThrow(problem);
+    expect(reading).toThrow(/^the configuration is not valid:\n {2}OTEL_EXPORTER_OTLP_ENDPOINT: [^\n]+$/);
+    expect(reading).not.toThrow(/hunter2/);
+  });
+
+  test.each(["-1", "1.5", "half"])("are not kept in part %s", (ratio) => {
+    expect(() => read({ OTEL_TRACES_SAMPLER_ARG: ratio })).toThrow(
+      /OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1/,
+    );
+  });
+});

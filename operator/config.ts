@@ -15,6 +15,7 @@ import {
   sourceProblems,
   vaultEntry,
 } from "./operational-secrets/settings.ts";
+import { tracing } from "./tracing/settings.ts";
 
 const DAY_MS = 86_400_000;
 const SHORTEST_OFFLINE_MS = 5_000;
@@ -379,6 +380,7 @@ const settingsSchema = z.strictObject({
   rest: rest.prefault({}),
   redis: redis.prefault({}),
   log: log.prefault({}),
+  tracing: tracing.prefault({}),
 });
 
 export const configSchema = settingsSchema.superRefine((config, context) => {

@@ -6,9 +6,11 @@ import { Sinks } from "../adapters/auditsinks/sinks.ts";
 import type { KeyVaults } from "../adapters/keyvault/vaults.ts";
 import { PostgresRoles } from "../adapters/rotation/database-roles.ts";
 import { HttpsWebhook } from "../adapters/rotation/webhook.ts";
+import type { Tracing } from "../adapters/tracing/open.ts";
 import { GatewayVaults } from "../core/fleet/gateway-vaults.ts";
 import { IdempotentRequests } from "../core/idempotency/requests.ts";
 import type { Identities } from "../core/identity/identities.ts";
+import { traceIdOf } from "../core/ports/tracer.ts";
 import { HealthServer } from "../program/health.ts";
 import { createLogger } from "../program/logging.ts";
 import { endOnSignals, runProgram } from "../program/main.ts";
@@ -25,9 +27,17 @@ import { OperationalSecrets } from "./operational-secrets/operational-secrets.ts
 import { Primary } from "./primary.ts";
 import { openIdentities, openShared, type Shared } from "./shared.ts";
 import { endInOrder } from "./shutdown.ts";
+import { closeTraces, openTraces } from "./tracing/open.ts";
 
 async function run(config: Config): Promise<void> {
-  const log = createLogger({ level: config.log.level });
+  let traces: Tracing | undefined;
+  const traceId = () => {
+    const current = traces?.tracer.current();
+    return current && traceIdOf(current);
+  };
+  const log = createLogger({ level: config.log.level, ...(config.tracing.endpoint !== undefined && { traceId }) });
+  traces = await openTraces(config, log);
+  const tracer = traces?.tracer;
   let vaults: KeyVaults | undefined;
   let operator: Primary | undefined;
   let identities: Identities | undefined;
@@ -35,16 +45,18 @@ async function run(config: Config): Promise<void> {
   let stopRest: (() => Promise<void>) | undefined;
   let gateway: Gateway | undefined;
   let fleet: Fleet | undefined;
-  const { registry, runtime, restAnswered, onCall } = await programMetrics({
+  const states = {
     vaults: () => vaults?.states() ?? [],
     sinks: () => operator?.sinkStates ?? [],
     tamperedAuthorities: () => operator?.tamperedAuthorities ?? 0,
     rotation: () => operator?.rotationProgress ?? { left: 0, stuck: 0 },
+    tracesDropped: () => traces?.dropped ?? 0,
     ...(config.mode === "primary" && {
       gateways: () => operator?.gatewayFigures ?? [],
       environments: () => operator?.environmentFigures ?? [],
     }),
-  });
+  };
+  const { registry, runtime, restAnswered, onCall } = await programMetrics(states, tracer);
   const secrets = new OperationalSecrets(config, log, onCall);
   const database = new DatabaseConnection(config, log, onCall, secrets);
   const unready = (): string | undefined => {
@@ -82,6 +94,7 @@ async function run(config: Config): Promise<void> {
     const serving = [() => stopRest?.(), () => identities?.close(), () => fleet?.stop()];
     await endInOrder({ serving, operator });
     await shared?.close();
+    await closeTraces(traces);
     await health.close();
   });
 
@@ -99,9 +112,10 @@ async function run(config: Config): Promise<void> {
   } else log.info("REST is off: rest.certFile names no certificate");
   const onLost = (error: unknown) => log.warn({ error }, "the answer to an Idempotency-Key was not kept");
   const idempotency = new IdempotentRequests({ store: stores.requests, keys: stores.keys, onLost });
+  const traced = tracer !== undefined && { tracer };
   if (config.mode === "gateway") {
     const problems = () => [...(database.problem ? ["database"] : []), ...(unready() ? ["caches"] : [])];
-    gateway = await openGateway({ config, stores, vaults, secrets, log, problems });
+    gateway = await openGateway({ config, stores, vaults, secrets, log, problems, ...traced });
     await gatewayMetrics(
       registry,
       () => gateway?.membership.status,
@@ -115,7 +129,7 @@ async function run(config: Config): Promise<void> {
     });
   }
   const reached = fleet ? new GatewayVaults(vaults, fleet.tasks) : vaults;
-  const parts = { config, log, metrics: runtime, stores, vaults: reached, sinks, targets };
+  const parts = { config, log, metrics: runtime, ...traced, stores, vaults: reached, sinks, targets };
   operator = new Primary({
     ...parts,
     ...(identities && { identities, idempotency }),
@@ -147,6 +161,7 @@ async function run(config: Config): Promise<void> {
     metrics: () => registry.metrics(),
     unready,
     onAnswer: restAnswered,
+    ...traced,
     ...membershipOf(gateway),
   });
 }

@@ -3,18 +3,14 @@ import type { Registry } from "prom-client";
 import type { SinkState } from "../controllers/auditsink/index.ts";
 import { prometheusMetrics, type RuntimeMetrics } from "../controllers/runtime/metrics.ts";
 import type { VaultState } from "../core/ports/target-vaults.ts";
+import type { TracedCall, Tracer } from "../core/ports/tracer.ts";
 import type { RotationProgress } from "../core/vault/rotation.ts";
 import type { EnvironmentFigures } from "./environment-chores.ts";
 import type { GatewayFigures } from "./gateway-chores.ts";
 
 export interface ProgramMetrics {
-  /** Told of each call to another program. */
-  readonly onCall: (call: {
-    readonly target: string;
-    readonly operation: string;
-    readonly code: string;
-    readonly seconds: number;
-  }) => void;
+  /** Told of each call to another program, where it was made. */
+  readonly onCall: (call: TracedCall) => void;
   readonly registry: Registry;
   readonly runtime: RuntimeMetrics;
   /** Told of each answer of the REST surface; the route is its path as documented, never what stood in it. */
@@ -40,19 +36,17 @@ interface States {
   /** CAs whose CRLs are not made, because rows that they are made from were tampered with. */
   readonly tamperedAuthorities: () => number;
   readonly rotation: () => RotationProgress;
+  readonly tracesDropped: () => number;
   readonly gateways?: () => readonly GatewayFigures[];
   readonly environments?: () => readonly EnvironmentFigures[];
 }
 
-export async function programMetrics({
-  vaults,
-  sinks,
-  tamperedAuthorities,
-  rotation,
-  gateways,
-  environments,
-}: States): Promise<ProgramMetrics> {
-  const { Gauge, Registry, collectDefaultMetrics } = (await import("prom-client")).default;
+/** @param tracer told of each call as well: what is measured is traced */
+export async function programMetrics(
+  { vaults, sinks, tamperedAuthorities, rotation, tracesDropped, gateways, environments }: States,
+  tracer?: Pick<Tracer, "called">,
+): Promise<ProgramMetrics> {
+  const { Counter, Gauge, Registry, collectDefaultMetrics } = (await import("prom-client")).default;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   await vaultMetrics(registry, vaults);
@@ -83,12 +77,29 @@ export async function programMetrics({
       this.set(rotation().stuck);
     },
   });
-  const runtime = await prometheusMetrics(registry);
+  new Counter({
+    name: "mazevault_traces_dropped_total",
+    help: "Spans that the receiver of traces did not get: it was away, refused them, or took them too slowly.",
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(tracesDropped());
+    },
+  });
+  const measured = await prometheusMetrics(registry);
+  const onCall = (call: TracedCall): void => {
+    const { target, operation, code, seconds } = call;
+    measured.externalCall(target, operation, code, seconds);
+    tracer?.called(call);
+  };
   return {
     registry,
-    runtime,
+    runtime: {
+      ...measured,
+      externalCall: (target, operation, code, seconds) => onCall({ target, operation, code, seconds }),
+    },
     restAnswered: await restMetrics(registry),
-    onCall: ({ target, operation, code, seconds }) => runtime.externalCall(target, operation, code, seconds),
+    onCall,
   };
 }
 

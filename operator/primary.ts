@@ -53,6 +53,7 @@ import { publicationUrls } from "../core/pki/urls.ts";
 import type { AuditSinks } from "../core/ports/audit-sink.ts";
 import type { PrimaryCa } from "../core/ports/primary-ca.ts";
 import type { TargetVaults } from "../core/ports/target-vaults.ts";
+import type { Tracer } from "../core/ports/tracer.ts";
 import type { OutboxRow, Writer } from "../core/ports/vault-store.ts";
 import { KeptSettlement } from "../core/vault/kept-settlement.ts";
 import { KeyRotation, type RotationProgress } from "../core/vault/rotation.ts";
@@ -95,6 +96,7 @@ export interface PrimaryParts {
   readonly config: Config;
   readonly log: Logger;
   readonly metrics: RuntimeMetrics;
+  readonly tracer?: Tracer;
   readonly stores: Stores;
   readonly vaults: TargetVaults;
   readonly sinks: AuditSinks;
@@ -149,7 +151,7 @@ export class Primary extends MazeVaultOperator {
   #follow: (rows: readonly OutboxRow[]) => void = () => {};
 
   constructor(parts: PrimaryParts) {
-    const { config, log, metrics, stores } = parts;
+    const { config, log, metrics, tracer, stores } = parts;
     const { kubernetes } = config;
     // In a pod every process has the same name and number as the one before it.
     const identity = `${hostname()}-${randomBytes(4).toString("hex")}-${process.pid}`;
@@ -157,6 +159,7 @@ export class Primary extends MazeVaultOperator {
       ...(kubernetes.kubeconfig !== undefined && { kubeconfig: kubernetes.kubeconfig }),
       log,
       metrics,
+      ...(tracer !== undefined && { tracer }),
       leadership: {
         namespace: kubernetes.namespace,
         name: "mazevault-operator",

@@ -77,3 +77,15 @@ test("lines are JSON with time, level and message", () => {
   expect(line).toMatchObject({ level: "warn", message: "it happened", object: "team/db", epoch: "3" });
   expect(Date.parse(line.time)).not.toBeNaN();
 });
+
+test("a line says which trace it belongs to, where there is one", () => {
+  const lines: string[] = [];
+  let traceId: string | undefined = "a".repeat(32);
+  const log = createLogger({ destination: { write: (line) => lines.push(line) }, traceId: () => traceId });
+  log.child({ part: "one" }).info({ object: "team/db" }, "within");
+  traceId = undefined;
+  log.info("without");
+  const [within, without] = lines.map((line) => JSON.parse(line));
+  expect(within).toMatchObject({ trace_id: "a".repeat(32), object: "team/db", part: "one", message: "within" });
+  expect(without).not.toHaveProperty("trace_id");
+});

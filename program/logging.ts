@@ -16,6 +16,8 @@ export interface LoggerOptions {
   readonly level?: LogLevel;
   /** Standard output when absent. */
   readonly destination?: DestinationStream;
+  /** Of the trace that a line belongs to; asked at each line. */
+  readonly traceId?: () => string | undefined;
 }
 
 const REDACTED = "[redacted]";
@@ -109,6 +111,7 @@ export const redact = (value: unknown, depth = 0): unknown => {
 
 /** JSON lines with ISO times. Log objects of ours and messages without values; the objects are redacted. */
 export const createLogger = (options: LoggerOptions = {}): Logger => {
+  const { traceId } = options;
   const logger = pino(
     {
       level: options.level ?? "info",
@@ -116,6 +119,12 @@ export const createLogger = (options: LoggerOptions = {}): Logger => {
       timestamp: pino.stdTimeFunctions.isoTime,
       messageKey: "message",
       errorKey: "error",
+      ...(traceId !== undefined && {
+        mixin: () => {
+          const id = traceId();
+          return id === undefined ? {} : { trace_id: id };
+        },
+      }),
       // pino would take what `redact` made of an error for an error again, of type Object.
       serializers: { error: (described: unknown) => described },
       formatters: {

@@ -50,6 +50,8 @@ export interface RequestOptions {
   readonly signal?: AbortSignal;
   /** Until the whole answer is here; 30 seconds when absent. */
   readonly timeoutMs?: number;
+  /** W3C Trace Context; goes out inside of the inner TLS alone. */
+  readonly traceParent?: string | undefined;
 }
 
 export interface ChannelResponse {
@@ -176,14 +178,15 @@ class Http2Channel implements Channel {
   }
 
   async request(method: string, path: string, body?: unknown, options: RequestOptions = {}): Promise<ChannelResponse> {
-    const { timeoutMs = REQUEST_MS } = options;
+    const { timeoutMs = REQUEST_MS, traceParent } = options;
     const timeout = AbortSignal.timeout(timeoutMs);
     const signal = options.signal === undefined ? timeout : AbortSignal.any([options.signal, timeout]);
     signal.throwIfAborted();
     if (this.#ending === undefined || this.#session.closed) throw this.#why ?? closed("this side has closed it");
     const type = body === undefined ? {} : { "content-type": "application/json" };
+    const trace = traceParent === undefined ? {} : { traceparent: traceParent };
     const stream = this.#session.request(
-      { ":method": method, ":path": path, accept: "application/json", ...type },
+      { ":method": method, ":path": path, accept: "application/json", ...type, ...trace },
       { endStream: body === undefined, signal },
     );
     try {

@@ -40,6 +40,8 @@ export interface ChannelRequest {
   readonly peer: Buffer | undefined;
   /** Of the caller, or of the last proxy. */
   readonly remoteAddress: string;
+  /** In whose trace the caller asks, as it says (W3C Trace Context). */
+  readonly traceParent?: string | undefined;
   /** Aborted when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
 }
@@ -255,6 +257,7 @@ export class ServerSession {
       json: () => readJson(stream, headers, limits),
       peer: peer?.certificate,
       remoteAddress: this.remoteAddress,
+      traceParent: typeof headers.traceparent === "string" ? headers.traceparent : undefined,
       signal,
     });
   }

@@ -17,6 +17,7 @@ export interface AzureCall {
   readonly operation: string;
   readonly code: string;
   readonly seconds: number;
+  readonly host?: string;
   readonly requestId?: string;
 }
 
@@ -151,7 +152,7 @@ export class Lane {
     const code = "fault" in attempt ? attempt.fault : `${attempt.status}`;
     const seconds = (performance.now() - started) / 1000;
     const id = "requestId" in attempt ? { requestId: attempt.requestId } : {};
-    this.#options.onCall({ target: "keyvault", operation: operation.name, code, seconds, ...id });
+    this.#options.onCall({ target: "keyvault", operation: operation.name, code, seconds, host: this.#host, ...id });
   }
 
   #heed(response: PipelineResponse, { status }: Answer): void {

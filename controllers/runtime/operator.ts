@@ -5,6 +5,7 @@
  */
 import base, { type ResourceEvent, type ResourceEventType } from "@dot-i/k8s-operator";
 import type { Fenced } from "../../core/errors.ts";
+import type { Tracer } from "../../core/ports/tracer.ts";
 import type { Resource } from "../../crds/common.ts";
 import type { Logger } from "../../program/logging.ts";
 import { Backoff } from "./backoff.ts";
@@ -27,6 +28,7 @@ export interface OperatorOptions {
   readonly kubeconfig?: string;
   readonly log: Logger;
   readonly metrics?: RuntimeMetrics;
+  readonly tracer?: Tracer;
   /** Absent: this is the only replica, and it leads from the start. */
   readonly leadership?: Pick<
     LeadershipOptions,
@@ -52,7 +54,7 @@ export interface ControllerHandle {
 
 export type ControlOptions<R extends Resource> = Omit<
   RunnerOptions<R>,
-  "api" | "metrics" | "log" | "onFenced" | "events"
+  "api" | "metrics" | "tracer" | "log" | "onFenced" | "events"
 > & { readonly events?: Pick<EventRecorder, "record"> };
 
 interface Controlled {
@@ -78,6 +80,7 @@ export abstract class MazeVaultOperator extends base.default {
   protected readonly fencedApi: KubernetesApi;
   protected readonly log: Logger;
   protected readonly metrics: RuntimeMetrics;
+  readonly #tracer: Tracer | undefined;
   readonly #leadership: Leadership | undefined;
   readonly #drainMs: number;
   readonly #watches: Watches;
@@ -97,6 +100,7 @@ export abstract class MazeVaultOperator extends base.default {
     });
     this.log = log;
     this.metrics = options.metrics ?? silentMetrics;
+    this.#tracer = options.tracer;
     this.#drainMs = options.drainMs ?? 10_000;
     this.#watches = new Watches(this.kubeConfig, log, this.metrics);
     this.api = this.#watches.api;
@@ -180,6 +184,7 @@ export abstract class MazeVaultOperator extends base.default {
           ...options,
           api: this.fencedApi,
           metrics: this.metrics,
+          ...(this.#tracer !== undefined && { tracer: this.#tracer }),
           log: this.log,
           onFenced: (error) => this.#fenced(error),
         });

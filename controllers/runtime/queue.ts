@@ -7,6 +7,7 @@
  *
  * One timer for the earliest due time; nothing polls.
  */
+import type { TraceParent, Tracer } from "../../core/ports/tracer.ts";
 import type { RuntimeMetrics } from "./metrics.ts";
 
 export type Priority = "high" | "normal" | "low";
@@ -22,9 +23,10 @@ export interface QueueOptions {
   readonly name: string;
   /** How many keys are worked on at the same time. */
   readonly concurrency?: number;
-  /** Must not throw: what to do about a failure is the caller's decision. */
-  readonly run: (key: string, signal: AbortSignal) => Promise<void>;
+  /** Must not throw: what to do about a failure is the caller's decision. `cause` is what was under way as the key was added. */
+  readonly run: (key: string, signal: AbortSignal, cause: TraceParent | undefined) => Promise<void>;
   readonly metrics?: Pick<RuntimeMetrics, "queueDepth" | "queueLatency">;
+  readonly tracer?: Pick<Tracer, "current">;
 }
 
 const PRIORITIES = ["high", "normal", "low"] as const;
@@ -35,6 +37,8 @@ interface Entry {
   priority: Priority;
   /** On the monotonic clock, milliseconds. */
   due: number;
+  /** What was under way when this time was set. */
+  cause: TraceParent | undefined;
 }
 
 export class KeyedQueue {
@@ -75,7 +79,7 @@ export class KeyedQueue {
     const priority = options.priority ?? "normal";
     const entry = this.#waiting.get(key);
     if (entry === undefined) {
-      this.#waiting.set(key, { priority, due });
+      this.#waiting.set(key, { priority, due, cause: this.#options.tracer?.current() });
     } else {
       const higher = PRIORITIES.indexOf(priority) < PRIORITIES.indexOf(entry.priority);
       if (!higher && due >= entry.due) return;
@@ -83,7 +87,10 @@ export class KeyedQueue {
         this.#ready[entry.priority].delete(key);
         entry.priority = priority;
       }
-      entry.due = Math.min(entry.due, due);
+      if (due < entry.due) {
+        entry.due = due;
+        entry.cause = this.#options.tracer?.current();
+      }
     }
     // A running key stays in `waiting` only; it is placed when its run ends.
     if (!this.#running.has(key)) this.#place(key);
@@ -156,7 +163,7 @@ export class KeyedQueue {
       this.#options.metrics?.queueLatency(this.#options.name, Math.max(0, now() - entry.due) / 1000);
     }
     const running = this.#options
-      .run(key, this.#abort.signal)
+      .run(key, this.#abort.signal, entry?.cause)
       .catch(() => {})
       .finally(() => {
         this.#running.delete(key);

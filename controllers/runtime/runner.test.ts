@@ -1,4 +1,5 @@
 import { jest } from "@jest/globals";
+import { recordedSpans } from "../../adapters/tracing/testing/recorded.ts";
 import { Fenced, Stalled, Unavailable, Waiting } from "../../core/errors.ts";
 import type { Condition, Resource } from "../../crds/common.ts";
 import { ApiError } from "./api-error.ts";
@@ -575,4 +576,44 @@ test("stop waits for a running reconcile", async () => {
   await settle();
   await stopped;
   expect(t.applied).toHaveLength(1);
+});
+
+test("each look is a trace of its own, says what came of it, and links to the one that asked for it", async () => {
+  const { tracer, spans } = recordedSpans();
+  let failures = 1;
+  const observe = async () => {
+    await Promise.resolve();
+    tracer.called({ target: "postgres", operation: "read", code: "ok", seconds: 0 });
+    if (failures-- > 0) throw new Unavailable("DatabaseUnavailable", "does not answer");
+    return { version: 7 };
+  };
+  const t = setUp({ observe }, { tracer });
+  t.runner.start();
+  t.cache.put(thing("a"));
+  t.cache.put(thing("b"));
+  await settle(60_000);
+  const [first, other, second] = spans.filter(({ name }) => name === "reconcile Thing");
+  if (first === undefined || other === undefined || second === undefined) throw new Error("expected three");
+  expect(first.attributes).toEqual({
+    "mazevault.controller": "things",
+    "mazevault.kind": "Thing",
+    "mazevault.namespace": "team",
+    "mazevault.name": "a",
+    "mazevault.generation": 1,
+    "mazevault.outcome": "error",
+    "mazevault.next": "backoff",
+    "mazevault.reason": "DatabaseUnavailable",
+    "error.type": "DatabaseUnavailable",
+  });
+  expect(other.attributes).toMatchObject({ "mazevault.name": "b", "mazevault.outcome": "success" });
+  expect(second.attributes).toMatchObject({ "mazevault.outcome": "success", "mazevault.next": "settled" });
+  expect(first.links).toEqual([]);
+  expect(second.links.map(({ context }) => context.spanId)).toEqual([first.spanContext().spanId]);
+  for (const each of [first, other, second]) {
+    expect(each.parentSpanContext).toBeUndefined();
+    const calls = spans.filter(({ parentSpanContext: parent }) => parent?.spanId === each.spanContext().spanId);
+    expect(calls.map(({ name }) => name)).toEqual(["postgres read"]);
+  }
+  expect(new Set(spans.map((span) => span.spanContext().traceId)).size).toBe(3);
+  await t.runner.stop(0);
 });

@@ -5,6 +5,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { Fenced } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoints.ts";
+import type { TraceParent, Tracer } from "../../core/ports/tracer.ts";
 import type { Condition, Resource } from "../../crds/common.ts";
 import type { Logger } from "../../program/logging.ts";
 import { isNotFound } from "./api-error.ts";
@@ -30,6 +31,7 @@ export interface RunnerOptions<R extends Resource> {
   readonly resyncPeriodMs?: number;
   readonly backoff?: BackoffOptions;
   readonly metrics?: RuntimeMetrics;
+  readonly tracer?: Tracer;
   readonly log?: Pick<Logger, "info" | "warn" | "error" | "debug">;
   readonly events?: Pick<EventRecorder, "record">;
   /** This replica does not lead any more: stop everything. */
@@ -60,8 +62,9 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
     this.#backoff = new Backoff(options.backoff);
     this.#queue = new KeyedQueue({
       name: controller.name,
-      run: (key, signal) => this.#run(key, signal),
+      run: (key, signal, cause) => this.#run(key, signal, cause),
       metrics: this.#metrics,
+      ...(options.tracer === undefined ? {} : { tracer: options.tracer }),
       ...(options.concurrency === undefined ? {} : { concurrency: options.concurrency }),
     });
   }
@@ -123,12 +126,30 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
     this.#queue.add(key, { priority: settled ? "low" : "high" });
   }
 
-  async #run(key: string, signal: AbortSignal): Promise<void> {
+  async #run(key: string, signal: AbortSignal, cause: TraceParent | undefined): Promise<void> {
     const started = performance.now();
-    const outcome = await this.#reconcile(key, signal);
+    const outcome = await this.#traced(key, signal, cause);
     if (outcome !== undefined) {
       this.#metrics.reconciled(this.controller.name, outcome, (performance.now() - started) / 1000);
     }
+  }
+
+  #traced(key: string, signal: AbortSignal, cause: TraceParent | undefined): Promise<ReconcileOutcome | undefined> {
+    const { tracer, cache } = this.#options;
+    if (tracer === undefined) return this.#reconcile(key, signal);
+    const { kind } = this.controller.resource;
+    const attributes = {
+      "mazevault.controller": this.controller.name,
+      "mazevault.kind": kind,
+      "mazevault.namespace": namespaceOf(key),
+      "mazevault.name": keyName(key),
+      "mazevault.generation": cache.get(key)?.metadata.generation,
+    };
+    return tracer.trace(`reconcile ${kind}`, { kind: "internal", attributes, cause }, async () => {
+      const outcome = await this.#reconcile(key, signal);
+      tracer.note({ "mazevault.outcome": outcome ?? "deferred" });
+      return outcome;
+    });
   }
 
   async #reconcile(key: string, signal: AbortSignal): Promise<ReconcileOutcome | undefined> {
@@ -247,6 +268,12 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
 
   /** `effort` is what failures are counted for. */
   #retry(key: string, verdict: Verdict, effort = key): void {
+    const reason = "reason" in verdict ? verdict.reason : undefined;
+    this.#options.tracer?.note({
+      "mazevault.next": verdict.retry,
+      "mazevault.reason": reason,
+      "error.type": verdict.retry === "backoff" ? reason : undefined,
+    });
     switch (verdict.retry) {
       case "onChange":
         this.#backoff.reset(effort);
@@ -269,6 +296,10 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
   }
 
   #requeue(key: string, next: Next): void {
+    this.#options.tracer?.note({
+      "mazevault.next": next.kind,
+      "mazevault.reason": next.kind === "stalled" ? next.reason : undefined,
+    });
     this.#resync(key);
     if (next.kind === "recheckAt") {
       const afterMs = next.at.getTime() - this.#now().getTime();
@@ -378,6 +409,9 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
 
 const readyOf = (conditions: readonly Condition[] | undefined): Condition | undefined =>
   conditions?.find(({ type }) => type === "Ready");
+
+const namespaceOf = (key: string): string | undefined =>
+  key.includes("/") ? key.slice(0, key.indexOf("/")) : undefined;
 
 const keyName = (key: string): string => key.slice(key.indexOf("/") + 1);
 

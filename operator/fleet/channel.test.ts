@@ -5,6 +5,7 @@ import { type Channel, openChannel } from "../../adapters/channel/client.ts";
 import { TestFleet } from "../../adapters/channel/testing/primary.ts";
 import type { PrimaryTrust } from "../../adapters/channel/trust.ts";
 import { memoryRateCounters } from "../../adapters/memory/rate-counters.ts";
+import { recordedSpans } from "../../adapters/tracing/testing/recorded.ts";
 import { Unavailable } from "../../core/errors.ts";
 import { spkiFingerprint } from "../../core/fleet/bootstrap-token.ts";
 import { FleetRefused, type MemberRefusalCode } from "../../core/fleet/errors.ts";
@@ -42,6 +43,7 @@ let url: string;
 let unadmitted: Error | undefined;
 let leave: (serialNumber: string, why: MemberRefusalCode) => void;
 let sign: () => void;
+let recorded: ReturnType<typeof recordedSpans>;
 const channels: Channel[] = [];
 const dispatcher = new Agent({ connect: { rejectUnauthorized: false } });
 
@@ -58,6 +60,7 @@ async function issue(uid: string, change: Parameters<TestPki["issue"]>[3]): Prom
 }
 
 async function serve(perAddress = 1_000): Promise<void> {
+  recorded = recordedSpans();
   const signed = Promise.withResolvers<void>();
   sign = signed.resolve;
   channel = new FleetChannel({
@@ -81,6 +84,7 @@ async function serve(perAddress = 1_000): Promise<void> {
     },
     rateCounters: memoryRateCounters,
     log,
+    tracer: recorded.tracer,
   });
   server = new RestServer({
     host: "127.0.0.1",
@@ -159,6 +163,20 @@ test("a replica without a certificate asks to come again, and takes gateways onc
   const known = await open(await gateway());
   expect(await known.request("POST", "/fleet/v1/heartbeat", beat)).toMatchObject({ status: 200, body: beaten });
   expect(await known.request("POST", "/fleet/v1/confirmation", {})).toMatchObject({ status: 204, body: undefined });
+});
+
+test("what a gateway asks for within a trace is part of it, and nothing else is traced", async () => {
+  sign();
+  const known = await eventually(await gateway());
+  await known.request("POST", "/fleet/v1/heartbeat", beat);
+  const context = `${"a".repeat(32)}-${"b".repeat(16)}`;
+  await known.request("POST", "/fleet/v1/heartbeat", beat, { traceParent: `00-${context}-01` });
+  await known.request("POST", `/fleet/v1/${"x".repeat(9)}`, beat, { traceParent: `00-${context}-01` });
+  const [answered, unknown] = recorded.spans;
+  expect(recorded.spans.map(({ name }) => name)).toEqual(["gateway /fleet/v1/heartbeat", "gateway none"]);
+  expect(answered?.parentSpanContext).toMatchObject({ traceId: "a".repeat(32), spanId: "b".repeat(16) });
+  expect(answered?.attributes).toMatchObject({ "http.response.status_code": 200 });
+  expect(unknown?.attributes).toMatchObject({ "http.response.status_code": 404 });
 });
 
 const refusals: MemberRefusalCode[] = ["GatewayRevoked", "CertificateUnknown", "CertificateExpired"];

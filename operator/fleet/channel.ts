@@ -9,7 +9,7 @@ import { ReplicaCredentials } from "./replica-credentials.ts";
 import { fleetHandler } from "./routes.ts";
 import type { FleetParts } from "./services.ts";
 
-export interface FleetChannelParts extends FleetParts, Pick<RestServerParts, "onAnswer"> {
+export interface FleetChannelParts extends FleetParts, Pick<RestServerParts, "onAnswer" | "tracer"> {
   readonly rateCounters: RateCounters;
   readonly log: Logger;
   readonly limits?: Partial<ChannelLimits>;
@@ -21,7 +21,7 @@ export class FleetChannel {
   /** Takes the upgrades. */
   readonly server: ChannelServer;
 
-  constructor({ services, registrations, admission, rateCounters, log, limits, onAnswer }: FleetChannelParts) {
+  constructor({ services, registrations, admission, rateCounters, log, limits, onAnswer, tracer }: FleetChannelParts) {
     this.#credentials = new ReplicaCredentials({
       certify: (csr, signal) => registrations.replicaCertificate(csr, signal),
       log,
@@ -38,6 +38,7 @@ export class FleetChannel {
         rateCounters,
         log,
         ...(onAnswer !== undefined && { onAnswer }),
+        ...(tracer !== undefined && { tracer }),
       }),
       judge: (certificate) => judge(admission, certificate),
       log,

@@ -7,6 +7,7 @@ import type { Member } from "../../core/fleet/member.ts";
 import { networkOf } from "../../core/identity/throttle.ts";
 import { MalformedInput } from "../../core/pki/malformed-input.ts";
 import type { RateCounter, RateCounters } from "../../core/ports/rate-counter.ts";
+import { answeredWith } from "../../core/ports/tracer.ts";
 import type { Logger } from "../../program/logging.ts";
 import { problemOf } from "../rest/failure.ts";
 import { PROBLEM_TYPE, Problem } from "../rest/problem.ts";
@@ -29,7 +30,7 @@ const REGISTRATIONS = { points: 10, windowSeconds: 60 };
 const MEMBER_REFUSALS: readonly MemberRefusalCode[] = ["GatewayRevoked", "CertificateUnknown", "CertificateExpired"];
 const ENDS_SESSIONS: ReadonlySet<string> = new Set(MEMBER_REFUSALS);
 
-export interface FleetRoutesParts extends Pick<RestServerParts, "onAnswer"> {
+export interface FleetRoutesParts extends Pick<RestServerParts, "onAnswer" | "tracer"> {
   readonly services: FleetServices;
   /** @throws FleetRefused with a MemberRefusalCode; Unavailable FleetStateStale */
   readonly admit: (certificateDer: Buffer) => Member;
@@ -45,15 +46,14 @@ const routes: ReadonlyMap<string, FleetRoute> = new Map(
 
 /** Answers what comes through the channel; whatever fails is a problem (RFC 9457) with a `code`. */
 export function fleetHandler(parts: FleetRoutesParts): ChannelHandler {
-  const { rateCounters, log, onAnswer } = parts;
+  const { rateCounters, log, onAnswer, tracer } = parts;
   const limits: Limits = {
     gateways: rateCounters("gateway", PER_GATEWAY),
     registrations: rateCounters("registration", REGISTRATIONS),
   };
-  return async (request) => {
-    const { method, path } = request;
+  const handle = async (request: ChannelRequest, route: string): Promise<ChannelAnswer> => {
+    const { method } = request;
     const requestId = randomUUID();
-    const route = routes.has(path) ? path : "none";
     const started = performance.now();
     let answer: ChannelAnswer;
     try {
@@ -71,6 +71,18 @@ export function fleetHandler(parts: FleetRoutesParts): ChannelHandler {
     onAnswer?.({ method, route, status, seconds });
     log.debug({ requestId, method, route, status, seconds }, "request of a gateway");
     return answer;
+  };
+  return (request) => {
+    const { path, traceParent: parent } = request;
+    const route = routes.has(path) ? path : "none";
+    // A gateway that does not trace it has nobody who would look; its heartbeats and its waiting are most of what comes.
+    if (tracer === undefined || parent === undefined) return handle(request, route);
+    const attributes = { "http.route": route };
+    return tracer.trace(`gateway ${route}`, { kind: "server", attributes, parent }, async () => {
+      const answer = await handle(request, route);
+      tracer.note(answeredWith(answer.status));
+      return answer;
+    });
   };
 }
 

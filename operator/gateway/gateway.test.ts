@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { pino } from "pino";
 import { Registry } from "prom-client";
+import { recordedSpans } from "../../adapters/tracing/testing/recorded.ts";
 import { Fenced, Unavailable } from "../../core/errors.ts";
 import type { MembershipStatus } from "../../core/fleet/membership.ts";
 import type { BreakerState } from "../../core/ports/primary-link.ts";
@@ -135,6 +136,31 @@ describe("the channel", () => {
     expect(asked[1]?.client?.certificates.match(/BEGIN CERTIFICATE/g)).toHaveLength(2);
     expect(asked[1]?.client?.key).toContain("BEGIN PRIVATE KEY");
     expect(await opened.request("POST", "/", {}, signal)).toEqual({ status: 204, body: undefined });
+  });
+
+  test("the primary is asked within a trace, and told of which", async () => {
+    const { tracer, spans } = recordedSpans();
+    const told: unknown[] = [];
+    const channel: Channel = {
+      request: async (_method, _path, _body, options) => {
+        told.push(options?.traceParent);
+        return { status: 503, body: undefined };
+      },
+      closed: new Promise(() => {}),
+      close: () => {},
+    };
+    const channels = primaryChannels(async () => channel, { url: "https://primary" }, tracer);
+    const opened = await channels.open({ kind: "Fingerprint", rootDigest: Buffer.alloc(32) }, undefined, signal);
+    await opened.request("POST", "/fleet/v1/heartbeat", {}, signal);
+    await tracer.trace("write", { kind: "server", attributes: {} }, async () => {
+      await opened.request("POST", "/fleet/v1/writes", {}, signal);
+    });
+    const [asked, root] = spans;
+    expect(spans.map(({ name }) => name)).toEqual(["primary /fleet/v1/writes", "write"]);
+    expect(asked?.parentSpanContext?.spanId).toBe(root?.spanContext().spanId);
+    expect(asked?.attributes).toMatchObject({ "http.response.status_code": 503, "error.type": "503" });
+    const { traceId, spanId } = asked?.spanContext() ?? {};
+    expect(told).toEqual([undefined, `00-${traceId}-${spanId}-01`]);
   });
 
   test.each([

@@ -12,6 +12,7 @@ import { ofAnyKind, type TaskHandler } from "../../core/fleet/tasks.ts";
 import { WriteDrain } from "../../core/fleet/write-drain.ts";
 import type { PrimaryCa } from "../../core/ports/primary-ca.ts";
 import type { TargetVaults } from "../../core/ports/target-vaults.ts";
+import type { Tracer } from "../../core/ports/tracer.ts";
 import type { HealthNote } from "../../program/health.ts";
 import type { Logger } from "../../program/logging.ts";
 import { ConfigError } from "../../program/settings.ts";
@@ -53,14 +54,23 @@ export interface GatewayParts {
   readonly vaults: TargetVaults;
   readonly secrets: OperationalSecrets;
   readonly log: Logger;
+  readonly tracer?: Tracer;
   /** Names of health checks that fail. */
   readonly problems: () => readonly string[];
 }
 
 /** @throws ConfigError */
-export async function openGateway({ config, stores, vaults, secrets, log, problems }: GatewayParts): Promise<Gateway> {
+export async function openGateway({
+  config,
+  stores,
+  vaults,
+  secrets,
+  log,
+  problems,
+  tracer,
+}: GatewayParts): Promise<Gateway> {
   const { primaryUrl = "", primaryCaFile } = config.gateway;
-  const channels = primaryChannels(openChannel, { url: primaryUrl, ...caOf(primaryCaFile) });
+  const channels = primaryChannels(openChannel, { url: primaryUrl, ...caOf(primaryCaFile) }, tracer);
   let sending: WriteChores | undefined;
   const writes = new QueuedWrites({
     store: stores.writeQueue,

@@ -8,6 +8,7 @@ import {
   type PrimaryChannels,
   type PrimaryTrust,
 } from "../../core/ports/primary-channel.ts";
+import { answeredWith, type Tracer } from "../../core/ports/tracer.ts";
 
 /** What `adapters/channel/client.ts` takes and gives, as far as it is used here. */
 export interface ChannelOptions {
@@ -25,7 +26,11 @@ export interface Channel {
     method: string,
     path: string,
     body?: unknown,
-    options?: { readonly signal?: AbortSignal; readonly timeoutMs?: number },
+    options?: {
+      readonly signal?: AbortSignal;
+      readonly timeoutMs?: number;
+      readonly traceParent?: string | undefined;
+    },
   ): Promise<{ readonly status: number; readonly body: unknown }>;
   readonly closed: Promise<unknown>;
   close(): void;
@@ -39,16 +44,26 @@ const REQUEST_MS = 120_000;
 export const primaryChannels = (
   openChannel: OpenChannel,
   { url, outerCa }: Pick<ChannelOptions, "url" | "outerCa">,
+  tracer?: Tracer,
 ): PrimaryChannels => ({
   async open(trust, client, signal) {
     const options = { url, trust: trustOf(trust), signal, ...(client && { client: clientOf(client) }) };
     const channel = await told(openChannel({ ...options, ...(outerCa !== undefined && { outerCa }) }));
-    return primaryChannel(channel);
+    return primaryChannel(channel, tracer);
   },
 });
 
-const primaryChannel = (channel: Channel): PrimaryChannel => ({
-  request: (method, path, body, signal) => told(channel.request(method, path, body, { signal, timeoutMs: REQUEST_MS })),
+const primaryChannel = (channel: Channel, tracer: Tracer | undefined): PrimaryChannel => ({
+  request(method, path, body, signal) {
+    const send = () =>
+      told(channel.request(method, path, body, { signal, timeoutMs: REQUEST_MS, traceParent: tracer?.current() }));
+    if (tracer === undefined) return send();
+    return tracer.span(`primary ${path}`, { "peer.service": "primary", "http.route": path }, async () => {
+      const answer = await send();
+      tracer.note(answeredWith(answer.status));
+      return answer;
+    });
+  },
   closed: channel.closed.then((error) => (error as { readonly reason?: string } | undefined)?.reason),
   close: () => channel.close(),
 });

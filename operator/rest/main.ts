@@ -4,11 +4,13 @@
  */
 
 import type { KeyVaults } from "../../adapters/keyvault/vaults.ts";
+import type { Tracing } from "../../adapters/tracing/open.ts";
 import { loadKubeConfig } from "../../controllers/runtime/kubeconfig.ts";
 import { Watches } from "../../controllers/runtime/watches.ts";
 import { GatewayVaults } from "../../core/fleet/gateway-vaults.ts";
 import { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
+import { traceIdOf } from "../../core/ports/tracer.ts";
 import { HealthServer } from "../../program/health.ts";
 import { createLogger } from "../../program/logging.ts";
 import { endOnSignals, runProgram } from "../../program/main.ts";
@@ -23,10 +25,18 @@ import { openKeyVaults } from "../key-vaults.ts";
 import { programMetrics } from "../metrics.ts";
 import { OperationalSecrets } from "../operational-secrets/operational-secrets.ts";
 import { openIdentities, openShared, type Shared } from "../shared.ts";
+import { closeTraces, openTraces } from "../tracing/open.ts";
 import { startRest } from "./start.ts";
 
 async function run(config: Config): Promise<void> {
-  const log = createLogger({ level: config.log.level });
+  let traces: Tracing | undefined;
+  const traceId = () => {
+    const current = traces?.tracer.current();
+    return current && traceIdOf(current);
+  };
+  const log = createLogger({ level: config.log.level, ...(config.tracing.endpoint !== undefined && { traceId }) });
+  traces = await openTraces(config, log);
+  const tracer = traces?.tracer;
   let watches: Watches | undefined;
   let caches: Caches | undefined;
   let shared: Shared | undefined;
@@ -35,13 +45,15 @@ async function run(config: Config): Promise<void> {
   let stopRest: (() => Promise<void>) | undefined;
   let gateway: Gateway | undefined;
   let fleet: Fleet | undefined;
-  const { registry, runtime, restAnswered, onCall } = await programMetrics({
+  const states = {
     vaults: () => vaults?.states() ?? [],
     sinks: () => [],
     tamperedAuthorities: () => 0,
     rotation: () => ({ left: 0, stuck: 0 }),
+    tracesDropped: () => traces?.dropped ?? 0,
     gateways: () => [],
-  });
+  };
+  const { registry, runtime, restAnswered, onCall } = await programMetrics(states, tracer);
   const secrets = new OperationalSecrets(config, log, onCall);
   const database = new DatabaseConnection(config, log, onCall, secrets);
   const unready = (): string | undefined => {
@@ -72,6 +84,7 @@ async function run(config: Config): Promise<void> {
     await shared?.close();
     await vaults?.close();
     await watches?.stop();
+    await closeTraces(traces);
     await health.close();
   });
 
@@ -84,13 +97,14 @@ async function run(config: Config): Promise<void> {
   identities = openIdentities(config, stores, shared);
   // For values that are in the Key Vault of their project; all else there is the leader's.
   vaults = openKeyVaults(config, log, onCall, { ledger: stores.callLedger });
+  const traced = tracer !== undefined && { tracer };
   if (config.mode === "primary") {
     const { gatewayEnvironmentCache } = caches;
     fleet = openFleet(stores, caches, log, {
       rememberedEpoch: (environment) => rememberedEpoch(gatewayEnvironmentCache, environment),
       onTaskEnded: await taskMetrics(registry),
     });
-  } else gateway = await openGateway({ config, stores, vaults, secrets, log, problems: () => [] });
+  } else gateway = await openGateway({ config, stores, vaults, secrets, log, problems: () => [], ...traced });
   const onLost = (error: unknown) => log.warn({ error }, "the answer to an Idempotency-Key was not kept");
   stopRest = await startRest({
     config,
@@ -110,6 +124,7 @@ async function run(config: Config): Promise<void> {
     metrics: () => registry.metrics(),
     unready,
     onAnswer: restAnswered,
+    ...traced,
     ...membershipOf(gateway),
   });
 }

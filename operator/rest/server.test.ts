@@ -6,6 +6,7 @@ import path from "node:path";
 import { Agent, request } from "undici";
 import { z } from "zod";
 import { memoryRateCounters } from "../../adapters/memory/rate-counters.ts";
+import { recordedSpans } from "../../adapters/tracing/testing/recorded.ts";
 import { Client } from "../../cli/client.ts";
 import type { Settings } from "../../cli/settings.ts";
 import type { Authenticated } from "../../core/access/subject.ts";
@@ -49,6 +50,9 @@ let granted: boolean;
 let calls: number;
 let proceed: () => void;
 let proceeding: Promise<void>;
+let recorded: ReturnType<typeof recordedSpans>;
+/** To the log, at level debug. */
+let told: object[];
 const agents: Agent[] = [];
 
 async function* endless(): AsyncGenerator<string> {
@@ -167,6 +171,8 @@ afterEach(async () => {
 });
 
 async function serve(services: Services, authenticator: Pick<Authenticator, "authenticate">): Promise<void> {
+  recorded = recordedSpans();
+  told = [];
   const { certFile, keyFile } = await pki.issue("rest", { commonName: "rest", usage: "server" });
   server = new RestServer({
     host: "127.0.0.1",
@@ -177,7 +183,8 @@ async function serve(services: Services, authenticator: Pick<Authenticator, "aut
     routes,
     authenticator,
     limits: new RateLimits(memoryRateCounters, { perAddress: 1_000, perSubject: 1_000 }),
-    log,
+    log: { ...log, debug: (fields: object) => void told.push(fields) },
+    tracer: recorded.tracer,
   });
   url = `https://127.0.0.1:${await server.listen()}`;
 }
@@ -423,4 +430,36 @@ describe("a client certificate", () => {
   ])("%j says what is missing", (files, message) => {
     expect(() => ClientCrl.follow(files, log)).toThrow(message);
   });
+});
+
+test("a request is traced by its route, in the trace that its caller says, whatever comes of it", async () => {
+  const dispatcher = client();
+  const ask = async (where: string, headers: Readonly<Record<string, string>> = {}) => {
+    const { statusCode, body } = await request(`${url}${where}`, { dispatcher, headers });
+    await body.text();
+    return statusCode;
+  };
+  expect(await ask("/me?")).toBe(200);
+  authenticate = () => Promise.reject(new Unauthenticated("the token hunter2 is not taken"));
+  expect(await ask("/me", { traceparent: `00-${"a".repeat(32)}-${"b".repeat(16)}-01` })).toBe(401);
+  authenticate = () => Promise.reject(new Error("hunter2"));
+  expect(await ask("/me", { traceparent: "hunter2" })).toBe(500);
+  expect(await ask("/hunter2")).toBe(404);
+  const [good, refused, broken, ...more] = recorded.spans;
+  expect(more).toEqual([]);
+  expect(good?.name).toBe("GET /me");
+  expect(good?.attributes).toEqual({
+    "http.request.method": "GET",
+    "http.route": "/me",
+    "mazevault.subject.kind": "LocalUser",
+    "http.response.status_code": 200,
+  });
+  expect(refused?.spanContext().traceId).toBe("a".repeat(32));
+  expect(refused?.parentSpanContext?.spanId).toBe("b".repeat(16));
+  expect(refused?.attributes).toMatchObject({ "http.response.status_code": 401 });
+  expect(refused?.attributes).not.toHaveProperty("error.type");
+  expect(broken?.attributes).toMatchObject({ "http.response.status_code": 500, "error.type": "500" });
+  await soon("all are told", () => told.length === 4);
+  expect(told[1]).toMatchObject({ route: "/me", status: 401, trace_id: "a".repeat(32) });
+  expect(told[3]).not.toHaveProperty("trace_id");
 });

@@ -14,6 +14,7 @@ import { CHANNEL_PATH } from "../../core/fleet/protocol.ts";
 import type { Origin } from "../../core/identity/actor.ts";
 import { networkOf } from "../../core/identity/throttle.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
+import { answeredWith, type Tracer, traceIdOf } from "../../core/ports/tracer.ts";
 import type { Logger } from "../../program/logging.ts";
 import type { TlsSettings } from "../../program/tls.ts";
 import { type Authenticator, bringsCredentials } from "./authenticate.ts";
@@ -81,6 +82,7 @@ export interface RestServerParts {
     readonly status: number;
     readonly seconds: number;
   }) => void;
+  readonly tracer?: Tracer;
 }
 
 /** A request that is judged, before it is known whether it is done, or was. */
@@ -185,7 +187,7 @@ export class RestServer {
       methods.set(path, [...(methods.get(path) ?? []), route.method.toUpperCase()]);
       app[route.method](path, (request, response, next) => {
         response.locals.route = route.path;
-        void this.#serve(route, json, request, response).catch(next);
+        void this.#traced(route, request, response, () => this.#serve(route, json, request, response).catch(next));
       });
     }
     for (const [path, allowed] of methods) {
@@ -219,11 +221,27 @@ export class RestServer {
       const route = (response.locals.route as string | undefined) ?? "none";
       const answer = { method: request.method, route, status: response.statusCode, seconds };
       this.#parts.onAnswer?.(answer);
-      this.#parts.log.debug({ ...answer, requestId, aborted: !response.writableFinished }, "REST request");
+      const { trace } = response.locals;
+      this.#parts.log.debug({ ...answer, requestId, aborted: !response.writableFinished, ...trace }, "REST request");
     });
     // A liveness probe must not be turned away by others' requests.
     if (request.path === "/") next();
     else this.#parts.limits.address(networkOf(request.socket.remoteAddress ?? "")).then(() => next(), next);
+  }
+
+  /** By the route's path as it is documented; whose trace it is in the caller says. */
+  #traced(route: Route, request: Request, response: Response, serve: () => Promise<void>): Promise<void> {
+    const { tracer } = this.#parts;
+    if (tracer === undefined) return serve();
+    const attributes = { "http.request.method": request.method, "http.route": route.path };
+    const parent = request.get("traceparent");
+    return tracer.trace(`${request.method} ${route.path}`, { kind: "server", attributes, parent }, async () => {
+      const current = tracer.current();
+      // The end of an answer is told when nothing is under way any more.
+      if (current !== undefined) response.locals.trace = { trace_id: traceIdOf(current) };
+      await serve();
+      tracer.note(answeredWith(response.statusCode));
+    });
   }
 
   async #serve(route: Route, json: express.RequestHandler, request: Request, response: Response): Promise<void> {
@@ -236,7 +254,10 @@ export class RestServer {
     if (unready !== undefined) throw new Problem(503, "Starting", unready, { headers: retryAfter(STARTING_MS) });
     const nobody = anonymous || (access.kind === "Optional" && !bringsCredentials(request));
     const who = nobody ? undefined : await authenticator.authenticate(request);
-    if (who !== undefined) await limits.subject(who.subject);
+    if (who !== undefined) {
+      this.#parts.tracer?.note({ "mazevault.subject.kind": who.subject.kind });
+      await limits.subject(who.subject);
+    }
     if (route.body !== undefined) await parseBody(json, route.bodyTypes, request, response);
     const input = readInput(route, { params: request.params, query: request.query, body: request.body as unknown });
     const key = takesIdempotencyKey(route) ? idempotencyKeyOf(request.get("idempotency-key")) : undefined;

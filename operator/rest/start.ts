@@ -34,7 +34,7 @@ import { routes } from "./routes/index.ts";
 import { RestServer, type RestServerParts } from "./server.ts";
 import type { Services } from "./services.ts";
 
-export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
+export interface RestParts extends Pick<RestServerParts, "onAnswer" | "tracer"> {
   readonly config: Config;
   readonly log: Logger;
   readonly stores: Stores;
@@ -67,7 +67,7 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer"> {
  * @throws ConfigError also without a certificate: nothing secret is served without TLS
  */
 export async function startRest(parts: RestParts): Promise<() => Promise<void>> {
-  const { config, log, stores, api, identities, idempotency, rateCounters, view, unready, onAnswer } = parts;
+  const { config, log, stores, api, identities, idempotency, rateCounters, view, unready, onAnswer, tracer } = parts;
   const { databaseProblem, database, secrets, vaults, keyVaults, metrics, fleet } = parts;
   const { membership, circuitBreaker, replica, writes } = parts;
   const { rest, mode, version } = config;
@@ -84,7 +84,8 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
     installation: stores.keys.installationId,
   });
   const vault = new Vault({ store: stores.vault, keys: stores.keys, audit: stores.audit, storage: storage.of });
-  const answering = { rateCounters, log, ...(onAnswer !== undefined && { onAnswer }) };
+  const told = { ...(onAnswer !== undefined && { onAnswer }), ...(tracer !== undefined && { tracer }) };
+  const answering = { rateCounters, log, ...told };
   const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit });
   const source = fleet && openReplicaSource({ stores, view, vault, authorities, unready, log });
   const channel =
@@ -158,7 +159,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
     authenticator: new Authenticator({ identities, api, audience: rest.audience, ...(clientCrl && { clientCrl }) }),
     limits: new RateLimits(rateCounters, { perAddress: rest.requestsPerAddress, perSubject: rest.requestsPerSubject }),
     log,
-    ...(onAnswer !== undefined && { onAnswer }),
+    ...told,
     ...(channel && { channel: channel.server }),
   });
   const port = await server.listen().catch((error: NodeJS.ErrnoException) => {
