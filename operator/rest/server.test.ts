@@ -440,7 +440,7 @@ test("a request is traced by its route, in the trace that its caller says, whate
     return statusCode;
   };
   expect(await ask("/me?")).toBe(200);
-  authenticate = () => Promise.reject(new Unauthenticated("the token hunter2 is not taken"));
+  authenticate = () => Promise.reject(new Unauthenticated({ cause: new Error("the token hunter2 is not taken") }));
   expect(await ask("/me", { traceparent: `00-${"a".repeat(32)}-${"b".repeat(16)}-01` })).toBe(401);
   authenticate = () => Promise.reject(new Error("hunter2"));
   expect(await ask("/me", { traceparent: "hunter2" })).toBe(500);
