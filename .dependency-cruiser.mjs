@@ -13,6 +13,7 @@ const all = [
   "lab",
   "e2e",
   "bench",
+  "charts",
   "checks",
 ];
 const room = (name) => ({ path: `^${name}/`, pathNot: test });
@@ -58,6 +59,7 @@ export default {
     only("operator", ["adapters", "controllers", "program", "core", "crds"], "composes everything"),
     only("ocsp", ["adapters", "program", "core", "crds"], "knows nothing of Kubernetes"),
     only("cli", ["program", "core", "crds"], "speaks REST, and knows nothing of what is behind it"),
+    only("charts", ["operator", "ocsp", "crds"], "what is installed says what the programs can be told"),
     packagesOf("crds", ["zod", "yaml"], "schemas, and their generation"),
     packagesOf(
       "core",

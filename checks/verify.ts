@@ -15,6 +15,7 @@ const rooms = [
   "lab",
   "e2e",
   "bench",
+  "charts",
   "checks",
 ];
 
@@ -37,6 +38,11 @@ export const checks: readonly Check[] = [
     args: ["operator/rest/write-document.ts", "--check"],
   },
   { name: "page of metrics is current", command: process.execPath, args: ["checks/write-metrics.ts", "--check"] },
+  {
+    name: "schema of the chart's values is current",
+    command: process.execPath,
+    args: ["charts/schema/main.ts", "--check"],
+  },
 ];
 
 export interface Verdict {

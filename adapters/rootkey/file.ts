@@ -29,14 +29,41 @@ function synced(file: number, use: (file: number) => void): void {
   }
 }
 
+/** Whose a file is, and who may do what with it, as `stat` says. */
+export interface Ownership {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Whom a process acts as. */
+export interface Identity {
+  readonly uid: number;
+  readonly groups: readonly number[];
+}
+
+/**
+ * Whether anybody but the process can do anything with the file. A volume of Kubernetes hands a Secret to a process that is not root as a file
+ * of root that one group may read, which is the pod's alone (`fsGroup`): that is as good as a file of its own.
+ */
+export function othersMayRead({ mode, uid, gid }: Ownership, by: Identity): boolean {
+  const handedOver = uid === 0 && by.uid !== 0 && by.groups.includes(gid) && (mode & 0o077) === 0o040;
+  return (mode & 0o077) !== 0 && !handedOver;
+}
+
+const ownIdentity = (): Identity => ({
+  uid: process.geteuid?.() ?? 0,
+  groups: [process.getegid?.() ?? 0, ...(process.getgroups?.() ?? [])],
+});
+
 /** Reads the root key. Throws `Unavailable("KeyUnavailable")` that says what is wrong with the file. */
 export function openRootKeyFile(path: string): LocalRootKey {
   const refuse = (fault: string, cause?: unknown) =>
     new Unavailable("KeyUnavailable", `root key file ${path}: ${fault}`, { cause });
   let text: string;
-  let mode: number;
+  let file: Ownership;
   try {
-    mode = statSync(path).mode;
+    file = statSync(path);
     text = readFileSync(path, "utf8").trim();
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
@@ -47,7 +74,7 @@ export function openRootKeyFile(path: string): LocalRootKey {
         : `${code}`,
     );
   }
-  if ((mode & 0o077) !== 0) throw refuse("others can read it; set its mode to 0600");
+  if (othersMayRead(file, ownIdentity())) throw refuse("others can read it; set its mode to 0600");
   return rootKeyIn(text, `root key file ${path}`);
 }
 

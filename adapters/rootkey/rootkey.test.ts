@@ -1,7 +1,7 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { createRootKeyFile, openRootKeyFile } from "./file.ts";
+import { createRootKeyFile, openRootKeyFile, othersMayRead } from "./file.ts";
 import {
   createScryptParametersFile,
   newScryptParameters,
@@ -66,6 +66,20 @@ describe("file", () => {
     }
     expect(() => openRootKeyFile(file)).toThrow(expect.objectContaining(unavailable));
     expect(() => openRootKeyFile(file)).toThrow(reason);
+  });
+
+  const pod = { uid: 65532, groups: [65532] };
+  test.each([
+    ["its own", { mode: 0o100600, uid: 65532, gid: 65532 }, pod, false],
+    ["its own, and its group may read it", { mode: 0o100640, uid: 65532, gid: 65532 }, pod, true],
+    ["a Secret's in a volume of its pod", { mode: 0o100440, uid: 0, gid: 65532 }, pod, false],
+    ["the same, of another group", { mode: 0o100440, uid: 0, gid: 1000 }, pod, true],
+    ["the same, which all may read", { mode: 0o100444, uid: 0, gid: 65532 }, pod, true],
+    ["the same, which the group may write", { mode: 0o100460, uid: 0, gid: 65532 }, pod, true],
+    ["somebody else's, who gave it to the group", { mode: 0o100440, uid: 1000, gid: 65532 }, pod, true],
+    ["root's, and the group of root may read it", { mode: 0o100640, uid: 0, gid: 0 }, { uid: 0, groups: [0] }, true],
+  ])("a file is the program's alone or not: %s", (_, file, by, may) => {
+    expect(othersMayRead(file, by)).toBe(may);
   });
 });
 

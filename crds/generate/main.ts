@@ -14,6 +14,9 @@ import { conditionsPage, resourcesPage } from "./reference.ts";
 
 const root = path.join(import.meta.dirname, "../..");
 const crdFolder = "crds/generated";
+const chartFolder = "charts/mazevault/files";
+/** Also in the chart, which takes files of its own folder only. */
+const crdFolders = [crdFolder, `${chartFolder}/crds`];
 /** The CRDs of the last release; absent before the first one. */
 const releasedFolder = "crds/released";
 
@@ -21,7 +24,8 @@ const releasedFolder = "crds/released";
 function outputs(): Map<string, string> {
   const files = new Map<string, string>();
   for (const kind of kinds) {
-    files.set(`${crdFolder}/${GROUP}_${kind.plural}.yaml`, yaml(customResourceDefinition(kind)));
+    const definition = yaml(customResourceDefinition(kind));
+    for (const folder of crdFolders) files.set(`${folder}/${GROUP}_${kind.plural}.yaml`, definition);
   }
   files.set(`${crdFolder}/rbac.yaml`, yaml(...accessObjects));
   files.set("docs/reference/resources.md", resourcesPage(kinds));
@@ -68,7 +72,7 @@ async function brokenPromises(): Promise<string[]> {
 
 const files = outputs();
 // Files of a kind that is no more would still be installed.
-const superfluous = (await listing(crdFolder)).filter((file) => !files.has(file));
+const superfluous = (await Promise.all(crdFolders.map(listing))).flat().filter((file) => !files.has(file));
 const changed: string[] = [];
 for (const [file, content] of files) if ((await current(file)) !== content) changed.push(file);
 

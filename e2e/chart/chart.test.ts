@@ -1,0 +1,228 @@
+/**
+ * The chart on the real API server, in namespaces that admit restricted pods only: each set of values in `ci/` is taken without a warning,
+ * and the controllers of Kubernetes make all its pods of it. No node runs them here.
+ */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseAllDocuments } from "yaml";
+import { kinds } from "../../crds/index.ts";
+import { cacheDir } from "../../lab/cache.ts";
+import { runKubectl } from "../../lab/controlplane/kubectl.ts";
+import { kubernetesVersion } from "../../lab/controlplane/versions.ts";
+import { type Lab, resetLab, startLab } from "../../lab/lab.ts";
+import { until } from "../../lab/poll.ts";
+import { configSchema as ocspSettings } from "../../ocsp/config.ts";
+import { configSchema as operatorSettings } from "../../operator/config.ts";
+import { readInvocation } from "../../program/settings.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const chart = path.join(root, "charts/mazevault");
+/** Where `npm run verify` has it from. */
+const helmFile = cacheDir("helm", "3.22.0", "helm");
+const sets = readdirSync(path.join(chart, "ci")).map((file) => file.replace("-values.yaml", ""));
+/** Of the Secrets Store CSI driver, as far as the chart uses it. */
+const definitions = path.join(root, "e2e/chart/definitions.yaml");
+
+interface Manifest {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly data?: Readonly<Record<string, string>>;
+  readonly spec?: { readonly template?: { readonly spec: PodSpec } };
+}
+
+interface PodSpec {
+  readonly containers: readonly {
+    readonly args?: readonly string[];
+    readonly env?: readonly { readonly name: string; readonly value?: string }[];
+    readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string }[];
+  }[];
+  readonly volumes?: readonly {
+    readonly name: string;
+    readonly configMap?: { readonly name: string };
+    readonly secret?: { readonly secretName: string; readonly items?: readonly { readonly key: string }[] };
+    readonly projected?: { readonly sources: readonly { readonly secret?: Source; readonly configMap?: Source }[] };
+  }[];
+}
+
+interface Source {
+  readonly name: string;
+  readonly items: readonly { readonly key: string; readonly path: string }[];
+}
+
+/** A Deployment or StatefulSet. */
+interface Workload {
+  readonly metadata: { readonly name: string; readonly generation: number };
+  readonly spec: { readonly replicas: number };
+  readonly status: {
+    readonly observedGeneration?: number;
+    readonly replicas?: number;
+    readonly conditions?: readonly { readonly type: string; readonly message: string }[];
+  };
+}
+
+let dir: string;
+let lab: Lab;
+
+beforeAll(async () => {
+  dir = mkdtempSync(path.join(tmpdir(), "mazevault-chart-"));
+  lab = await startLab({ dir, durable: false });
+  await kubectl("apply", "-f", definitions);
+  // Which the release lets the operator into, where that may not.
+  await kubectl("create", "namespace", "payments");
+});
+
+afterAll(async () => {
+  await lab?.stop();
+  await resetLab(dir);
+});
+
+test("a gateway is installed, upgraded to the same, and uninstalled, which leaves the resource definitions", async () => {
+  await restrictedNamespace("mazevault");
+  const client = "3f333df6-90a4-4fda-8dd3-9485d27cee36";
+  const line = [
+    ...["upgrade", "--install", "mazevault-gateway", "deploy/k8s/helm"],
+    ...["-n", "mazevault"],
+    ...["-f", "deploy/k8s/helm/values-gateway.yaml"],
+    ...["--set", `serviceAccount.annotations.azure\\.workload\\.identity/client-id=${client}`],
+    ...["--set", `secretProviderClass.parameters.clientID=${client}`],
+    ...["--set", "secretProviderClass.parameters.keyvaultName=kv-mazevault-npr"],
+    ...["--set", "secretProviderClass.parameters.tenantId=7c9e6679-7425-40de-944b-e07fc1f90ae7"],
+  ];
+  expect(await helm(...line)).toEqual("");
+  await podsOf("mazevault", "deployment", "mazevault-gateway");
+  const { spec } = await get<{ spec: { ports: object[] } }>("mazevault", "service", "mazevault-gateway");
+  expect(spec.ports).toEqual([expect.objectContaining({ port: 8443, targetPort: "https" })]);
+
+  const gateway = () => get<Workload>("mazevault", "deployment", "mazevault-gateway");
+  const { metadata: before } = await gateway();
+  expect(await helm(...line)).toEqual("");
+  expect((await gateway()).metadata.generation).toBe(before.generation);
+
+  expect(await helm("uninstall", "mazevault-gateway", "-n", "mazevault")).toEqual("");
+  expect(await kubectl("-n", "mazevault", "get", "deployments", "-o", "name")).toBe("");
+  const left = await kubectl("get", "customresourcedefinitions", "-o", "name");
+  for (const { plural } of kinds) expect(left).toContain(`/${plural}.mazevault.io\n`);
+});
+
+describe.each(sets)("the values of %s", (set) => {
+  let manifests: string;
+  let objects: readonly Manifest[];
+
+  beforeAll(async () => {
+    const release = set.startsWith("gateway") ? "mazevault-gateway" : "mazevault";
+    const where = ["-n", set, "--kube-version", kubernetesVersion];
+    const values = path.join(chart, "ci", `${set}-values.yaml`);
+    const { stdout, stderr, code } = await run("template", release, chart, ...where, "-f", values);
+    expect([code, stderr]).toEqual([0, ""]);
+    manifests = stdout;
+    objects = objectsIn(stdout);
+  });
+
+  test("are taken without a warning, and all pods are admitted", async () => {
+    await restrictedNamespace(set);
+    const apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    const { code, stderr } = await lab.controlPlane.kubectl(apply, { input: manifests });
+    expect([code, stderr]).toEqual([0, ""]);
+    const workloads = objects.filter(({ kind }) => kind === "Deployment" || kind === "StatefulSet");
+    expect(workloads.length).toBeGreaterThan(0);
+    await Promise.all(workloads.map(({ kind, metadata: { name } }) => podsOf(set, kind.toLowerCase(), name)));
+  });
+
+  test("become settings that each program takes, and files that it is given", () => {
+    for (const { spec } of objects.filter(({ kind }) => kind === "Deployment")) {
+      const { containers = [], volumes = [] } = spec?.template?.spec ?? {};
+      for (const container of containers) {
+        const mounted = (at: string) => container.volumeMounts.find(({ mountPath }) => mountPath === at)?.name;
+        const volume = (at: string) => volumes.find(({ name }) => name === mounted(at));
+        const { configMap } = volume("/etc/mazevault/settings") ?? {};
+        const settings = objects.find(
+          ({ kind, metadata }) => kind === "ConfigMap" && metadata.name === configMap?.name,
+        );
+        const file = path.join(dir, "settings.yaml");
+        writeFileSync(file, settings?.data?.["settings.yaml"] ?? "there are none");
+        // What comes from a Key Vault is not known here.
+        const env = Object.fromEntries(
+          (container.env ?? []).map(({ name, value = "https://elsewhere" }) => [name, value]),
+        );
+        const schema = container.args?.[0] === "ocsp.mjs" ? ocspSettings : operatorSettings;
+        const { config } = readInvocation(schema, ["--config", file], env);
+        const named = JSON.stringify(config).matchAll(/"\/etc\/mazevault\/secrets\/([^"]+)"/g);
+        const given = volume("/etc/mazevault/secrets")?.projected?.sources.flatMap(
+          ({ secret, configMap }) => (secret ?? configMap)?.items.map((item) => item.path) ?? [],
+        );
+        expect(new Set(given)).toEqual(new Set(Array.from(named, ([, name]) => name)));
+      }
+    }
+  });
+});
+
+test("the Secrets for a look at it, as the guide makes them, have every key that its pods are given", async () => {
+  const guide = readFileSync(path.join(root, "docs/guides/install-with-helm.md"), "utf8");
+  const block = /^## A look at it\n[\s\S]*?^```shell\n([\s\S]*?)^helm /m.exec(guide)?.[1] ?? "";
+  const env = {
+    PATH: `${path.dirname(lab.controlPlane.kubectlPath)}:${process.env.PATH}`,
+    KUBECONFIG: lab.controlPlane.kubeconfigPath,
+  };
+  execFileSync("bash", ["-ec", block], { cwd: mkdtempSync(path.join(dir, "guide-")), env, stdio: "ignore" });
+  const values = path.join(chart, "ci/evaluation-values.yaml");
+  const where = ["-n", "mazevault-system", "--kube-version", kubernetesVersion];
+  const { stdout } = await run("template", "mazevault", chart, ...where, "-f", values);
+  const volumes = objectsIn(stdout).flatMap(({ spec }) => spec?.template?.spec.volumes ?? []);
+  const sources = volumes.flatMap(({ projected, secret }) => [
+    ...(projected?.sources ?? []).flatMap((each) => each.secret ?? []),
+    ...(secret ? [{ name: secret.secretName, items: secret.items ?? [{ key: "tls.crt" }, { key: "tls.key" }] }] : []),
+  ]);
+  expect(sources.length).toBeGreaterThan(8);
+  for (const { name, items } of sources) {
+    const { data } = await get<{ data: Record<string, string> }>("mazevault-system", "secret", name);
+    expect(Object.keys(data)).toEqual(expect.arrayContaining(items.map(({ key }) => key)));
+  }
+});
+
+/** Waits until all pods are there, as the controllers make them. @throws with what the API server says of one that is refused */
+async function podsOf(namespace: string, kind: string, name: string): Promise<void> {
+  let refused: string | undefined;
+  const complete = async (): Promise<boolean> => {
+    const { metadata, spec, status } = await get<Workload>(namespace, kind, name);
+    refused = status.conditions?.find(({ type }) => type === "ReplicaFailure")?.message;
+    return status.observedGeneration === metadata.generation && status.replicas === spec.replicas;
+  };
+  await until("pods", complete, { timeoutMs: 20_000, intervalMs: 200 }).catch((cause: unknown) => {
+    throw new Error(`${kind} ${name} in ${namespace} has not all of its pods: ${refused ?? "nobody says why"}`, {
+      cause,
+    });
+  });
+}
+
+const objectsIn = (manifests: string): readonly Manifest[] =>
+  parseAllDocuments(manifests)
+    .map((each) => each.toJS() as Manifest | null)
+    .filter((each) => each !== null);
+
+async function restrictedNamespace(name: string): Promise<void> {
+  await kubectl("create", "namespace", name);
+  const levels = ["enforce", "warn", "audit"].map((mode) => `pod-security.kubernetes.io/${mode}=restricted`);
+  await kubectl("label", "namespace", name, ...levels);
+}
+
+async function get<Kind>(namespace: string, kind: string, name: string): Promise<Kind> {
+  return JSON.parse(await kubectl("-n", namespace, "get", kind, name, "-o", "json"));
+}
+
+async function kubectl(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await lab.controlPlane.kubectl(args);
+  if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr}`);
+  return stdout;
+}
+
+const run = (...args: string[]) => runKubectl(helmFile, args, { kubeconfig: lab.controlPlane.kubeconfigPath });
+
+/** Resolves with its warnings. */
+async function helm(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await run(...args);
+  if (code !== 0) throw new Error(`helm ${args.join(" ")}: ${stderr}${stdout}`);
+  return stderr;
+}
