@@ -4,11 +4,12 @@ import { readFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { text } from "node:stream/consumers";
 import type { Ports } from "../ports.ts";
+import { findGoProgram, obtainGoProgram } from "../setup/go-program.ts";
 import type { ProcessSpec, SupervisedProcess } from "../supervised.ts";
-import { findToxiproxy, obtainToxiproxy } from "./program.ts";
+import { toxiproxy } from "./program.ts";
 
 /** Whether this machine has it. */
-export const hasToxiproxy = (): boolean => findToxiproxy() !== undefined;
+export const hasToxiproxy = (): boolean => findGoProgram(toxiproxy) !== undefined;
 
 /** One way of going wrong. Times in milliseconds. */
 export type Toxic =
@@ -64,7 +65,7 @@ const HOST = "127.0.0.1";
 
 /** Its proxies are gone when it dies, so one that ends by itself is not started again. */
 export async function startToxiproxy(lab: ToxiproxyLab): Promise<Toxiproxy> {
-  const command = await obtainToxiproxy();
+  const command = await obtainGoProgram(toxiproxy);
   const apiPort = await lab.ports.get("toxiproxy");
   const api = apiOf(`http://${HOST}:${apiPort}`);
   const process = await lab.spawn({
