@@ -62,12 +62,17 @@ spec:
 
 const chart = () => new Chart(dir, programs.helm);
 
-test("lint names the set of values that lacks one, and has nothing to say of a sound chart", async () => {
+test("lint names the set of values that is wrong, and has nothing to say of a sound chart", async () => {
   expect(await chart().lint()).toEqual([]);
+  write("values.schema.json", '{"required": ["image"]}');
   write("ci/without-image-values.yaml", "image: null\n");
   expect(await chart().lint()).toEqual([
-    expect.stringMatching(/^with without-image-values\.yaml: [\s\S]*image is required/),
+    expect.stringMatching(/^with without-image-values\.yaml: [\s\S]*missing property 'image'/),
   ]);
+});
+
+test("a value that is missing is found when the chart is rendered, which lint goes on without", async () => {
+  write("ci/without-image-values.yaml", "image: null\n");
   await expect(chart().rendered()).rejects.toThrow(/^with without-image-values\.yaml: [\s\S]*image is required/);
 });
 
@@ -85,7 +90,7 @@ test("a field that is unknown or of a wrong type, and a kind without a schema, a
   write("ci/4-values.yaml", "project: {environment: dev}\n");
   write("ci/5-values.yaml", "deployment: {strategy: {rollingUpdate: {maxSurge: 25%, maxUnavailable: 0}}}\n");
   const [output = ""] = await unknown();
-  const lines = output.split("\n").map((line) => line.replace(/^.*\//, ""));
+  const lines = output.split("\n").map((line) => line.replace(/^\S*\//, ""));
   expect(lines.toSorted()).toEqual([
     expect.stringMatching(/^1-values\.yaml - Deployment small is invalid: .*'replicsa' not allowed/),
     expect.stringMatching(

@@ -153,7 +153,7 @@ export async function againstPolicies(chart: Chart, python: string, excepted: Ex
       dir,
       Array.from(manifests, ([name, text]) => [name, withoutDefinitions(text)]),
     );
-    const options = ["--framework", "kubernetes", "--output", "json", "--quiet", "--compact", "--skip-download"];
+    const options = ["--framework", "kubernetes", "--output", "json", "--compact", "--skip-download"];
     const { stdout, output } = await run(python, ["-m", "checkov.main", "--directory", dir, ...options], {
       // It asks nobody whether there is a newer one.
       CKV_SKIP_PACKAGE_UPDATE_CHECK: "true",
