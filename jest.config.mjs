@@ -1,7 +1,11 @@
 /** Unit and contract tests stand beside what they test; e2e/ has its own configuration. */
+import { findKubernetesSchemas } from "./lab/packaging/kubernetes-schemas.ts";
+import { chartPrograms } from "./lab/packaging/programs.ts";
 import { findOldestPrograms } from "./lab/postgres/programs.ts";
+import { findGoProgram } from "./lab/setup/go-program.ts";
 import { findKeytool } from "./lab/setup/needs.ts";
 import { findPackage, testPackages } from "./lab/setup/packages.ts";
+import { checkov, findPythonTool } from "./lab/setup/python-tool.ts";
 import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
 
 const swc = [
@@ -17,6 +21,11 @@ export const common = {
 };
 
 const oldest = findOldestPrograms();
+const judgesOfCharts = [
+  ...chartPrograms.map((each) => findGoProgram(each)),
+  findKubernetesSchemas(),
+  findPythonTool(checkov),
+];
 /** Tests of what this machine lacks; `npm test` says so. */
 const impossible = [
   ...(findKeytool() === undefined ? ["/keystore\\.test\\.ts$", "/judges/keystores\\.test\\.ts$"] : []),
@@ -24,6 +33,7 @@ const impossible = [
   ...(findPackage(testPackages["redis-server"]) === undefined ? ["/adapters/redis/"] : []),
   ...(hasToxiproxy() ? [] : ["/lab/toxiproxy/"]),
   ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/alerts\\.test\\.ts$"] : []),
+  ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
 ];
 
 export default {

@@ -1,5 +1,7 @@
 import { common } from "./jest.config.mjs";
+import { helm } from "./lab/packaging/programs.ts";
 import { hasRedis } from "./lab/redis/redis.ts";
+import { findGoProgram } from "./lab/setup/go-program.ts";
 import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
 
 /**
@@ -13,6 +15,7 @@ export default {
   testPathIgnorePatterns: [
     "/node_modules/",
     ...(hasRedis() ? [] : ["/rest-replicas\\.test\\.ts$"]),
+    ...(findGoProgram(helm) === undefined ? ["/e2e/chart/"] : []),
     ...(hasToxiproxy() ? [] : ["/gateway-channel\\.test\\.ts$"]),
   ],
   globalSetup: "<rootDir>/e2e/setup.ts",

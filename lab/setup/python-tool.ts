@@ -9,15 +9,20 @@ import { errorMessage } from "../errors.ts";
 import { waitForLock } from "../lock.ts";
 
 const DRAFT_PREFIX = ".new-";
-/** All of it has 10 MB. */
-const PATIENCE_MS = 180_000;
+/** checkov is the largest by far, with 100 MB. */
+const PATIENCE_MS = 300_000;
 
-export interface PythonTool {
-  /** Its requirements stand in `NAME-requirements.txt`. */
-  readonly name: string;
-  /** A module that is there when it can run. */
-  readonly module: string;
-}
+/** Its requirements stand in `NAME-requirements.txt`. */
+export type PythonTool = { readonly name: string } & (
+  | {
+      /** A module that is there when it can run. */
+      readonly module: string;
+    }
+  | {
+      /** What a package brings that is no Python; answers `--version`. */
+      readonly program: string;
+    }
+);
 
 export interface PythonToolOptions {
   /** `mazevault/NAME` in the user's cache. */
@@ -26,11 +31,17 @@ export interface PythonToolOptions {
 
 export const pkilint: PythonTool = { name: "pkilint", module: "pkilint.bin.lint_pkix_cert" };
 export const schemathesis: PythonTool = { name: "schemathesis", module: "schemathesis.cli" };
+/** Not its `main`, which takes seconds to import. */
+export const checkov: PythonTool = { name: "checkov", module: "checkov" };
+export const hadolint: PythonTool = { name: "hadolint", program: "hadolint" };
 
-/** The Python that can import it; undefined where it was not obtained. Looks, and neither fetches nor runs anything. */
+/**
+ * The Python that can import its module, or its program; undefined where it was not obtained. Looks, and neither fetches nor
+ * runs anything.
+ */
 export function findPythonTool(tool: PythonTool, options: PythonToolOptions = {}): string | undefined {
-  const python = pythonOf(path.join(options.cache ?? cacheDir(tool.name), version(tool)));
-  return existsSync(python) ? python : undefined;
+  const file = fileOf(tool, path.join(options.cache ?? cacheDir(tool.name), version(tool)));
+  return existsSync(file) ? file : undefined;
 }
 
 /** Finds it or installs it. @throws with the reason, for a person, when neither is possible */
@@ -65,19 +76,22 @@ async function install(tool: PythonTool, cache: string): Promise<string> {
     // Wheels only: nothing of theirs runs here before a test asks for it.
     const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
     await run(pythonOf(draft), [...pip, "--require-hashes", "--requirement", requirements(tool)]);
-    const problem = await whyNotRunning(tool, pythonOf(draft));
+    const problem = await whyNotRunning(tool, fileOf(tool, draft));
     if (problem !== undefined) throw new Error(`it was installed and does not run: ${problem}`);
     const target = path.join(cache, version(tool));
     rmSync(target, { recursive: true, force: true });
     // Python finds a virtual environment by where its program lies, so it may move.
     renameSync(draft, target);
-    return pythonOf(target);
+    return fileOf(tool, target);
   } finally {
     rmSync(draft, { recursive: true, force: true });
   }
 }
 
 const pythonOf = (environment: string): string => path.join(environment, "bin", "python");
+
+const fileOf = (tool: PythonTool, environment: string): string =>
+  "module" in tool ? pythonOf(environment) : path.join(environment, "bin", tool.program);
 
 /** Differs where what is installed does. */
 const version = (tool: PythonTool): string =>
@@ -89,8 +103,8 @@ const version = (tool: PythonTool): string =>
 const requirements = ({ name }: PythonTool): string => path.join(import.meta.dirname, `${name}-requirements.txt`);
 
 /** Undefined when it runs. */
-const whyNotRunning = ({ module }: PythonTool, python: string): Promise<string | undefined> =>
-  run(python, ["-c", `import ${module}`]).then(() => undefined, errorMessage);
+const whyNotRunning = (tool: PythonTool, file: string): Promise<string | undefined> =>
+  run(file, "module" in tool ? ["-c", `import ${tool.module}`] : ["--version"]).then(() => undefined, errorMessage);
 
 async function run(program: string, args: readonly string[]): Promise<void> {
   try {

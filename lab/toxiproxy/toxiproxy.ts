@@ -6,11 +6,12 @@ import { text } from "node:stream/consumers";
 import { errorMessage } from "../errors.ts";
 import { until } from "../poll.ts";
 import type { Ports } from "../ports.ts";
+import { findGoProgram, obtainGoProgram } from "../setup/go-program.ts";
 import type { ProcessSpec, SupervisedProcess } from "../supervised.ts";
-import { findToxiproxy, obtainToxiproxy } from "./program.ts";
+import { toxiproxy } from "./program.ts";
 
 /** Whether this machine has it. */
-export const hasToxiproxy = (): boolean => findToxiproxy() !== undefined;
+export const hasToxiproxy = (): boolean => findGoProgram(toxiproxy) !== undefined;
 
 /** One way of going wrong. Times in milliseconds. */
 export type Toxic =
@@ -71,7 +72,7 @@ const NOTICED_WITHIN_MS = 2_000;
  * started again with its proxies and without toxics, and what was asked of it is asked again.
  */
 export async function startToxiproxy(lab: ToxiproxyLab): Promise<Toxiproxy> {
-  const command = await obtainToxiproxy();
+  const command = await obtainGoProgram(toxiproxy);
   const apiPort = await lab.ports.get("toxiproxy");
   const api = apiOf(`http://${HOST}:${apiPort}`);
   const proxies: object[] = [];
