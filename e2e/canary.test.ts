@@ -10,6 +10,7 @@ import { gunzipSync } from "node:zlib";
 import { Redis } from "ioredis";
 import { Sensitive } from "../core/sensitive.ts";
 import { type SealingKey, seal } from "../core/vault/sealing.ts";
+import { REST_ACCOUNT } from "../crds/installation.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { hasRedis, startRedis } from "../lab/redis/redis.ts";
@@ -57,7 +58,7 @@ beforeAll(async () => {
   world = await startWorld();
   const started: Operator[] = [];
   for (const name of ["first", "second"]) {
-    const config = { kubernetes: { leaseDurationMs: 3_000 } };
+    const config = { kubernetes: { leaseDurationMs: 3_000, restServiceAccount: REST_ACCOUNT } };
     started.push(await world.mazevault.startOperator({ name, config, logLevel: "trace" }));
   }
   operators = started;

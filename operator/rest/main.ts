@@ -9,6 +9,7 @@ import { Watches } from "../../controllers/runtime/watches.ts";
 import { GatewayVaults } from "../../core/fleet/gateway-vaults.ts";
 import { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
+import { rightsFor } from "../../crds/generate/rbac.ts";
 import { HealthServer } from "../../program/health.ts";
 import { createLogger } from "../../program/logging.ts";
 import { endOnSignals, runProgram } from "../../program/main.ts";
@@ -108,6 +109,10 @@ async function run(config: Config): Promise<void> {
     vaults: () => vaults?.states() ?? [],
     keyVaults: fleet ? new GatewayVaults(vaults, fleet.tasks) : vaults,
     metrics: () => registry.metrics(),
+    identity: {
+      account: config.kubernetes.restServiceAccount ?? config.kubernetes.serviceAccount,
+      rights: rightsFor("rest", config.mode),
+    },
     unready,
     onAnswer: restAnswered,
     ...membershipOf(gateway),
