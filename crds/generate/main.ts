@@ -9,11 +9,14 @@ import { GROUP } from "../common.ts";
 import { kinds } from "../index.ts";
 import { breakingChanges } from "./compatibility.ts";
 import { type CustomResourceDefinition, customResourceDefinition } from "./crd.ts";
-import { accessObjects } from "./rbac.ts";
+import { changedBy, policies } from "./policies.ts";
+import { accessObjects, chartRights } from "./rbac.ts";
 import { conditionsPage, resourcesPage } from "./reference.ts";
+import { rightsPage } from "./rights-page.ts";
 
 const root = path.join(import.meta.dirname, "../..");
 const crdFolder = "crds/generated";
+const chartFolder = "charts/mazevault/files";
 /** The CRDs of the last release; absent before the first one. */
 const releasedFolder = "crds/released";
 
@@ -23,9 +26,15 @@ function outputs(): Map<string, string> {
   for (const kind of kinds) {
     files.set(`${crdFolder}/${GROUP}_${kind.plural}.yaml`, yaml(customResourceDefinition(kind)));
   }
-  files.set(`${crdFolder}/rbac.yaml`, yaml(...accessObjects));
+  files.set(`${crdFolder}/rbac.yaml`, yaml(...accessObjects("primary")));
+  files.set("deploy/gateway/rbac.yaml", yaml(...accessObjects("gateway")));
+  // In the chart, as Helm reaches nothing outside of it; kubectl takes the policies as they are.
+  files.set(`${chartFolder}/rights.yaml`, yaml(chartRights));
+  files.set(`${chartFolder}/policies.yaml`, yaml(...policies));
+  files.set(`${chartFolder}/changed-by.yaml`, yaml(...changedBy));
   files.set("docs/reference/resources.md", resourcesPage(kinds));
   files.set("docs/reference/conditions.md", conditionsPage());
+  files.set("docs/reference/rights.md", rightsPage());
   return files;
 }
 
