@@ -190,7 +190,8 @@ export function accessObjects(mode: Mode): readonly object[] {
     clusterRoleBinding(OPERATOR_ACCOUNT, OPERATOR_ACCOUNT),
     clusterRoleBinding(REST_ACCOUNT, OPERATOR_ACCOUNT, REST_ACCOUNT),
     ...boundRole("mazevault-system", ofOperator.inSystemNamespace, OPERATOR_ACCOUNT),
-    ...boundRole(REST_ACCOUNT, ofRest.inSystemNamespace, REST_ACCOUNT),
+    // Of another name than the one by which REST is let into namespaces: the operator would take that away.
+    ...boundRole(`${REST_ACCOUNT}-system`, ofRest.inSystemNamespace, REST_ACCOUNT),
   ];
 }
 
