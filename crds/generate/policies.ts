@@ -79,51 +79,44 @@ const variableOf = (field: string): string =>
     .map((part, at) => (at === 0 ? part : part.slice(0, 1).toUpperCase() + part.slice(1)))
     .join("");
 
-/** CEL over `part`: whether the author has the right. The word `namespace` is reserved there. */
-function mayUse({ verbs, group, resource, subresource, names, namespaces = "['']" }: AskedRight): string {
+/** CEL over `part`: whether the author has the right. */
+function mayUse({ verbs, group, resource, subresource, name, namespace = "''" }: AskedRight): string {
   const asked = [
     `authorizer.group('${group}').resource(${resource})`,
     ...(subresource === undefined ? [] : [`.subresource('${subresource}')`]),
-    ".namespace(place)",
-    ...(names === undefined ? [] : [".name(name)"]),
+    `.namespace(${namespace})`,
+    ...(name === undefined ? [] : [`.name(${name})`]),
   ].join("");
-  const allowed = verbs.map((verb) => `${asked}.check('${verb}').allowed()`).join(" || ");
-  return `${namespaces}.all(place, ${names === undefined ? allowed : `${names}.all(name, ${allowed})`})`;
+  return verbs.map((verb) => `${asked}.check('${verb}').allowed()`).join(" || ");
 }
 
-/** CEL: which right is missing, for what, and the line by which somebody who has it gives it. */
-function refusal({ field, right }: Reference): string {
-  const { verbs, group, resource, subresource, what, names, namespaces } = right;
-  const parts = `variables.${variableOf(field)}`;
-  const joined = (list: string, by: string) => `${parts}.map(part, ${list}.join(${text(by)})).join(${text(by)})`;
-  const first = (list: string) => `${parts}.map(part, ${list})[0][0]`;
+/** The same for whatever there is of that kind: in the namespace, or where each part has one of its own, in the cluster. */
+const forAll = ({ name: _name, namespace, ...right }: AskedRight): AskedRight =>
+  namespace === HERE ? { ...right, namespace } : right;
+
+/** CEL over `part`: which right is missing, for what, and the line by which somebody who has it gives it. */
+function refusal(field: string, right: AskedRight): string {
+  const { verbs, group, resource, subresource, what, name, namespace } = right;
   const verb = verbs.at(-1) ?? "";
-  const role = namespaces === undefined ? "clusterrole" : "role";
-  const [allNamespaces, namespace] =
-    namespaces === HERE
-      ? ["request.namespace", "request.namespace"]
-      : [joined(namespaces ?? "", ", "), `(${parts}.size() == 1 ? ${first(namespaces ?? "")} : 'NAMESPACE')`];
-  const kubectl = namespaces === undefined ? [text("kubectl")] : [text("kubectl -n "), namespace];
-  const roleName = [
-    text(`${verb}-`),
-    `${parts}.map(part, ${resource})[0]`,
-    ...(names ? [text("-"), first(names)] : []),
-  ];
+  const role = namespace === undefined ? "clusterrole" : "role";
+  const kubectl = namespace === undefined ? [text("kubectl")] : [text("kubectl -n "), namespace];
+  const roleName = [text(`${verb}-`), resource, ...(name === undefined ? [] : [text("-"), name])];
   const suffix = `${group && `.${group}`}${subresource === undefined ? "" : `/${subresource}`}`;
   // kubectl knows the verb `use` of Kubernetes' own resources only.
   const [made, corrected] =
     verb === "use" ? ["get", ` --dry-run=client -o yaml | sed "s/- get$/- ${verb}/" | kubectl apply -f -`] : [verb, ""];
   return [
     text(`${field}: you need the right to ${verbs.join(" or ")} ${what} `),
-    names === undefined ? text("objects") : joined(names, ", "),
-    ...(namespaces === undefined ? [] : [text(" in namespace "), allNamespaces]),
+    name ?? text("objects of any name"),
+    ...(namespace === undefined ? [] : [text(" in namespace "), namespace]),
     text(". Somebody who has it gives it with: "),
     ...kubectl,
     text(` create ${role} `),
     ...roleName,
     text(` --verb=${made} --resource=`),
-    `${parts}.map(part, ${resource} + ${text(suffix)}).join(',')`,
-    ...(names === undefined ? [] : [text(" --resource-name="), joined(names, " --resource-name=")]),
+    resource,
+    text(suffix),
+    ...(name === undefined ? [] : [text(" --resource-name="), name]),
     text(`${corrected}; `),
     ...kubectl,
     text(` create ${role}binding `),
@@ -136,6 +129,41 @@ function refusal({ field, right }: Reference): string {
   ].join(" + ");
 }
 
+function variablesOf({ field, parts, flattened }: Reference): readonly NamedExpression[] {
+  const name = variableOf(field);
+  const expression = `${parts("object")}.filter(part, oldObject == null || !(part in ${parts("oldObject")}))`;
+  if (flattened === undefined) return [{ name, expression }];
+  const whole = `variables.${name}Whole`;
+  const flat = `${whole}.size() == 0 ? [] : ${whole}.map(part, ${flattened}.join(',')).join(',').split(',')`;
+  return [
+    { name: `${name}Whole`, expression },
+    { name, expression: flat },
+  ];
+}
+
+function validationsOf({ field, most = 1, right }: Reference): readonly Validation[] {
+  const { verbs, what, resource, resources = [resource] } = right;
+  const parts = `variables.${variableOf(field)}`;
+  const few = Array.from({ length: most }, (_, at): Validation => {
+    const about = (expression: string) => expression.replaceAll(/\bpart\b/g, `${parts}[${at}]`);
+    const spared = [`${parts}.size() <= ${at}`, ...(most === 1 ? [] : [`${parts}.size() > ${most}`])];
+    return {
+      expression: [...spared, about(mayUse(right))].join(" || "),
+      message: `${field}: you need the right to ${verbs.join(" or ")} each ${what} that it names`,
+      messageExpression: about(refusal(field, right)),
+    };
+  });
+  if (most === 1) return few;
+  const many = resources.map((each): Validation => {
+    const concerned = resources.length === 1 ? "" : ` || !${parts}.exists(part, ${resource} == ${each})`;
+    return {
+      expression: `${parts}.size() <= ${most}${concerned} || ${mayUse(forAll({ ...right, resource: each }))}`,
+      message: `${field}: more than ${most} new ones at once are only for who has the right to ${verbs.join(" or ")} ${what} objects of any name; add at most ${most} at once`,
+    };
+  });
+  return [...few, ...many];
+}
+
 function ofAuthors(kind: KindDefinition): readonly object[] {
   const asked = references.filter((reference) => reference.kind === kind);
   if (asked.length === 0) return [];
@@ -144,16 +172,9 @@ function ofAuthors(kind: KindDefinition): readonly object[] {
       name: `${kind.plural}.references.${GROUP}`,
       matches: own(kind.plural),
       matchConditions: [{ name: "spec-changed", expression: SPEC_CHANGED }],
-      variables: asked.map(({ field, parts }) => ({
-        name: variableOf(field),
-        expression: `${parts("object")}.filter(part, oldObject == null || !(part in ${parts("oldObject")}))`,
-      })),
+      variables: asked.flatMap(variablesOf),
     },
-    asked.map((reference) => ({
-      expression: `variables.${variableOf(reference.field)}.all(part, ${mayUse(reference.right)})`,
-      message: `${reference.field}: you need the right to ${reference.right.verbs.join(" or ")} each ${reference.right.what} that it names`,
-      messageExpression: refusal(reference),
-    })),
+    asked.flatMap(validationsOf),
   );
 }
 

@@ -7,6 +7,7 @@ import { auditSinkKind } from "../auditsink.ts";
 import { certificateKind } from "../certificate.ts";
 import { certificateRequestKind } from "../certificaterequest.ts";
 import { GROUP, type KindDefinition } from "../common.ts";
+import { RESTARTABLE_KINDS } from "../delivery.ts";
 import { SYSTEM_NAMESPACE } from "../installation.ts";
 import { clusterIssuerKind, issuerKind } from "../issuer.ts";
 import { keyVaultKind } from "../keyvault.ts";
@@ -23,6 +24,13 @@ export interface Reference {
    * is sent to. What is there again as it was is not asked for again.
    */
   readonly parts: (object: string) => string;
+  /** Over a part of new ones: a list that takes its place. Without commas in it. */
+  readonly flattened?: string;
+  /**
+   * So many new parts are asked about one by one; of more the author must have the right for all that there is. One when absent, where
+   * there can be no more. The API server stops an expression after two questions, and a policy after 28.
+   */
+  readonly most?: number;
   readonly right: AskedRight;
 }
 
@@ -33,14 +41,16 @@ export interface AskedRight {
   readonly group: string;
   /** Its plural. */
   readonly resource: string;
+  /** All that it can be, where parts differ in it. */
+  readonly resources?: readonly string[];
   /** As it is, not CEL. */
   readonly subresource?: string;
   /** In words, as in messages and documentation. */
   readonly what: string;
-  /** A list; absent: whatever its name. */
-  readonly names?: string;
-  /** A list; absent: the whole cluster. */
-  readonly namespaces?: string;
+  /** Absent: whatever its name. */
+  readonly name?: string;
+  /** Absent: the whole cluster. */
+  readonly namespace?: string;
 }
 
 /** CEL: every field of the path is there. */
@@ -64,21 +74,21 @@ const found =
   };
 
 /** Of the object itself. */
-export const HERE = "[request.namespace]";
+export const HERE = "request.namespace";
 
-const project = { verbs: ["use"], group: GROUP, resource: "'projects'", what: "Project", namespaces: HERE } as const;
+const project = { verbs: ["use"], group: GROUP, resource: "'projects'", what: "Project", namespace: HERE } as const;
 const keyVault = { verbs: ["use"], group: GROUP, resource: "'keyvaults'", what: "KeyVault" } as const;
 const issuer = {
   verbs: ["use"],
   group: GROUP,
   resource: "(has(part.kind) && part.kind == 'ClusterIssuer' ? 'clusterissuers' : 'issuers')",
   what: "issuer",
-  names: "[part.name]",
-  namespaces: HERE,
+  name: "part.name",
+  namespace: HERE,
 } as const;
-const coreSecret = { group: "", resource: "'secrets'", what: "core Secret", namespaces: HERE } as const;
+const coreSecret = { group: "", resource: "'secrets'", what: "core Secret", namespace: HERE } as const;
 const source = { ...coreSecret, verbs: ["get"] } as const;
-const adopted = { ...coreSecret, verbs: ["update"], names: "[part[0]]" } as const;
+const adopted = { ...coreSecret, verbs: ["update"], name: "part[0]" } as const;
 /**
  * The policy cannot see whether the workload opts in by its annotation, so it asks for a right in any case; `restart`, which
  * Kubernetes itself gives no meaning, lets the owner of a workload give that and no more.
@@ -87,16 +97,17 @@ const restarted = {
   verbs: ["patch", "restart"],
   group: "apps",
   resource: "(part.kind.lowerAscii() + 's')",
+  resources: RESTARTABLE_KINDS.map((kind) => `'${kind.toLowerCase()}s'`),
   what: "workload",
-  names: "[part.name]",
-  namespaces: HERE,
+  name: "part.name",
+  namespace: HERE,
 } as const;
 
 const projectOf = (kind: KindDefinition): Reference => ({
   kind,
   field: "spec.projectRef",
   parts: found("spec.projectRef"),
-  right: { ...project, names: "[part.name]" },
+  right: { ...project, name: "part.name" },
 });
 
 const issuerOf = (kind: KindDefinition, field: string): Reference => ({
@@ -111,13 +122,15 @@ const secretOf = (kind: KindDefinition, field: string, within = field): Referenc
   kind,
   field,
   parts: found(field, within),
-  right: { ...source, names: `[part${field.slice(within.length).replace("[]", "")}.name]` },
+  ...(field.includes("[]") && { most: 8 }),
+  right: { ...source, name: `part${field.slice(within.length)}.name` },
 });
 
 const restartsOf = (kind: KindDefinition, field: string): Reference => ({
   kind,
   field: `${field}[]`,
   parts: found(`${field}[]`),
+  most: 5,
   right: restarted,
 });
 
@@ -127,7 +140,7 @@ const adopts =
   (object: string): string => {
     const isSet = (field: string) => `has(${object}.${at}.${field}) && ${object}.${at}.${field}`;
     const within = at === "spec" ? "" : `${present(object, at)} && `;
-    return `(${within}${isSet("adopt")} ? [[${name(object)}, string(${isSet("overwrite")})]] : [])`;
+    return `(${within}${isSet("adopt")} ? [[string(${name(object)}), string(${isSet("overwrite")})]] : [])`;
   };
 
 export const references: readonly Reference[] = [
@@ -148,7 +161,7 @@ export const references: readonly Reference[] = [
     kind: secretKind,
     field: "spec.rotation.apply.job.cronJobRef",
     parts: found("spec.rotation.apply.job.cronJobRef"),
-    right: { verbs: ["create"], group: "batch", resource: "'jobs'", what: "Job", namespaces: HERE },
+    right: { verbs: ["create"], group: "batch", resource: "'jobs'", what: "Job", namespace: HERE },
   },
   secretOf(secretKind, "spec.rotation.apply.webhook.hmacSecretRef", "spec.rotation.apply.webhook"),
   secretOf(secretKind, "spec.rotation.apply.postgres.admin.passwordSecretRef", "spec.rotation.apply.postgres"),
@@ -166,8 +179,8 @@ export const references: readonly Reference[] = [
       resource: "'serviceaccounts'",
       subresource: "token",
       what: "token of ServiceAccount",
-      names: "[part.name]",
-      namespaces: HERE,
+      name: "part.name",
+      namespace: HERE,
     },
   },
 
@@ -176,21 +189,23 @@ export const references: readonly Reference[] = [
     kind: syncRuleKind,
     field: "spec.target.keyVault.ref",
     parts: found("spec.target.keyVault.ref"),
-    right: { ...keyVault, names: "[part.name]", namespaces: HERE },
+    right: { ...keyVault, name: "part.name", namespace: HERE },
   },
   {
     kind: syncRuleKind,
     field: "spec.target.kubernetes.namespaces[]",
     parts: (object) =>
       `(has(${object}.spec.target.kubernetes) && ${object}.spec.direction != 'Pull' ? ${object}.spec.target.kubernetes.namespaces : [])`,
-    right: { ...coreSecret, verbs: ["create"], namespaces: "[part]" },
+    most: 8,
+    right: { ...coreSecret, verbs: ["create"], namespace: "part" },
   },
   {
     kind: syncRuleKind,
     field: "spec.target.kubernetes.adopt",
     parts: (object) =>
       `(has(${object}.spec.target.kubernetes) && has(${object}.spec.target.kubernetes.adopt) && ${object}.spec.target.kubernetes.adopt ? ${object}.spec.target.kubernetes.namespaces : [])`,
-    right: { ...coreSecret, verbs: ["update"], namespaces: "[part]" },
+    most: 8,
+    right: { ...coreSecret, verbs: ["update"], namespace: "part" },
   },
 
   issuerOf(certificateKind, "spec.issuerRef"),
@@ -210,20 +225,23 @@ export const references: readonly Reference[] = [
     kind: clusterIssuerKind,
     field: "spec.ca.parentRef",
     parts: found("spec.ca.parentRef"),
-    right: { verbs: ["use"], group: GROUP, resource: "'clusterissuers'", what: "ClusterIssuer", names: "[part.name]" },
+    right: { verbs: ["use"], group: GROUP, resource: "'clusterissuers'", what: "ClusterIssuer", name: "part.name" },
   },
 
   {
     kind: projectKind,
     field: "spec.environments[].keyVault",
     parts: found("spec.environments[].keyVault"),
-    right: { ...keyVault, names: "[part.name]", namespaces: "[part.namespace]" },
+    most: 8,
+    right: { ...keyVault, name: "part.name", namespace: "part.namespace" },
   },
   {
     kind: accessPolicyKind,
     field: "spec.rules[].projects[]",
     parts: (object) => `${object}.spec.rules`,
-    right: { ...project, names: "part.projects" },
+    flattened: "part.projects",
+    most: 16,
+    right: { ...project, name: "part" },
   },
 
   ...[
@@ -235,7 +253,7 @@ export const references: readonly Reference[] = [
     .map((field) => `spec.${field}`)
     .map((field): Reference => {
       const reference = secretOf(auditSinkKind, field, field.split(".").slice(0, 2).join("."));
-      return { ...reference, right: { ...reference.right, namespaces: `['${SYSTEM_NAMESPACE}']` } };
+      return { ...reference, right: { ...reference.right, namespace: `'${SYSTEM_NAMESPACE}'` } };
     }),
 ];
 

@@ -43,16 +43,16 @@ function programs(): string {
 }
 
 function asked({ kind, field, right }: Reference): readonly string[] {
-  const { verbs, what, names, namespaces } = right;
+  const { verbs, what, name, namespace } = right;
   const where =
-    namespaces === undefined
+    namespace === undefined
       ? "in the whole cluster"
-      : namespaces === HERE
+      : namespace === HERE
         ? "in the object's namespace"
-        : namespaces.startsWith("['")
+        : namespace.startsWith("'")
           ? "in the installation's namespace"
           : "in the namespace that it names";
-  const which = names === undefined ? `any ${what}` : what;
+  const which = name === undefined ? `any ${what}` : what;
   return [kind.kind, `\`${field}\``, `${code(verbs).replaceAll(", ", " or ")} ${which}`, where];
 }
 
@@ -62,7 +62,8 @@ export const rightsPage = (): string => `${HEADER}
 ## Of authors
 With the [admission policies](../operations.md#rights-of-authors), the API server asks for these rights of whoever creates an object, or changes the part of it that refers:
 the operator uses what is referred to with its own rights, so without them nobody would. What stays as it is is not asked for again, so that whoever applies a manifest
-anew needs none of them. A refusal names the field, the right and the line that gives it.
+anew needs none of them. A refusal names the field, the right and the line that gives it. The API server limits how much a policy may ask: who adds more than a few references of a kind at once
+(8 core Secrets, 5 workloads, 8 namespaces, 16 projects) needs the right for whatever name.
 
 ${table(["Kind", "Field", "Right", "Where"], references.map(asked))}
 
