@@ -2,6 +2,9 @@
 import { z } from "zod";
 import { type CelRule, labelValue, listMap, objectName, rules } from "./common.ts";
 
+/** Of annotations on the pod templates of workloads that are restarted: one per core Secret. */
+export const RESTART_PREFIX = "restart.mazevault.io/";
+
 export const RESTARTABLE_KINDS = ["Deployment", "StatefulSet", "DaemonSet"] as const;
 
 /**

@@ -11,6 +11,7 @@ import { Redis } from "ioredis";
 import { type ReceivedSpan, TraceReceiver } from "../adapters/tracing/testing/receiver.ts";
 import { Sensitive } from "../core/sensitive.ts";
 import { type SealingKey, seal } from "../core/vault/sealing.ts";
+import { REST_ACCOUNT } from "../crds/installation.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { hasRedis, startRedis } from "../lab/redis/redis.ts";
@@ -63,7 +64,7 @@ beforeAll(async () => {
   const tracing = { endpoint: receiver.url, headersFile };
   const started: Operator[] = [];
   for (const name of ["first", "second"]) {
-    const config = { kubernetes: { leaseDurationMs: 3_000 }, tracing };
+    const config = { kubernetes: { leaseDurationMs: 3_000, restServiceAccount: REST_ACCOUNT }, tracing };
     started.push(await world.mazevault.startOperator({ name, config, logLevel: "trace" }));
   }
   operators = started;

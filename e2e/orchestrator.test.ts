@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { openStores } from "../adapters/postgres/stores.ts";
 import { openRootKeyFile } from "../adapters/rootkey/file.ts";
 import { openVersion } from "../core/vault/version.ts";
-import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import { REST_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { FaultRule, StoredSecret } from "../lab/keyvault/control.ts";
 import { azure, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
@@ -51,10 +51,13 @@ const entries = (user: string): object[] => [
 const orders = (user: string, more: object = {}): object =>
   secretManifest(TENANT, "orders", { entries: entries(user), deliver: {}, ...more });
 
+/** REST is let into namespaces by a RoleBinding of its own. */
+const separateRest = { kubernetes: { restServiceAccount: REST_ACCOUNT } };
+
 beforeAll(async () => {
   world = await startWorld();
-  succession = await Succession.begin(world);
-  rest = await world.mazevault.startOperator({ program: "rest", name: "rest" });
+  succession = await Succession.begin(world, separateRest);
+  rest = await world.mazevault.startOperator({ program: "rest", name: "rest", config: separateRest });
   await world.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: TENANT } }, project);
   await world.waitReady("project.mazevault.io", TENANT);
 });

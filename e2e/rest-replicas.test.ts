@@ -11,6 +11,7 @@ import { parseCertificate } from "../core/pki/certificate.ts";
 import { signCrl } from "../core/pki/crl.ts";
 import { parsePem, pem } from "../core/pki/pem.ts";
 import { LocalSigner } from "../core/pki/signer.ts";
+import { REST_ACCOUNT } from "../crds/installation.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { type RedisServer, startRedis } from "../lab/redis/redis.ts";
@@ -39,6 +40,7 @@ beforeAll(async () => {
   const config = {
     redis: { url: redis.url, caFile: redis.caFile, passwordFile: redis.passwordFile },
     rest: { clientCrlFile: crlFile },
+    kubernetes: { restServiceAccount: REST_ACCOUNT },
   };
   const operator = await world.mazevault.startOperator({ config });
   admin = await firstAdmin(world);

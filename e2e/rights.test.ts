@@ -1,6 +1,6 @@
 /** Who may refer to what, and whose is what: the rules of authority, on the rights that the product itself asks for. */
 import type { Condition } from "../crds/common.ts";
-import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import { OPERATOR_ACCOUNT, REST_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import { azure } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { conditionOf, decoded, type KubernetesObject, secretManifest, startWorld, type World } from "./harness.ts";
@@ -9,7 +9,6 @@ const project = "project.mazevault.io";
 const secret = "secret.mazevault.io";
 const keyVault = "keyvault.mazevault.io";
 const rule = "syncrule.mazevault.io";
-const account = `system:serviceaccount:${SYSTEM_NAMESPACE}:${OPERATOR_ACCOUNT}`;
 const [vault] = azure.vaults;
 const wait = { timeoutMs: 20_000, intervalMs: 100 };
 
@@ -44,6 +43,17 @@ describe("the operator's rights", () => {
     for (const kind of ["projects", "issuers", "accesspolicies", "gatewayenvironments"]) {
       expect(await can("patch", `${kind}.mazevault.io`, "--all-namespaces")).toBe("no");
     }
+  });
+
+  test("are more than those of REST, which reads a core Secret by name only, and where a Project admits it", async () => {
+    await world.tenant("kept-out");
+    for (const verb of ["list", "watch", "create", "patch", "delete"]) {
+      expect([verb, await restCan(verb, "secrets", "-n", "kept-out")]).toEqual([verb, "no"]);
+    }
+    expect(await restCan("get", "secrets", "-n", "foreign")).toBe("no");
+    expect(await restCan("get", "secrets", "-n", SYSTEM_NAMESPACE)).toBe("no");
+    // Nobody said that there is REST beside the operator, so nothing lets it in.
+    expect(await restCan("get", "secrets", "-n", "kept-out")).toBe("no");
   });
 
   test("come and go with the Project that admits a namespace; what was delivered stays", async () => {
@@ -406,7 +416,11 @@ const isReadyAt =
     object.status?.version === version && ready(object)?.status === "True";
 
 /** `yes` or `no`. */
-async function can(...what: string[]): Promise<string> {
+const can = (...what: string[]): Promise<string> => canI(OPERATOR_ACCOUNT, what);
+const restCan = (...what: string[]): Promise<string> => canI(REST_ACCOUNT, what);
+
+async function canI(name: string, what: readonly string[]): Promise<string> {
+  const account = `system:serviceaccount:${SYSTEM_NAMESPACE}:${name}`;
   const { stdout } = await world.lab.controlPlane.kubectl(["auth", "can-i", "--as", account, ...what]);
   return stdout.trim();
 }

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { bundle, CLI, NODE_ARGUMENTS, OCSP, OPERATOR, REST } from "../build/bundle.ts";
 import { kinds } from "../crds/index.ts";
-import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import { OPERATOR_ACCOUNT, REST_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Cluster } from "./cluster.ts";
 import { Control } from "./keyvault/control.ts";
 import type { Lab } from "./lab.ts";
@@ -132,16 +132,15 @@ export interface MazeVault {
 export async function installMazeVault(options: MazeVaultOptions): Promise<MazeVault> {
   const { lab, cluster, programs = path.join(lab.dir, "programs") } = options;
   if (options.programs === undefined) rmSync(programs, { recursive: true, force: true });
-  const [database, keyVault, kubeconfig] = await Promise.all([
+  const kubeconfigOf = (name: string): Promise<string> =>
+    cluster.serviceAccountKubeconfig({ namespace: SYSTEM_NAMESPACE, name, dir: path.join(lab.dir, "operator") });
+  const [database, keyVault, kubeconfigs] = await Promise.all([
     lab.postgres.createDatabase("mazevault"),
     options.keyVault ?? startKeyVault(options),
-    (options.installed ? resourcesServed(cluster) : installResources(cluster)).then(() =>
-      cluster.serviceAccountKubeconfig({
-        namespace: SYSTEM_NAMESPACE,
-        name: OPERATOR_ACCOUNT,
-        dir: path.join(lab.dir, "operator"),
-      }),
-    ),
+    (options.installed ? resourcesServed(cluster) : install(cluster, "crds/generated")).then(async () => ({
+      operator: await kubeconfigOf(OPERATOR_ACCOUNT),
+      rest: await kubeconfigOf(REST_ACCOUNT),
+    })),
     options.programs ?? bundle(programs),
   ]);
   const ocspPort = await lab.ports.get("ocsp");
@@ -168,9 +167,11 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       const configFile = path.join(dir, `${name}.yaml`);
       const fileDirectory = path.join(dir, "audit");
       mkdirSync(fileDirectory, { recursive: true });
+      // A gateway may do less than a primary, and REST alone less than either.
+      if (env.MAZEVAULT_MODE === "gateway") await install(cluster, "deploy/gateway/rbac.yaml");
       const base = {
         audit: { fileDirectory },
-        kubernetes: { kubeconfig, namespace: SYSTEM_NAMESPACE },
+        kubernetes: { kubeconfig: kubeconfigs[program ?? "operator"], namespace: SYSTEM_NAMESPACE },
         database: {
           host: database.host,
           port: database.port,
@@ -251,19 +252,14 @@ function withSettings(base: Settings, changed: Settings): Settings {
 }
 
 /** Resource definitions, rights and the installation's namespace; applied, so that repeating changes nothing. */
-async function installResources(cluster: Cluster): Promise<void> {
+async function install(cluster: Cluster, what: "crds/generated" | "deploy/gateway/rbac.yaml"): Promise<void> {
   const run = async (...args: string[]): Promise<void> => {
     const { code, stderr } = await cluster.kubectl(args);
     if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr.trim()}`);
   };
-  await run(
-    "apply",
-    "--server-side",
-    "--force-conflicts",
-    "--field-manager=mazevault-install",
-    "-f",
-    path.join(root, "crds/generated"),
-  );
+  const options = ["--server-side", "--force-conflicts", "--field-manager=mazevault-install"];
+  await run("apply", ...options, "-f", path.join(root, what));
+  if (what !== "crds/generated") return;
   const definitions = kinds.map(({ plural }) => `crd/${plural}.mazevault.io`);
   await run("wait", "--for=condition=Established", "--timeout=60s", ...definitions);
 }

@@ -24,7 +24,7 @@ import type { Condition, ObjectMeta, Resource } from "../crds/common.ts";
 import { type Failover, failoverKind } from "../crds/failover.ts";
 import { type Gateway, gatewayKind } from "../crds/gateway.ts";
 import { type GatewayEnvironment, gatewayEnvironmentKind } from "../crds/gatewayenvironment.ts";
-import { NAMESPACE_BINDING } from "../crds/installation.ts";
+import { NAMESPACE_BINDING, REST_NAMESPACE_BINDING } from "../crds/installation.ts";
 import { type AnyIssuer, type ClusterIssuer, clusterIssuerKind, type Issuer, issuerKind } from "../crds/issuer.ts";
 import { type KeyVault, keyVaultKind } from "../crds/keyvault.ts";
 import type { IssuerKind } from "../crds/names.ts";
@@ -95,10 +95,19 @@ export class Caches implements Cluster, AccessSource {
   readonly gatewayEnvironmentCache: Informer<GatewayEnvironment>;
   readonly failoverCache: Informer<Failover>;
   readonly bindingCache: Informer<CachedMetadata>;
+  /** RoleBindings of REST as a program of its own, where this program makes them. */
+  readonly restBindingCache: Informer<CachedMetadata> | undefined;
   readonly coreSecretCache: NamespacedInformers<CachedMetadata>;
 
-  constructor(make: CacheFactory, inactivityMs: number) {
+  constructor(make: CacheFactory, inactivityMs: number, { bindsRest = false } = {}) {
     const watched = { inactivityMs };
+    const bindingsNamed = (name: string) =>
+      make.informer<CachedMetadata>({
+        ...watched,
+        type: roleBindings,
+        fieldSelector: `metadata.name=${name}`,
+        metadataOnly: true,
+      });
     const inNamespace = { [BY_NAMESPACE]: ({ metadata }: KubernetesObject) => [metadata.namespace ?? ""] };
     const ofProject = {
       ...inNamespace,
@@ -185,12 +194,8 @@ export class Caches implements Cluster, AccessSource {
       type: resourceType(failoverKind),
       indexers: { [BY_GATEWAY_ENVIRONMENT]: ({ spec }) => [spec.environmentRef.name] },
     });
-    this.bindingCache = make.informer({
-      ...watched,
-      type: roleBindings,
-      fieldSelector: `metadata.name=${NAMESPACE_BINDING}`,
-      metadataOnly: true,
-    });
+    this.bindingCache = bindingsNamed(NAMESPACE_BINDING);
+    this.restBindingCache = bindsRest ? bindingsNamed(REST_NAMESPACE_BINDING) : undefined;
     this.coreSecretCache = make.namespacedInformers({ ...watched, type: coreSecrets, metadataOnly: true });
   }
 
@@ -218,7 +223,8 @@ export class Caches implements Cluster, AccessSource {
   }
 
   get #whole() {
-    return [...this.#own, this.namespaceCache, this.bindingCache];
+    const { namespaceCache, bindingCache, restBindingCache } = this;
+    return [...this.#own, namespaceCache, bindingCache, ...(restBindingCache ? [restBindingCache] : [])];
   }
 
   /** Resolves when everything that can be seen is in sight. Namespaces that refuse us do not hold up the others. */

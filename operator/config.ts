@@ -7,6 +7,7 @@ import { SHORTEST_LOGIN_RECORD_MS } from "../core/identity/identities.ts";
 import { SHORTEST_KEPT_MS } from "../core/pki/expired-certificates.ts";
 import { Sensitive } from "../core/sensitive.ts";
 import type { RotationAges } from "../core/vault/rotation.ts";
+import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import { database, log, milliseconds, port } from "../program/common-settings.ts";
 import { VERSION } from "../program/version.ts";
 import {
@@ -103,8 +104,20 @@ const kubernetes = z.strictObject({
   namespace: z
     .string()
     .min(1)
-    .default("mazevault-system")
+    .default(SYSTEM_NAMESPACE)
     .describe("Namespace of the installation: its Lease lives there."),
+  serviceAccount: z
+    .string()
+    .min(1)
+    .default(OPERATOR_ACCOUNT)
+    .describe("ServiceAccount of the operator in that namespace: whom RoleBinding mazevault lets into a namespace."),
+  restServiceAccount: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "ServiceAccount of REST in that namespace, where REST is a program of its own: whom RoleBinding mazevault-rest lets in. None: there is no such binding.",
+    ),
   leaseDurationMs: milliseconds.default(15_000).describe("How long leadership lasts without renewal, in milliseconds."),
   watchInactivityMs: milliseconds
     .default(90_000)

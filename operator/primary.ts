@@ -63,6 +63,12 @@ import type { CertificateRequest } from "../crds/certificaterequest.ts";
 import type { Condition, Resource } from "../crds/common.ts";
 import type { Gateway } from "../crds/gateway.ts";
 import type { GatewayEnvironment } from "../crds/gatewayenvironment.ts";
+import {
+  NAMESPACE_BINDING,
+  NAMESPACE_ROLE,
+  REST_NAMESPACE_BINDING,
+  REST_NAMESPACE_ROLE,
+} from "../crds/installation.ts";
 import type { AnyIssuer } from "../crds/issuer.ts";
 import type { Project } from "../crds/project.ts";
 import type { SyncRule } from "../crds/syncrule.ts";
@@ -245,30 +251,46 @@ export class Primary extends MazeVaultOperator {
       this.#parts;
     const installation = stores.keys.installationId;
     const writer = (): Writer => this.#writer();
+    const { serviceAccount, restServiceAccount } = config.kubernetes;
+    const { concurrency, resyncMs: resyncPeriodMs, onboardNamespaces } = config.controllers;
     const caches = new Caches(
       {
         informer: (options) => this.informer(options),
         namespacedInformers: (options) => this.namespacedInformers(options),
       },
       config.kubernetes.watchInactivityMs,
+      { bindsRest: onboardNamespaces && restServiceAccount !== undefined },
     );
     this.#caches = caches;
     caches.follow();
 
     const shared = { api: this.fencedApi, cluster: caches, vault: this.#vault, writer };
-    const { concurrency, resyncMs: resyncPeriodMs, onboardNamespaces } = config.controllers;
     const running = { concurrency, resyncPeriodMs, events: this.#events };
 
+    const access = [
+      { name: NAMESPACE_BINDING, clusterRole: NAMESPACE_ROLE, serviceAccount, standing: caches.bindingCache },
+      ...(caches.restBindingCache === undefined || restServiceAccount === undefined
+        ? []
+        : [
+            {
+              name: REST_NAMESPACE_BINDING,
+              clusterRole: REST_NAMESPACE_ROLE,
+              serviceAccount: restServiceAccount,
+              standing: caches.restBindingCache,
+            },
+          ]),
+    ];
     const projects = new ProjectController({
       ...shared,
-      bindings: caches.bindingCache,
+      access,
       onboards: onboardNamespaces,
       systemNamespace: config.kubernetes.namespace,
     });
     const projectRunner = this.control(projects, { ...running, cache: caches.projectCache }, (runner) => {
       const every = () => [...caches.projects()].map(keyOf);
       runner.follow(caches.namespaceCache, (namespace, old) => (sameLabels(namespace, old) ? [] : every()));
-      runner.follow(caches.bindingCache, (_binding, _old, type) => (type === "deleted" ? every() : []));
+      for (const { standing } of access)
+        runner.follow(standing, (_binding, _old, type) => (type === "deleted" ? every() : []));
       // Two projects may not give the same names.
       runner.follow(caches.projectCache, (project, old) =>
         sameGeneration(project, old) || (project.spec.naming ?? old?.spec.naming) === undefined ? [] : every(),

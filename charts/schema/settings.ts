@@ -11,6 +11,8 @@ const SAID_BY_THE_CHART = {
     "mode",
     "kubernetes.kubeconfig",
     "kubernetes.namespace",
+    "kubernetes.serviceAccount",
+    "kubernetes.restServiceAccount",
     "database.host",
     "database.port",
     "database.name",

@@ -11,11 +11,11 @@ import {
 import { type Finding, failing, fine, warning } from "../../core/diagnosis/finding.ts";
 import { judgeLeadership, LEADERSHIP, LEASE, type LeaseSpec } from "../../core/diagnosis/leadership.ts";
 import { type Judged, judgeResources, RESOURCES } from "../../core/diagnosis/resources.ts";
-import { APPLY_RIGHTS, judgeRights, RIGHTS, rightsOf } from "../../core/diagnosis/rights.ts";
+import { APPLY_RIGHTS, judgeRights, RIGHTS, type Right, rightsOf } from "../../core/diagnosis/rights.ts";
 import { GROUP } from "../../crds/common.ts";
-import { rights } from "../../crds/generate/rbac.ts";
+import { rightsFor } from "../../crds/generate/rbac.ts";
 import { kinds } from "../../crds/index.ts";
-import { OPERATOR_ACCOUNT } from "../../crds/installation.ts";
+import { OPERATOR_ACCOUNT, REST_ACCOUNT } from "../../crds/installation.ts";
 import { type Kubectl, KubectlFailed, MISSING, NAME_NAMESPACE } from "./kubectl.ts";
 import { judgePods, PODS, type Pod } from "./pods.ts";
 
@@ -36,7 +36,7 @@ export async function examineCluster(kubectl: Kubectl): Promise<readonly Finding
   }
   const looks: readonly Look[] = [
     { check: DEFINITIONS, look: async () => judgeDefinitions(await servedDefinitions(kubectl)) },
-    { check: RIGHTS, look: () => judgeOperatorRights(kubectl) },
+    { check: RIGHTS, look: () => judgeAllRights(kubectl) },
     { check: LEADERSHIP, look: () => judgeLease(kubectl) },
     {
       check: PODS,
@@ -95,42 +95,59 @@ async function unlessAbsent<T>(asked: Promise<T>): Promise<T | undefined> {
   }
 }
 
-async function judgeOperatorRights(kubectl: Kubectl): Promise<readonly Finding[]> {
+/** What a gateway needs a primary needs as well, and from here the two look the same. */
+const MODE = "gateway";
+
+async function judgeAllRights(kubectl: Kubectl): Promise<readonly Finding[]> {
   const { namespace: home } = kubectl;
-  const account = ["-n", home, "get", "serviceaccount", OPERATOR_ACCOUNT, "-o", "name"];
-  if ((await unlessAbsent(kubectl.text(account))) === undefined) {
-    const problem = `there is no ServiceAccount ${OPERATOR_ACCOUNT} in namespace ${home}`;
-    return [failing(RIGHTS, { problem, fix: `${APPLY_RIGHTS}; or ${await elsewhere(kubectl)}` })];
-  }
-  const places = [
-    { wanted: rightsOf(rights.everywhere), namespace: undefined, where: "in the whole cluster" },
-    {
-      wanted: rightsOf(rights.inSystemNamespace),
-      namespace: home,
-      where: `in namespace ${home}`,
-    },
-  ];
   const findings: Finding[] = [];
-  for (const { wanted, namespace, where } of places) {
-    const items = wanted.map(({ verb, group, resource: whole, name }) => {
-      const [resource, subresource] = whole.split("/");
-      return {
-        apiVersion: "authorization.k8s.io/v1",
-        kind: "SubjectAccessReview",
-        spec: {
-          user: `system:serviceaccount:${home}:${OPERATOR_ACCOUNT}`,
-          groups: ["system:serviceaccounts", `system:serviceaccounts:${home}`, "system:authenticated"],
-          resourceAttributes: { verb, group, resource, subresource, name, namespace },
-        },
-      };
-    });
-    const asked = { apiVersion: "v1", kind: "List", items };
-    const allowed = ["create", "-f", "-", "-o", 'jsonpath={.status.allowed}{"\\n"}'];
-    const answers = (await kubectl.text(allowed, JSON.stringify(asked))).split("\n");
-    const missing = wanted.filter((_right, at) => answers[at] !== "true");
-    findings.push(...judgeRights(missing, where));
+  for (const { program, account } of [
+    { program: "operator", account: OPERATOR_ACCOUNT },
+    { program: "rest", account: REST_ACCOUNT },
+  ] as const) {
+    const found = await unlessAbsent(kubectl.text(["-n", home, "get", "serviceaccount", account, "-o", "name"]));
+    if (found === undefined && program === "operator") {
+      const problem = `there is no ServiceAccount ${account} in namespace ${home}`;
+      return [failing(RIGHTS, { problem, fix: `${APPLY_RIGHTS}; or ${await elsewhere(kubectl)}` })];
+    }
+    // REST may as well be served by the operator.
+    if (found === undefined) continue;
+    // Whether the operator lets itself into namespaces stands in its settings.
+    const { everywhere, inSystemNamespace } = rightsFor(program, MODE, false);
+    const places = [
+      { wanted: rightsOf(everywhere), namespace: undefined, where: "in the whole cluster" },
+      { wanted: rightsOf(inSystemNamespace), namespace: home, where: `in namespace ${home}` },
+    ];
+    for (const { wanted, namespace, where } of places) {
+      findings.push(...judgeRights(account, await refused(kubectl, account, wanted, namespace), where));
+    }
   }
   return findings;
+}
+
+async function refused(
+  kubectl: Kubectl,
+  account: string,
+  wanted: readonly Right[],
+  namespace: string | undefined,
+): Promise<readonly Right[]> {
+  const { namespace: home } = kubectl;
+  const items = wanted.map(({ verb, group, resource: whole, name }) => {
+    const [resource, subresource] = whole.split("/");
+    return {
+      apiVersion: "authorization.k8s.io/v1",
+      kind: "SubjectAccessReview",
+      spec: {
+        user: `system:serviceaccount:${home}:${account}`,
+        groups: ["system:serviceaccounts", `system:serviceaccounts:${home}`, "system:authenticated"],
+        resourceAttributes: { verb, group, resource, subresource, name, namespace },
+      },
+    };
+  });
+  const asked = { apiVersion: "v1", kind: "List", items };
+  const allowed = ["create", "-f", "-", "-o", 'jsonpath={.status.allowed}{"\\n"}'];
+  const answers = (await kubectl.text(allowed, JSON.stringify(asked))).split("\n");
+  return wanted.filter((_right, at) => answers[at] !== "true");
 }
 
 /** Kinds whose definitions are missing are told by those. */

@@ -1,7 +1,7 @@
 /** Restarts workloads that use a delivered core Secret, once for each change of its data. */
 import { createHash } from "node:crypto";
 import { failpoint } from "../../core/failpoints.ts";
-import { RESTARTABLE_KINDS } from "../../crds/delivery.ts";
+import { RESTART_PREFIX, RESTARTABLE_KINDS } from "../../crds/delivery.ts";
 import { isNotFound } from "../runtime/api-error.ts";
 import type { ResourceType } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
@@ -9,8 +9,6 @@ import { CONSUMERS } from "./desired.ts";
 
 /** On a workload of another owner: it may be restarted although it does not use the core Secret. */
 const OPT_IN_ANNOTATION = "mazevault.io/restart";
-/** On the pod template, one per core Secret; the value is the digest of the data, so that repeating restarts nothing. */
-const TRIGGER_PREFIX = "restart.mazevault.io/";
 
 export type WorkloadKind = (typeof RESTARTABLE_KINDS)[number];
 
@@ -96,11 +94,14 @@ export interface Restarts {
   readonly problems: readonly string[];
 }
 
-/** Annotation names have at most 63 characters after the slash, core Secrets up to 253. */
+/**
+ * Its value is the digest of the data, so that repeating restarts nothing. Annotation names have at most 63 characters after the
+ * slash, core Secrets up to 253.
+ */
 function triggerOf(secretName: string): string {
-  if (secretName.length <= 63) return TRIGGER_PREFIX + secretName;
+  if (secretName.length <= 63) return RESTART_PREFIX + secretName;
   const distinct = createHash("sha256").update(secretName).digest("hex").slice(0, 16);
-  return `${TRIGGER_PREFIX}${secretName.slice(0, 46)}-${distinct}`;
+  return `${RESTART_PREFIX}${secretName.slice(0, 46)}-${distinct}`;
 }
 
 /**

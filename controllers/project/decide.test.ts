@@ -10,7 +10,13 @@ const made = (name: string, creationTimestamp: string, naming?: NamingSpec): Pro
 };
 
 const decided = (project: Project, ...others: Project[]) => {
-  const seen = { projects: [project, ...others], namespaces: [], onboarded: new Set<string>(), onboards: false };
+  const seen = {
+    projects: [project, ...others],
+    namespaces: [],
+    onboarded: new Set<string>(),
+    bound: new Set<string>(),
+    onboards: false,
+  };
   const { status, next } = decide(project, { ...seen, keys: undefined });
   return { named: status.conditions.find(({ type }) => type === "Named"), names: status.fields?.names, next };
 };

@@ -9,8 +9,10 @@ import type { OwnedCondition, Plan } from "../runtime/controller.ts";
 export interface Observed {
   readonly projects: readonly Project[];
   readonly namespaces: readonly Metadata[];
-  /** Namespaces where our RoleBinding stands. */
+  /** Namespaces where every RoleBinding of ours stands. */
   readonly onboarded: ReadonlySet<string>;
+  /** Namespaces where one of them does. */
+  readonly bound: ReadonlySet<string>;
   /** False: the administrator grants access by hand, and RoleBindings are left alone. */
   readonly onboards: boolean;
   readonly keys: PreparedProject | undefined;
@@ -28,10 +30,10 @@ const admits = (project: Project, namespace: Metadata): boolean =>
   admittedEnvironments(project.spec, namespaceFacts(namespace)).size > 0;
 
 /** For the namespaces where the operator has access although no project admits them any more. */
-export function offboardings({ projects, namespaces, onboarded, onboards }: Observed): Action[] {
+export function offboardings({ projects, namespaces, bound, onboards }: Observed): Action[] {
   if (!onboards) return [];
   return namespaces
-    .filter((namespace) => isLive(namespace) && onboarded.has(namespace.metadata.name))
+    .filter((namespace) => isLive(namespace) && bound.has(namespace.metadata.name))
     .filter((namespace) => !projects.some((project) => admits(project, namespace)))
     .map(({ metadata }) => ({ kind: "Offboard", namespace: metadata.name }));
 }

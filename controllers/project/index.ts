@@ -3,7 +3,6 @@ import { failpoint } from "../../core/failpoints.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
 import type { PreparedProject } from "../../core/vault/requests.ts";
 import type { Vault } from "../../core/vault/vault.ts";
-import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT } from "../../crds/installation.ts";
 import { type Project, projectKind } from "../../crds/project.ts";
 import type { Cluster, Metadata } from "../cluster.ts";
 import { MANAGED_BY, MANAGED_BY_LABEL } from "../delivery/desired.ts";
@@ -21,15 +20,24 @@ export const roleBindings: ResourceType = {
   namespaced: true,
 };
 
+/** What lets one account into a namespace. */
+export interface NamespaceAccess {
+  /** Of the RoleBinding. */
+  readonly name: string;
+  readonly clusterRole: string;
+  readonly serviceAccount: string;
+  /** RoleBindings of that name, whoever made them. */
+  readonly standing: { values(): Iterable<Metadata> };
+}
+
 export interface ProjectControllerDependencies {
   readonly api: KubernetesApi;
   readonly cluster: Cluster;
   readonly vault: Pick<Vault, "prepareProject">;
   readonly writer: () => Writer;
-  /** RoleBindings named `mazevault`, whoever made them. */
-  readonly bindings: { values(): Iterable<Metadata> };
+  readonly access: readonly NamespaceAccess[];
   readonly onboards: boolean;
-  /** Where the operator's ServiceAccount lives. */
+  /** Where the ServiceAccounts live. */
   readonly systemNamespace: string;
 }
 
@@ -46,11 +54,14 @@ export class ProjectController implements Controller<Project, Observed, Action, 
   }
 
   async observe(): Promise<Observed> {
-    const { cluster, bindings, onboards } = this.#deps;
+    const { cluster, access, onboards } = this.#deps;
+    const standing = access.map((each) => namespacesOf(each));
+    const bound = new Set(standing.flatMap((names) => [...names]));
     return {
       projects: [...cluster.projects()],
       namespaces: [...cluster.namespaces()],
-      onboarded: new Set([...bindings.values()].map(({ metadata }) => metadata.namespace ?? "")),
+      onboarded: new Set([...bound].filter((name) => standing.every((names) => names.has(name)))),
+      bound,
       onboards,
       keys: undefined,
     };
@@ -59,21 +70,24 @@ export class ProjectController implements Controller<Project, Observed, Action, 
   decide = decide;
 
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
-    const { api, vault, writer } = this.#deps;
+    const { api, access, vault, writer } = this.#deps;
     switch (action.kind) {
       case "PrepareKeys":
         return vault.prepareProject(writer(), action.project);
       case "Onboard":
-        await api
-          .create(roleBindings, this.#binding(action.namespace), { fieldManager: this.fieldManager, signal })
-          .catch(unless(isAlreadyExists));
+        for (const each of access) {
+          await api
+            .create(roleBindings, this.#binding(action.namespace, each), { fieldManager: this.fieldManager, signal })
+            .catch(unless(isAlreadyExists));
+        }
         failpoint("project.afterOnboard");
         return undefined;
-      case "Offboard": {
-        const key = { namespace: action.namespace, name: NAMESPACE_BINDING };
-        await api.delete(roleBindings, key, { signal }).catch(unless((error) => isNotFound(error, NAMESPACE_BINDING)));
+      case "Offboard":
+        for (const { name } of access) {
+          const key = { namespace: action.namespace, name };
+          await api.delete(roleBindings, key, { signal }).catch(unless((error) => isNotFound(error, name)));
+        }
         return undefined;
-      }
     }
   }
 
@@ -81,10 +95,14 @@ export class ProjectController implements Controller<Project, Observed, Action, 
     switch (action.kind) {
       case "PrepareKeys":
         return { ...seen, keys: outcome };
-      case "Onboard":
-        return { ...seen, onboarded: new Set([...seen.onboarded, action.namespace]) };
-      case "Offboard":
-        return { ...seen, onboarded: new Set([...seen.onboarded].filter((name) => name !== action.namespace)) };
+      case "Onboard": {
+        const and = (names: ReadonlySet<string>) => new Set([...names, action.namespace]);
+        return { ...seen, onboarded: and(seen.onboarded), bound: and(seen.bound) };
+      }
+      case "Offboard": {
+        const but = (names: ReadonlySet<string>) => new Set([...names].filter((name) => name !== action.namespace));
+        return { ...seen, onboarded: but(seen.onboarded), bound: but(seen.bound) };
+      }
     }
   }
 
@@ -97,17 +115,20 @@ export class ProjectController implements Controller<Project, Observed, Action, 
     for (const action of offboardings(await this.observe())) await this.perform(action, signal);
   }
 
-  #binding(namespace: string) {
+  #binding(namespace: string, { name, clusterRole, serviceAccount }: NamespaceAccess) {
     const { systemNamespace } = this.#deps;
     return {
       apiVersion: "rbac.authorization.k8s.io/v1",
       kind: "RoleBinding",
-      metadata: { name: NAMESPACE_BINDING, namespace, labels: { [MANAGED_BY_LABEL]: MANAGED_BY } },
-      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: NAMESPACE_ROLE },
-      subjects: [{ kind: "ServiceAccount", name: OPERATOR_ACCOUNT, namespace: systemNamespace }],
+      metadata: { name, namespace, labels: { [MANAGED_BY_LABEL]: MANAGED_BY } },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: clusterRole },
+      subjects: [{ kind: "ServiceAccount", name: serviceAccount, namespace: systemNamespace }],
     };
   }
 }
+
+const namespacesOf = ({ standing }: NamespaceAccess): ReadonlySet<string> =>
+  new Set([...standing.values()].map(({ metadata }) => metadata.namespace ?? ""));
 
 const unless =
   (expected: (error: unknown) => boolean) =>

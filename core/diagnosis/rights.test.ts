@@ -1,11 +1,12 @@
-import { rights } from "../../crds/generate/rbac.ts";
+import { rightsFor } from "../../crds/generate/rbac.ts";
 import { judgeRights, missingRights, rightsOf } from "./rights.ts";
 
-const wanted = rightsOf(rights.everywhere);
+const { everywhere } = rightsFor("operator", "primary");
+const wanted = rightsOf(everywhere);
 
 test("what was granted as it is installed lacks nothing, and so does everything", () => {
   expect(wanted.length).toBeGreaterThan(50);
-  expect(missingRights(wanted, rights.everywhere)).toEqual([]);
+  expect(missingRights(wanted, everywhere)).toEqual([]);
   expect(missingRights(wanted, [{ verbs: ["*"], apiGroups: ["*"], resources: ["*"] }])).toEqual([]);
   expect(missingRights(wanted, [])).toEqual(wanted);
 });
@@ -34,7 +35,7 @@ test("what is missing is told by resource", () => {
     },
     { apiGroups: ["mazevault.io"], resources: ["secrets/status"], verbs: ["patch"] },
   ]);
-  expect(judgeRights(missing, "in namespace shop")).toMatchObject([
+  expect(judgeRights("mazevault-operator", missing, "in namespace shop")).toMatchObject([
     {
       problem:
         "mazevault-operator lacks rights in namespace shop: get, list secrets; get rolebindings.rbac.authorization.k8s.io mazevault; patch secrets.mazevault.io/status",

@@ -1,6 +1,5 @@
-/** What the operator may do, held against what it needs. */
+/** What a program may do, held against what it needs. */
 import type { PolicyRule } from "../../crds/generate/rbac.ts";
-import { OPERATOR_ACCOUNT } from "../../crds/installation.ts";
 import { type Finding, failing } from "./finding.ts";
 
 /** As a SelfSubjectRulesReview tells it. */
@@ -45,14 +44,14 @@ function allows(rule: GrantedRule, { verb, group, resource, name }: Right): bool
 
 export const RIGHTS = "kubernetes.rights";
 export const APPLY_RIGHTS =
-  "apply the rights of this version again: kubectl apply --server-side --force-conflicts -f crds/generated/rbac.yaml";
+  "apply the rights of this version again: kubectl apply --server-side --force-conflicts -f crds/generated/rbac.yaml, or helm upgrade";
 
 /** @param where `in the whole cluster`, `in namespace shop` */
-export function judgeRights(missing: readonly Right[], where: string): readonly Finding[] {
+export function judgeRights(account: string, missing: readonly Right[], where: string): readonly Finding[] {
   if (missing.length === 0) return [];
   return [
     failing(RIGHTS, {
-      problem: `${OPERATOR_ACCOUNT} lacks rights ${where}: ${describe(missing).join("; ")}`,
+      problem: `${account} lacks rights ${where}: ${describe(missing).join("; ")}`,
       fix: APPLY_RIGHTS,
     }),
   ];

@@ -9,8 +9,10 @@ import { GROUP } from "../common.ts";
 import { kinds } from "../index.ts";
 import { breakingChanges } from "./compatibility.ts";
 import { type CustomResourceDefinition, customResourceDefinition } from "./crd.ts";
-import { accessObjects } from "./rbac.ts";
+import { changedBy, policies } from "./policies.ts";
+import { accessObjects, chartRights } from "./rbac.ts";
 import { conditionsPage, resourcesPage } from "./reference.ts";
+import { rightsPage } from "./rights-page.ts";
 
 const root = path.join(import.meta.dirname, "../..");
 const crdFolder = "crds/generated";
@@ -27,9 +29,15 @@ function outputs(): Map<string, string> {
     const definition = yaml(customResourceDefinition(kind));
     for (const folder of crdFolders) files.set(`${folder}/${GROUP}_${kind.plural}.yaml`, definition);
   }
-  files.set(`${crdFolder}/rbac.yaml`, yaml(...accessObjects));
+  files.set(`${crdFolder}/rbac.yaml`, yaml(...accessObjects("primary")));
+  files.set("deploy/gateway/rbac.yaml", yaml(...accessObjects("gateway")));
+  // In the chart, as Helm reaches nothing outside of it; kubectl takes the policies as they are.
+  files.set(`${chartFolder}/rights.yaml`, yaml(chartRights));
+  files.set(`${chartFolder}/policies.yaml`, yaml(...policies));
+  files.set(`${chartFolder}/changed-by.yaml`, yaml(...changedBy));
   files.set("docs/reference/resources.md", resourcesPage(kinds));
   files.set("docs/reference/conditions.md", conditionsPage());
+  files.set("docs/reference/rights.md", rightsPage());
   return files;
 }
 

@@ -1,10 +1,22 @@
 /**
- * What the operator may do, and nothing beyond it. Cluster-wide it sees MazeVault's own kinds and the names of
- * namespaces; core Secrets and workloads only where a Project's RoleBinding brought it in.
+ * What each program may do at the API server, and nothing beyond it: the operator and REST, at a primary and at a gateway; the
+ * OCSP responder has no business there. Cluster-wide they see MazeVault's own kinds and the names of namespaces; core Secrets
+ * and workloads only where a RoleBinding that a Project asked for brought them in.
  */
 import { GROUP } from "../common.ts";
+import { failoverKind } from "../failover.ts";
+import { gatewayKind } from "../gateway.ts";
+import { gatewayEnvironmentKind } from "../gatewayenvironment.ts";
 import { kinds } from "../index.ts";
-import { NAMESPACE_BINDING, NAMESPACE_ROLE, OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../installation.ts";
+import {
+  NAMESPACE_BINDING,
+  NAMESPACE_ROLE,
+  OPERATOR_ACCOUNT,
+  REST_ACCOUNT,
+  REST_NAMESPACE_BINDING,
+  REST_NAMESPACE_ROLE,
+  SYSTEM_NAMESPACE,
+} from "../installation.ts";
 
 export interface PolicyRule {
   readonly apiGroups: readonly string[];
@@ -13,117 +25,183 @@ export interface PolicyRule {
   readonly verbs: readonly string[];
 }
 
+/** By where they hold. */
+export interface Rights {
+  readonly everywhere: readonly PolicyRule[];
+  readonly inOnboardedNamespaces: readonly PolicyRule[];
+  readonly inSystemNamespace: readonly PolicyRule[];
+}
+
+export const PROGRAMS = ["operator", "rest"] as const;
+export type Program = (typeof PROGRAMS)[number];
+export const MODES = ["primary", "gateway"] as const;
+export type Mode = (typeof MODES)[number];
+
 const RBAC = "rbac.authorization.k8s.io";
-const plurals = kinds.map((kind) => kind.plural);
+/** Kinds that are a primary's alone: a gateway sees that there are none. */
+const fleet = [gatewayKind, gatewayEnvironmentKind, failoverKind];
 
-const everywhere: readonly PolicyRule[] = [
-  { apiGroups: [GROUP], resources: plurals, verbs: ["get", "list", "watch"] },
-  { apiGroups: [GROUP], resources: plurals.map((plural) => `${plural}/status`), verbs: ["patch", "update"] },
-  { apiGroups: [""], resources: ["namespaces"], verbs: ["get", "list", "watch"] },
-  // What people make, change and delete through REST, after their own grants were asked.
-  { apiGroups: [GROUP], resources: ["secrets"], verbs: ["create", "patch", "delete"] },
-  { apiGroups: [GROUP], resources: ["certificaterequests"], verbs: ["create"] },
-  // Made where both sides changed, resolved also through REST, and deleted when they agree.
-  { apiGroups: [GROUP], resources: ["syncconflicts"], verbs: ["create", "patch", "delete"] },
-  { apiGroups: [GROUP], resources: ["certificates"], verbs: ["patch"] },
-  { apiGroups: [GROUP], resources: ["gateways"], verbs: ["create", "delete"] },
-  // By REST, and where an environment fails over by itself; those that ended long ago are deleted.
-  { apiGroups: [GROUP], resources: ["failovers"], verbs: ["create", "delete"] },
-  // Whom a ServiceAccount token that comes through REST stands for.
-  { apiGroups: ["authentication.k8s.io"], resources: ["tokenreviews"], verbs: ["create"] },
-  { apiGroups: ["events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] },
-  // RBAC cannot limit a POST by name; `bind` limits what such a RoleBinding can give away.
-  { apiGroups: [RBAC], resources: ["rolebindings"], verbs: ["create"] },
+const rule = (group: string, resources: readonly string[], ...verbs: string[]): PolicyRule => ({
+  apiGroups: [group],
+  resources,
+  verbs,
+});
+const own = (resources: readonly string[], ...verbs: string[]): PolicyRule => rule(GROUP, resources, ...verbs);
+const named = (resourceNames: readonly string[], { apiGroups, resources, verbs }: PolicyRule): PolicyRule => ({
+  apiGroups,
+  resources,
+  resourceNames,
+  verbs,
+});
+
+/** What the caches of every program hold. */
+const sight: readonly PolicyRule[] = [
+  own(
+    kinds.map(({ plural }) => plural),
+    "get",
+    "list",
+    "watch",
+  ),
+  rule("", ["namespaces"], "list", "watch"),
   // A list or watch by name needs the field selector metadata.name=mazevault.
-  {
-    apiGroups: [RBAC],
-    resources: ["rolebindings"],
-    resourceNames: [NAMESPACE_BINDING],
-    verbs: ["get", "list", "watch", "patch", "delete"],
-  },
-  { apiGroups: [RBAC], resources: ["clusterroles"], resourceNames: [NAMESPACE_ROLE], verbs: ["bind"] },
+  named([NAMESPACE_BINDING], rule(RBAC, ["rolebindings"], "list", "watch")),
 ];
 
-const inOnboardedNamespaces: readonly PolicyRule[] = [
-  // delete: a delivered core Secret goes when `deliver` is removed or its secretName changes.
-  { apiGroups: [""], resources: ["secrets"], verbs: ["get", "list", "watch", "create", "patch", "delete"] },
-  {
-    apiGroups: ["apps"],
-    resources: ["deployments", "statefulsets", "daemonsets"],
-    verbs: ["get", "list", "patch"],
-  },
-  // rotation.apply.job: Jobs made from a CronJob that opts in. RBAC cannot limit a POST by name.
-  { apiGroups: ["batch"], resources: ["cronjobs"], verbs: ["get"] },
-  { apiGroups: ["batch"], resources: ["jobs"], verbs: ["get", "create", "delete"] },
-  { apiGroups: [""], resources: ["serviceaccounts/token"], verbs: ["create"] },
+/** What the operator onboards namespaces with. */
+const onboarding: readonly PolicyRule[] = [
+  // RBAC cannot limit a POST by name; `bind` limits what such a RoleBinding can give away.
+  rule(RBAC, ["rolebindings"], "create"),
+  named([NAMESPACE_BINDING, REST_NAMESPACE_BINDING], rule(RBAC, ["rolebindings"], "list", "watch", "delete")),
+  named([NAMESPACE_ROLE, REST_NAMESPACE_ROLE], rule(RBAC, ["clusterroles"], "bind")),
 ];
 
-const inSystemNamespace: readonly PolicyRule[] = [
-  // The password of the first admin, and tokens of gateways, which are deleted when they are used or over. RBAC cannot limit a
-  // POST by name, and knows no patterns for the names of tokens, which follow from those of the Gateways.
-  { apiGroups: [""], resources: ["secrets"], verbs: ["create", "delete"] },
-  { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "patch", "update"] },
-];
-
-/** Credentials of what belongs to the cluster, such as an AuditSink. */
-const inInstallation: readonly PolicyRule[] = [{ apiGroups: [""], resources: ["secrets"], verbs: ["get"] }];
-
-/** The same, by where they hold: what the operator needs to find there. */
-export const rights: Readonly<
-  Record<"everywhere" | "inOnboardedNamespaces" | "inSystemNamespace", readonly PolicyRule[]>
-> = {
-  everywhere,
-  inOnboardedNamespaces,
-  inSystemNamespace: [...inSystemNamespace, ...inInstallation],
+const operator = (mode: Mode, onboards: boolean): Rights => {
+  const controlled = mode === "primary" ? kinds : kinds.filter((kind) => !fleet.includes(kind));
+  return {
+    everywhere: [
+      ...sight,
+      own(
+        controlled.map(({ plural }) => `${plural}/status`),
+        "patch",
+      ),
+      // Made where both sides changed, and deleted when they agree.
+      own(["syncconflicts"], "create", "delete"),
+      // Where an environment fails over by itself; those that ended long ago are deleted.
+      ...(mode === "primary" ? [own(["failovers"], "create", "delete")] : []),
+      rule("events.k8s.io", ["events"], "create", "patch"),
+      ...(onboards ? onboarding : []),
+    ],
+    inOnboardedNamespaces: [
+      // delete: a delivered core Secret goes when `deliver` is removed or its secretName changes.
+      rule("", ["secrets"], "get", "list", "watch", "create", "patch", "delete"),
+      rule("apps", ["deployments", "statefulsets", "daemonsets"], "get", "list", "patch"),
+      // rotation.apply.job: Jobs made from a CronJob that opts in. RBAC cannot limit a POST by name.
+      rule("batch", ["cronjobs"], "get"),
+      rule("batch", ["jobs"], "get", "create", "delete"),
+      rule("", ["serviceaccounts/token"], "create"),
+    ],
+    inSystemNamespace: [
+      // Credentials of what belongs to the cluster, such as an AuditSink. The password of the first admin, and at a primary tokens of
+      // gateways, which are deleted when they are used or over. RBAC cannot limit a POST by name, and knows no patterns for the
+      // names of tokens, which follow from those of the Gateways.
+      rule("", ["secrets"], "get", "create", ...(mode === "primary" ? ["delete"] : [])),
+      rule("coordination.k8s.io", ["leases"], "get", "create", "patch"),
+    ],
+  };
 };
 
-const operator = { kind: "ServiceAccount", name: OPERATOR_ACCOUNT, namespace: SYSTEM_NAMESPACE };
+const rest = (mode: Mode): Rights => ({
+  everywhere: [
+    ...sight,
+    // What people make, change and delete through it, after their own grants were asked; hence it may refer to what they may.
+    own(["projects", "issuers", "clusterissuers"], "use"),
+    own(["secrets"], "create", "patch", "delete"),
+    own(["certificaterequests"], "create"),
+    own(["certificates", "syncconflicts"], "patch"),
+    ...(mode === "primary" ? [own(["gateways"], "create", "delete"), own(["failovers"], "create")] : []),
+    // Whom a ServiceAccount token stands for.
+    rule("authentication.k8s.io", ["tokenreviews"], "create"),
+  ],
+  // To get into the Key Vault of a Project whose values are there.
+  inOnboardedNamespaces: [rule("", ["secrets"], "get"), rule("", ["serviceaccounts/token"], "create")],
+  // Who leads, for the doctor.
+  inSystemNamespace: [rule("coordination.k8s.io", ["leases"], "get")],
+});
 
-/** Every object that lets the operator in, in the order of installation. */
-export const accessObjects: readonly object[] = [
-  {
-    apiVersion: "v1",
-    kind: "Namespace",
-    metadata: { name: SYSTEM_NAMESPACE, labels: { "pod-security.kubernetes.io/enforce": "restricted" } },
-  },
-  {
-    apiVersion: "v1",
-    kind: "ServiceAccount",
-    metadata: { name: OPERATOR_ACCOUNT, namespace: SYSTEM_NAMESPACE },
-  },
-  { apiVersion: `${RBAC}/v1`, kind: "ClusterRole", metadata: { name: OPERATOR_ACCOUNT }, rules: everywhere },
-  { apiVersion: `${RBAC}/v1`, kind: "ClusterRole", metadata: { name: NAMESPACE_ROLE }, rules: inOnboardedNamespaces },
-  {
-    apiVersion: `${RBAC}/v1`,
-    kind: "ClusterRoleBinding",
-    metadata: { name: OPERATOR_ACCOUNT },
-    roleRef: { apiGroup: RBAC, kind: "ClusterRole", name: OPERATOR_ACCOUNT },
-    subjects: [operator],
-  },
-  {
-    apiVersion: `${RBAC}/v1`,
-    kind: "Role",
-    metadata: { name: "mazevault-system", namespace: SYSTEM_NAMESPACE },
-    rules: inSystemNamespace,
-  },
-  {
-    apiVersion: `${RBAC}/v1`,
-    kind: "RoleBinding",
-    metadata: { name: "mazevault-system", namespace: SYSTEM_NAMESPACE },
-    roleRef: { apiGroup: RBAC, kind: "Role", name: "mazevault-system" },
-    subjects: [operator],
-  },
-  {
-    apiVersion: `${RBAC}/v1`,
-    kind: "Role",
-    metadata: { name: "mazevault-installation", namespace: SYSTEM_NAMESPACE },
-    rules: inInstallation,
-  },
-  {
-    apiVersion: `${RBAC}/v1`,
-    kind: "RoleBinding",
-    metadata: { name: "mazevault-installation", namespace: SYSTEM_NAMESPACE },
-    roleRef: { apiGroup: RBAC, kind: "Role", name: "mazevault-installation" },
-    subjects: [operator],
-  },
-];
+/** @param onboards whether the operator lets itself into namespaces; an administrator does it otherwise */
+export const rightsFor = (program: Program, mode: Mode, onboards = true): Rights =>
+  program === "operator" ? operator(mode, onboards) : rest(mode);
+
+/** Of several programs that have one account. */
+export const together = (...all: readonly Rights[]): Rights => ({
+  everywhere: all.flatMap(({ everywhere }) => everywhere),
+  inOnboardedNamespaces: all.flatMap(({ inOnboardedNamespaces }) => inOnboardedNamespaces),
+  inSystemNamespace: all.flatMap(({ inSystemNamespace }) => inSystemNamespace),
+});
+
+const V1 = `${RBAC}/v1`;
+const account = (name: string) => ({ kind: "ServiceAccount", name, namespace: SYSTEM_NAMESPACE });
+
+const clusterRole = (name: string, rules: readonly PolicyRule[]): object => ({
+  apiVersion: V1,
+  kind: "ClusterRole",
+  metadata: { name },
+  rules,
+});
+
+const clusterRoleBinding = (name: string, ...accounts: string[]): object => ({
+  apiVersion: V1,
+  kind: "ClusterRoleBinding",
+  metadata: { name },
+  roleRef: { apiGroup: RBAC, kind: "ClusterRole", name },
+  subjects: accounts.map(account),
+});
+
+const boundRole = (name: string, rules: readonly PolicyRule[], ...accounts: string[]): readonly object[] => {
+  const metadata = { name, namespace: SYSTEM_NAMESPACE };
+  const roleRef = { apiGroup: RBAC, kind: "Role", name };
+  return [
+    { apiVersion: V1, kind: "Role", metadata, rules },
+    { apiVersion: V1, kind: "RoleBinding", metadata, roleRef, subjects: accounts.map(account) },
+  ];
+};
+
+/**
+ * Every object that lets the programs in, in the order of installation. The operator's account has REST's rights too, since it
+ * serves REST where `rest.certFile` is set; REST's account is for REST as a program of its own.
+ */
+export function accessObjects(mode: Mode): readonly object[] {
+  const [ofOperator, ofRest] = [rightsFor("operator", mode), rightsFor("rest", mode)];
+  return [
+    {
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: { name: SYSTEM_NAMESPACE, labels: { "pod-security.kubernetes.io/enforce": "restricted" } },
+    },
+    ...[OPERATOR_ACCOUNT, REST_ACCOUNT].map((name) => ({
+      apiVersion: "v1",
+      kind: "ServiceAccount",
+      metadata: { name, namespace: SYSTEM_NAMESPACE },
+    })),
+    clusterRole(OPERATOR_ACCOUNT, ofOperator.everywhere),
+    clusterRole(REST_ACCOUNT, ofRest.everywhere),
+    clusterRole(NAMESPACE_ROLE, ofOperator.inOnboardedNamespaces),
+    clusterRole(REST_NAMESPACE_ROLE, ofRest.inOnboardedNamespaces),
+    clusterRoleBinding(OPERATOR_ACCOUNT, OPERATOR_ACCOUNT),
+    clusterRoleBinding(REST_ACCOUNT, OPERATOR_ACCOUNT, REST_ACCOUNT),
+    ...boundRole("mazevault-system", ofOperator.inSystemNamespace, OPERATOR_ACCOUNT),
+    // Of another name than the one by which REST is let into namespaces: the operator would take that away.
+    ...boundRole(`${REST_ACCOUNT}-system`, ofRest.inSystemNamespace, REST_ACCOUNT),
+  ];
+}
+
+/** For the chart, which gives them names of its own and leaves out what its values do not ask for. */
+export const chartRights: object = {
+  onboarding,
+  ...Object.fromEntries(
+    PROGRAMS.map((program) => [
+      program,
+      Object.fromEntries(MODES.map((mode) => [mode, rightsFor(program, mode, false)])),
+    ]),
+  ),
+};

@@ -163,7 +163,7 @@ export const endToEndSecret = namespaced("Secret", "card", {
   entries: [{ key: "pan", external: {} }],
 });
 
-const smallestSecret = namespaced("Secret", "smallest", {
+export const smallestSecret = namespaced("Secret", "smallest", {
   projectRef: { name: "payments" },
   environment: "dev",
   entries: [{ key: "token", generate: { kind: "Base64" } }],

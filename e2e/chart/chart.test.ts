@@ -9,19 +9,20 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
 import { kinds } from "../../crds/index.ts";
-import { cacheDir } from "../../lab/cache.ts";
 import { runKubectl } from "../../lab/controlplane/kubectl.ts";
 import { kubernetesVersion } from "../../lab/controlplane/versions.ts";
 import { type Lab, resetLab, startLab } from "../../lab/lab.ts";
+import { helm as helmProgram } from "../../lab/packaging/programs.ts";
 import { until } from "../../lab/poll.ts";
+import { findGoProgram } from "../../lab/setup/go-program.ts";
 import { configSchema as ocspSettings } from "../../ocsp/config.ts";
 import { configSchema as operatorSettings } from "../../operator/config.ts";
 import { readInvocation } from "../../program/settings.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const chart = path.join(root, "charts/mazevault");
-/** Where `npm run verify` has it from. */
-const helmFile = cacheDir("helm", "3.22.0", "helm");
+/** Without it this file is not among the tests. */
+const helmFile = findGoProgram(helmProgram) ?? "";
 const sets = readdirSync(path.join(chart, "ci")).map((file) => file.replace("-values.yaml", ""));
 /** Of the Secrets Store CSI driver, as far as the chart uses it. */
 const definitions = path.join(root, "e2e/chart/definitions.yaml");

@@ -19,8 +19,7 @@ import {
   type Right,
   rightsOf,
 } from "../../core/diagnosis/rights.ts";
-import { rights } from "../../crds/generate/rbac.ts";
-import { OPERATOR_ACCOUNT } from "../../crds/installation.ts";
+import type { Rights } from "../../crds/generate/rbac.ts";
 
 const KUBERNETES = "kubernetes";
 /** As many are looked at; the rest has the same ClusterRole. */
@@ -29,11 +28,14 @@ const MOST_NAMESPACES = 200;
 export interface ClusterParts {
   readonly api: Pick<KubernetesApi, "request" | "create">;
   readonly systemNamespace: string;
+  /** The ServiceAccount that this program acts as, and what it needs. */
+  readonly account: string;
+  readonly rights: Rights;
   /** Where our RoleBinding stands. */
   readonly onboarded: () => readonly string[];
 }
 
-export function clusterChecks({ api, systemNamespace, onboarded }: ClusterParts): readonly Check[] {
+export function clusterChecks({ api, systemNamespace, account, rights, onboarded }: ClusterParts): readonly Check[] {
   return [
     {
       name: KUBERNETES,
@@ -47,8 +49,8 @@ export function clusterChecks({ api, systemNamespace, onboarded }: ClusterParts)
     },
     {
       name: RIGHTS,
-      otherwise: `kubectl auth can-i --list --as=system:serviceaccount:${systemNamespace}:${OPERATOR_ACCOUNT}`,
-      examine: (signal) => judgeAllRights(api, systemNamespace, onboarded(), signal),
+      otherwise: `kubectl auth can-i --list --as=system:serviceaccount:${systemNamespace}:${account}`,
+      examine: (signal) => judgeAllRights({ api, systemNamespace, account, rights, onboarded }, signal),
     },
     {
       name: LEADERSHIP,
@@ -97,15 +99,13 @@ async function readLease(
 }
 
 async function judgeAllRights(
-  api: ClusterParts["api"],
-  systemNamespace: string,
-  namespaces: readonly string[],
+  { api, systemNamespace, account, rights, onboarded }: ClusterParts,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const places = [
     { namespace: "default", of: rights.everywhere, where: "in the whole cluster", clusterWide: true },
     { namespace: systemNamespace, of: rights.inSystemNamespace, where: `in namespace ${systemNamespace}` },
-    ...namespaces
+    ...onboarded()
       .slice(0, MOST_NAMESPACES)
       .map((namespace) => ({ namespace, of: rights.inOnboardedNamespaces, where: `in namespace ${namespace}` })),
   ];
@@ -117,7 +117,7 @@ async function judgeAllRights(
       // Authorizers that cannot list what they grant say so, and can be asked.
       const scope = "clusterWide" in rest ? undefined : namespace;
       const sure = incomplete ? await refused(api, missing, scope, signal) : missing;
-      return judgeRights(sure, where);
+      return judgeRights(account, sure, where);
     }),
   );
   return found.flat();

@@ -18,7 +18,7 @@ import type { Caches } from "../caches.ts";
 import type { Config } from "../config.ts";
 import { openRootKey } from "../database.ts";
 import type { OperationalSecrets } from "../operational-secrets/operational-secrets.ts";
-import { clusterChecks } from "./cluster.ts";
+import { type ClusterParts, clusterChecks } from "./cluster.ts";
 import { databaseChecks } from "./database.ts";
 import { fileChecks } from "./files.ts";
 import { pkiChecks } from "./pki.ts";
@@ -34,6 +34,8 @@ export interface DiagnosticsParts {
   readonly view: Caches;
   readonly vaults: () => readonly VaultState[];
   readonly metrics: () => Promise<string>;
+  /** As whom this program stands before the API server. */
+  readonly identity: Pick<ClusterParts, "account" | "rights">;
 }
 
 export interface InstallationFacts {
@@ -115,6 +117,7 @@ export class Diagnostics {
       ...clusterChecks({
         api,
         systemNamespace: home,
+        ...this.#parts.identity,
         onboarded: () => [...view.bindingCache.values()].map(({ metadata }) => metadata.namespace ?? ""),
       }),
       ...fileChecks(config),

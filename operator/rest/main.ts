@@ -11,6 +11,7 @@ import { GatewayVaults } from "../../core/fleet/gateway-vaults.ts";
 import { IdempotentRequests } from "../../core/idempotency/requests.ts";
 import type { Identities } from "../../core/identity/identities.ts";
 import { traceIdOf } from "../../core/ports/tracer.ts";
+import { rightsFor } from "../../crds/generate/rbac.ts";
 import { HealthServer } from "../../program/health.ts";
 import { createLogger } from "../../program/logging.ts";
 import { endOnSignals, runProgram } from "../../program/main.ts";
@@ -122,6 +123,10 @@ async function run(config: Config): Promise<void> {
     vaults: () => vaults?.states() ?? [],
     keyVaults: fleet ? new GatewayVaults(vaults, fleet.tasks) : vaults,
     metrics: () => registry.metrics(),
+    identity: {
+      account: config.kubernetes.restServiceAccount ?? config.kubernetes.serviceAccount,
+      rights: rightsFor("rest", config.mode),
+    },
     unready,
     onAnswer: restAnswered,
     ...traced,

@@ -54,6 +54,7 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer" | "tracer"> 
   readonly keyVaults: TargetVaults;
   readonly metrics: DiagnosticsParts["metrics"];
   readonly unready: Services["unready"];
+  readonly identity: DiagnosticsParts["identity"];
   /** In mode gateway. */
   readonly membership?: () => MembershipStatus;
   readonly circuitBreaker?: () => BreakerState;
@@ -68,7 +69,7 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer" | "tracer"> 
  */
 export async function startRest(parts: RestParts): Promise<() => Promise<void>> {
   const { config, log, stores, api, identities, idempotency, rateCounters, view, unready, onAnswer, tracer } = parts;
-  const { databaseProblem, database, secrets, vaults, keyVaults, metrics, fleet } = parts;
+  const { databaseProblem, database, secrets, vaults, keyVaults, metrics, fleet, identity } = parts;
   const { membership, circuitBreaker, replica, writes } = parts;
   const { rest, mode, version } = config;
   const tls = readTls("rest", rest);
@@ -149,7 +150,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
           fix: "look whether the API server answers and serves these kinds: kubectl get crd; and for `watch interrupted` in the operator's log",
         },
       ],
-      diagnostics: new Diagnostics({ config, stores, database, secrets, api, view, vaults, metrics }),
+      diagnostics: new Diagnostics({ config, stores, database, secrets, api, view, vaults, metrics, identity }),
       unready,
       ...(membership !== undefined && { membership }),
       ...(circuitBreaker !== undefined && { circuitBreaker }),

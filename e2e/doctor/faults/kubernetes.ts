@@ -58,20 +58,20 @@ export const inKubernetes = (on: Installation): void =>
       {
         fault: "the operator lost rights in the whole cluster",
         plant: () =>
-          patch("clusterrole", "mazevault-operator", [{ op: "replace", path: "/rules/1/verbs", value: ["patch"] }]),
+          patch("clusterrole", "mazevault-operator", [{ op: "replace", path: "/rules/3/verbs", value: ["update"] }]),
         heal: () => reinstall("rbac.yaml"),
         check: "kubernetes.rights",
-        problem: /lacks rights in the whole cluster: update projects\.mazevault\.io\/status/,
+        problem: /lacks rights in the whole cluster: patch projects\.mazevault\.io\/status/,
         fix: /kubectl apply .*rbac\.yaml/,
       },
       {
         fault: "the same, told by the cluster alone",
         plant: () =>
-          patch("clusterrole", "mazevault-operator", [{ op: "replace", path: "/rules/1/verbs", value: ["patch"] }]),
+          patch("clusterrole", "mazevault-operator", [{ op: "replace", path: "/rules/3/verbs", value: ["update"] }]),
         heal: () => reinstall("rbac.yaml"),
         given: () => on.onlyCluster(),
         check: "kubernetes.rights",
-        problem: /lacks rights in the whole cluster: update projects\.mazevault\.io\/status/,
+        problem: /lacks rights in the whole cluster: patch projects\.mazevault\.io\/status/,
         fix: /kubectl apply .*rbac\.yaml/,
       },
       {
