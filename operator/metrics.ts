@@ -6,6 +6,7 @@ import type { VaultState } from "../core/ports/target-vaults.ts";
 import type { RotationProgress } from "../core/vault/rotation.ts";
 import type { EnvironmentFigures } from "./environment-chores.ts";
 import type { GatewayFigures } from "./gateway-chores.ts";
+import { type CountedResources, resourceMetrics } from "./resource-metrics.ts";
 
 export interface ProgramMetrics {
   /** Told of each call to another program. */
@@ -40,6 +41,8 @@ interface States {
   /** CAs whose CRLs are not made, because rows that they are made from were tampered with. */
   readonly tamperedAuthorities: () => number;
   readonly rotation: () => RotationProgress;
+  /** Undefined while they are not known. */
+  readonly resources: () => CountedResources | undefined;
   readonly gateways?: () => readonly GatewayFigures[];
   readonly environments?: () => readonly EnvironmentFigures[];
 }
@@ -49,6 +52,7 @@ export async function programMetrics({
   sinks,
   tamperedAuthorities,
   rotation,
+  resources,
   gateways,
   environments,
 }: States): Promise<ProgramMetrics> {
@@ -57,6 +61,7 @@ export async function programMetrics({
   collectDefaultMetrics({ register: registry });
   await vaultMetrics(registry, vaults);
   await sinkMetrics(registry, sinks);
+  await resourceMetrics(registry, resources);
   if (gateways !== undefined) await gatewayMetrics(registry, gateways);
   if (environments !== undefined) await environmentMetrics(registry, environments);
   new Gauge({
