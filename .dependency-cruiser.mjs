@@ -14,6 +14,7 @@ const all = [
   "e2e",
   "bench",
   "checks",
+  "deploy",
 ];
 const room = (name) => ({ path: `^${name}/`, pathNot: test });
 const only = (name, rooms, comment) => ({

@@ -16,6 +16,7 @@ const rooms = [
   "e2e",
   "bench",
   "checks",
+  "deploy",
 ];
 
 interface Check {
@@ -37,6 +38,7 @@ export const checks: readonly Check[] = [
     args: ["operator/rest/write-document.ts", "--check"],
   },
   { name: "page of metrics is current", command: process.execPath, args: ["checks/write-metrics.ts", "--check"] },
+  { name: "dashboards are current", command: process.execPath, args: ["checks/write-monitoring.ts", "--check"] },
 ];
 
 export interface Verdict {
