@@ -10,7 +10,7 @@ import { kinds } from "../index.ts";
 import { breakingChanges } from "./compatibility.ts";
 import { type CustomResourceDefinition, customResourceDefinition } from "./crd.ts";
 import { accessObjects } from "./rbac.ts";
-import { conditionsPage, resourcesPage } from "./reference.ts";
+import { conditionsPage, eventsPage, resourcesPage } from "./reference.ts";
 
 const root = path.join(import.meta.dirname, "../..");
 const crdFolder = "crds/generated";
@@ -26,6 +26,7 @@ function outputs(): Map<string, string> {
   files.set(`${crdFolder}/rbac.yaml`, yaml(...accessObjects));
   files.set("docs/reference/resources.md", resourcesPage(kinds));
   files.set("docs/reference/conditions.md", conditionsPage());
+  files.set("docs/reference/events.md", eventsPage());
   return files;
 }
 
