@@ -1,5 +1,7 @@
 import { common } from "./jest.config.mjs";
+import { gitopsJudge } from "./lab/gitops/judge.ts";
 import { hasRedis } from "./lab/redis/redis.ts";
+import { findGoProgram } from "./lab/setup/go-program.ts";
 import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
 
 /**
@@ -12,6 +14,7 @@ export default {
   /** Of what this machine lacks; `npm test` says so. */
   testPathIgnorePatterns: [
     "/node_modules/",
+    ...(findGoProgram(gitopsJudge) ? [] : ["/gitops\\.test\\.ts$"]),
     ...(hasRedis() ? [] : ["/rest-replicas\\.test\\.ts$"]),
     ...(hasToxiproxy() ? [] : ["/gateway-channel\\.test\\.ts$"]),
   ],

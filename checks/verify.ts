@@ -38,7 +38,7 @@ export const checks: readonly Check[] = [
     args: ["operator/rest/write-document.ts", "--check"],
   },
   { name: "page of metrics is current", command: process.execPath, args: ["checks/write-metrics.ts", "--check"] },
-  { name: "dashboards are current", command: process.execPath, args: ["checks/write-monitoring.ts", "--check"] },
+  { name: "deploy/ is current", command: process.execPath, args: ["checks/write-deploy.ts", "--check"] },
 ];
 
 export interface Verdict {

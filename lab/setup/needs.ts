@@ -2,8 +2,10 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { errorMessage } from "../errors.ts";
+import { gitopsJudge } from "../gitops/judge.ts";
 import { obtainToxiproxy } from "../toxiproxy/program.ts";
 import { canDumpCore, canMount } from "../unwell.ts";
+import { obtainGoProgram } from "./go-program.ts";
 import { obtainPackage, testPackages } from "./packages.ts";
 import { obtainPythonTool, pkilint, schemathesis } from "./python-tool.ts";
 
@@ -36,6 +38,11 @@ const needs: readonly Need[] = [
     purpose: "gateways whose way to the primary is disturbed, by toxiproxy",
     fix: "install Go 1.26 or later with access to a Go module proxy",
     obtain: obtainToxiproxy,
+  },
+  {
+    purpose: "what Flux and Argo CD make of our resources, by kstatus and gopher-lua",
+    fix: "install Go 1.26 or later with access to a Go module proxy",
+    obtain: (report) => obtainGoProgram(gitopsJudge, report),
   },
   {
     purpose: "keystores as Java reads them",
