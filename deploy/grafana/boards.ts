@@ -523,6 +523,7 @@ const certificates: Board = {
           as: "figure",
           queries: [{ expr: `sum(${once(`mazevault_certificates{${IN}, state="RenewalDue"}`)})` }],
           limits: { warning: 1 },
+          alerts: ["MazeVaultCertificatesNotRenewed"],
         },
         {
           title: "Ended",
@@ -530,6 +531,7 @@ const certificates: Board = {
           as: "figure",
           queries: [{ expr: `sum(${once(`mazevault_certificates{${IN}, state="Ended"}`)})` }],
           limits: { critical: 1 },
+          alerts: ["MazeVaultCertificatesNotRenewed"],
         },
         {
           title: "Status tampered with",
