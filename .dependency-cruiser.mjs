@@ -15,6 +15,7 @@ const all = [
   "bench",
   "charts",
   "checks",
+  "deploy",
 ];
 const room = (name) => ({ path: `^${name}/`, pathNot: test });
 const only = (name, rooms, comment) => ({

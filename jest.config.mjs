@@ -32,7 +32,7 @@ const impossible = [
   ...(findPackage(testPackages.nginx) === undefined ? ["/judges/stapling\\.test\\.ts$"] : []),
   ...(findPackage(testPackages["redis-server"]) === undefined ? ["/adapters/redis/"] : []),
   ...(hasToxiproxy() ? [] : ["/lab/toxiproxy/"]),
-  ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/alerts\\.test\\.ts$"] : []),
+  ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/(alerts|dashboards)\\.test\\.ts$"] : []),
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
 ];
 

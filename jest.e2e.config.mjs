@@ -1,5 +1,6 @@
 import { common } from "./jest.config.mjs";
 import { helm } from "./lab/packaging/programs.ts";
+import { gitopsJudge } from "./lab/gitops/judge.ts";
 import { hasRedis } from "./lab/redis/redis.ts";
 import { findGoProgram } from "./lab/setup/go-program.ts";
 import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
@@ -14,6 +15,7 @@ export default {
   /** Of what this machine lacks; `npm test` says so. */
   testPathIgnorePatterns: [
     "/node_modules/",
+    ...(findGoProgram(gitopsJudge) ? [] : ["/gitops\\.test\\.ts$"]),
     ...(hasRedis() ? [] : ["/rest-replicas\\.test\\.ts$"]),
     ...(findGoProgram(helm) === undefined ? ["/e2e/chart/"] : []),
     ...(hasToxiproxy() ? [] : ["/gateway-channel\\.test\\.ts$"]),

@@ -10,7 +10,8 @@ import { ask, programOf } from "../core/pki/testing/judges/programs.ts";
 import { kinds } from "../crds/index.ts";
 import { findPackage, testPackages } from "../lab/setup/packages.ts";
 import { routes } from "../operator/rest/routes/index.ts";
-import { allMetrics, seriesOf } from "./metrics.ts";
+import { judge } from "./promql.ts";
+import { knownSeries } from "./series.ts";
 
 const root = path.join(import.meta.dirname, "..");
 const folder = path.join(root, "deploy/prometheus");
@@ -46,21 +47,6 @@ const given = parse(read(path.join(folder, RULES))) as Rules;
 const tests = parse(read(path.join(folder, TESTS))) as Tests;
 const rules = given.groups.flatMap((group) => group.rules);
 const names = rules.map(({ alert }) => alert);
-
-/** What Prometheus puts on each series itself. */
-const TARGET_LABELS = ["instance", "pod"];
-
-/** Labels by series, over all programs. */
-async function known(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
-  const found = new Map<string, Set<string>>();
-  for (const metric of [...(await allMetrics()).values()].flat()) {
-    for (const series of seriesOf(metric)) {
-      const labels = [...metric.labels, ...(series.endsWith("_bucket") ? ["le"] : [])];
-      found.set(series, new Set([...(found.get(series) ?? []), ...labels]));
-    }
-  }
-  return found;
-}
 
 const promtool = programOf(findPackage(testPackages.prometheus), testPackages.prometheus.program);
 
@@ -152,49 +138,24 @@ test("each page belongs to an alert, and the list of them is complete", () => {
   expect(listed.map(([, name, severity]) => `${name} ${severity}`).toSorted()).toEqual(said.toSorted());
 });
 
-test("each metric and label that rules, their texts and their tests name is one of a program", async () => {
-  const metrics = await known();
-  const labelsOf = (series: string): ReadonlySet<string> | undefined => metrics.get(series);
+test("each series and label that rules, their texts and their tests name is one of a program, and used as what it is", async () => {
+  const known = await knownSeries();
   const unknown: string[] = [];
-  const judge = (where: string, labels: Iterable<string>, allowed: ReadonlySet<string> | undefined) => {
-    for (const label of labels) if (!allowed?.has(label)) unknown.push(`${where}: ${label}`);
-  };
   for (const { alert, expr, annotations } of rules) {
-    const all = new Set(TARGET_LABELS);
-    for (const { series, labels } of selectors(expr)) {
-      judge(`${alert}, ${series}`, labels, labelsOf(series) ?? new Set());
-      if (labelsOf(series) === undefined) unknown.push(`${alert}: ${series}`);
-      for (const label of labelsOf(series) ?? []) all.add(label);
-    }
-    const grouped = [...expr.matchAll(/\b(?:without|by|on|ignoring) \(([^)]*)\)/g)].flatMap(([, list = ""]) =>
-      list.split(", "),
-    );
-    judge(`${alert}, grouping`, grouped, all);
-    const shown = [
-      ...Object.values(annotations)
-        .join(" ")
-        .matchAll(/\$labels\.(\w+)/g),
-    ].map(([, label = ""]) => label);
-    judge(`${alert}, text`, shown, all);
+    const { problems, labels } = judge(expr, known);
+    unknown.push(...problems.map((problem) => `${alert}: ${problem}`));
+    for (const [, label = ""] of Object.values(annotations)
+      .join(" ")
+      .matchAll(/\$labels\.(\w+)/g))
+      if (!labels.has(label)) unknown.push(`${alert}: its text names ${label}, which the result does not have`);
   }
   for (const { series } of tests.tests.flatMap(({ input_series = [] }) => input_series)) {
-    const [selector] = selectors(series);
-    judge(
-      series,
-      selector?.labels ?? [],
-      new Set([...TARGET_LABELS, "job", ...(labelsOf(selector?.series ?? "") ?? [])]),
-    );
+    // A series of a test is never a rate.
+    const problems = judge(`absent(${series})`, known).problems;
+    unknown.push(...problems.filter((problem) => !problem.includes(" is a ")).map((problem) => `test: ${problem}`));
   }
   expect(unknown).toEqual([]);
 });
-
-/** `name{label="value", ...}` in an expression of PromQL. */
-function selectors(expr: string): readonly { readonly series: string; readonly labels: readonly string[] }[] {
-  return [...expr.matchAll(/\b(mazevault_\w+)(?:\{([^}]*)\})?/g)].map(([, series = "", matchers = ""]) => ({
-    series,
-    labels: [...matchers.matchAll(/(\w+)\s*(?:=~|!~|!=|=)\s*"/g)].map(([, label = ""]) => label),
-  }));
-}
 
 const terminal = { stdout: process.stdout, stderr: process.stderr, env: {} } as unknown as Terminal;
 

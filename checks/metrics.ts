@@ -24,6 +24,7 @@ export async function allMetrics(): Promise<ReadonlyMap<Program, readonly Metric
     tamperedAuthorities: () => 0,
     rotation: () => ({ left: 0, stuck: 0 }),
     tracesDropped: () => 0,
+    resources: () => undefined,
   };
   const primary = await programMetrics({ ...states, gateways: () => [], environments: () => [] });
   const gateway = await programMetrics(states);
@@ -36,21 +37,23 @@ export async function allMetrics(): Promise<ReadonlyMap<Program, readonly Metric
   const sources = { register: new Register(), traffic: newTraffic(), tampered: () => 0, now: Date.now };
   const responder = await responderMetrics(sources);
   return new Map([
-    ["primary", metricsOf(primary.registry)],
-    ["gateway", metricsOf(gateway.registry)],
-    ["OCSP responder", metricsOf(responder.registry)],
+    ["primary", ownOf(primary.registry)],
+    ["gateway", ownOf(gateway.registry)],
+    ["OCSP responder", ownOf(responder.registry)],
   ]);
 }
 
+const ownOf = (registry: Registry): readonly Metric[] =>
+  metricsOf(registry).filter(({ name }) => name.startsWith("mazevault_"));
+
 /** Sorted by name. */
-function metricsOf(registry: Registry): readonly Metric[] {
+export function metricsOf(registry: Registry): readonly Metric[] {
   // Of no type that prom-client exports.
   const known = registry.getMetricsAsArray() as unknown as readonly (Omit<Metric, "labels"> & {
     readonly labelNames: readonly string[];
   })[];
   return known
     .map(({ name, type, help, labelNames }) => ({ name, type, help, labels: labelNames }))
-    .filter(({ name }) => name.startsWith("mazevault_"))
     .toSorted((one, other) => (one.name < other.name ? -1 : 1));
 }
 

@@ -21,6 +21,7 @@ const rooms = [
   "bench",
   "charts",
   "checks",
+  "deploy",
 ];
 
 /** A program that ends with 0 when all is well, and says itself what is not. */
@@ -48,6 +49,7 @@ const commands: readonly Command[] = [
     command: process.execPath,
     args: ["charts/schema/main.ts", "--check"],
   },
+  { name: "deploy/ is current", command: process.execPath, args: ["checks/write-deploy.ts", "--check"] },
 ];
 
 export interface Verdict {

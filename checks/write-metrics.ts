@@ -42,7 +42,8 @@ function page(metrics: ReadonlyMap<Program, readonly Metric[]>): string {
 
 Each program tells them at \`/metrics\` of its health port, together with those of Node.js and the process (\`nodejs_*\`, \`process_*\`). \`gateway\` is the operator in mode \`gateway\`,
 \`primary\` in mode \`primary\`; REST as a program of its own has the same, without what only a leader knows. Figures that the leader tells are absent, or 0, on the other replicas: take the largest over all
-of them. Alerts on these figures are in \`deploy/prometheus/mazevault-alerts.yaml\`, each with a page in \`docs/runbooks/\`.
+of them. Alerts on these figures are in \`deploy/prometheus/mazevault-alerts.yaml\`, each with a page in \`docs/runbooks/\`; dashboards are in
+\`deploy/grafana/\`.
 
 ## The health score of a gateway
 \`mazevault_gateway_health_score\` is 1.0, less

@@ -193,11 +193,14 @@ export const condition = z.object({
 });
 export type Condition = z.infer<typeof condition>;
 
+/** Of an object that nobody has looked at: no generation that there is. */
+export const UNSEEN_GENERATION = -1;
+
 export const observedGeneration = z
   .int()
-  .min(0)
+  .min(UNSEEN_GENERATION)
   .optional()
-  .meta({ description: "Generation of the spec that this status describes." });
+  .meta({ description: "Generation of the spec that this status describes; -1 until somebody has looked at it." });
 
 export const conditions = z
   .array(condition)

@@ -52,6 +52,7 @@ async function run(config: Config): Promise<void> {
     tamperedAuthorities: () => operator?.tamperedAuthorities ?? 0,
     rotation: () => operator?.rotationProgress ?? { left: 0, stuck: 0 },
     tracesDropped: () => traces?.dropped ?? 0,
+    resources: () => operator?.countedResources,
     ...(config.mode === "primary" && {
       gateways: () => operator?.gatewayFigures ?? [],
       environments: () => operator?.environmentFigures ?? [],

@@ -7,6 +7,7 @@ import type { TracedCall, Tracer } from "../core/ports/tracer.ts";
 import type { RotationProgress } from "../core/vault/rotation.ts";
 import type { EnvironmentFigures } from "./environment-chores.ts";
 import type { GatewayFigures } from "./gateway-chores.ts";
+import { type CountedResources, resourceMetrics } from "./resource-metrics.ts";
 
 export interface ProgramMetrics {
   /** Told of each call to another program, where it was made. */
@@ -37,13 +38,15 @@ interface States {
   readonly tamperedAuthorities: () => number;
   readonly rotation: () => RotationProgress;
   readonly tracesDropped: () => number;
+  /** Undefined while they are not known. */
+  readonly resources: () => CountedResources | undefined;
   readonly gateways?: () => readonly GatewayFigures[];
   readonly environments?: () => readonly EnvironmentFigures[];
 }
 
 /** @param tracer told of each call as well: what is measured is traced */
 export async function programMetrics(
-  { vaults, sinks, tamperedAuthorities, rotation, tracesDropped, gateways, environments }: States,
+  { vaults, sinks, tamperedAuthorities, rotation, tracesDropped, resources, gateways, environments }: States,
   tracer?: Pick<Tracer, "called">,
 ): Promise<ProgramMetrics> {
   const { Counter, Gauge, Registry, collectDefaultMetrics } = (await import("prom-client")).default;
@@ -51,6 +54,7 @@ export async function programMetrics(
   collectDefaultMetrics({ register: registry });
   await vaultMetrics(registry, vaults);
   await sinkMetrics(registry, sinks);
+  await resourceMetrics(registry, resources);
   if (gateways !== undefined) await gatewayMetrics(registry, gateways);
   if (environments !== undefined) await environmentMetrics(registry, environments);
   new Gauge({

@@ -95,6 +95,7 @@ import { IdentityChores } from "./identity-chores.ts";
 import { KeptChores } from "./kept-chores.ts";
 import { KeyChores } from "./key-chores.ts";
 import { PkiChores } from "./pki-chores.ts";
+import type { CountedResources } from "./resource-metrics.ts";
 import { endWithin } from "./shutdown.ts";
 import { SigningChores } from "./signing-chores.ts";
 
@@ -228,6 +229,11 @@ export class Primary extends MazeVaultOperator {
   /** Undefined before `start`. */
   get gatewayEnvironments(): Pick<Caches["gatewayEnvironmentCache"], "synced" | "values"> | undefined {
     return this.#caches?.gatewayEnvironmentCache;
+  }
+
+  /** Undefined until all of them are known: a part would look like a loss. */
+  get countedResources(): CountedResources | undefined {
+    return this.#caches?.incomplete.length === 0 ? this.#caches : undefined;
   }
 
   /** Which environments have failed over, while this replica leads. */

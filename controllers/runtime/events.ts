@@ -3,17 +3,28 @@
  * and what cannot be sent is dropped, since status says the same.
  */
 import type { Resource } from "../../crds/common.ts";
+import type { Reason } from "../../crds/conditions.ts";
+import type { EventReason, eventReasons } from "../../crds/events.ts";
 import type { ResourceType } from "./resource-type.ts";
 import type { KubernetesApi } from "./transport.ts";
 
-export interface EventDescription {
-  readonly type: "Normal" | "Warning";
-  /** CamelCase constant. */
-  readonly reason: string;
-  /** What was being done, for example `Reconcile`. */
-  readonly action: string;
+/** Each is in the reference, with what a person does about it. */
+export type EventDescription = (ReadyChanged | { [R in EventReason]: Told<R> }[EventReason]) & {
   /** For people, at most 1 kB; never a value. */
   readonly note: string;
+};
+
+interface ReadyChanged {
+  readonly type: "Normal" | "Warning";
+  /** Of the condition Ready. */
+  readonly reason: Reason;
+  readonly action: "Reconcile";
+}
+
+interface Told<R extends EventReason> {
+  readonly type: (typeof eventReasons)[R]["type"];
+  readonly reason: R;
+  readonly action: (typeof eventReasons)[R]["action"];
 }
 
 export interface EventRecorderOptions {

@@ -7,6 +7,7 @@ import { Fenced } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoints.ts";
 import type { TraceParent, Tracer } from "../../core/ports/tracer.ts";
 import type { Condition, Resource } from "../../crds/common.ts";
+import type { Reason } from "../../crds/conditions.ts";
 import type { Logger } from "../../program/logging.ts";
 import { isNotFound } from "./api-error.ts";
 import { Backoff, type BackoffOptions } from "./backoff.ts";
@@ -391,7 +392,9 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
     const before = readyOf((resource.status as { conditions?: readonly Condition[] } | undefined)?.conditions);
     const after = readyOf(status.conditions);
     if (after === undefined || (before?.status === after.status && before.reason === after.reason)) return;
-    const { reason, message: note } = after;
+    const { message: note } = after;
+    // Computed a moment ago, from reasons that we know.
+    const reason = after.reason as Reason;
     const action = "Reconcile";
     if (after.status === "False") this.#options.events?.record(resource, { type: "Warning", reason, action, note });
     else if (before?.status === "False")

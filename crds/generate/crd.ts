@@ -1,4 +1,4 @@
-import { GROUP, type KindDefinition, VERSION } from "../common.ts";
+import { GROUP, type KindDefinition, UNSEEN_GENERATION, VERSION } from "../common.ts";
 import { type StructuralSchema, structural } from "./structural.ts";
 
 /** The part of apiextensions.k8s.io/v1 that MazeVault writes. */
@@ -62,7 +62,12 @@ export function resourceSchema(kind: KindDefinition): StructuralSchema {
     required: ["spec"],
     properties: {
       spec: { description: "What is wanted.", ...structural(kind.spec, `${kind.kind}.spec`) },
-      status: { description: "What was last observed.", ...structural(kind.status, `${kind.kind}.status`) },
+      status: {
+        description: "What was last observed.",
+        // By the rules of kstatus an object without a status is in order, so tools would not wait for a new one.
+        default: { observedGeneration: UNSEEN_GENERATION },
+        ...structural(kind.status, `${kind.kind}.status`),
+      },
     },
     ...(kind.rules === undefined ? {} : { "x-kubernetes-validations": kind.rules }),
   };

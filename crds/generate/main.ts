@@ -11,7 +11,7 @@ import { breakingChanges } from "./compatibility.ts";
 import { type CustomResourceDefinition, customResourceDefinition } from "./crd.ts";
 import { changedBy, policies } from "./policies.ts";
 import { accessObjects, chartRights } from "./rbac.ts";
-import { conditionsPage, resourcesPage } from "./reference.ts";
+import { conditionsPage, eventsPage, resourcesPage } from "./reference.ts";
 import { rightsPage } from "./rights-page.ts";
 
 const root = path.join(import.meta.dirname, "../..");
@@ -38,6 +38,7 @@ function outputs(): Map<string, string> {
   files.set("docs/reference/resources.md", resourcesPage(kinds));
   files.set("docs/reference/conditions.md", conditionsPage());
   files.set("docs/reference/rights.md", rightsPage());
+  files.set("docs/reference/events.md", eventsPage());
   return files;
 }
 

@@ -1,6 +1,7 @@
 /** The reference pages that people read, from the same schemas that the API server enforces. */
 import type { KindDefinition } from "../common.ts";
 import { conditionTypes, reasons } from "../conditions.ts";
+import { eventReasons } from "../events.ts";
 import { resourceSchema } from "./crd.ts";
 import type { StructuralSchema } from "./structural.ts";
 
@@ -98,6 +99,31 @@ export function conditionsPage(): string {
     "## Reasons",
     "",
     ...table("Reason", reasons),
+    "",
+  ].join("\n");
+}
+
+export function eventsPage(): string {
+  const rows = Object.entries(eventReasons).map(
+    ([reason, { type, action, meaning }]) => `| \`${reason}\` | ${type} | \`${action}\` | ${cell(meaning)} |`,
+  );
+  return [
+    HEADER,
+    "# Events",
+    "",
+    "Events (`events.k8s.io/v1`) are few: `kubectl describe` shows those of a resource, `kubectl get events --field-selector type=Warning` all that ask for a look. What they tell",
+    "stands in `status` too, or in the audit record; an Event that is lost, as when the API server is away, is missed by nobody.",
+    "",
+    "## When Ready changes",
+    "",
+    "A resource whose condition `Ready` becomes False, or False for another reason, tells it by a Warning, and that it is well again by a Normal one. The reason is that of the condition,",
+    "which [conditions](conditions.md#reasons) explains, the note its message, and the action `Reconcile`. Repetitions are counted in one Event.",
+    "",
+    "## Others",
+    "",
+    "| Reason | Type | Action | What it tells, and what to do |",
+    "|---|---|---|---|",
+    ...rows,
     "",
   ].join("\n");
 }

@@ -29,6 +29,7 @@ export interface StructuralSchema {
   readonly properties?: Readonly<Record<string, StructuralSchema>>;
   readonly additionalProperties?: StructuralSchema;
   readonly items?: StructuralSchema;
+  readonly default?: unknown;
 }
 
 /** The schema at `path` says something that a CRD cannot say, or leaves out something that it needs. */

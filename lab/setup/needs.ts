@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { errorMessage } from "../errors.ts";
+import { gitopsJudge } from "../gitops/judge.ts";
 import { obtainKubernetesSchemas } from "../packaging/kubernetes-schemas.ts";
 import { helm, helmUnittest, kubeconform } from "../packaging/programs.ts";
 import { toxiproxy } from "../toxiproxy/program.ts";
@@ -55,6 +56,7 @@ const needs: readonly Need[] = [
   pythonTool(schemathesis, "the REST surface as schemathesis sees it"),
   goProgram(toxiproxy, "gateways whose way to the primary is disturbed, by toxiproxy"),
   ...verifyNeeds,
+  goProgram(gitopsJudge, "what Flux and Argo CD make of our resources, by kstatus and gopher-lua"),
   {
     purpose: "keystores as Java reads them",
     fix: "install the Debian package default-jre-headless",

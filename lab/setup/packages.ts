@@ -76,7 +76,7 @@ export const testPackages = {
   },
   prometheus: {
     name: "prometheus",
-    purpose: "the rules of alerts, as Prometheus reads them",
+    purpose: "alerts and dashboards, as Prometheus reads them",
     program: "usr/bin/promtool",
   },
 } satisfies Readonly<Record<string, TestPackage>>;
