@@ -61,7 +61,16 @@ export default {
     packagesOf("crds", ["zod", "yaml"], "schemas, and their generation"),
     packagesOf(
       "core",
-      ["@hpke/core", "@hyperjump/json-pointer", "bcryptjs", "jose", "liquidjs", "secure-password-utilities"],
+      [
+        "@hpke/core",
+        "@hyperjump/json-pointer",
+        "bcryptjs",
+        "croner",
+        "jose",
+        "liquidjs",
+        "secure-password-utilities",
+        "zod",
+      ],
       "no SDK in the core",
     ),
     packagesOf(
@@ -84,7 +93,7 @@ export default {
     parser: "swc",
     tsPreCompilationDeps: true,
     doNotFollow: { path: "node_modules" },
-    exclude: { path: "^(node_modules|dist|\\.mazevault)/" },
+    exclude: { path: "^(dist|\\.mazevault)/" },
     enhancedResolveOptions: {
       extensions: [".ts", ".mjs", ".js"],
       exportsFields: ["exports"],
