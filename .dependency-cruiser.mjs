@@ -9,6 +9,7 @@ const all = [
   "operator",
   "ocsp",
   "cli",
+  "cdk8s",
   "build",
   "lab",
   "e2e",
@@ -28,7 +29,11 @@ const packagesOf = (name, packages, comment) => ({
   comment,
   severity: "error",
   from: room(name),
-  to: { dependencyTypes: ["npm", "npm-dev", "npm-optional"], pathNot: `node_modules/(${packages.join("|")})/` },
+  // What a room's own package.json does not name is npm-no-pkg.
+  to: {
+    dependencyTypes: ["npm", "npm-dev", "npm-optional", "npm-peer", "npm-no-pkg"],
+    pathNot: `node_modules/(${packages.join("|")})/`,
+  },
 });
 
 export default {
@@ -58,6 +63,7 @@ export default {
     only("operator", ["adapters", "controllers", "program", "core", "crds"], "composes everything"),
     only("ocsp", ["adapters", "program", "core", "crds"], "knows nothing of Kubernetes"),
     only("cli", ["program", "core", "crds"], "speaks REST, and knows nothing of what is behind it"),
+    only("cdk8s", [], "is packed alone"),
     packagesOf("crds", ["zod", "yaml"], "schemas, and their generation"),
     packagesOf(
       "core",
@@ -80,6 +86,7 @@ export default {
     ),
     packagesOf("program", ["zod", "yaml", "pino", "prom-client"], "settings, logs, metrics"),
     packagesOf("cli", ["commander", "tar-stream", "undici", "yaml", "zod"], "a command line needs little"),
+    packagesOf("cdk8s", ["cdk8s", "constructs"], "what its users have installed"),
     packagesOf("ocsp", ["zod", "prom-client"], "a responder needs little"),
     {
       name: "one-file-for-the-operator-package",
@@ -93,7 +100,7 @@ export default {
     parser: "swc",
     tsPreCompilationDeps: true,
     doNotFollow: { path: "node_modules" },
-    exclude: { path: "^(dist|\\.mazevault)/" },
+    exclude: { path: "^(dist|\\.mazevault|cdk8s/(dist|examples))/" },
     enhancedResolveOptions: {
       extensions: [".ts", ".mjs", ".js"],
       exportsFields: ["exports"],

@@ -12,6 +12,7 @@ const rooms = [
   "operator",
   "ocsp",
   "cli",
+  "cdk8s",
   "lab",
   "e2e",
   "bench",

@@ -8,12 +8,14 @@ import { parse, stringify } from "yaml";
 import { GROUP } from "../common.ts";
 import { kinds } from "../index.ts";
 import { breakingChanges } from "./compatibility.ts";
+import { constructModules } from "./constructs.ts";
 import { type CustomResourceDefinition, customResourceDefinition } from "./crd.ts";
 import { accessObjects } from "./rbac.ts";
 import { conditionsPage, resourcesPage } from "./reference.ts";
 
 const root = path.join(import.meta.dirname, "../..");
 const crdFolder = "crds/generated";
+const constructFolder = "cdk8s/src/generated";
 /** The CRDs of the last release; absent before the first one. */
 const releasedFolder = "crds/released";
 
@@ -24,6 +26,7 @@ function outputs(): Map<string, string> {
     files.set(`${crdFolder}/${GROUP}_${kind.plural}.yaml`, yaml(customResourceDefinition(kind)));
   }
   files.set(`${crdFolder}/rbac.yaml`, yaml(...accessObjects));
+  for (const [file, content] of constructModules(kinds)) files.set(`${constructFolder}/${file}`, content);
   files.set("docs/reference/resources.md", resourcesPage(kinds));
   files.set("docs/reference/conditions.md", conditionsPage());
   return files;
@@ -67,8 +70,10 @@ async function brokenPromises(): Promise<string[]> {
 }
 
 const files = outputs();
-// Files of a kind that is no more would still be installed.
-const superfluous = (await listing(crdFolder)).filter((file) => !files.has(file));
+// Files of a kind that is no more would still be installed, and exported.
+const superfluous = [...(await listing(crdFolder)), ...(await listing(constructFolder))].filter(
+  (file) => !files.has(file),
+);
 const changed: string[] = [];
 for (const [file, content] of files) if ((await current(file)) !== content) changed.push(file);
 
