@@ -9,6 +9,7 @@ const all = [
   "operator",
   "ocsp",
   "cli",
+  "cdk8s",
   "build",
   "lab",
   "e2e",
@@ -30,7 +31,11 @@ const packagesOf = (name, packages, comment) => ({
   comment,
   severity: "error",
   from: room(name),
-  to: { dependencyTypes: ["npm", "npm-dev", "npm-optional"], pathNot: `node_modules/(${packages.join("|")})/` },
+  // What a room's own package.json does not name is npm-no-pkg.
+  to: {
+    dependencyTypes: ["npm", "npm-dev", "npm-optional", "npm-peer", "npm-no-pkg"],
+    pathNot: `node_modules/(${packages.join("|")})/`,
+  },
 });
 
 export default {
@@ -61,10 +66,20 @@ export default {
     only("ocsp", ["adapters", "program", "core", "crds"], "knows nothing of Kubernetes"),
     only("cli", ["program", "core", "crds"], "speaks REST, and knows nothing of what is behind it"),
     only("charts", ["operator", "ocsp", "crds"], "what is installed says what the programs can be told"),
+    only("cdk8s", [], "is packed alone"),
     packagesOf("crds", ["zod", "yaml"], "schemas, and their generation"),
     packagesOf(
       "core",
-      ["@hpke/core", "@hyperjump/json-pointer", "bcryptjs", "jose", "liquidjs", "secure-password-utilities"],
+      [
+        "@hpke/core",
+        "@hyperjump/json-pointer",
+        "bcryptjs",
+        "croner",
+        "jose",
+        "liquidjs",
+        "secure-password-utilities",
+        "zod",
+      ],
       "no SDK in the core",
     ),
     packagesOf(
@@ -74,6 +89,7 @@ export default {
     ),
     packagesOf("program", ["zod", "yaml", "pino", "prom-client"], "settings, logs, metrics"),
     packagesOf("cli", ["commander", "tar-stream", "undici", "yaml", "zod"], "a command line needs little"),
+    packagesOf("cdk8s", ["cdk8s", "constructs"], "what its users have installed"),
     packagesOf("ocsp", ["zod", "prom-client"], "a responder needs little"),
     {
       name: "one-file-for-the-operator-package",
@@ -87,7 +103,7 @@ export default {
     parser: "swc",
     tsPreCompilationDeps: true,
     doNotFollow: { path: "node_modules" },
-    exclude: { path: "^(node_modules|dist|\\.mazevault)/" },
+    exclude: { path: "^(dist|\\.mazevault|cdk8s/(dist|examples))/" },
     enhancedResolveOptions: {
       extensions: [".ts", ".mjs", ".js"],
       exportsFields: ["exports"],

@@ -42,7 +42,7 @@ export default {
   projects: [
     {
       ...common,
-      testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,lab,checks}/**/*.test.ts"],
+      testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,cdk8s,lab,checks}/**/*.test.ts"],
       testPathIgnorePatterns: ["/node_modules/", ...impossible],
     },
     // What the oldest version may take otherwise, its SQL, again; `npm test` says so where this machine cannot have it.

@@ -16,6 +16,7 @@ const rooms = [
   "operator",
   "ocsp",
   "cli",
+  "cdk8s",
   "lab",
   "e2e",
   "bench",

@@ -1,8 +1,9 @@
 /** What the real API server makes of the kinds: which manifests it refuses and how, and what the operator may do. */
 
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { parseAllDocuments } from "yaml";
 import type { z } from "zod";
 import { type Lab, startLab } from "../lab/lab.ts";
 import { until } from "../lab/poll.ts";
@@ -93,6 +94,13 @@ describe("a contradiction is refused, and the answer says what to do:", () => {
 describe("valid manifests", () => {
   test.each(validManifests)("$kind $metadata.name is accepted", async (manifest) => {
     expect(await api.tryCreate(manifest)).toMatchObject({ status: 201 });
+  });
+
+  test("that the example of cdk8s/ makes are accepted", async () => {
+    const file = path.join(import.meta.dirname, "../cdk8s/examples/payments/manifests/payments.k8s.yaml");
+    const manifests = parseAllDocuments(await readFile(file, "utf8")).map((document): Manifest => document.toJS());
+    expect(manifests).toHaveLength(8);
+    for (const manifest of manifests) expect(await api.tryCreate(manifest)).toMatchObject({ status: 201 });
   });
 
   test.each([

@@ -39,6 +39,12 @@ export const exactlyOneOf = (...fields: string[]): CelRule => ({
   message: `set exactly one of ${fields.join(", ")}`,
 });
 
+/** The fields of which the rule wants exactly one; undefined if it is about something else. */
+export function fieldsOfOne({ rule, message }: CelRule): readonly string[] | undefined {
+  const fields = /^set exactly one of (.+)$/.exec(message)?.[1]?.split(", ") ?? [];
+  return exactlyOneOf(...fields).rule === rule ? fields : undefined;
+}
+
 // Every pattern has a message: without one the API server answers with nothing but the pattern.
 
 /** RFC 1123 subdomain, what Kubernetes accepts as the name of most objects. */

@@ -8,6 +8,7 @@ import { parse, stringify } from "yaml";
 import { GROUP } from "../common.ts";
 import { kinds } from "../index.ts";
 import { breakingChanges } from "./compatibility.ts";
+import { constructModules } from "./constructs.ts";
 import { type CustomResourceDefinition, customResourceDefinition } from "./crd.ts";
 import { changedBy, policies } from "./policies.ts";
 import { accessObjects, chartRights } from "./rbac.ts";
@@ -19,6 +20,7 @@ const crdFolder = "crds/generated";
 const chartFolder = "charts/mazevault/files";
 /** Also in the chart, which takes files of its own folder only. */
 const crdFolders = [crdFolder, `${chartFolder}/crds`];
+const constructFolder = "cdk8s/src/generated";
 /** The CRDs of the last release; absent before the first one. */
 const releasedFolder = "crds/released";
 
@@ -35,6 +37,7 @@ function outputs(): Map<string, string> {
   files.set(`${chartFolder}/rights.yaml`, yaml(chartRights));
   files.set(`${chartFolder}/policies.yaml`, yaml(...policies));
   files.set(`${chartFolder}/changed-by.yaml`, yaml(...changedBy));
+  for (const [file, content] of constructModules(kinds)) files.set(`${constructFolder}/${file}`, content);
   files.set("docs/reference/resources.md", resourcesPage(kinds));
   files.set("docs/reference/conditions.md", conditionsPage());
   files.set("docs/reference/rights.md", rightsPage());
@@ -80,8 +83,10 @@ async function brokenPromises(): Promise<string[]> {
 }
 
 const files = outputs();
-// Files of a kind that is no more would still be installed.
-const superfluous = (await Promise.all(crdFolders.map(listing))).flat().filter((file) => !files.has(file));
+// Files of a kind that is no more would still be installed, and exported.
+const superfluous = (await Promise.all([...crdFolders, constructFolder].map(listing)))
+  .flat()
+  .filter((file) => !files.has(file));
 const changed: string[] = [];
 for (const [file, content] of files) if ((await current(file)) !== content) changed.push(file);
 
