@@ -1,6 +1,6 @@
 import { common } from "./jest.config.mjs";
-import { helm } from "./lab/packaging/programs.ts";
 import { gitopsJudge } from "./lab/gitops/judge.ts";
+import { helm } from "./lab/packaging/programs.ts";
 import { hasRedis } from "./lab/redis/redis.ts";
 import { findGoProgram } from "./lab/setup/go-program.ts";
 import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";

@@ -93,7 +93,7 @@ test("what is done is traced: each call below what made it, and a request below 
   await client.close();
   const read = await tracedWith("GET /api/v1/namespaces/{namespace}/secrets/{name}/values", {}, ["postgres"], traceId);
   expect(read).toMatchObject({ parentSpanId: spanId, service: "rest alone" });
-  expect(read.attributes).toMatchObject({ "http.response.status_code": 200, "mazevault.subject.kind": "ApiKey" });
+  expect(read.attributes).toMatchObject({ "http.response.status_code": 200, "mazevault.subject.kind": "LocalUser" });
   const log = readFileSync(path.join(world.lab.dir, "logs/rest.log"), "utf8");
   expect(log).toMatch(new RegExp(`"REST request".*"trace_id":"${traceId}"|"trace_id":"${traceId}".*"REST request"`));
 
