@@ -86,6 +86,8 @@ describe("an author", () => {
   test("is told each right that is missing with the line that gives it, one after the other, until the manifest is accepted", async () => {
     const told = new Set<string>();
     for (const [at, original] of referring.entries()) {
+      const fields = references.filter((each) => each.kind.kind === original.kind).map(({ field }) => field);
+      if (fields.every((field) => told.has(`${original.kind} ${field}`))) continue;
       const manifest = elsewhere(original, `place-${at}`);
       if (manifest.metadata.namespace !== undefined) await apply(namespace(manifest.metadata.namespace));
       const as = author(manifest.metadata.namespace === undefined ? "of-the-cluster" : `author-${at}`);
@@ -394,7 +396,12 @@ function elsewhere(manifest: Manifest, place: string): Manifest {
     ...manifest,
     metadata: metadata.namespace === undefined ? metadata : { ...metadata, namespace: place },
   };
-  return JSON.parse(JSON.stringify(moved).replace('"jks":{"create":true,"passwordSecretRef":{"name":"', "$&jks-"));
+  const others = /"kubernetes":\{"namespaces":\[[^\]]*\]/;
+  return JSON.parse(
+    JSON.stringify(moved)
+      .replace('"jks":{"create":true,"passwordSecretRef":{"name":"', "$&jks-")
+      .replace(others, (list) => list.replaceAll(/"(?=[-a-z0-9]+"[,\]])/g, `"${place}-`)),
+  );
 }
 
 async function give(at: string, as: { namespace: string; name: string }, rule: object): Promise<void> {
@@ -426,6 +433,8 @@ async function grantedUntilAccepted(manifest: Manifest, as: { namespace: string;
       throw new Error(`${manifest.kind} ${manifest.metadata.name}: ${answer.status} ${answer.message}`);
     told.push(field);
     lines.add(line);
+    const place = / in namespace (\S+)\. /.exec(answer.message)?.[1];
+    if (place !== undefined) await apply(namespace(place));
     await run(line);
     // Authorization has a cache.
     const counts = async () => !(await create(manifest, as)).message.includes(line);

@@ -84,6 +84,8 @@ const operator = (mode: Mode, onboards: boolean): Rights => {
         controlled.map(({ plural }) => `${plural}/status`),
         "patch",
       ),
+      // Deletion is not decided by a cache: whether a namespace still stands is asked of the API server.
+      rule("", ["namespaces"], "get"),
       // Made where both sides changed, and deleted when they agree.
       own(["syncconflicts"], "create", "delete"),
       // Where an environment fails over by itself; those that ended long ago are deleted.
