@@ -88,17 +88,19 @@ export class Writer {
     if (written === undefined) return;
     this.#made += 1;
     const value = `${this.#parts.prefix}-value-${this.#made}`;
-    const key = randomUUID();
+    let key = randomUUID();
     const { to } = this.#parts;
     const begun = performance.now();
     for (;;) {
       const answer = await this.#send(to, "PUT", written.secret, value, key).catch(() => undefined);
-      const unknown = answer?.body?.code === "OutcomeUnknown";
+      // Whoever is told to look at what is there looks: a Secret may have been made, and died over before its value.
+      const holds = answer?.body?.code === "OutcomeUnknown" ? await this.#holds(written.secret, value) : undefined;
       // What a gateway keeps for its primary is acknowledged as well.
-      if (answer?.status === 200 || answer?.status === 202 || (unknown && (await this.#holds(written.secret, value)))) {
+      if (answer?.status === 200 || answer?.status === 202 || holds === true) {
         written.values.push(value);
         return;
       }
+      if (holds === false) key = randomUUID();
       const again = answer === undefined || AGAIN.has(answer.status) || this.#parts.comesBack?.includes(answer.status);
       if (!again || performance.now() - begun > PATIENCE_MS)
         throw new Error(`${written.secret} cannot be written: ${answer?.status} ${answer?.text}`);
@@ -108,9 +110,11 @@ export class Writer {
     }
   }
 
-  async #holds(secret: string, value: string): Promise<boolean> {
+  /** Undefined while nobody can tell. */
+  async #holds(secret: string, value: string): Promise<boolean | undefined> {
     const answer = await this.#send(this.#parts.from, "GET", secret).catch(() => undefined);
-    return answer?.body?.values?.[KEY] === value;
+    if (answer?.status === 200) return answer.body?.values?.[KEY] === value;
+    return answer?.status === 404 ? false : undefined;
   }
 
   async #send(at: Surface, method: "GET" | "PUT", secret: string, value?: string, key?: string): Promise<RestAnswer> {
