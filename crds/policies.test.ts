@@ -143,6 +143,11 @@ describe("an author", () => {
     await until("eight are allowed", async () => told.test((await create(many, as)).message), PATIENT);
     await give(NAMESPACE, as, { apiGroups: [""], resources: ["secrets"], verbs: ["get"] });
     await until("all are", async () => (await create(many, as)).status === 201, PATIENT);
+    // Also of one that is stored with as many already.
+    const stored = secretWith("many-stored", entries);
+    await apply(stored);
+    const others = entries.map(({ key }) => ({ key, secretRef: { name: `other-${key}`, key: "key" } }));
+    expect(await patch(stored, { spec: { entries: others } }, as)).toMatchObject({ status: 200 });
     // Of each kind of workload that is among them.
     const restart = Array.from({ length: 6 }, (_, at) => ({ kind: "Deployment", name: `app-${at}` }));
     const restarting = (...more: object[]) => ({

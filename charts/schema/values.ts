@@ -156,6 +156,7 @@ const values = z
         apiServer: z.strictObject({ to: peers, ports: z.array(port) }).partial(),
         database: z.strictObject({ to: peers }).partial(),
         redis: z.strictObject({ to: peers }).partial(),
+        tracing: z.strictObject({ to: peers }).partial(),
         azure: z.strictObject({ enabled: z.boolean(), to: peers }).partial(),
         primary: z.strictObject({ to: peers, port }).partial(),
         rest: z.strictObject({ from: peers }).partial(),

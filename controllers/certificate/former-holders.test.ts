@@ -92,6 +92,7 @@ test("what the primary refuses for good to revoke is on record, and holds nothin
     return revoke(...given);
   };
   await expect(holders("CertificateRequest").absent(KEY, signal)).rejects.toMatchObject({ code });
+  expect([await reasonOf(other), await kept()]).toEqual(["cessationOfOperation", ["one"]]);
   code = "SerialNumberUnknown";
   await holders("CertificateRequest").absent(KEY, signal);
   expect([await reasonOf(one), await reasonOf(other)]).toEqual([undefined, "cessationOfOperation"]);

@@ -53,23 +53,32 @@ export class FormerHolders {
         if (isNotFound(error, name)) return undefined;
         throw error;
       });
-    for (const holder of holders) if (holder.uid !== present?.metadata.uid) await this.#end(holder);
+    const failures: unknown[] = [];
+    for (const holder of holders) {
+      if (holder.uid === present?.metadata.uid) continue;
+      // One that cannot be ended keeps no other one valid.
+      await this.#end(holder).catch((error: unknown) => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   async #end(holder: CertificateHolder): Promise<void> {
     const { store, authorities, writer } = this.#deps;
     failpoint("certificate.beforeRemoval");
     const refused: string[] = [];
+    const failures: unknown[] = [];
     if (holder.deletionPolicy === "Revoke") {
       for (const record of await this.#valid(holder.uid)) {
         try {
           await authorities.revoke(writer(), record, { reason: "cessationOfOperation" }, this.#actor);
         } catch (error) {
           // The record of it is all that can still be told to somebody: the object is gone.
-          if (!isRefusedForGood(error)) throw error;
-          refused.push(serialOf(record));
+          if (isRefusedForGood(error)) refused.push(serialOf(record));
+          else failures.push(error);
         }
       }
+      // It stays a former holder, and what is left is tried again.
+      if (failures.length > 0) throw failures[0];
     }
     const { kind, uid, namespace, name, deletionPolicy } = holder;
     await store.removeHolder(writer(), uid, [

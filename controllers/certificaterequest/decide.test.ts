@@ -264,6 +264,11 @@ describe("what is signed", () => {
     const plan = decide(object(), { kind: "Issued", holder: undefined, record, chain: forged }, T0);
     expect(plan.next).toMatchObject({ kind: "stalled", reason: "LintFailed" });
     expect(plan.status.fields).toBeUndefined();
+    expect(plan.actions).toEqual([]);
+    const given = object({ revocation: { reason: "keyCompromise" } });
+    const revoking = decide(given, { kind: "Issued", holder: undefined, record, chain: forged }, T0);
+    expect(revoking.actions).toMatchObject([{ kind: "Revoke" }]);
+    expect(revoking.status.conditions).toContainEqual(expect.objectContaining({ type: "Revoked", status: "False" }));
   });
 });
 

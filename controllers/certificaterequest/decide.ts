@@ -162,8 +162,15 @@ function summary({ profile, subject, subjectAltNames, usages, durationMs }: Requ
 function issued(request: CertificateRequest, { record, chain, refusedRevocation }: Issued): Plan<Action> {
   const refusal = refusedByPrimary(record, refusedRevocation);
   const action = refusal === undefined ? revocationAction(request, record) : undefined;
+  const actions = action === undefined ? [] : [action];
+  const told = refusal && ({ type: "Revoked", status: "False", ...refusal } as const);
+  const revocation = told ?? revoked(request, record, action !== undefined);
   const faults = faultsOf(chain);
-  if (faults !== "") return refused("LintFailed", `certificate ${serialOf(record)} is not handed out: ${faults}`);
+  if (faults !== "") {
+    // Whoever has it already relies on it all the same, until it is revoked.
+    const { status, next } = refused("LintFailed", `certificate ${serialOf(record)} is not handed out: ${faults}`);
+    return { actions, status: { ...status, conditions: [...status.conditions, revocation] }, next };
+  }
   const notAfter = seconds(record.notAfter);
   const condition: OwnedCondition = {
     type: "Issued",
@@ -177,10 +184,9 @@ function issued(request: CertificateRequest, { record, chain, refusedRevocation 
     serialNumber: serialOf(record),
     notAfter,
   };
-  const told = refusal && ({ type: "Revoked", status: "False", ...refusal } as const);
-  const conditions = [condition, told ?? revoked(request, record, action !== undefined)];
+  const conditions = [condition, revocation];
   const next: Next = refusal === undefined ? { kind: "settled" } : { kind: "stalled", ...refusal };
-  return { actions: action === undefined ? [] : [action], status: { conditions, fields }, next };
+  return { actions, status: { conditions, fields }, next };
 }
 
 /** Asking again would not help. */

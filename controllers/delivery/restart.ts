@@ -116,6 +116,8 @@ export async function restartWorkloads(
 ): Promise<Restarts> {
   const restarted: string[] = [];
   const problems: string[] = [];
+  /** One that is refused, as by a policy, keeps no other one from being restarted. */
+  const failures: unknown[] = [];
   const trigger = triggerOf(at.secretName);
   const restart = async (kind: WorkloadKind, workload: Workload): Promise<void> => {
     if (workload.spec.template.metadata?.annotations?.[trigger] === at.digest) return;
@@ -130,8 +132,9 @@ export async function restartWorkloads(
     if (workload === undefined) problems.push(`${target} (does not exist)`);
     else if (!mayBeRestarted(workload, at.secretName)) {
       problems.push(`${target} (neither uses the core Secret nor has the annotation ${OPT_IN_ANNOTATION}: allowed)`);
-    } else await restart(kind, workload);
+    } else await restart(kind, workload).catch((error: unknown) => failures.push(error));
   }
+  if (failures.length > 0) throw failures[0];
   return { restarted, problems };
 }
 

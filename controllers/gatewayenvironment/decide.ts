@@ -101,7 +101,7 @@ export function decide(object: GatewayEnvironment, seen: Observed, now: Date): P
   }
   const missed = automaticAfter(object, seen);
   const plan = inCharge(object, { ...seen, state }, unsuitable, now);
-  if (missed === undefined) return plan;
+  if (missed === undefined || unsuitable !== undefined) return plan;
   const { lastRequestedAt } = seen;
   const { at } = state;
   return { ...plan, actions: [{ kind: "FailOver", object, missed, epoch: record.epoch, lastRequestedAt, at }] };

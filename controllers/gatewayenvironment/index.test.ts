@@ -364,6 +364,18 @@ describe("where it is asked for, a silent primary is replaced by itself:", () =>
     expect(failovers.size).toBe(1);
   });
 
+  test("an environment that was tampered with keeps no other one from being watched", async () => {
+    await minutes(2, "gw-2");
+    const list = fleet.gateway.bind(fleet);
+    fleet.gateway = async () => {
+      throw new Unavailable("TamperDetected", "the row does not match its MAC");
+    };
+    await expect(controller.observe(object)).rejects.toMatchObject({ code: "TamperDetected" });
+    fleet.gateway = list;
+    await minutes(2, "gw-2");
+    expect(failovers.size).toBe(1);
+  });
+
   test("a leader that could not read for a while, or has just begun, counts heartbeats from then on", async () => {
     await minutes(2, "gw-2");
     const find = fleet.gateway.bind(fleet);

@@ -1,5 +1,6 @@
 /** The controller of `GatewayEnvironment`: pairs its gateways, and brings to its end what a switch of them began. */
 import { createHash } from "node:crypto";
+import { Unavailable } from "../../core/errors.ts";
 import { type EnvironmentState, type Environments, environmentEntry } from "../../core/fleet/environments.ts";
 import { type Heard, heardSince } from "../../core/fleet/silence.ts";
 import type { Actor, AuditLog } from "../../core/ports/audit-log.ts";
@@ -103,8 +104,8 @@ export class GatewayEnvironmentController implements Controller<GatewayEnvironme
         lastRequestedAt: made.length === 0 ? undefined : new Date(Math.max(...made)),
       };
     } catch (error) {
-      // Neither could heartbeats be stored.
-      this.#watching = undefined;
+      // Neither could heartbeats be stored; a row that was tampered with is no reason to think so.
+      if (!(error instanceof Unavailable && error.code === "TamperDetected")) this.#watching = undefined;
       throw error;
     }
   }

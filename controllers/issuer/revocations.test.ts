@@ -1,10 +1,12 @@
 /** Certificates that were signed for gateways are revoked from here, and no other ones. */
+import { Unavailable } from "../../core/errors.ts";
 import { TestPki } from "../../core/pki/testing/installation.ts";
 import type { AuthorityRecord, CertificateRecord } from "../../core/ports/pki-store.ts";
 import { actor } from "../../core/ports/samples.ts";
 import type { ClusterIssuer } from "../../crds/issuer.ts";
 import type { Cluster } from "../cluster.ts";
 import { ClusterIssuerController } from "./index.ts";
+import { withRevocations } from "./revocations.ts";
 
 const GATEWAY = {
   kind: "GatewayObject",
@@ -98,4 +100,27 @@ test("certificates of this cluster, of other CAs, and what is none are told and 
     expect(next.kind).toBe("recheckAt");
   }
   expect(await Promise.all([own, foreign, one].map(reasonOf))).toEqual([undefined, undefined, "superseded"]);
+});
+
+test("one that was tampered with is told, and the others are revoked, also where the CA cannot do what it has to", async () => {
+  const [bad, good] = [await signed("bad"), await signed("good")];
+  const judge = pki.authorities.judgeStatus.bind(pki.authorities);
+  pki.authorities.judgeStatus = (record) => {
+    if (record.serialNumber === bad.serialNumber) throw new Unavailable("TamperDetected", "its status was changed");
+    judge(record);
+  };
+  const { status } = await pass(
+    { serialNumber: bad.serialNumber, reason: "keyCompromise" },
+    { serialNumber: good.serialNumber, reason: "keyCompromise" },
+  );
+  expect(status.conditions.at(-1)).toMatchObject({
+    type: "Revoked",
+    status: "False",
+    reason: "TamperDetected",
+    message: "spec.gatewayRevocations[0]: its status was changed",
+  });
+  expect(await Promise.all([bad, good].map(reasonOf))).toEqual([undefined, "keyCompromise"]);
+  const listed = [{ index: 0, reason: "keyCompromise", record: await signed("later") }] as const;
+  const plan = { actions: [{ kind: "Ensure" }], status: { conditions: [] }, next: { kind: "settled" } } as const;
+  expect(withRevocations(plan, listed).actions.map(({ kind }) => kind)).toEqual(["Revoke", "Ensure"]);
 });

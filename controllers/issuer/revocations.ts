@@ -1,4 +1,5 @@
 /** What a ClusterIssuer signed for gateways and its manifest wants revoked: here there is no other object that could ask for it. */
+import { Unavailable } from "../../core/errors.ts";
 import type { Authorities } from "../../core/pki/authority.ts";
 import type { AuthorityRecord, CertificateRecord, PkiStore, RevocationReason } from "../../core/ports/pki-store.ts";
 import type { AnyIssuer } from "../../crds/issuer.ts";
@@ -10,8 +11,10 @@ export interface GatewayRevocation {
   /** Position in spec.gatewayRevocations. */
   readonly index: number;
   readonly reason: RevocationReason;
-  /** Undefined: this CA signed nothing of that number for a gateway. */
+  /** Undefined: this CA signed nothing of that number for a gateway, or there is a fault. */
   readonly record: CertificateRecord | undefined;
+  /** What is stored of it is not what was written. */
+  readonly fault?: string;
 }
 
 export interface RevokeAction {
@@ -20,7 +23,6 @@ export interface RevokeAction {
   readonly reason: RevocationReason;
 }
 
-/** @throws Unavailable TamperDetected when what is stored of one of them is not what was written */
 export async function listedRevocations(
   { spec }: AnyIssuer,
   authority: AuthorityRecord | undefined,
@@ -36,7 +38,13 @@ export async function listedRevocations(
       const found = authority && serial !== "" ? await parts.store.certificate(authority.id, serial) : undefined;
       // What an object of this cluster asked for is revoked by that object, which would go on with it otherwise.
       const record = found?.state === "Issued" && found.requester.kind === "GatewayObject" ? found : undefined;
-      if (record !== undefined) parts.authorities.judgeStatus(record);
+      try {
+        if (record !== undefined) parts.authorities.judgeStatus(record);
+      } catch (error) {
+        // The others are revoked all the same.
+        if (!(error instanceof Unavailable && error.code === "TamperDetected")) throw error;
+        return { index, reason, record: undefined, fault: error.message };
+      }
       return { index, reason, record };
     }),
   );
@@ -52,11 +60,17 @@ export function withRevocations<Action>(
     record === undefined || isFinallyRevoked(record) ? [] : [{ kind: "Revoke", record, reason } as const],
   );
   const conditions = [...plan.status.conditions, revoked(listed, due.length)];
-  return { ...plan, actions: [...plan.actions, ...due], status: { ...plan.status, conditions } };
+  // First, as they need no key of the CA, which may be what cannot be had.
+  return { ...plan, actions: [...due, ...plan.actions], status: { ...plan.status, conditions } };
 }
 
 function revoked(listed: readonly GatewayRevocation[], due: number): OwnedCondition {
   const type = "Revoked";
+  const faulty = listed.find(({ fault }) => fault !== undefined);
+  if (faulty !== undefined) {
+    const message = `spec.gatewayRevocations[${faulty.index}]: ${faulty.fault}`;
+    return { type, status: "False", reason: "TamperDetected", message };
+  }
   const unknown = listed.find(({ record }) => record === undefined);
   if (unknown !== undefined) {
     const message = `spec.gatewayRevocations[${unknown.index}].serialNumber: this CA signed no certificate with this serial number for a gateway; correct it, or take the entry out`;

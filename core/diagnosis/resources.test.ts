@@ -43,6 +43,11 @@ test.each<[string, State, string | undefined]>([
   );
 });
 
+test("an open SyncConflict is told by its SyncRule", () => {
+  const { status: _, ...conflict } = { ...resource({ since: 500 }), kind: "SyncConflict" };
+  expect(judgeResources([conflict], "vault", now)).toEqual([]);
+});
+
 test("each reason has something to do, with a command", () => {
   for (const reason of Object.keys(reasons)) {
     if (["Suspended", "Progressing"].includes(reason)) continue;

@@ -2,6 +2,7 @@
 import { type Condition, GROUP, type ObjectMeta } from "../../crds/common.ts";
 import { type Reason, reasons } from "../../crds/conditions.ts";
 import { kinds } from "../../crds/index.ts";
+import { syncConflictKind } from "../../crds/syncconflict.ts";
 import { type Finding, failing, warning } from "./finding.ts";
 
 export interface Judged {
@@ -37,6 +38,8 @@ export function judgeResources(resources: Iterable<Judged>, home: string, now: D
 function judge(resource: Judged, home: string, now: Date): Finding | undefined {
   const { metadata, status } = resource;
   if (metadata.deletionTimestamp !== undefined) return undefined;
+  // It waits for a person and for nobody else; its SyncRule tells that it is open.
+  if (resource.kind === syncConflictKind.kind) return undefined;
   const ready = status?.conditions?.find(({ type }) => type === "Ready");
   const seen = ready !== undefined && ready.observedGeneration === metadata.generation;
   if (seen && (ready.status === "True" || ready.reason === "Suspended")) return undefined;

@@ -34,6 +34,8 @@ test("what is missing is told by resource", () => {
       verbs: ["get"],
     },
     { apiGroups: ["mazevault.io"], resources: ["secrets/status"], verbs: ["patch"] },
+    // Of another program that has the same account.
+    { apiGroups: [""], resources: ["secrets"], verbs: ["get"] },
   ]);
   expect(judgeRights("mazevault-operator", missing, "in namespace shop")).toMatchObject([
     {

@@ -44,7 +44,7 @@ function allows(rule: GrantedRule, { verb, group, resource, name }: Right): bool
 
 export const RIGHTS = "kubernetes.rights";
 export const APPLY_RIGHTS =
-  "apply the rights of this version again: kubectl apply --server-side --force-conflicts -f crds/generated/rbac.yaml, or helm upgrade";
+  "apply the rights of this version again: helm upgrade, or, where the chart is not used, kubectl apply --server-side --force-conflicts -f crds/generated/rbac.yaml";
 
 /** @param where `in the whole cluster`, `in namespace shop` */
 export function judgeRights(account: string, missing: readonly Right[], where: string): readonly Finding[] {
@@ -59,12 +59,12 @@ export function judgeRights(account: string, missing: readonly Right[], where: s
 
 /** `get, list secrets.mazevault.io`. */
 function describe(missing: readonly Right[]): readonly string[] {
-  const verbs = new Map<string, string[]>();
+  const verbs = new Map<string, Set<string>>();
   for (const { verb, group, resource, name } of missing) {
     const [plural, subresource] = resource.split("/");
     const what = [group === "" ? plural : `${plural}.${group}`, subresource].filter(Boolean).join("/");
     const key = name === undefined ? what : `${what} ${name}`;
-    verbs.set(key, [...(verbs.get(key) ?? []), verb]);
+    verbs.set(key, (verbs.get(key) ?? new Set()).add(verb));
   }
-  return [...verbs].map(([what, names]) => `${names.join(", ")} ${what}`);
+  return [...verbs].map(([what, names]) => `${[...names].join(", ")} ${what}`);
 }

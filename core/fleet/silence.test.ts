@@ -22,8 +22,8 @@ const record = (second: number): GatewayRecord => ({
   name: "gw",
   environment: "NPR",
   role: "primary",
-  registeredAt: new Date(start),
-  confirmedAt: new Date(start),
+  registeredAt: new Date(start - 3_600 * SECOND),
+  confirmedAt: new Date(start - 3_600 * SECOND),
   revokedAt: undefined,
   tokenExpiresAt: undefined,
   heartbeat: {
@@ -95,6 +95,18 @@ test.each<[string, readonly (readonly [number, "primary" | "standby"])[], number
       [360, "standby"],
     ],
     1,
+  ],
+  [
+    "it comes back again and again after a gap",
+    [
+      [0, "primary"],
+      [1, "standby"],
+      [300, "standby"],
+      [305, "standby"],
+      [310, "standby"],
+      [315, "standby"],
+    ],
+    0,
   ],
   [
     "the clock was set back",

@@ -16,6 +16,8 @@ export interface Heard {
   readonly standbyAlone: number;
 }
 
+/** Who reconnects beats at once, and again where the answer was lost: those are not one more. */
+const ONE_MORE_MS = HEARTBEAT_SECONDS * 500;
 /** One that is late is not missed. */
 const GAP_MS = 2 * HEARTBEAT_SECONDS * 1_000;
 
@@ -27,7 +29,7 @@ export function heardSince(
 ): Heard {
   const [primary, standby] = [signOf(primaryRecord), signOf(standbyRecord)];
   if (before === undefined || before.primary !== primary) return { primary, standby, standbyAlone: 0 };
-  if (before.standby === standby) return before;
+  if (standby >= before.standby && standby - before.standby < ONE_MORE_MS) return before;
   const follows = standby > before.standby && standby - before.standby < GAP_MS;
   return { primary, standby, standbyAlone: follows ? before.standbyAlone + 1 : 0 };
 }

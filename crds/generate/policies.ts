@@ -131,14 +131,13 @@ function refusal(field: string, right: AskedRight): string {
 
 function variablesOf({ field, parts, flattened }: Reference): readonly NamedExpression[] {
   const name = variableOf(field);
-  const expression = `${parts("object")}.filter(part, oldObject == null || !(part in ${parts("oldObject")}))`;
-  if (flattened === undefined) return [{ name, expression }];
+  // A variable is computed once, the filter's condition for each part.
+  const before = { name: `${name}Before`, expression: `oldObject == null ? [] : ${parts("oldObject")}` };
+  const expression = `${parts("object")}.filter(part, !(part in variables.${before.name}))`;
+  if (flattened === undefined) return [before, { name, expression }];
   const whole = `variables.${name}Whole`;
   const flat = `${whole}.size() == 0 ? [] : ${whole}.map(part, ${flattened}.join(',')).join(',').split(',')`;
-  return [
-    { name: `${name}Whole`, expression },
-    { name, expression: flat },
-  ];
+  return [before, { name: `${name}Whole`, expression }, { name, expression: flat }];
 }
 
 function validationsOf({ field, most = 1, right }: Reference): readonly Validation[] {

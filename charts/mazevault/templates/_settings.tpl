@@ -10,11 +10,11 @@ Settings of the programs: what the values say, and `config` over it. Files stand
 mode: {{ $values.mode }}
 database:
   {{- with include "mazevault.databaseHost" $ }}
-  host: {{ . }}
+  host: {{ . | quote }}
   {{- end }}
   port: {{ $values.database.port }}
-  name: {{ $values.database.name }}
-  user: {{ $values.database.user }}
+  name: {{ $values.database.name | quote }}
+  user: {{ $values.database.user | quote }}
   {{- if not (dig "database" "passwordSecret" "" $config) }}
   passwordFile: {{ $secrets }}/database/password
   {{- end }}
@@ -33,12 +33,12 @@ operationalSecrets:
 {{- end }}
 {{- with $vault.parameters.clientID }}
 azure:
-  managedIdentityClientId: {{ . }}
+  managedIdentityClientId: {{ . | quote }}
 {{- end }}
 {{- with $values.redis }}
 {{- if .url }}
 redis:
-  url: {{ .url }}
+  url: {{ .url | quote }}
   {{- if and .secretName (not (dig "redis" "passwordSecret" "" $config)) }}
   passwordFile: {{ $secrets }}/redis/password
   {{- end }}
@@ -77,10 +77,10 @@ rest:
 gateway:
   role: {{ .role }}
   {{- with .environment }}
-  environment: {{ . }}
+  environment: {{ . | quote }}
   {{- end }}
   {{- with .primaryUrl }}
-  primaryUrl: {{ . }}
+  primaryUrl: {{ . | quote }}
   {{- end }}
   {{- if .primaryCa.configMapName }}
   primaryCaFile: {{ $secrets }}/primary-ca.crt
@@ -93,10 +93,10 @@ gateway:
 {{- $secrets := "/etc/mazevault/secrets" -}}
 {{- with .context.Values }}
 database:
-  host: {{ include "mazevault.databaseHost" $.context }}
+  host: {{ include "mazevault.databaseHost" $.context | quote }}
   port: {{ .database.port }}
-  name: {{ .database.name }}
-  user: {{ .ocsp.database.user }}
+  name: {{ .database.name | quote }}
+  user: {{ .ocsp.database.user | quote }}
   passwordFile: {{ $secrets }}/database/password
   caFile: {{ $secrets }}/database/ca.crt
 {{- if eq .ocsp.mode "Sidecar" }}
