@@ -100,7 +100,7 @@ test("what is done is traced: each call below what made it, and a request below 
   const success = { "mazevault.outcome": "success", "mazevault.next": "settled" };
   const delivered = await tracedWith("reconcile Secret", { ...success, "mazevault.name": "all" }, [
     "postgres",
-    "kubernetes apply secrets",
+    "kubernetes create secrets",
     "kubernetes applyStatus secrets.mazevault.io",
   ]);
   expect(delivered).toMatchObject({ parentSpanId: "", service: "mazevault" });

@@ -470,8 +470,14 @@ const namingIssuer = clusterWide("ClusterIssuer", "naming", {
 const {
   namespaces: _namespaces,
   gatewayEnvironments: _environments,
+  gatewayRevocations: _revocations,
   ...sharedByBoth
-} = clusterIssuer.spec as { namespaces: object; gatewayEnvironments: string[]; policy: object };
+} = clusterIssuer.spec as {
+  namespaces: object;
+  gatewayEnvironments: string[];
+  gatewayRevocations: object[];
+  policy: object;
+};
 
 export const issuer = namespaced("Issuer", "orders-ca", {
   ...sharedByBoth,
