@@ -1,6 +1,6 @@
 /** A project of an application team that has the packed library, and nothing else of this repository. */
 import { execFile } from "node:child_process";
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -22,7 +22,9 @@ beforeAll(async () => {
   await writeFile(path.join(dir, "package.json"), JSON.stringify({ private: true, type: "module", dependencies }));
   // Copies, as from a registry. npm refuses peers of another version than the library asks for.
   await npm("install", "--offline", "--install-links", "--ignore-scripts", "--no-audit", "--no-fund");
-  await symlink(path.join(root, "node_modules/.bin/tsc"), path.join(dir, "node_modules/.bin/tsc"));
+  const programs = path.join(dir, "node_modules/.bin");
+  await mkdir(programs, { recursive: true });
+  await symlink(path.join(root, "node_modules/.bin/tsc"), path.join(programs, "tsc"));
   for (const file of ["main.ts", "tsconfig.json"]) await cp(path.join(example, file), path.join(dir, file));
 }, 120_000);
 
