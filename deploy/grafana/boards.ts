@@ -226,6 +226,19 @@ const overview: Board = {
           ],
         },
         {
+          title: "Traces that were dropped",
+          description:
+            "Spans that their receiver did not get: it is away, refuses them, or is too slow. Nothing else waits for it.",
+          as: "graph",
+          unit: "ops",
+          queries: [
+            {
+              expr: `sum by (instance) (rate(mazevault_traces_dropped_total{${IN}}[$__rate_interval])) > 0`,
+              legend: "{{instance}}",
+            },
+          ],
+        },
+        {
           title: "Memory",
           description: "Of each replica. It grows with the number of resources, and should not grow with time.",
           as: "graph",
