@@ -148,14 +148,15 @@ describe("no value leaves without its audit row", () => {
     (await installation.stores.audit.read({ action: "SecretRead" }, undefined, 100)).length;
 
   beforeEach(async () => {
-    ({ record } = await installation.vault.store(writer, {
+    const given = {
       identity: identity("one"),
       seen: undefined,
       entries: [{ key: "value", literal: "value" }],
       sources: new Map(),
       lifecycle,
       actor,
-    }));
+    };
+    ({ record } = await eventually(() => installation.vault.store(writer, given)));
   });
 
   test("when the table refuses it", async () => {
