@@ -1,3 +1,4 @@
+import { randomBytes, randomUUID } from "node:crypto";
 import { auditLogContract } from "../../core/ports/audit-log.contract.ts";
 import { sinkCursorsContract } from "../../core/ports/audit-sink.contract.ts";
 import { callLedgerContract } from "../../core/ports/call-ledger.contract.ts";
@@ -6,6 +7,7 @@ import { environmentStoreContract, successionContract } from "../../core/ports/e
 import { fleetStoreContract } from "../../core/ports/fleet-store.contract.ts";
 import { gatewayCopyStoreContract } from "../../core/ports/gateway-copy-store.contract.ts";
 import { handledWritesContract } from "../../core/ports/handled-writes.contract.ts";
+import type { HandledWrite } from "../../core/ports/handled-writes.ts";
 import { identityStoreContract } from "../../core/ports/identity-store.contract.ts";
 import { keptEntriesContract } from "../../core/ports/kept-entries.contract.ts";
 import { keyStoreContract } from "../../core/ports/key-store.contract.ts";
@@ -15,11 +17,13 @@ import { pkiStoreContract } from "../../core/ports/pki-store.contract.ts";
 import { replicaStoreContract } from "../../core/ports/replica-store.contract.ts";
 import { requestStoreContract } from "../../core/ports/request-store.contract.ts";
 import { rotationContract } from "../../core/ports/rotation.contract.ts";
+import { digest, identity, nextVersion, softDeletion, withPassword } from "../../core/ports/samples.ts";
 import { secretHeadsContract } from "../../core/ports/secret-heads.contract.ts";
 import { signingStoreContract } from "../../core/ports/signing-store.contract.ts";
 import { syncStoreContract } from "../../core/ports/sync-store.contract.ts";
 import { taskStoreContract } from "../../core/ports/task-store.contract.ts";
 import { vaultStoreContract } from "../../core/ports/vault-store.contract.ts";
+import { type NewVersion, type SecretRecord, UNLED, type VaultStore } from "../../core/ports/vault-store.ts";
 import { writeQueueContract } from "../../core/ports/write-queue.contract.ts";
 import { PostgresOcspStore } from "./ocsp-store.ts";
 import { withConnection } from "./testing/client.ts";
@@ -146,3 +150,54 @@ describe("PostgresMembershipStore", () => membershipStoreContract(async () => (a
 describe("PostgresWriteQueue", () => writeQueueContract(async () => (await start()).stores));
 
 describe("PostgresHandledWrites", () => handledWritesContract(async () => (await start()).stores));
+
+describe("versions that were made before entries kept when their values were set", () => {
+  const [HOUR_MS, DAY_MS] = [3_600_000, 86_400_000];
+  const one = identity("one");
+  const [password, other] = [digest(), digest()];
+  const handled = (ageMs: number): Pick<NewVersion, "handled"> => {
+    const outcome: HandledWrite["outcome"] = { kind: "Applied", version: 1, changed: ["password"] };
+    return { handled: { write: { environment: "NPR", id: randomUUID(), outcome, mac: randomBytes(32) }, ageMs } };
+  };
+  const next = (seen: SecretRecord | undefined, fingerprint: string, keep = 9) =>
+    withPassword(nextVersion(one, seen, keep), fingerprint);
+
+  test.each<[string, (vault: VaultStore, seen: SecretRecord) => Promise<void>]>([
+    ["the next one was made", (vault, seen) => vault.commitVersion(UNLED, next(seen, password, 1))],
+    [
+      "fewer are kept",
+      (vault, { lifecycle, ...seen }) => {
+        const fewer = { ...seen, lifecycle: { ...lifecycle, keepVersions: 1 } };
+        return vault.changePointer(UNLED, { ...softDeletion(fewer, new Date(), new Date()), state: "Active" });
+      },
+    ],
+  ])("tell since when a value is held, and so it stays when they go since %s", async (_, change) => {
+    const { stores, database } = await start();
+    const { vault } = stores;
+    const seen = async () => {
+      const found = await vault.find(one);
+      if (found === undefined) throw new Error("expected a stored secret");
+      return found.record;
+    };
+    const heldFor = async (fingerprint = password) => vault.heldForMs((await seen()).id, "password", fingerprint);
+    await vault.commitVersion(UNLED, { ...next(undefined, other), ...handled(DAY_MS) });
+    await vault.commitVersion(UNLED, { ...next(await seen(), password), ...handled(2 * HOUR_MS) });
+    // Kept beside, and failed: both never were current.
+    const lost = { ...next(await seen(), other), ...handled(DAY_MS) };
+    const between = { ...(await seen()), generation: lost.generation, currentVersion: lost.sealed.version };
+    await vault.commitVersions(UNLED, [lost, next(between, password)]);
+    const rotation = { since: new Date(), held: [], apply: { last: 5, failed: [5] } };
+    await vault.commitVersion(UNLED, { ...next(await seen(), other), rotation, currentVersion: 4 });
+    const above = next(await seen(), password);
+    await vault.commitVersion(UNLED, { ...above, sealed: { ...above.sealed, version: 6 } });
+    await withConnection(database, (client) => client.query("UPDATE entries SET set_at = NULL"));
+    expect(await heldFor()).toBeGreaterThanOrEqual(2 * HOUR_MS);
+    expect(await heldFor()).toBeLessThan(DAY_MS);
+    expect(await heldFor(other)).toBeUndefined();
+
+    await change(vault, await seen());
+    expect(await vault.listVersions((await seen()).id)).toHaveLength(1);
+    expect(await heldFor()).toBeGreaterThanOrEqual(2 * HOUR_MS);
+    expect(await heldFor()).toBeLessThan(DAY_MS);
+  });
+});

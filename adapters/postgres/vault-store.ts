@@ -87,21 +87,9 @@ const KEEPS = statement(
   "keeps_value",
   "SELECT EXISTS (SELECT FROM entries WHERE secret_id = $1 AND key = $2 AND fingerprint = $3) AS kept",
 );
-/**
- * Versions of one transaction have one time: all but the last of them never were the current one. What is above the
- * current one is pending, or failed.
- */
 const HELD_FOR = statement(
-  "held_for_since_it_was_set",
-  `SELECT extract(epoch FROM clock_timestamp() - set_at) * 1000 AS held_ms
-   FROM (
-     SELECT v.version, coalesce(e.set_at, v.set_at, v.created_at) AS set_at, count(*) FILTER (WHERE e.fingerprint IS DISTINCT FROM $3::bytea) OVER (ORDER BY v.version DESC) AS others
-     FROM (
-       SELECT version, created_at, set_at, lead(created_at) OVER (ORDER BY version) AS next
-       FROM versions WHERE secret_id = $1 AND version <= (SELECT current_version FROM secrets WHERE id = $1)
-     ) AS v LEFT JOIN entries e ON e.secret_id = $1 AND e.version = v.version AND e.key = $2
-     WHERE v.next IS DISTINCT FROM v.created_at
-   ) AS current WHERE others = 0 ORDER BY version LIMIT 1`,
+  "held_for_by_its_entry",
+  "SELECT extract(epoch FROM clock_timestamp() - held_since($1, $2, $3)) * 1000 AS held_ms",
 );
 const LIST_VERSIONS = statement(
   "list_versions",
@@ -172,6 +160,12 @@ const newVersion = (writer: Writer | Unled, next: NewVersion): readonly unknown[
     ...sealedParameters(sealed),
   ];
 };
+
+/** The last of several sees to it: until then what was current before them is still to tell since when it has had its values. */
+const withoutRetention = (next: NewVersion): NewVersion => ({
+  ...next,
+  lifecycle: { ...next.lifecycle, keepVersions: next.sealed.version },
+});
 
 const pendingVersion = (writer: Writer | Unled, next: NewVersion): readonly unknown[] => [
   writer.epoch,
@@ -272,8 +266,9 @@ export class PostgresVaultStore implements VaultStore {
     if (first === undefined) return;
     await this.#changing(writer, first.id, () =>
       this.#database.transaction(async (client) => {
-        for (const each of next) {
-          const values = [...newVersion(writer, each), auditParameter(this.#signer, each.audit)];
+        for (const [index, each] of next.entries()) {
+          const made = index < next.length - 1 ? withoutRetention(each) : each;
+          const values = [...newVersion(writer, made), auditParameter(this.#signer, each.audit)];
           await client.query({ ...COMMIT, values });
           if (each.handled !== undefined) {
             const { write, ageMs } = each.handled;

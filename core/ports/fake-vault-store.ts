@@ -33,11 +33,7 @@ interface Held {
 interface KeptFake {
   readonly sealed: SealedVersion;
   readonly createdAt: Date;
-  /** When the values that it has made were set. */
-  readonly setAt: Date;
-  /** What was made together has one number. */
-  readonly transaction: number;
-  /** By key: when its value was set, where that was in a version that is gone. */
+  /** By key: since when its value has been current without a break. */
   readonly since: ReadonlyMap<string, Date>;
 }
 
@@ -53,7 +49,6 @@ export const handledKey = ({ environment, id }: Pick<HandledWrite, "environment"
 export class FakeVaultStore implements VaultStore, SecretHeads {
   readonly #database: FakeDatabase;
   readonly #secrets = new Map<string, Held>();
-  #transactions = 0;
   now: () => number = Date.now;
   /** Where values are kept outside; throws when the write was taken over. */
   onWritten: (secretId: string, write: KeptWrite) => void = () => {};
@@ -129,28 +124,19 @@ export class FakeVaultStore implements VaultStore, SecretHeads {
   }
 
   async heldForMs(id: string, key: string, fingerprint: string): Promise<number | undefined> {
-    const { versions = [], record } = this.#secrets.get(id) ?? {};
-    const current = [...versions].filter(([version]) => version <= (record?.currentVersion ?? 0)).reverse();
-    let since: number | undefined;
-    let above: number | undefined;
-    for (const { sealed, setAt, transaction, since: carried } of current.map(([, each]) => each)) {
-      const has = sealed.entries.some((entry) => entry.key === key && entry.fingerprint === fingerprint);
-      // Made together with the one above it, it never was the current one.
-      if (transaction !== above && !has) break;
-      if (transaction !== above) since = (carried.get(key) ?? setAt).getTime();
-      above = transaction;
-    }
-    return since === undefined ? undefined : this.now() - since;
+    const since = sinceWhen(this.#current(id), key, fingerprint);
+    return since && this.now() - since.getTime();
   }
 
   async commitVersions(writer: Writer | Unled, next: readonly NewVersion[]): Promise<void> {
     // The first is the only one that can be refused: nothing happens in between, and a write ends once.
     for (const { id, handled } of next)
       if (handled !== undefined && this.handled.has(handledKey(handled.write))) throw new Conflict(id);
-    this.#transactions += 1;
+    // All but the last never are the current one.
+    const current = next[0] && this.#current(next[0].id);
     for (const [index, each] of next.entries()) {
       const { write, ...version } = each;
-      this.#commit(writer, index === 0 ? each : version, write?.vaultUrl);
+      this.#commit(writer, index === 0 ? each : version, write?.vaultUrl, current);
     }
   }
 
@@ -158,7 +144,7 @@ export class FakeVaultStore implements VaultStore, SecretHeads {
     await this.commitVersions(writer, [next]);
   }
 
-  #commit(writer: Writer | Unled, next: NewVersion, vaultUrl: string | undefined): void {
+  #commit(writer: Writer | Unled, next: NewVersion, vaultUrl: string | undefined, current: KeptFake | undefined): void {
     this.#database.fenceLed(writer);
     const { id, identity, expected, generation, mac, sealed, lifecycle, rotation, audit } = next;
     const { currentVersion = sealed.version } = next;
@@ -191,7 +177,10 @@ export class FakeVaultStore implements VaultStore, SecretHeads {
     const versions = before?.versions ?? new Map();
     const createdAt = new Date(this.now());
     const setAt = new Date(this.now() - (next.handled?.ageMs ?? 0));
-    versions.set(sealed.version, { sealed, createdAt, setAt, transaction: this.#transactions, since: new Map() });
+    const since = new Map(
+      entries.map(({ key, fingerprint }) => [key, sinceWhen(current, key, fingerprint) ?? setAt] as const),
+    );
+    versions.set(sealed.version, { sealed, createdAt, since });
     if (next.handled !== undefined)
       this.handled.set(handledKey(next.handled.write), { write: next.handled.write, at: this.now() });
     this.#put(writer, { record, mac, versions }, audit);
@@ -354,6 +343,11 @@ export class FakeVaultStore implements VaultStore, SecretHeads {
     return [...this.#secrets.values()].find(({ record }) => identityText(record.identity) === text);
   }
 
+  #current(id: string): KeptFake | undefined {
+    const { record, versions } = this.#secrets.get(id) ?? {};
+    return versions?.get(record?.currentVersion ?? 0);
+  }
+
   #expect(id: string, generation: bigint): Held {
     const held = this.#secrets.get(id);
     if (held?.record.generation !== generation) throw new Conflict(id);
@@ -364,8 +358,6 @@ export class FakeVaultStore implements VaultStore, SecretHeads {
     const { id, identity, currentVersion, lifecycle, rotation } = held.record;
     const kept = new Set([...(rotation?.held ?? []).map(({ version }) => version), rotation?.apply?.pending?.version]);
     const failed = rotation?.apply?.failed ?? [];
-    const isGone = (version: number) => version <= currentVersion - lifecycle.keepVersions && !kept.has(version);
-    if ([...held.versions.keys()].some(isGone)) carryTimes(held, currentVersion - lifecycle.keepVersions);
     for (const version of held.versions.keys()) {
       const falls =
         version > currentVersion ? !failed.includes(version) : version <= currentVersion - lifecycle.keepVersions;
@@ -401,17 +393,8 @@ function locationOf({ id, identity, state, lifecycle, delivery }: SecretRecord):
   return { id, identity, state, lifecycle, delivery: { secretName, uid, resourceVersion } };
 }
 
-/** As the function of that database does before versions go. */
-function carryTimes({ record: { currentVersion }, versions }: Held, through: number): void {
-  const current = [...versions].filter(([version]) => version <= currentVersion);
-  const counted = current.filter(([, { transaction }], at) => current[at + 1]?.[1].transaction !== transaction);
-  for (const [at, [version, each]] of counted.entries()) {
-    const before = versions.get(counted[at - 1]?.[0] ?? 0);
-    const same = each.sealed.entries.filter(({ key, fingerprint }) =>
-      before?.sealed.entries.some((other) => other.key === key && other.fingerprint === fingerprint),
-    );
-    const since = same.map(({ key }) => [key, before?.since.get(key) ?? before?.setAt ?? each.setAt] as const);
-    versions.set(version, { ...each, since: new Map([...each.since, ...since]) });
-    if (version > through) return;
-  }
-}
+/** Undefined when it has another value. */
+const sinceWhen = (kept: KeptFake | undefined, key: string, fingerprint: string): Date | undefined =>
+  kept?.sealed.entries.some((entry) => entry.key === key && entry.fingerprint === fingerprint)
+    ? kept.since.get(key)
+    : undefined;

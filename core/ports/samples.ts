@@ -66,6 +66,12 @@ export function nextVersion(
   };
 }
 
+/** The same with a password of this fingerprint. */
+export function withPassword({ sealed, ...next }: NewVersion, fingerprint: string): NewVersion {
+  const entries = sealed.entries.map((entry) => (entry.key === "password" ? { ...entry, fingerprint } : entry));
+  return { ...next, sealed: { ...sealed, entries } };
+}
+
 export function softDeletion(seen: SecretRecord, deletedAt: Date, purgeAfter: Date): PointerChange {
   const generation = seen.generation + 1n;
   return {
