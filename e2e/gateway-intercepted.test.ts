@@ -62,9 +62,13 @@ async function bootstrap(name: string): Promise<string> {
   return body.token as string;
 }
 
-/** Of both, with the time left out. */
-const heard = () =>
-  primary.sql<{ name: string; heartbeat: unknown }>("SELECT name, heartbeat FROM gateways ORDER BY name");
+/** Of both, with the time left out, and the epoch, which a gateway knows from its second one on. */
+const heard = async () =>
+  (
+    await primary.sql<{ name: string; heartbeat: { environmentEpoch?: string } }>(
+      "SELECT name, heartbeat FROM gateways ORDER BY name",
+    )
+  ).map(({ name, heartbeat: { environmentEpoch: _, ...heartbeat } }) => ({ name, heartbeat }));
 
 /** What the record says of gateways. */
 const recorded = () =>
