@@ -75,7 +75,10 @@ export class Writer {
     for (const { secret, values } of this.#acknowledged) {
       const versions = await versionsOf(secret);
       if (versions !== values.length) faults.push(`${secret}: ${versions} versions of ${values.length} writes`);
-      const { status, body } = await this.#send(this.#parts.from, "GET", secret);
+      let answer = await this.#send(this.#parts.from, "GET", secret);
+      // After ten minutes its session is over.
+      if (answer.status === 401) answer = await this.#send(this.#parts.from, "GET", secret);
+      const { status, body } = answer;
       const value = body?.values?.[KEY] as string | undefined;
       if (status !== 200 || value !== values.at(-1)) faults.push(`${secret}: ${status} ${value}, not ${values.at(-1)}`);
     }
@@ -104,7 +107,6 @@ export class Writer {
       const again = answer === undefined || AGAIN.has(answer.status) || this.#parts.comesBack?.includes(answer.status);
       if (!again || performance.now() - begun > PATIENCE_MS)
         throw new Error(`${written.secret} cannot be written: ${answer?.status} ${answer?.text}`);
-      if (answer?.status === 401) this.#tokens.delete(to);
       this.repetitions += 1;
       await pause(AGAIN_MS);
     }
@@ -121,10 +123,12 @@ export class Writer {
     const { namespace, body } = this.#parts;
     const token = this.#tokens.get(at) ?? (await at.login());
     this.#tokens.set(at, token);
-    return at.rest.send(method, `/api/v1/namespaces/${namespace}/secrets/${secret}/values`, {
+    const answer = await at.rest.send(method, `/api/v1/namespaces/${namespace}/secrets/${secret}/values`, {
       token,
       ...(value !== undefined && { body: { ...body, values: { [KEY]: value } } }),
       ...(key !== undefined && { headers: { "idempotency-key": `"${key}"` } }),
     });
+    if (answer.status === 401) this.#tokens.delete(at);
+    return answer;
   }
 }
