@@ -406,11 +406,11 @@ test("deleting it lets each act by its role, when what DR was granted is over; a
   expect(await acting()).toEqual(["gw-1"]);
   await controller.absent("npr", signal);
   expect(recorded().filter(({ action }) => action === "EnvironmentReleased")).toHaveLength(1);
-  // One that is made anew goes on in the epoch.
+  // One that is made anew begins an epoch of its own.
   stands = true;
   object = environment();
   await settle();
-  expect(object.status).toMatchObject({ active: "Primary", epoch: 3 });
+  expect(object.status).toMatchObject({ active: "Primary", epoch: 4 });
 });
 
 test("a state that was rolled back goes on in an epoch that nobody has heard of", async () => {

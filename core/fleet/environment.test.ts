@@ -74,9 +74,21 @@ describe("what is written:", () => {
     expect(other).toMatchObject({ active: "Primary", epoch: 3n, fencedUntil: undefined, settled: false, since: at(1) });
   });
 
-  test("a pair after a release goes on in its epoch and with its fence", () => {
-    const alone = fenced(released(onStandby, now), now);
-    expect(paired("NPR", alone, pair, at(1))).toEqual({ ...alone, pair });
+  test.each([
+    ["the primary acted", { ...onStandby, active: "Primary" as const }],
+    ["the standby acted", onStandby],
+  ])("a pair after a release waits for a fence of its own, where %s", (_what, before) => {
+    const alone = fenced(released(before, now), now);
+    const next = paired("NPR", alone, pair, at(1));
+    expect(next).toMatchObject({ pair, active: "Primary", epoch: alone.epoch + 1n, fencedUntil: undefined });
+    expect(next).toMatchObject({ settled: false, since: at(1) });
+  });
+
+  test("nor does a pair let anybody in at once where only a primary acted by its role", () => {
+    const switchedAlone: EnvironmentRecord = { ...onStandby, pair: undefined };
+    expect(granted(switchedAlone, one, FENCE_MS)).toEqual(["gw-1"]);
+    const next = paired("NPR", switchedAlone, pair, at(FENCE_MS));
+    expect([granted(next, one, FENCE_MS), granted(next, two, FENCE_MS)]).toEqual([[], []]);
   });
 
   test("what was forgotten goes on where it was remembered, in an epoch that nobody has heard of", () => {

@@ -100,7 +100,10 @@ export function forgottenEpoch(
   );
 }
 
-/** The primary acts, as it did by its role; unless somebody else was in charge, nothing stops. */
+/**
+ * The primary acts, as it did by its role. Nothing stops the first time, and while the pair is the same; whoever acted for another one, or
+ * before a release, may act yet, so that a new pair waits for a fence.
+ */
 export function paired(
   environment: string,
   record: EnvironmentRecord | undefined,
@@ -109,8 +112,7 @@ export function paired(
 ): EnvironmentRecord {
   const first = { environment, pair, active: "Primary", epoch: FIRST_EPOCH, since: at, failover: undefined } as const;
   if (record === undefined) return { ...first, fencedUntil: at, settled: true };
-  if (record.pair === undefined) return { ...record, pair };
-  if (record.pair.primary === pair.primary && record.pair.standby === pair.standby) return { ...record, pair };
+  if (record.pair?.primary === pair.primary && record.pair.standby === pair.standby) return { ...record, pair };
   return inOrder({ ...record, ...first, epoch: record.epoch + 1n });
 }
 
