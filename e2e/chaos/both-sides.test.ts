@@ -98,6 +98,8 @@ async function calm(batch: readonly Interleaving[]): Promise<void> {
         if (await vault.recover(String(each.status?.secret))) continue;
         await platform.resolve(each, random.pick(["KeepPlatform", "KeepTarget"] as const));
       }
+      // Made and deleted there before either had seen it: each has a value of its own, and neither touches what is not its.
+      for (const secret of await platform.deletedByOthers()) await vault.recover(secret);
     }
     await Promise.all(platforms.map((each) => each.look()));
     const [one, two] = await Promise.all(platforms.map((each) => each.values()));

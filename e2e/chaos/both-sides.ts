@@ -146,6 +146,14 @@ export class PlatformUnderTest {
   }
 
   /** What the rules tell of entries that they cannot bring into step. */
+  /** Secrets whose entry in the vault is somebody else's, and deleted: the status asks people what is to become of it. */
+  async deletedByOthers(): Promise<readonly string[]> {
+    const failures = (await this.world.list(RULE, TENANT)).flatMap(
+      ({ status }) => (status?.failures ?? []) as readonly { readonly reason: string; readonly secret: string }[],
+    );
+    return failures.filter(({ reason }) => reason === "TargetNotOwned").map(({ secret }) => secret);
+  }
+
   async failures(): Promise<readonly unknown[]> {
     return (await this.world.list(RULE, TENANT)).map(({ metadata, status }) => [metadata.name, status?.failures]);
   }
