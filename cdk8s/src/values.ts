@@ -8,9 +8,11 @@ export interface Values {
   readonly mode?: "primary" | "gateway";
   /** Beginning of all names; the name of the release when empty. */
   readonly fullnameOverride?: string;
+  /** The image of all programs. */
   readonly image?: ValuesImage;
   /** Secrets to pull it with: [{name: ...}]. */
   readonly imagePullSecrets?: readonly ValuesImagePullSecret[];
+  /** The resource definitions. */
   readonly crds?: ValuesCrds;
   /** PostgreSQL 15 or later, over TLS. */
   readonly database?: ValuesDatabase;
@@ -22,11 +24,13 @@ export interface Values {
   readonly config?: ValuesConfig;
   /** Further environment variables of operator, REST and gateway; they go before `config`. */
   readonly env?: readonly object[];
-  /** Further volumes, and where they are mounted, of operator, REST and gateway. */
+  /** Further volumes of operator, REST and gateway. */
   readonly extraVolumes?: readonly object[];
+  /** Where they are mounted. */
   readonly extraVolumeMounts?: readonly object[];
   /** What a gateway is; counts with mode gateway alone. */
   readonly gateway?: ValuesGateway;
+  /** The operator, at a primary. */
   readonly operator?: ValuesOperator;
   /** The REST surface, which people, the command line, agents and gateways speak to. */
   readonly rest?: ValuesRest;
@@ -36,19 +40,23 @@ export interface Values {
   readonly pod?: ValuesPod;
   /** Who the operator is at the API server; also a gateway, which serves REST as well. The OCSP responder is nobody there. */
   readonly serviceAccount?: ValuesServiceAccount;
+  /** Which namespaces the operator may work in. */
   readonly rbac?: ValuesRbac;
+  /** Admission policies. */
   readonly policies?: ValuesPolicies;
   /** Off until asked for: what the first two make needs the resource definitions of the Prometheus Operator. */
   readonly monitoring?: ValuesMonitoring;
+  /** How nodes are drained. */
   readonly podDisruptionBudget?: ValuesPodDisruptionBudget;
   /** Nothing may reach these pods, nor they anything, but what is said here. `to` and `from` are peers of a NetworkPolicy; an empty list is everywhere, where an address is not known before. */
   readonly networkPolicy?: ValuesNetworkPolicy;
-  /** Entries of a Key Vault for the gateway's pods, by the Secrets Store CSI driver with Azure's provider. The root key, passwords and the token are not among them: the program reads those itself, by config.keys.rootKeySecret and the like, and they stand nowhere in the cluster. */
+  /** Entries of a Key Vault for pods of operator, REST and gateway, by the Secrets Store CSI driver with Azure's provider. The root key, passwords and the token are not among them: the program reads those itself, by config.keys.rootKeySecret and the like, and they stand nowhere in the cluster. */
   readonly secretProviderClass?: ValuesSecretProviderClass;
   /** FOR EVALUATION ONLY: one PostgreSQL in the cluster, without replicas and backups. Whoever loses its volume loses every secret. */
   readonly postgresql?: ValuesPostgresql;
 }
 
+/** The image of all programs. */
 export interface ValuesImage {
   /** Registry of the image, such as myregistry.azurecr.io. */
   readonly registry?: string;
@@ -58,7 +66,10 @@ export interface ValuesImage {
   readonly tag?: string;
   /** sha256:... of the image; goes before the tag, which then says nothing. */
   readonly digest?: string;
-  /** @default "IfNotPresent" */
+  /**
+   * When the kubelet pulls it.
+   * @default "IfNotPresent"
+   */
   readonly pullPolicy?: "Always" | "IfNotPresent" | "Never";
 }
 
@@ -67,6 +78,7 @@ export interface ValuesImagePullSecret {
   readonly name: string;
 }
 
+/** The resource definitions. */
 export interface ValuesCrds {
   /**
    * Install and upgrade the resource definitions with this release. They stay when it is uninstalled. Set it to false where somebody else installs crds/generated. There is one installation in a cluster: kinds, roles and policies are the whole cluster's.
@@ -90,9 +102,15 @@ export interface ValuesDatabase {
   readonly user?: string;
   /** Secret with the role's password and the CA certificates of the server (PEM). */
   readonly secretName?: string;
-  /** @default "password" */
+  /**
+   * Where the password stands in it.
+   * @default "password"
+   */
   readonly passwordKey?: string;
-  /** @default "ca.crt" */
+  /**
+   * Where the CA certificates stand in it.
+   * @default "ca.crt"
+   */
   readonly caKey?: string;
 }
 
@@ -100,11 +118,17 @@ export interface ValuesDatabase {
 export interface ValuesRedis {
   /** redis://HOST:PORT/DATABASE, or rediss:// for TLS. */
   readonly url?: string;
-  /** Secret with its password and CA certificates (PEM). A caKey of "" means the CA certificates of the system. */
+  /** Secret with its password and CA certificates (PEM). */
   readonly secretName?: string;
-  /** @default "password" */
+  /**
+   * Where the password stands in it.
+   * @default "password"
+   */
   readonly passwordKey?: string;
-  /** @default "ca.crt" */
+  /**
+   * Where the CA certificates stand in it. Empty: those of the system count.
+   * @default "ca.crt"
+   */
   readonly caKey?: string;
 }
 
@@ -112,7 +136,10 @@ export interface ValuesRedis {
 export interface ValuesRootKey {
   /** Secret that holds it. Required, unless config.keys.rootKeySecret names an entry of a Key Vault. */
   readonly secretName?: string;
-  /** @default "root.key" */
+  /**
+   * Where it stands in that.
+   * @default "root.key"
+   */
   readonly key?: string;
   /** The one that is being replaced, until `mazevault keys status` says that it is not needed any more. */
   readonly previous?: ValuesRootKeyPrevious;
@@ -328,9 +355,13 @@ export interface ValuesGateway {
   readonly primaryCa?: ValuesGatewayPrimaryCa;
   /** Secret with the bootstrap token. It may be missing or empty once the gateway has registered, and is read again while one is needed. */
   readonly bootstrapToken?: ValuesGatewayBootstrapToken;
-  /** @default 1 */
+  /**
+   * One leads, the others take over.
+   * @default 1
+   */
   readonly replicas?: number;
   readonly resources?: ValuesGatewayResources;
+  /** As `pod`, for the gateway alone. */
   readonly pod?: ValuesGatewayPod;
 }
 
@@ -355,6 +386,7 @@ export interface ValuesGatewayResources {
   readonly limits?: object;
 }
 
+/** As `pod`, for the gateway alone. */
 export interface ValuesGatewayPod {
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
@@ -368,6 +400,7 @@ export interface ValuesGatewayPod {
   readonly terminationGracePeriodSeconds?: number;
 }
 
+/** The operator, at a primary. */
 export interface ValuesOperator {
   /**
    * One leads, the others take over within leaseDurationMs.
@@ -408,10 +441,13 @@ export interface ValuesRest {
   readonly replicas?: number;
   /** Measured: 3,000 reads a second take 0.9 of a core. Hashing a password takes memory beside. */
   readonly resources?: ValuesRestResources;
+  /** As `pod`, for REST alone. */
   readonly pod?: ValuesRestPod;
+  /** As many replicas as its CPU asks for; `replicas` then says nothing. Needs a metrics server. */
   readonly autoscaling?: ValuesRestAutoscaling;
   /** Who REST is at the API server. */
   readonly serviceAccount?: ValuesRestServiceAccount;
+  /** Where it is reached. */
   readonly service?: ValuesRestService;
   /** kubernetes.io/tls Secret for the name that clients use; taken up again when it changes. Required. */
   readonly tls?: ValuesRestTls;
@@ -429,6 +465,7 @@ export interface ValuesRestResources {
   readonly limits?: object;
 }
 
+/** As `pod`, for REST alone. */
 export interface ValuesRestPod {
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
@@ -442,6 +479,7 @@ export interface ValuesRestPod {
   readonly terminationGracePeriodSeconds?: number;
 }
 
+/** As many replicas as its CPU asks for; `replicas` then says nothing. Needs a metrics server. */
 export interface ValuesRestAutoscaling {
   /** @default false */
   readonly enabled?: boolean;
@@ -462,12 +500,14 @@ export interface ValuesRestServiceAccount {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
+/** Where it is reached. */
 export interface ValuesRestService {
   /** @default "ClusterIP" */
   readonly type?: "ClusterIP" | "NodePort" | "LoadBalancer";
   /** @default 8443 */
   readonly port?: number;
   readonly annotations?: Readonly<Record<string, string>>;
+  /** With type LoadBalancer, the ranges of addresses that may come. */
   readonly loadBalancerSourceRanges?: readonly string[];
 }
 
@@ -503,8 +543,11 @@ export interface ValuesOcsp {
   readonly replicas?: number;
   /** Measured: 134 MiB with 10,000 certificates. */
   readonly resources?: ValuesOcspResources;
+  /** As `pod`, for the responder alone; a sidecar is where REST is. */
   readonly pod?: ValuesOcspPod;
+  /** As many replicas as its CPU asks for; `replicas` then says nothing. Needs a metrics server. */
   readonly autoscaling?: ValuesOcspAutoscaling;
+  /** Where it is reached. */
   readonly service?: ValuesOcspService;
   /** A role of its own, which can read no key (docs/operations.md, "The OCSP responder"). */
   readonly database?: ValuesOcspDatabase;
@@ -520,6 +563,7 @@ export interface ValuesOcspResources {
   readonly limits?: object;
 }
 
+/** As `pod`, for the responder alone; a sidecar is where REST is. */
 export interface ValuesOcspPod {
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
@@ -533,6 +577,7 @@ export interface ValuesOcspPod {
   readonly terminationGracePeriodSeconds?: number;
 }
 
+/** As many replicas as its CPU asks for; `replicas` then says nothing. Needs a metrics server. */
 export interface ValuesOcspAutoscaling {
   /** @default false */
   readonly enabled?: boolean;
@@ -544,12 +589,14 @@ export interface ValuesOcspAutoscaling {
   readonly targetCPUUtilizationPercentage?: number;
 }
 
+/** Where it is reached. */
 export interface ValuesOcspService {
   /** @default "ClusterIP" */
   readonly type?: "ClusterIP" | "NodePort" | "LoadBalancer";
   /** @default 8080 */
   readonly port?: number;
   readonly annotations?: Readonly<Record<string, string>>;
+  /** With type LoadBalancer, the ranges of addresses that may come. */
   readonly loadBalancerSourceRanges?: readonly string[];
 }
 
@@ -622,6 +669,7 @@ export interface ValuesServiceAccount {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
+/** Which namespaces the operator may work in. */
 export interface ValuesRbac {
   /**
    * true: the operator lets itself (RoleBinding mazevault) into the namespaces that Projects admit, and out again. false: the chart makes the RoleBindings for `namespaces`, and the operator may make none.
@@ -632,6 +680,7 @@ export interface ValuesRbac {
   readonly namespaces?: readonly string[];
 }
 
+/** Admission policies. */
 export interface ValuesPolicies {
   /**
    * Ask for the rights of authors: whoever refers to a Project, a KeyVault, an issuer, a core Secret or a workload must be allowed to use it, and the operator may do nothing to workloads but restart them.
@@ -687,6 +736,7 @@ export interface ValuesMonitoringDashboards {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
+/** How nodes are drained. */
 export interface ValuesPodDisruptionBudget {
   /**
    * Of everything that has more than one replica: nodes are drained one replica at a time.
@@ -701,8 +751,11 @@ export interface ValuesNetworkPolicy {
   readonly enabled?: boolean;
   /** With NodeLocal DNSCache add its address too. */
   readonly dns?: ValuesNetworkPolicyDns;
+  /** The API server, and its ports behind its Service. */
   readonly apiServer?: ValuesNetworkPolicyApiServer;
+  /** PostgreSQL. */
   readonly database?: ValuesNetworkPolicyDatabase;
+  /** Redis, and its Sentinels. */
   readonly redis?: ValuesNetworkPolicyRedis;
   /** The receiver of config.tracing.endpoint. One that OTEL_EXPORTER_OTLP_ENDPOINT in `env` names stands in extraEgress. */
   readonly tracing?: ValuesNetworkPolicyTracing;
@@ -712,6 +765,7 @@ export interface ValuesNetworkPolicy {
   readonly primary?: ValuesNetworkPolicyPrimary;
   /** Who may use REST: people, agents, gateways. */
   readonly rest?: ValuesNetworkPolicyRest;
+  /** Who may ask for OCSP, CRLs and CA certificates: relying parties. REST, whose diagnostics do, may always. */
   readonly ocsp?: ValuesNetworkPolicyOcsp;
   /** Who may read metrics; nobody with an empty list. */
   readonly metrics?: ValuesNetworkPolicyMetrics;
@@ -725,16 +779,19 @@ export interface ValuesNetworkPolicyDns {
   readonly to?: readonly object[];
 }
 
+/** The API server, and its ports behind its Service. */
 export interface ValuesNetworkPolicyApiServer {
   readonly to?: readonly object[];
   /** @default [443,6443] */
   readonly ports?: readonly number[];
 }
 
+/** PostgreSQL. */
 export interface ValuesNetworkPolicyDatabase {
   readonly to?: readonly object[];
 }
 
+/** Redis, and its Sentinels. */
 export interface ValuesNetworkPolicyRedis {
   readonly to?: readonly object[];
 }
@@ -763,6 +820,7 @@ export interface ValuesNetworkPolicyRest {
   readonly from?: readonly object[];
 }
 
+/** Who may ask for OCSP, CRLs and CA certificates: relying parties. REST, whose diagnostics do, may always. */
 export interface ValuesNetworkPolicyOcsp {
   readonly from?: readonly object[];
 }
@@ -773,9 +831,12 @@ export interface ValuesNetworkPolicyMetrics {
   readonly from?: readonly object[];
 }
 
-/** Entries of a Key Vault for the gateway's pods, by the Secrets Store CSI driver with Azure's provider. The root key, passwords and the token are not among them: the program reads those itself, by config.keys.rootKeySecret and the like, and they stand nowhere in the cluster. */
+/** Entries of a Key Vault for pods of operator, REST and gateway, by the Secrets Store CSI driver with Azure's provider. The root key, passwords and the token are not among them: the program reads those itself, by config.keys.rootKeySecret and the like, and they stand nowhere in the cluster. */
 export interface ValuesSecretProviderClass {
-  /** @default false */
+  /**
+   * Whether there is one.
+   * @default false
+   */
   readonly enabled?: boolean;
   /** Those of the provider: clientID, keyvaultName, tenantId. */
   readonly parameters?: Readonly<Record<string, string>>;
