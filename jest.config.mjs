@@ -1,6 +1,6 @@
 /** Unit and contract tests stand beside what they test; e2e/ has its own configuration. */
 import { findKubernetesSchemas } from "./lab/packaging/kubernetes-schemas.ts";
-import { chartPrograms } from "./lab/packaging/programs.ts";
+import { chartPrograms, helm } from "./lab/packaging/programs.ts";
 import { findOldestPrograms } from "./lab/postgres/programs.ts";
 import { findGoProgram } from "./lab/setup/go-program.ts";
 import { findKeytool } from "./lab/setup/needs.ts";
@@ -33,6 +33,7 @@ const impossible = [
   ...(findPackage(testPackages["redis-server"]) === undefined ? ["/adapters/redis/"] : []),
   ...(hasToxiproxy() ? [] : ["/lab/toxiproxy/"]),
   ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/(alerts|dashboards)\\.test\\.ts$"] : []),
+  ...(findGoProgram(helm) === undefined ? ["/cdk8s/installation\\.test\\.ts$"] : []),
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
 ];
 
@@ -42,7 +43,9 @@ export default {
   projects: [
     {
       ...common,
-      testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,cdk8s,lab,checks}/**/*.test.ts"],
+      testMatch: [
+        "<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,cdk8s,charts,lab,checks}/**/*.test.ts",
+      ],
       testPathIgnorePatterns: ["/node_modules/", ...impossible],
     },
     // What the oldest version may take otherwise, its SQL, again; `npm test` says so where this machine cannot have it.

@@ -134,6 +134,16 @@ const routes = [
     handle: async ({ may }) => ({ status: 200, body: { all: may("list", { kind: "Gateway" }).allowed } }),
   }),
   route({
+    id: "whence",
+    method: "get",
+    path: "/whence",
+    tag: "t",
+    summary: "s",
+    access: { kind: "Anyone" },
+    answers,
+    handle: async ({ from }) => ({ status: 200, body: from.address }),
+  }),
+  route({
     id: "whoAmI",
     method: "get",
     path: "/me",
@@ -175,7 +185,8 @@ async function serve(services: Services, authenticator: Pick<Authenticator, "aut
   told = [];
   const { certFile, keyFile } = await pki.issue("rest", { commonName: "rest", usage: "server" });
   server = new RestServer({
-    host: "127.0.0.1",
+    // Clients come as they do where IPv4 and IPv6 are listened on.
+    host: "::ffff:127.0.0.1",
     port: 0,
     tls: { cert: readFileSync(certFile), key: readFileSync(keyFile), ca: readFileSync(pki.caFile), requestCert: true },
     maxConnections: 100,
@@ -233,6 +244,11 @@ describe("a long answer", () => {
     await expect(body.text()).rejects.toThrow();
     expect(await denied()).toEqual([expect.objectContaining({ details: expect.objectContaining({ verb: "read" }) })]);
   });
+});
+
+test("a client of IPv4 is known by the address that it has there", async () => {
+  const { body } = await request(`${url}/whence`, { dispatcher: client() });
+  expect(await body.json()).toBe("127.0.0.1");
 });
 
 describe("a route where credentials are optional", () => {

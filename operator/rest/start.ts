@@ -164,7 +164,9 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
     ...(channel && { channel: channel.server }),
   });
   const port = await server.listen().catch((error: NodeJS.ErrnoException) => {
-    throw new ConfigError([`rest.port: ${rest.host}:${rest.port} cannot be listened on (${error.code})`]);
+    throw new ConfigError([
+      `rest.port: ${rest.port}${rest.host === undefined ? "" : ` of ${rest.host}`} cannot be listened on (${error.code})`,
+    ]);
   });
   log.info({ port }, "REST is served");
   const stopTls = followTls("rest", rest, log, (context) => server.useTls(context));
