@@ -4,11 +4,10 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Stores } from "../adapters/postgres/stores.ts";
-import { isNotFound } from "../controllers/runtime/api-error.ts";
 import { loadKubeConfig } from "../controllers/runtime/kubeconfig.ts";
 import type { ResourceType } from "../controllers/runtime/resource-type.ts";
 import { KubernetesApi } from "../controllers/runtime/transport.ts";
-import { Unavailable } from "../core/errors.ts";
+import { SafeError, Unavailable } from "../core/errors.ts";
 import type { HomeRecord, HomeStore } from "../core/ports/home-store.ts";
 import { Conflict, type Writer } from "../core/ports/vault-store.ts";
 import { HeldUids, type HomeKeys, homeEntry, homeMac, judgedBinding, judgedHome } from "../core/recovery/home.ts";
@@ -27,20 +26,24 @@ export const namespaces: ResourceType = {
 /** There in every cluster, and never made anew in one. */
 const CLUSTER_NAMESPACE = "kube-system";
 
-/** By what clusters are told from each other. @throws Unavailable; ApiError */
-export async function clusterUidOf(api: Pick<KubernetesApi, "get">): Promise<string> {
-  const { metadata } = await api.get<{ readonly metadata: ObjectMeta }>(
-    namespaces,
-    { name: CLUSTER_NAMESPACE },
-    { metadataOnly: true },
-  );
-  return metadata.uid;
+interface Named {
+  readonly metadata: ObjectMeta;
+}
+
+/** By what clusters are told from each other. Listed, since not every program may get a namespace. @throws Unavailable; ApiError */
+export async function clusterUidOf(api: Pick<KubernetesApi, "list">): Promise<string> {
+  const fieldSelector = `metadata.name=${CLUSTER_NAMESPACE}`;
+  for await (const { items } of api.list<Named>(namespaces, { fieldSelector, metadataOnly: true })) {
+    const [found] = items;
+    if (found !== undefined) return found.metadata.uid;
+  }
+  throw new Unavailable("Failed", `the cluster has no namespace ${CLUSTER_NAMESPACE}, by which it is known`);
 }
 
 export interface HomeParts {
   readonly store: Pick<HomeStore, "home" | "mark" | "writeHome" | "bindings" | "heldObjects">;
   readonly keys: HomeKeys;
-  readonly api: Pick<KubernetesApi, "get">;
+  readonly api: Pick<KubernetesApi, "list">;
   readonly log: Pick<Logger, "info" | "warn" | "error">;
   /** As one that runs told by whoever has taken the database over, what changed is to count for everything from now on. */
   readonly onChanged?: (reason: string) => void;
@@ -172,16 +175,11 @@ export class Home {
     const held = (await store.heldObjects({ kind: "Namespace", heldUid: "" }, SAMPLE)).filter(
       ({ kind, inUse }) => kind === "Namespace" && inUse,
     );
-    for (const { name, heldUid } of held) {
-      const found = await api
-        .get<{ readonly metadata: ObjectMeta }>(namespaces, { name }, { metadataOnly: true })
-        .catch((error: unknown) => {
-          if (isNotFound(error, name)) return undefined;
-          throw error;
-        });
-      if (found?.metadata.uid === heldUid) return true;
-    }
-    return held.length === 0;
+    if (held.length === 0) return true;
+    const known = new Set(held.map(({ heldUid }) => heldUid));
+    for await (const { items } of api.list<Named>(namespaces, { metadataOnly: true }))
+      if (items.some(({ metadata }) => known.has(metadata.uid))) return true;
+    return false;
   }
 }
 
@@ -212,5 +210,6 @@ export async function openHome(
 /** Neither PostgreSQL's nor the API server's silence ends the start. */
 const unknown = (error: unknown): string => {
   if (error instanceof Unavailable && error.code === "TamperDetected") throw error;
-  return "it is not known yet whether the database belongs to this cluster: PostgreSQL or the API server does not answer";
+  const why = error instanceof SafeError ? error.message : "PostgreSQL or the API server does not answer";
+  return `it is not known yet whether the database belongs to this cluster: ${why}`;
 };

@@ -96,7 +96,6 @@ export class Adoption {
       const details = await this.#fork(home, clusterUid, plan, manifest);
       const entry = homeEntry("AuditRecordForked", generation, actor, details);
       await store.writeHome(writer, generation - 1n, record, homeMac(keys, record, generation), [entry]);
-      failpoint("adoption.afterHome");
     }
     const { bound, awaited } = plan;
     const formerClusterUid = home?.clusterUid;

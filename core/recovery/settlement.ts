@@ -1,6 +1,5 @@
 /** The end of a recovery: what the cluster does not have by then was deleted, and goes the way that it would have gone. */
 import { Unavailable } from "../errors.ts";
-import { failpoint } from "../failpoints.ts";
 import type { Actor } from "../ports/audit-log.ts";
 import type { ClusterObjects } from "../ports/cluster-objects.ts";
 import type { HomeRecord, HomeStore } from "../ports/home-store.ts";
@@ -34,6 +33,5 @@ export async function settleRecovery(
   const generation = stored.generation + 1n;
   const entry = homeEntry("RecoverySettled", generation, actor, { missing: missing.length });
   await store.writeHome(writer, stored.generation, record, homeMac(keys, record, generation), [entry]);
-  failpoint("recovery.afterSettle");
   return true;
 }
