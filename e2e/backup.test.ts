@@ -138,7 +138,7 @@ const remember = (name: string, manifest: object): object => {
   return manifest;
 };
 const late = secretManifest("later", "db", {
-  entries: [{ key: "password", generate: { password: {} } }],
+  entries: [{ key: "password", generate: { kind: "Password" } }],
   deliver: {},
 });
 
@@ -152,7 +152,7 @@ const literal = (value: string): object =>
     secretManifest(SHOP, "orders", {
       entries: [
         { key: "user", literal: value },
-        { key: "password", generate: { password: {} } },
+        { key: "password", generate: { kind: "Password" } },
         { key: "url", template: "postgres://{{ user }}:{{ password }}@db" },
       ],
       deliver: {},
