@@ -198,7 +198,6 @@ async function applyEverything(world: World): Promise<void> {
       object("KeyVault", "vault", {
         projectRef: { name: SHOP },
         vaultUrl: `https://${vault}.vault.azure.net/`,
-        purpose: "Project",
         auth: {
           servicePrincipal: {
             tenantId: azure.tenantId,

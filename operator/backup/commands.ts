@@ -1,6 +1,7 @@
 /** What the commands do; each prints what a person needs to know next. */
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync, mkdirSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import {
@@ -66,6 +67,12 @@ export async function create(
   const stores = await installation.stores();
   const cluster = await installation.cluster();
   const database = await installation.database();
+  // Before the snapshot, which has it then.
+  const signing = (await stores.keys.auditSigning()).at(-1);
+  if (signing === undefined)
+    throw new BackupUnusable(
+      "the installation has no audit signing key yet: start the operator once, and repeat this when it leads",
+    );
   if (dir !== undefined) mkdirSync(dir, { recursive: true, mode: 0o700 });
   const snapshot = await openSnapshot(database);
   try {
@@ -74,22 +81,18 @@ export async function create(
     if (position > 0n && !(mac !== undefined && headMacHolds(stores.keys.auditKey, { position, link, mac })))
       throw tampered("the head of the audit chain does not match its MAC");
     const objects = await backupObjects(installation, cluster);
-    const signing = (await stores.keys.auditSigning()).at(-1);
-    if (signing === undefined)
-      throw new BackupUnusable(
-        "the installation has no audit signing key yet: start the operator once, and repeat this when it leads",
-      );
     const clusterUid = await cluster.clusterUid();
     let dump: BackupBody["dump"];
     if (!manifestOnly && dir !== undefined) {
       const target = path.join(dir, DUMP);
       await dumpTo(target, snapshot, database, { ...(pgBin !== undefined && { bin: pgBin }) });
+      await flushed(target);
       dump = { file: DUMP, bytes: statSync(target).size, sha256: await digestOf(target) };
     }
     const text = signedManifest(bodyOf(facts, { clusterUid, objects, dump }), signing);
     if (file === undefined) print(text);
     else {
-      writeFileSync(`${file}.new`, text, { mode: 0o600 });
+      writeFileSync(`${file}.new`, text, { mode: 0o600, flush: true });
       renameSync(`${file}.new`, file);
     }
     const rows = Object.values(facts.rows).reduce((sum, count) => sum + count, 0);
@@ -160,6 +163,16 @@ export async function checkCopy(dir: string, say: Say): Promise<BackupManifest> 
     );
   say(`${file} is as it was made: installation ${installation}, ${takenAt}, audit chain up to row ${head.position}`);
   return manifest;
+}
+
+/** It is there after a power failure before the manifest says that it is. */
+async function flushed(file: string): Promise<void> {
+  const opened = await open(file, "r+");
+  try {
+    await opened.sync();
+  } finally {
+    await opened.close();
+  }
 }
 
 async function digestOf(file: string): Promise<string> {

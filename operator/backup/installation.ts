@@ -24,6 +24,7 @@ export class Installation {
   readonly #config: Config;
   readonly #secrets: OperationalSecrets;
   #stores: Stores | undefined;
+  #api: KubernetesApi | undefined;
 
   constructor(config: Config) {
     this.#config = config;
@@ -65,12 +66,14 @@ export class Installation {
   }
 
   async cluster(): Promise<ApiClusterObjects> {
-    return new ApiClusterObjects(KubernetesApi.connect(await loadKubeConfig(this.#config.kubernetes.kubeconfig)));
+    this.#api ??= KubernetesApi.connect(await loadKubeConfig(this.#config.kubernetes.kubeconfig));
+    return new ApiClusterObjects(this.#api);
   }
 
   async close(): Promise<void> {
     this.#secrets.stop();
     await this.#stores?.close();
+    await this.#api?.close();
   }
 }
 
