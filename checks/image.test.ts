@@ -4,7 +4,7 @@ import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, 
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
-import { CLI, NODE_ARGUMENTS, OCSP, OPERATOR, REST } from "../build/bundle.ts";
+import { BACKUP, CLI, NODE_ARGUMENTS, OCSP, OPERATOR, REST } from "../build/bundle.ts";
 import { sbom } from "../build/sbom.ts";
 import { VERSION } from "../program/version.ts";
 
@@ -84,6 +84,7 @@ describe("what it starts", () => {
     [OPERATOR, "Usage: mazevault [--config"],
     [REST, "Usage: mazevault-rest [--config"],
     [OCSP, "Usage: mazevault-ocsp [--config"],
+    [BACKUP, "Usage: mazevault-backup [options] [command]"],
     [CLI, "Usage: mazevault [options] [command]"],
   ])("%s, of nothing but its own folder, which it cannot write to", async (program, name) => {
     expect(await start(program, "--help")).toContain(name);

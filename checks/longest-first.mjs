@@ -5,6 +5,7 @@
 const longest = [
   "e2e/failover",
   "e2e/outages",
+  "e2e/backup",
   "e2e/gateway-delivery",
   "e2e/cli",
   "e2e/start-with-gateway",

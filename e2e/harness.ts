@@ -12,8 +12,9 @@ import { stringify } from "yaml";
 import type { Condition, ObjectMeta } from "../crds/common.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import { copyLab, type Lab, resetLab, startLab } from "../lab/lab.ts";
-import { installMazeVault, type MazeVault, type Operator } from "../lab/mazevault.ts";
+import { installMazeVault, type KeyVaultStandIn, type MazeVault, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import type { Programs } from "../lab/postgres/programs.ts";
 import { Objects } from "./objects.ts";
 
 export const samples = fileURLToPath(new URL("samples", import.meta.url));
@@ -61,20 +62,31 @@ export interface WorldOptions {
   /** False is faster, for files that kill neither etcd nor PostgreSQL. */
   readonly durable?: boolean;
   readonly report?: (line: string) => void;
+  /** A cluster that nothing was prepared in: the prepared ones are copies of one, and have UIDs in common. */
+  readonly isNew?: boolean;
+  /** Of a world that is new, instead of the PostgreSQL that npm installed. */
+  readonly postgres?: Programs;
+  /** Of another world, so that both see one Azure. */
+  readonly keyVault?: KeyVaultStandIn;
 }
 
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const dir = mkdtempSync(path.join(tmpdir(), "mazevault-e2e-"));
   // What `setup.ts` has made; without Jest there is none.
   const { MAZEVAULT_PREPARED: prepared } = process.env;
-  if (prepared !== undefined) copyLab(path.join(prepared, "lab"), dir);
+  const copied = prepared !== undefined && options.isNew !== true;
+  if (copied) copyLab(path.join(prepared, "lab"), dir);
   const lab = await startLab({
     dir,
+    ...(options.postgres && { postgres: options.postgres }),
     durable: options.durable ?? false,
     ...(options.report && { report: options.report }),
   });
   try {
-    const already = prepared === undefined ? {} : { programs: path.join(prepared, "programs"), installed: true };
+    const already = {
+      ...(prepared !== undefined && { programs: path.join(prepared, "programs"), installed: copied }),
+      ...(options.keyVault && { keyVault: options.keyVault }),
+    };
     const mazevault = await installMazeVault({ lab, cluster: lab.controlPlane, ...already });
     return new RunningWorld(lab, mazevault, await Objects.connect(lab), dir);
   } catch (error) {
