@@ -6,7 +6,9 @@ import { run } from "./program.ts";
 test("help tells what scripts need: each exit code, and each variable of the environment", async () => {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
   expect(await run(["--help"], { stdout, stderr, stdin: process.stdin, env: {} })).toBe(EXIT.ok);
-  const lines = Buffer.concat(await stdout.end().toArray()).toString().split("\n");
+  const lines = Buffer.concat(await stdout.end().toArray())
+    .toString()
+    .split("\n");
   for (const [name, code] of Object.entries(EXIT))
     expect(lines).toContain(`  ${code}  ${EXIT_MEANINGS[name as keyof typeof EXIT]}`);
   for (const [name, meaning] of Object.entries(VARIABLES))
