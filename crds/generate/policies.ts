@@ -6,6 +6,7 @@ import { GROUP, type KindDefinition, VERSION } from "../common.ts";
 import { RESTART_PREFIX, RESTARTABLE_KINDS } from "../delivery.ts";
 import { kinds } from "../index.ts";
 import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../installation.ts";
+import { secretKind } from "../secret.ts";
 import { type AskedRight, HERE, type Reference, references } from "./references.ts";
 
 const API = "admissionregistration.k8s.io/v1";
@@ -233,8 +234,12 @@ function ofOperator(): readonly object[] {
   );
 }
 
-/** In the order of installation: no binding before its policy. */
-export const policies: readonly object[] = [...kinds.flatMap(ofAuthors), ...ofOperator()];
+/** In the order of installation: no binding before its policy. Those of Secrets are last, so that whoever waits for them waits for all. */
+export const policies: readonly object[] = [
+  ...ofOperator(),
+  ...kinds.filter((kind) => kind !== secretKind).flatMap(ofAuthors),
+  ...ofAuthors(secretKind),
+];
 
 /** Who last changed the spec of an object, as the API server knows them. */
 export const CHANGED_BY = `${GROUP}/changed-by`;
