@@ -1,6 +1,6 @@
 /** Unit and contract tests stand beside what they test; e2e/ has its own configuration. */
 import { findKubernetesSchemas } from "./lab/packaging/kubernetes-schemas.ts";
-import { chartPrograms } from "./lab/packaging/programs.ts";
+import { chartPrograms, helm } from "./lab/packaging/programs.ts";
 import { findOldestPrograms } from "./lab/postgres/programs.ts";
 import { findGoProgram } from "./lab/setup/go-program.ts";
 import { findKeytool } from "./lab/setup/needs.ts";
@@ -34,6 +34,7 @@ const impossible = [
   ...(hasToxiproxy() ? [] : ["/lab/toxiproxy/"]),
   ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/(alerts|dashboards)\\.test\\.ts$"] : []),
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
+  ...(findGoProgram(helm) === undefined ? ["/checks/identities\\.test\\.ts$"] : []),
 ];
 
 export default {

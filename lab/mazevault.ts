@@ -42,13 +42,16 @@ export const azure = {
   moreVaults: Array.from({ length: 18 }, (_, index) => `crdprointmzvgwckv${String(index + 3).padStart(2, "0")}`),
 } as const;
 
-/** What is installed in a cluster, by what it is. A test holds them against what the chart makes by default. */
+/**
+ * What is installed in a cluster, and applied where it becomes a gateway's. A test (`checks/identities.test.ts`) holds them against what
+ * the chart makes by default, and `identities` too.
+ */
 export const manifests: Readonly<Record<Mode, readonly string[]>> = {
   primary: ["crds/generated", "charts/mazevault/files/policies.yaml"],
-  gateway: ["deploy/gateway/rbac.yaml", "charts/mazevault/files/policies.yaml"],
+  gateway: ["deploy/gateway/rbac.yaml"],
 };
 
-/** As whom each program is at the API server, and what it is told of that; held against the chart by the same test. */
+/** Who each program is at the API server, and what it is told of that. */
 export const identities = {
   operator: { account: OPERATOR_ACCOUNT, settings: rightsSettings({ restServiceAccount: REST_ACCOUNT }) },
   rest: { account: REST_ACCOUNT, settings: rightsSettings({ restServiceAccount: REST_ACCOUNT }) },
