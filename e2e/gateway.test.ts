@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import pg from "pg";
 import { NODE_ARGUMENTS, OPERATOR } from "../build/bundle.ts";
-import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import { azure, type Operator, type Program, type ProgramOptions, type Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
@@ -175,6 +175,17 @@ curl -sk -X POST $PRIMARY_URL/api/v1/gateways/bootstrap \\
   ]);
   const { status } = await untilConnected(NAME);
   expect(status).toMatchObject({ gatewayId: registration.gatewayId, environment: "NPR", role: "primary" });
+});
+
+test("it may do what a gateway does, and nothing of what a primary does beyond that", async () => {
+  const account = `system:serviceaccount:${SYSTEM_NAMESPACE}:${OPERATOR_ACCOUNT}`;
+  const may = async (...what: string[]) =>
+    (await cluster.lab.controlPlane.kubectl(["auth", "can-i", "--as", account, ...what])).stdout.trim();
+  expect(await may("patch", "secrets.mazevault.io/status", "--all-namespaces")).toBe("yes");
+  expect(await may("create", "certificaterequests.mazevault.io", "--all-namespaces")).toBe("yes");
+  for (const what of ["create failovers", "delete failovers", "create gateways", "delete gateways"])
+    expect([what, await may(...`${what}.mazevault.io`.split(" "))]).toEqual([what, "no"]);
+  expect(await may("delete", "secrets", "-n", SYSTEM_NAMESPACE)).toBe("no");
 });
 
 test("it tells its mode, its health and its figures; the primary tells what it told before", async () => {

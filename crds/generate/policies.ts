@@ -97,7 +97,7 @@ const forAll = ({ name: _name, namespace, ...right }: AskedRight): AskedRight =>
 
 /** CEL over `part`: which right is missing, for what, and the line by which somebody who has it gives it. */
 function refusal(field: string, right: AskedRight): string {
-  const { verbs, group, resource, subresource, what, name, namespace } = right;
+  const { verbs, group, resource, subresource, what, kind, name, namespace } = right;
   const verb = verbs.at(-1) ?? "";
   const role = namespace === undefined ? "clusterrole" : "role";
   const kubectl = namespace === undefined ? [text("kubectl")] : [text("kubectl -n "), namespace];
@@ -108,6 +108,7 @@ function refusal(field: string, right: AskedRight): string {
     verb === "use" ? ["get", ` --dry-run=client -o yaml | sed "s/- get$/- ${verb}/" | kubectl apply -f -`] : [verb, ""];
   return [
     text(`${field}: you need the right to ${verbs.join(" or ")} ${what} `),
+    ...(kind === undefined ? [] : [kind, text(" ")]),
     name ?? text("objects of any name"),
     ...(namespace === undefined ? [] : [text(" in namespace "), namespace]),
     text(". Somebody who has it gives it with: "),
