@@ -333,8 +333,9 @@ async function policiesCount(cluster: Cluster): Promise<boolean> {
   };
   const rest = `system:serviceaccount:${SYSTEM_NAMESPACE}:${REST_ACCOUNT}`;
   const asked = ["create", "--dry-run=server", "--as", rest, "-f", "-"];
-  const { stderr } = await cluster.kubectl(asked, { input: JSON.stringify(manifest) });
-  return stderr.includes("denied request: spec.entries[].secretRef");
+  const { stdout, stderr } = await cluster.kubectl(asked, { input: JSON.stringify(manifest) });
+  if (stderr.includes("denied request: spec.entries[].secretRef")) return true;
+  throw new Error(`a Secret of REST that refers to a core Secret: ${stdout}${stderr}`.trim());
 }
 
 /** Resolves when an API server that has just started knows the kinds. */
