@@ -37,6 +37,7 @@ const impossible = [
   ...(findGoProgram(helm) === undefined ? ["/cdk8s/installation\\.test\\.ts$"] : []),
   ...(findMermaid() === undefined ? ["/checks/pictures\\.test\\.ts$"] : []),
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
+  ...(findGoProgram(helm) === undefined ? ["/checks/identities\\.test\\.ts$"] : []),
 ];
 
 export default {

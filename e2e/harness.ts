@@ -1,6 +1,6 @@
 /**
- * The running product for one test file: a lab of its own in a temporary folder, MazeVault installed as the README
- * does it, and the operator bound to nothing but its own ServiceAccount. Tests see public surfaces only: the API server
+ * The running product for one test file: a lab of its own in a temporary folder, MazeVault installed as the chart
+ * does it, and each program bound to nothing but its own ServiceAccount. Tests see public surfaces only: the API server
  * and kubectl, the vault through the stand-in's control API, and the database where the issue is what stands in it.
  */
 import { mkdtempSync, readFileSync } from "node:fs";
@@ -15,6 +15,7 @@ import { copyLab, type Lab, resetLab, startLab } from "../lab/lab.ts";
 import { installMazeVault, type KeyVaultStandIn, type MazeVault, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import type { Programs } from "../lab/postgres/programs.ts";
+import { admitAuthors } from "./authors.ts";
 import { Objects } from "./objects.ts";
 
 export const samples = fileURLToPath(new URL("samples", import.meta.url));
@@ -35,7 +36,10 @@ export interface World {
   readonly mazevault: MazeVault;
   /** Runs kubectl as cluster administrator; throws what it printed when it fails. */
   kubectl(...args: string[]): Promise<string>;
-  /** Applies manifests in their order; throws what the API server answered when it fails. */
+  /**
+   * Applies manifests in their order, what teams write as one of their authors, the rest as cluster administrator; throws what
+   * the API server answered when it fails.
+   */
   apply(...manifests: readonly object[]): Promise<void>;
   /** Applies manifests with kubectl that must be refused; what it printed. */
   applyRefused(...manifests: object[]): Promise<string>;
@@ -88,6 +92,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
       ...(options.keyVault && { keyVault: options.keyVault }),
     };
     const mazevault = await installMazeVault({ lab, cluster: lab.controlPlane, ...already });
+    if (!copied) await admitAuthors(lab.controlPlane);
     return new RunningWorld(lab, mazevault, await Objects.connect(lab), dir);
   } catch (error) {
     await lab.stop();

@@ -8,7 +8,7 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
 import { ROLES, type Role, VERBS, type Verb } from "../crds/access.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Rest } from "../lab/mazevault.ts";
 import { findPythonTool, schemathesis } from "../lab/setup/python-tool.ts";
 import { startWorld, type World } from "./harness.ts";
 import { firstAdmin, RestClient, type RestRequest } from "./rest-client.ts";
@@ -111,7 +111,7 @@ interface Caller {
 }
 
 let world: World;
-let operator: Operator;
+let surface: Rest;
 let rest: RestClient;
 let document: { paths: Record<string, Record<string, { operationId: string }>> };
 let operations: Operation[];
@@ -122,8 +122,9 @@ const ROLE_NAMES = Object.keys(ROLES) as Role[];
 
 beforeAll(async () => {
   world = await startWorld();
-  operator = await world.mazevault.startOperator();
-  rest = RestClient.of(world, operator);
+  await world.mazevault.startOperator();
+  surface = await world.mazevault.startRest();
+  rest = RestClient.of(world, surface);
   document = (await rest.send("GET", "/api/v1/openapi.json")).body;
   operations = Object.entries(document.paths).flatMap(([where, methods]) =>
     Object.entries(methods).map(([method, { operationId }]) => ({
@@ -326,7 +327,7 @@ if (python !== undefined) {
         "--no-shrink",
         "--continue-on-failure",
       ];
-      const target = ["-u", operator.restUrl, "--tls-verify", world.lab.pki.caFile];
+      const target = ["-u", surface.restUrl, "--tls-verify", world.lab.pki.caFile];
       const { stdout } = await run(
         python,
         [

@@ -167,13 +167,16 @@ async function run(config: Config): Promise<void> {
     vaults: () => vaults?.states() ?? [],
     keyVaults: reached,
     metrics: () => registry.metrics(),
-    identity: {
-      account: config.kubernetes.serviceAccount,
-      rights: together(
-        rightsFor("operator", config.mode, config.controllers.onboardNamespaces),
-        rightsFor("rest", config.mode),
-      ),
-    },
+    actors: [
+      {
+        account: config.kubernetes.serviceAccount,
+        rights: together(
+          rightsFor("operator", config.mode, config.controllers.onboardNamespaces),
+          // Others serve it where they have an account of their own.
+          ...(config.kubernetes.restServiceAccount === undefined ? [rightsFor("rest", config.mode)] : []),
+        ),
+      },
+    ],
     unready,
     onAnswer: restAnswered,
     ...traced,

@@ -78,7 +78,7 @@ ${table(
 )}
 
 ## Of programs
-The OCSP responder has none, and no token to come with. Where REST is served by the operator, that has both.
+The OCSP responder has none, and no token to come with. A gateway is operator and REST in one, and has the rights of both.
 
 ${programs()}
 

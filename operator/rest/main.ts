@@ -137,10 +137,20 @@ async function run(config: Config): Promise<void> {
     vaults: () => vaults?.states() ?? [],
     keyVaults: fleet ? new GatewayVaults(vaults, fleet.tasks) : vaults,
     metrics: () => registry.metrics(),
-    identity: {
-      account: config.kubernetes.restServiceAccount ?? config.kubernetes.serviceAccount,
-      rights: rightsFor("rest", config.mode),
-    },
+    actors: [
+      {
+        account: config.kubernetes.restServiceAccount ?? config.kubernetes.serviceAccount,
+        rights: rightsFor("rest", config.mode),
+      },
+      ...(config.mode === "primary"
+        ? [
+            {
+              account: config.kubernetes.serviceAccount,
+              rights: rightsFor("operator", config.mode, config.controllers.onboardNamespaces),
+            },
+          ]
+        : []),
+    ],
     unready,
     onAnswer: restAnswered,
     ...traced,
