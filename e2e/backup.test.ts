@@ -9,7 +9,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { BACKUP } from "../build/bundle.ts";
-import { azure, type Operator } from "../lab/mazevault.ts";
+import { azure, type Operator, type Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
 import { findOldestPrograms } from "../lab/postgres/programs.ts";
@@ -35,7 +35,7 @@ if (postgres === undefined) throw new Error("PostgreSQL 15, whose pg_dump makes 
 
 let before: World;
 let after: World;
-let former: Operator;
+let former: readonly (Operator | Rest)[];
 /** Where commands run; the backup lies there. */
 let folder: string;
 /** Of a person on this machine, in the installation of before and in the one after. */
@@ -52,11 +52,12 @@ beforeAll(async () => {
   folder = path.join(before.lab.dir, "person");
   mkdirSync(folder);
   const operator = await before.mazevault.startOperator({ config: configOf(before) });
-  there = environment(before, operator);
+  const surface = await before.mazevault.startRest();
+  there = environment(before, operator, surface);
   await applyEverything(before);
   await before.apply(namespace("later"), late);
   await fill();
-  former = operator;
+  former = [operator, surface];
   ({ delivered, inVault, versionsBefore } = await facts(before));
 }, 400_000);
 
@@ -73,9 +74,9 @@ const configOf = (world: World) => ({
 });
 
 /** The command line and the program of this guide, on the settings of that operator. */
-function environment(world: World, operator: Pick<Operator, "restUrl" | "configFile">): NodeJS.ProcessEnv {
+function environment(world: World, operator: Operator, surface: Rest): NodeJS.ProcessEnv {
   const bin = path.join(world.lab.dir, "bin");
-  const env = cliEnvironment(world, operator as Operator, bin);
+  const env = cliEnvironment(world, surface, bin);
   const program = path.join(world.mazevault.programs, BACKUP);
   writeFileSync(path.join(bin, "mazevault-backup"), `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`, {
     mode: 0o755,
@@ -352,12 +353,12 @@ describe("a copy that is not whole", () => {
 });
 
 describe("on an empty cluster with an empty PostgreSQL", () => {
-  let started: Promise<Operator>;
+  let started: Promise<unknown>;
   let port: number;
 
   beforeAll(async () => {
     // The former one ends for good; its Azure goes on.
-    await former.process.stop();
+    for (const each of former) await each.process.stop();
     after = await startWorld({ isNew: true, postgres, keyVault: before.mazevault.keyVault });
     const uid = async (world: World) => (await world.get("namespace", "kube-system")).metadata.uid;
     expect(await uid(after)).not.toBe(await uid(before));
@@ -370,9 +371,8 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
   const readiness = async (): Promise<string> => (await fetch(`http://127.0.0.1:${port}/readyz`)).text();
 
   test("bad input is refused with the fix, and writes nothing", async () => {
-    // Its settings are written when it starts; it waits, and is ended again.
-    const { configFile, restUrl } = await settings();
-    here = environment(after, { configFile, restUrl });
+    // They are written when programs start, which are ended again.
+    here = await settings();
     const rootKey = path.join(after.lab.dir, "operator/root.key");
     writeFileSync(rootKey, `${Buffer.alloc(32, 9).toString("base64")}\n`, { mode: 0o600 });
     const refused = async (line: string, says: RegExp) => {
@@ -399,11 +399,12 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
   const tables = async (): Promise<readonly unknown[]> =>
     after.sql("SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'mazevault'");
 
-  /** As an operator of this cluster has them. */
-  async function settings(): Promise<Pick<Operator, "configFile" | "restUrl">> {
-    const { configFile, restUrl, process: started } = await after.mazevault.startOperator({ config: configOf(after) });
-    await started.stop();
-    return { configFile, restUrl };
+  /** As programs of this cluster have them. */
+  async function settings(): Promise<NodeJS.ProcessEnv> {
+    const operator = await after.mazevault.startOperator({ config: configOf(after) });
+    const surface = await after.mazevault.startRest();
+    for (const each of [operator, surface]) await each.process.stop();
+    return environment(after, operator, surface);
   }
 
   test("the copy is restored and verified; into a database that is not empty it is not", async () => {
@@ -418,7 +419,7 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
   test("until it is taken over the operator waits, says why, and touches nothing", async () => {
     await before.mazevault.keyVault.control.resetCounters();
     port = await after.lab.ports.get("operator");
-    started = after.mazevault.startOperator({ config: configOf(after) });
+    started = Promise.all([after.mazevault.startOperator({ config: configOf(after) }), after.mazevault.startRest()]);
     started.catch(() => {});
     await applyEverything(after);
     await until(

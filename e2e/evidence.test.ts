@@ -6,7 +6,7 @@ import path from "node:path";
 import { sbom } from "../build/sbom.ts";
 import { read, root } from "../checks/pages.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Operator, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { cliEnvironment } from "./cli-environment.ts";
 import { samples, startWorld, type World } from "./harness.ts";
@@ -23,6 +23,7 @@ const soon = { timeoutMs: 60_000, intervalMs: 200 };
 
 let world: World;
 let operator: Operator;
+let surface: Rest;
 const gateways: SimulatedGateway[] = [];
 let env: NodeJS.ProcessEnv;
 
@@ -59,8 +60,9 @@ beforeAll(async () => {
   const { mazevault, lab } = world;
   const audit = { checkpointMs: 500, retentionMs: 400 * DAY_MS };
   operator = await mazevault.startOperator({ config: { audit, pki: { baseUrl: mazevault.pkiUrl } } });
+  surface = await mazevault.startRest();
   env = {
-    ...cliEnvironment(world, operator, folder),
+    ...cliEnvironment(world, surface, folder),
     MAZEVAULT_HEALTH: `http://127.0.0.1:${operator.httpPort}`,
     INSTALLATION: SYSTEM_NAMESPACE,
     SECRET: "payments/orders-db",
@@ -132,7 +134,7 @@ async function failover(): Promise<void> {
   for (const role of ["primary", "dr-standby"] as const) {
     const name = `gw-npr-${role}`;
     const token = (await admin(`mazevault gateways bootstrap ${name} --environment NPR --role ${role}`)).trim();
-    const place = { url: operator.restUrl, token, environment: "NPR", role };
+    const place = { url: surface.restUrl, token, environment: "NPR", role };
     const gateway = await SimulatedGateway.make(place);
     gateways.push(gateway);
     await until(`${name} registers`, () => gateway.register().then(() => true), soon);

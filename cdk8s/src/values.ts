@@ -20,7 +20,7 @@ export interface Values {
   readonly redis?: ValuesRedis;
   /** The key that wraps all others: 32 bytes in base64. Who loses it loses every secret, so keep a copy outside of this cluster. */
   readonly rootKey?: ValuesRootKey;
-  /** Any setting of operator and REST that has no value of its own here, as docs/operations.md names it, such as pki: {baseUrl: http://pki.example.com}. An unknown one is refused. */
+  /** Any setting of operator and REST that has no value of its own here, as docs/reference/configuration.md names it, such as pki: {baseUrl: http://pki.example.com}. An unknown one is refused. */
   readonly config?: ValuesConfig;
   /** Further environment variables of operator, REST and gateway; they go before `config`. */
   readonly env?: readonly object[];
@@ -152,7 +152,7 @@ export interface ValuesRootKeyPrevious {
   readonly key?: string;
 }
 
-/** Any setting of operator and REST that has no value of its own here, as docs/operations.md names it, such as pki: {baseUrl: http://pki.example.com}. An unknown one is refused. */
+/** Any setting of operator and REST that has no value of its own here, as docs/reference/configuration.md names it, such as pki: {baseUrl: http://pki.example.com}. An unknown one is refused. */
 export interface ValuesConfig {
   /** As what this program is known to whoever asks, and to the primary; its own unless said. */
   readonly version?: string;
@@ -549,7 +549,7 @@ export interface ValuesOcsp {
   readonly autoscaling?: ValuesOcspAutoscaling;
   /** Where it is reached. */
   readonly service?: ValuesOcspService;
-  /** A role of its own, which can read no key (docs/operations.md, "The OCSP responder"). */
+  /** A role of its own, which can read no key (docs/operations/pki.md). */
   readonly database?: ValuesOcspDatabase;
   /** Settings of the responder that have no value here. */
   readonly config?: ValuesOcspConfig;
@@ -600,7 +600,7 @@ export interface ValuesOcspService {
   readonly loadBalancerSourceRanges?: readonly string[];
 }
 
-/** A role of its own, which can read no key (docs/operations.md, "The OCSP responder"). */
+/** A role of its own, which can read no key (docs/operations/pki.md). */
 export interface ValuesOcspDatabase {
   /** @default "mazevault_ocsp" */
   readonly user?: string;
