@@ -1,11 +1,12 @@
 /** Unit and contract tests stand beside what they test; e2e/ has its own configuration. */
+import { oasdiff } from "./lab/oasdiff/program.ts";
 import { findKubernetesSchemas } from "./lab/packaging/kubernetes-schemas.ts";
 import { chartPrograms } from "./lab/packaging/programs.ts";
 import { findOldestPrograms } from "./lab/postgres/programs.ts";
 import { findGoProgram } from "./lab/setup/go-program.ts";
 import { findKeytool } from "./lab/setup/needs.ts";
 import { findPackage, testPackages } from "./lab/setup/packages.ts";
-import { checkov, findPythonTool } from "./lab/setup/python-tool.ts";
+import { checkov, findPythonTool, squawk } from "./lab/setup/python-tool.ts";
 import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
 
 const swc = [
@@ -33,6 +34,8 @@ const impossible = [
   ...(findPackage(testPackages["redis-server"]) === undefined ? ["/adapters/redis/"] : []),
   ...(hasToxiproxy() ? [] : ["/lab/toxiproxy/"]),
   ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/(alerts|dashboards)\\.test\\.ts$"] : []),
+  ...(findGoProgram(oasdiff) === undefined ? ["/checks/compatibility/rest\\.test\\.ts$"] : []),
+  ...(findPythonTool(squawk) === undefined ? ["/checks/compatibility/migrations\\.test\\.ts$"] : []),
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
 ];
 

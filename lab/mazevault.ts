@@ -59,6 +59,8 @@ export interface MazeVaultOptions {
 export interface OperatorOptions {
   /** REST alone, on the same settings; the operator when absent. */
   readonly program?: "rest";
+  /** Folder of the bundled programs, where it is not the installation's: of another version. */
+  readonly programs?: string;
   /** Distinguishes operators that run side by side; `operator` when absent. */
   readonly name?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -137,7 +139,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
   const [database, keyVault, kubeconfigs] = await Promise.all([
     lab.postgres.createDatabase("mazevault"),
     options.keyVault ?? startKeyVault(options),
-    (options.installed ? resourcesServed(cluster) : install(cluster, "crds/generated")).then(async () => ({
+    (options.installed ? resourcesServed(cluster) : installDefinitions(cluster)).then(async () => ({
       operator: await kubeconfigOf(OPERATOR_ACCOUNT),
       rest: await kubeconfigOf(REST_ACCOUNT),
     })),
@@ -153,6 +155,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
     cli: path.join(programs, CLI),
     async startOperator({
       program,
+      programs: folder = programs,
       name = program ?? "operator",
       env = {},
       logLevel = "info",
@@ -168,7 +171,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       const fileDirectory = path.join(dir, "audit");
       mkdirSync(fileDirectory, { recursive: true });
       // A gateway may do less than a primary, and REST alone less than either.
-      if (env.MAZEVAULT_MODE === "gateway") await install(cluster, "deploy/gateway/rbac.yaml");
+      if (env.MAZEVAULT_MODE === "gateway") await apply(cluster, path.join(root, "deploy/gateway/rbac.yaml"));
       const base = {
         audit: { fileDirectory },
         kubernetes: { kubeconfig: kubeconfigs[program ?? "operator"], namespace: SYSTEM_NAMESPACE },
@@ -194,7 +197,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
         ...launched(launcher, [
           ...NODE_ARGUMENTS,
           ...nodeArgs,
-          path.join(programs, program === "rest" ? REST : OPERATOR),
+          path.join(folder, program === "rest" ? REST : OPERATOR),
           "--config",
           configFile,
         ]),
@@ -251,17 +254,23 @@ function withSettings(base: Settings, changed: Settings): Settings {
   return Object.fromEntries([...parts].map((part) => [part, { ...base[part], ...changed[part] }]));
 }
 
-/** Resource definitions, rights and the installation's namespace; applied, so that repeating changes nothing. */
-async function install(cluster: Cluster, what: "crds/generated" | "deploy/gateway/rbac.yaml"): Promise<void> {
-  const run = async (...args: string[]): Promise<void> => {
-    const { code, stderr } = await cluster.kubectl(args);
-    if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr.trim()}`);
-  };
-  const options = ["--server-side", "--force-conflicts", "--field-manager=mazevault-install"];
-  await run("apply", ...options, "-f", path.join(root, what));
-  if (what !== "crds/generated") return;
+/**
+ * Resource definitions, rights and the installation's namespace; applied, so that repeating changes nothing.
+ *
+ * @param folder of another version, whose definitions take the place of those that are there
+ */
+export async function installDefinitions(cluster: Cluster, folder = path.join(root, "crds/generated")): Promise<void> {
+  await apply(cluster, folder);
   const definitions = kinds.map(({ plural }) => `crd/${plural}.mazevault.io`);
-  await run("wait", "--for=condition=Established", "--timeout=60s", ...definitions);
+  await run(cluster, "wait", "--for=condition=Established", "--timeout=60s", ...definitions);
+}
+
+const apply = (cluster: Cluster, what: string): Promise<void> =>
+  run(cluster, "apply", "--server-side", "--force-conflicts", "--field-manager=mazevault-install", "-f", what);
+
+async function run(cluster: Cluster, ...args: string[]): Promise<void> {
+  const { code, stderr } = await cluster.kubectl(args);
+  if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr.trim()}`);
 }
 
 /** Resolves when an API server that has just started knows the kinds. */
