@@ -19,7 +19,9 @@ export interface OlderVersion {
 export async function olderVersion(dir: string): Promise<OlderVersion> {
   const { UPGRADE_FROM: built } = process.env;
   if (built !== undefined) return version(path.basename(built), path.join(built, "programs"), path.join(built, "crds"));
-  const { version: name } = JSON.parse(readFileSync(path.join(RELEASED, "release.json"), "utf8")) as { version: string };
+  const { version: name } = JSON.parse(readFileSync(path.join(RELEASED, "release.json"), "utf8")) as {
+    version: string;
+  };
   const programs = path.join(dir, "released");
   await unpack(readFileSync(path.join(RELEASED, "programs.tar.zst")), programs);
   return version(`release ${name}`, programs, path.join(RELEASED, "crds"));
