@@ -1,4 +1,5 @@
 /** Unit and contract tests stand beside what they test; e2e/ has its own configuration. */
+import { oasdiff } from "./lab/oasdiff/program.ts";
 import { findKubernetesSchemas } from "./lab/packaging/kubernetes-schemas.ts";
 import { chartPrograms, helm } from "./lab/packaging/programs.ts";
 import { findOldestPrograms } from "./lab/postgres/programs.ts";
@@ -6,7 +7,7 @@ import { findGoProgram } from "./lab/setup/go-program.ts";
 import { findMermaid } from "./lab/setup/mermaid.ts";
 import { findKeytool } from "./lab/setup/needs.ts";
 import { findPackage, testPackages } from "./lab/setup/packages.ts";
-import { checkov, findPythonTool } from "./lab/setup/python-tool.ts";
+import { checkov, findPythonTool, squawk } from "./lab/setup/python-tool.ts";
 import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
 
 const swc = [
@@ -36,6 +37,8 @@ const impossible = [
   ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/(alerts|dashboards)\\.test\\.ts$"] : []),
   ...(findGoProgram(helm) === undefined ? ["/cdk8s/installation\\.test\\.ts$"] : []),
   ...(findMermaid() === undefined ? ["/checks/pictures\\.test\\.ts$"] : []),
+  ...(findGoProgram(oasdiff) === undefined ? ["/checks/compatibility/rest\\.test\\.ts$"] : []),
+  ...(findPythonTool(squawk) === undefined ? ["/checks/compatibility/migrations\\.test\\.ts$"] : []),
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
   ...(findGoProgram(helm) === undefined ? ["/checks/identities\\.test\\.ts$"] : []),
 ];

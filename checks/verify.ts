@@ -5,6 +5,7 @@ import { obtainNeeds, verifyNeeds } from "../lab/setup/needs.ts";
 import { findPythonTool, hadolint } from "../lab/setup/python-tool.ts";
 import { chartChecks } from "./chart.ts";
 import type { Check } from "./check.ts";
+import { compatibilityChecks } from "./compatibility/checks.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const rooms = [
@@ -67,7 +68,7 @@ export interface Verdict {
 export async function verify(): Promise<Verdict> {
   const linter = findPythonTool(hadolint);
   const dockerfile = linter === undefined ? [] : [{ name: "hadolint", command: linter, args: ["Dockerfile"] }];
-  const checks = [...[...commands, ...dockerfile].map(byCommand), ...chartChecks()];
+  const checks = [...[...commands, ...dockerfile].map(byCommand), ...chartChecks(), ...compatibilityChecks()];
   const passed = (await Promise.all(checks.map(passes))).filter(Boolean).length;
   return { passed, failed: checks.length - passed };
 }

@@ -83,6 +83,8 @@ export interface MazeVaultOptions {
 }
 
 export interface ProgramOptions {
+  /** Folder of the bundled programs, where it is not the installation's: of another version. */
+  readonly programs?: string;
   /** Distinguishes programs that run side by side; what it is when absent: `operator`, `rest` or `gateway`. */
   readonly name?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -185,6 +187,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
   let gateway: Promise<void> | undefined;
   const start = async (what: keyof typeof identities, options: ProgramOptions = {}) => {
     const { name = what, env = {}, logLevel = "info", config = {}, nodeArgs = [], launcher } = options;
+    const folder = options.programs ?? programs;
     const { account, settings } = identities[what];
     const httpPort = await lab.ports.get(name);
     const restPort = await lab.ports.get(`${name}-rest`);
@@ -215,7 +218,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       log: { level: logLevel },
     };
     writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
-    const program = path.join(programs, what === "rest" ? REST : OPERATOR);
+    const program = path.join(folder, what === "rest" ? REST : OPERATOR);
     const process = await lab.spawn({
       name,
       ...launched(launcher ?? WITHOUT_CORE_DUMPS, [...NODE_ARGUMENTS, ...nodeArgs, program, "--config", configFile]),
@@ -292,9 +295,23 @@ function withSettings(base: Settings, changed: Settings): Settings {
 /** As a primary; applied, so that repeating changes nothing. */
 async function install(cluster: Cluster): Promise<void> {
   await apply(cluster, "primary");
+  await definitionsEstablished(cluster);
+  await until("the admission policies count", () => policiesCount(cluster), { timeoutMs: 60_000 });
+}
+
+/**
+ * Resource definitions, rights and the installation's namespace, in the place of those that are there.
+ *
+ * @param folder of another version; this one's when absent
+ */
+export async function installDefinitions(cluster: Cluster, folder = path.join(root, "crds/generated")): Promise<void> {
+  await succeeded(cluster, ["apply", ...APPLY, "-f", folder]);
+  await definitionsEstablished(cluster);
+}
+
+async function definitionsEstablished(cluster: Cluster): Promise<void> {
   const definitions = kinds.map(({ plural }) => `crd/${plural}.mazevault.io`);
   await succeeded(cluster, ["wait", "--for=condition=Established", "--timeout=60s", ...definitions]);
-  await until("the admission policies count", () => policiesCount(cluster), { timeoutMs: 60_000 });
 }
 
 /** Rights of a primary that stay bound would add to those of a gateway. */
@@ -305,10 +322,11 @@ async function becomeGateway(cluster: Cluster): Promise<void> {
   await apply(cluster, "gateway");
 }
 
+const APPLY = ["--server-side", "--force-conflicts", "--field-manager=mazevault-install"] as const;
+
 async function apply(cluster: Cluster, mode: Mode): Promise<void> {
-  const options = ["--server-side", "--force-conflicts", "--field-manager=mazevault-install"];
   const files = manifests[mode].flatMap((file) => ["-f", path.join(root, file)]);
-  await succeeded(cluster, ["apply", ...options, ...files]);
+  await succeeded(cluster, ["apply", ...APPLY, ...files]);
 }
 
 async function succeeded(cluster: Cluster, args: readonly string[], input?: string): Promise<void> {

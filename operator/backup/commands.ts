@@ -206,7 +206,7 @@ export async function restore(
     throw new BackupUnusable(
       `${differing.map(([table, count]) => `table ${table} has ${rows[table] ?? 0} rows of ${count}`).join(", ")}: somebody wrote into the database meanwhile; stop every operator on it, empty it, and restore again`,
     );
-  const applied = await migrate(database);
+  const { applied } = await migrate(database);
   if (applied.length > 0) say(`brought up to date: ${applied.join(", ")}`);
   const stores = await installation.stores();
   judgeManifest(manifest, stores.keys.installationId, await stores.keys.auditSigning());
