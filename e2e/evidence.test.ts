@@ -60,7 +60,7 @@ beforeAll(async () => {
   const { mazevault, lab } = world;
   const audit = { checkpointMs: 500, retentionMs: 400 * DAY_MS };
   operator = await mazevault.startOperator({ config: { audit, pki: { baseUrl: mazevault.pkiUrl } } });
-  surface = await mazevault.startRest();
+  surface = await mazevault.startRest({ config: { audit } });
   env = {
     ...cliEnvironment(world, surface, folder),
     MAZEVAULT_HEALTH: `http://127.0.0.1:${operator.httpPort}`,
