@@ -51,7 +51,7 @@ beforeAll(async () => {
   await measured("made by the older version", async () => {
     await world.apply(...made.manifests);
     await world.apply(external);
-    await until("everything is Ready", async () => (await notReady()).length === 0, wait);
+    await until("everything is Ready", everythingIsReady, wait);
     await settled();
   });
   restBefore = RestClient.of(world, await world.mazevault.startRest({ name: "rest-before", programs: older.programs }));
@@ -195,13 +195,20 @@ async function mark(name: string): Promise<void> {
   await until("its Event", async () => (await events(MARKER)).some((event) => event.includes(`${name}-waits`)), wait);
 }
 
-const notReady = async (): Promise<readonly KubernetesObject[]> =>
-  (await world.list(OURS.join(","), NAMESPACE)).filter(
-    ({ metadata, status }) =>
-      !status?.conditions?.some(
-        (each) => each.type === "Ready" && each.status === "True" && each.observedGeneration === metadata.generation,
-      ),
-  );
+/** @throws with what is not, and why */
+async function everythingIsReady(): Promise<boolean> {
+  const ready = ({ metadata, status }: KubernetesObject): boolean =>
+    status?.conditions?.some(
+      (each) => each.type === "Ready" && each.status === "True" && each.observedGeneration === metadata.generation,
+    ) ?? false;
+  const others = (await world.list(OURS.join(","), NAMESPACE)).filter((object) => !ready(object));
+  const why = others.slice(0, 3).map(({ kind, metadata, status }) => {
+    const told = status?.conditions?.find(({ type }) => type === "Ready");
+    return `${kind} ${metadata.name}: ${told?.reason} ${told?.message}`;
+  });
+  if (others.length > 0) throw new Error(`${others.length} are not: ${why.join("; ")}`);
+  return true;
+}
 
 /** What is known of a vault by looking at it is known: an empty one was looked at first. */
 async function settled(): Promise<void> {
