@@ -74,7 +74,7 @@ const configOf = (world: World) => ({
 });
 
 /** The command line and the program of this guide, on the settings of that operator. */
-function environment(world: World, operator: Operator, surface: Rest): NodeJS.ProcessEnv {
+function environment(world: World, operator: Operator, surface: Pick<Rest, "restUrl">): NodeJS.ProcessEnv {
   const bin = path.join(world.lab.dir, "bin");
   const env = cliEnvironment(world, surface, bin);
   const program = path.join(world.mazevault.programs, BACKUP);
@@ -90,7 +90,9 @@ function environment(world: World, operator: Operator, surface: Rest): NodeJS.Pr
 }
 
 interface Said {
-  readonly code: number;
+  readonly code: number | string;
+  readonly stdout: string;
+  /** And what it complained about. */
   readonly said: string;
 }
 
@@ -98,17 +100,22 @@ interface Said {
 async function shell(line: string, env: NodeJS.ProcessEnv): Promise<Said> {
   try {
     const { stdout, stderr } = await run("bash", ["--norc", "-euo", "pipefail", "-c", line], { cwd: folder, env });
-    return { code: 0, said: `${stdout}${stderr}` };
+    return { code: 0, stdout, said: `${stdout}${stderr}` };
   } catch (error) {
-    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
-    return { code, said: `${stdout}${stderr}` };
+    const { code, signal, stdout, stderr } = error as {
+      code: number | null;
+      signal: string | null;
+      stdout: string;
+      stderr: string;
+    };
+    return { code: code ?? `ended by ${signal}`, stdout, said: `${stdout}${stderr}` };
   }
 }
 
 async function good(line: string, env: NodeJS.ProcessEnv): Promise<string> {
-  const { code, said } = await shell(line, env);
+  const { code, stdout, said } = await shell(line, env);
   if (code !== 0) throw new Error(`${line} ended with ${code}: ${said}`);
-  return said;
+  return stdout;
 }
 
 const object = (kind: string, name: string, spec: object): object => ({
@@ -371,8 +378,11 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
   const readiness = async (): Promise<string> => (await fetch(`http://127.0.0.1:${port}/readyz`)).text();
 
   test("bad input is refused with the fix, and writes nothing", async () => {
-    // They are written when programs start, which are ended again.
-    here = await settings();
+    // Its settings are written when one starts.
+    const scout = await after.mazevault.startOperator({ name: "scout", config: configOf(after) });
+    await scout.process.stop();
+    const restUrl = `https://127.0.0.1:${await after.lab.ports.get("rest-rest")}`;
+    here = environment(after, scout, { restUrl });
     const rootKey = path.join(after.lab.dir, "operator/root.key");
     writeFileSync(rootKey, `${Buffer.alloc(32, 9).toString("base64")}\n`, { mode: 0o600 });
     const refused = async (line: string, says: RegExp) => {
@@ -398,14 +408,6 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
 
   const tables = async (): Promise<readonly unknown[]> =>
     after.sql("SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'mazevault'");
-
-  /** As programs of this cluster have them. */
-  async function settings(): Promise<NodeJS.ProcessEnv> {
-    const operator = await after.mazevault.startOperator({ config: configOf(after) });
-    const surface = await after.mazevault.startRest();
-    for (const each of [operator, surface]) await each.process.stop();
-    return environment(after, operator, surface);
-  }
 
   test("the copy is restored and verified; into a database that is not empty it is not", async () => {
     expect(await good(restore, here)).toMatch(/restored \d+ rows[\s\S]*everything opens, and is as it was written\n$/);
@@ -433,7 +435,7 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
     await new Promise((resolve) => setTimeout(resolve, 5_000));
     expect(await rows()).toEqual(recorded);
     expect((await after.list("secret", SHOP)).map(({ metadata }) => metadata.name)).toEqual(["principal"]);
-    expect((await after.get(secret, "orders", SHOP)).status).toBeUndefined();
+    expect((await after.get(secret, "orders", SHOP)).status?.conditions).toBeUndefined();
     const { vaults } = await before.mazevault.keyVault.control.counters();
     expect(vaults[vault]?.operations ?? {}).toEqual({});
     expect(await good("mazevault-backup status", here)).toContain("operators wait");
@@ -442,7 +444,7 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
   test("it is taken over although that is killed twice, once on record; what comes later waits", async () => {
     for (const failpoint of ["adoption.afterBatch", "adoption.beforeHome"]) {
       const killed = await shell(adopt, { ...here, MAZEVAULT_FAILPOINT: failpoint });
-      expect(killed.code).toBe(137);
+      expect(killed.code).toBe("ended by SIGKILL");
       expect(await after.sql("SELECT state FROM home")).toEqual([{ state: "Restored" }]);
       expect(await readiness()).toContain("mazevault-backup adopt");
     }

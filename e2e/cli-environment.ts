@@ -5,7 +5,7 @@ import type { Rest } from "../lab/mazevault.ts";
 import type { World } from "./harness.ts";
 
 /** For a shell; launchers and login stand in `folder`. */
-export function cliEnvironment(world: World, { restUrl }: Rest, folder: string): NodeJS.ProcessEnv {
+export function cliEnvironment(world: World, { restUrl }: Pick<Rest, "restUrl">, folder: string): NodeJS.ProcessEnv {
   writeLaunchers(folder, world.mazevault.cli);
   const { kubectlPath, kubeconfigPath } = world.lab.controlPlane;
   const { MAZEVAULT_TOKEN: _, ...inherited } = process.env;
