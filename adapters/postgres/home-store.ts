@@ -49,6 +49,8 @@ const HELD = {
              UNION ALL
              SELECT namespace_uid, namespace, true FROM certificate_holders
              UNION ALL
+             SELECT namespace_uid, namespace, false FROM copies
+             UNION ALL
              SELECT namespace_uid, namespace, false FROM certificates WHERE requester_kind = 'CertificateRequest'
            ) AS rows GROUP BY namespace_uid, namespace
            UNION ALL
