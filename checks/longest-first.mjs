@@ -40,6 +40,8 @@ const longest = [
   "e2e/sync-namespaces",
   "e2e/pki-requests",
   "e2e/ocsp",
+  "e2e/upgrade/upgrade",
+  "e2e/upgrade/gateways",
   "e2e/gateway-intercepted",
   "e2e/chaos/chaos",
   "e2e/chaos/both-sides",

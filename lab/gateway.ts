@@ -32,7 +32,7 @@ export interface Primary {
   readonly caFile: string;
 }
 
-export interface ConnectOptions extends GatewayPlace, Pick<ProgramOptions, "config" | "env" | "logLevel"> {
+export interface ConnectOptions extends GatewayPlace, Pick<ProgramOptions, "config" | "env" | "logLevel" | "programs"> {
   readonly lab: Pick<Lab, "dir">;
   readonly mazevault: Pick<MazeVault, "startGateway">;
   readonly primary: Primary;
@@ -77,12 +77,24 @@ export async function startGatewayLab(options: GatewayLabOptions, onLab: (lab: L
  * call it connected. One that is registered already needs no token.
  */
 export async function connectGateway(options: ConnectOptions): Promise<Rest> {
-  const { lab, mazevault, primary, name, environment, role, config = {}, env = {}, logLevel = "info" } = options;
+  const {
+    lab,
+    mazevault,
+    primary,
+    name,
+    environment,
+    role,
+    config = {},
+    env = {},
+    logLevel = "info",
+    programs,
+  } = options;
   const tokenFile = path.join(lab.dir, "operator", `${name}.token`);
   await applyGateway(primary.cluster, { name, environment, role });
   const operator = await mazevault.startGateway({
     name,
     logLevel,
+    ...(programs !== undefined && { programs }),
     env: {
       MAZEVAULT_GATEWAY_ENVIRONMENT: environment,
       MAZEVAULT_GATEWAY_ROLE: role,

@@ -123,6 +123,7 @@ const issuer = (index: number): object => ({
       subject: { commonName: `Issuer ${index}` },
       parentRef: { kind: "ClusterIssuer", name: "root" },
     },
+    policy: { profiles: ["Server"], dnsNames: [`*.${NAMESPACE}.svc`] },
   },
 });
 
