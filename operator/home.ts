@@ -53,6 +53,7 @@ export interface HomeParts {
 
 const LOOK_EVERY_MS = 5_000;
 const TELL_EVERY_MS = 60_000;
+const REMIND_EVERY_MS = 3_600_000;
 /** Of a database that nobody has led since there are such rows, so many of its namespaces are looked for. */
 const SAMPLE = 200;
 
@@ -66,6 +67,7 @@ export class Home {
   #seen: { readonly record: HomeRecord | undefined; readonly mark: string } | undefined;
   #clusterUid: string | undefined;
   #problem: string | undefined = "not looked at yet";
+  #toldAt = Number.NEGATIVE_INFINITY;
 
   constructor(parts: HomeParts) {
     this.#parts = parts;
@@ -95,12 +97,23 @@ export class Home {
       await delay(this.#everyMs, undefined, { signal: this.#stopped.signal });
     }
     this.#problem = undefined;
-    if (this.recovering)
-      this.#parts.log.warn(
-        { awaited: this.held.awaited },
-        "the database was restored: nothing is ended because its object is missing, until mazevault-backup settle",
-      );
+    this.#tellRecovery();
     void this.#follow();
+  }
+
+  /** Of the recovery, for whoever looks at readiness. */
+  get recovery(): string {
+    return this.recovering ? "not settled: what is missing is kept until mazevault-backup settle" : "none";
+  }
+
+  /** Whoever forgets to settle it wonders why nothing is deleted. */
+  #tellRecovery(): void {
+    if (!this.recovering || performance.now() - this.#toldAt < REMIND_EVERY_MS) return;
+    this.#toldAt = performance.now();
+    this.#parts.log.warn(
+      { awaited: this.held.awaited },
+      "the database was restored: nothing is ended because its object is missing, until mazevault-backup settle",
+    );
   }
 
   /** By whoever leads: the database is of this cluster from now on, unless it is of one already. */
@@ -137,6 +150,7 @@ export class Home {
       const problem = await this.#look().catch(() => undefined);
       const isNew = problem !== undefined && problem !== this.#problem;
       this.#problem = problem;
+      this.#tellRecovery();
       if (isNew) {
         this.#parts.log.error({ problem }, "the database is not used any more");
         this.#parts.onChanged?.(problem);

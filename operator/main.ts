@@ -83,6 +83,7 @@ async function run(config: Config): Promise<void> {
     ],
     readyNotes: [
       { name: "leadership", says: () => (operator?.health.leading ? "leading" : "standby") },
+      { name: "recovery", says: () => home?.recovery ?? "not known yet" },
       { name: "redis", says: () => shared?.state() ?? "not used" },
       ...gatewayNotes(config, () => gateway?.membership.status),
     ],

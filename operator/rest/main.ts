@@ -78,6 +78,7 @@ async function run(config: Config): Promise<void> {
       { name: "caches", check: unready },
     ],
     readyNotes: [
+      { name: "recovery", says: () => home?.recovery ?? "not known yet" },
       { name: "redis", says: () => shared?.state() ?? "not used" },
       ...gatewayNotes(config, () => gateway?.membership.status),
     ],
