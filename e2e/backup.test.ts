@@ -421,7 +421,12 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
   test("until it is taken over the operator waits, says why, and touches nothing", async () => {
     await before.mazevault.keyVault.control.resetCounters();
     port = await after.lab.ports.get("operator");
-    started = Promise.all([after.mazevault.startOperator({ config: configOf(after) }), after.mazevault.startRest()]);
+    // They are not ready before the database is taken over.
+    const patient = { readyTimeoutMs: 400_000 };
+    started = Promise.all([
+      after.mazevault.startOperator({ config: configOf(after), ...patient }),
+      after.mazevault.startRest(patient),
+    ]);
     started.catch(() => {});
     await applyEverything(after);
     await until(

@@ -94,6 +94,8 @@ export interface ProgramOptions {
   readonly nodeArgs?: readonly string[];
   /** A command that is given the program and its arguments, and becomes it; a shell that turns core dumps off when absent. */
   readonly launcher?: readonly string[];
+  /** How long it may take to be ready; a minute when absent. */
+  readonly readyTimeoutMs?: number;
 }
 
 export interface Program {
@@ -224,6 +226,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       ...launched(launcher ?? WITHOUT_CORE_DUMPS, [...NODE_ARGUMENTS, ...nodeArgs, program, "--config", configFile]),
       env: { ...(what === "gateway" && { MAZEVAULT_MODE: "gateway" }), ...env },
       isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
+      ...(options.readyTimeoutMs !== undefined && { readyTimeoutMs: options.readyTimeoutMs }),
     });
     return { process, httpPort, configFile, restUrl: `https://127.0.0.1:${restPort}` };
   };

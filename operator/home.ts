@@ -173,10 +173,10 @@ export class Home {
     if (record === undefined) {
       if (!(await this.#isOfThisCluster()))
         return `the database knows namespaces of another cluster, and none of this one (${this.#clusterUid}); ${FIX}`;
-    } else if (record.clusterUid !== this.#clusterUid) {
-      return `the database belongs to cluster ${record.clusterUid}, and this is ${this.#clusterUid}; ${FIX}`;
     } else if (record.state === "Restored") {
       return `the database was restored from a backup; ${FIX}`;
+    } else if (record.clusterUid !== this.#clusterUid) {
+      return `the database belongs to cluster ${record.clusterUid}, and this is ${this.#clusterUid}; ${FIX}`;
     }
     this.held.load((await store.bindings()).map((each) => judgedBinding(keys, each)));
     this.#seen = { record, mark };
