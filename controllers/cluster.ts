@@ -90,11 +90,14 @@ export const namespaceFacts = ({ metadata }: Metadata): NamespaceFacts => ({
   labels: metadata.labels ?? {},
 });
 
+/** What has to be known of a cluster to say whom something in a namespace belongs to. */
+export type TenancyCluster = Pick<Cluster, "project" | "namespace" | "held">;
+
 /**
  * The project that an object belongs to, after the check that its namespace may use it. Throws `Waiting` while the project
  * does not exist, `Stalled` when it does not admit the namespace.
  */
-export function tenancyOf(cluster: Cluster, { metadata, spec }: Tenant): Tenancy {
+export function tenancyOf(cluster: TenancyCluster, { metadata, spec }: Tenant): Tenancy {
   const facts = livingNamespace(cluster, metadata);
   const project = cluster.project(spec.projectRef.name);
   if (project === undefined) {
@@ -143,7 +146,7 @@ export function heldUidOf(cluster: Pick<Cluster, "held">, kind: BoundKind, metad
  * The namespace of an object. Throws `Waiting` while it is not known, when it is being deleted, and where it is yet to take the place
  * of one of before.
  */
-export function livingNamespace(cluster: Cluster, metadata: ObjectMeta): NamespaceFacts {
+export function livingNamespace(cluster: Pick<Cluster, "namespace" | "held">, metadata: ObjectMeta): NamespaceFacts {
   const namespace = cluster.namespace(metadata.namespace ?? "");
   if (namespace === undefined) {
     throw new Waiting("Progressing", `namespace ${metadata.namespace} is not known yet`, NAMESPACE_RECHECK_MS);

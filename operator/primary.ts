@@ -192,6 +192,7 @@ export class Primary extends MazeVaultOperator {
         project: (name) => this.view.project(name),
         namespace: (name) => this.view.namespace(name),
         keyVault: (namespace, name) => this.view.keyVault(namespace, name),
+        held: parts.home.held,
       },
       vaults: parts.vaults,
       entries: stores.kept,
