@@ -171,7 +171,7 @@ const boundRole = (name: string, rules: readonly PolicyRule[], account: string):
 };
 
 /** Who is somebody at the API server: a program, or at a gateway one that is both. */
-export interface Identity {
+interface Identity {
   /** Of its roles, and of the bindings of these. */
   readonly name: string;
   readonly account: string;
@@ -184,7 +184,7 @@ const ofOperator = { account: OPERATOR_ACCOUNT, namespaceRole: NAMESPACE_ROLE } 
 const ofRest = { account: REST_ACCOUNT, namespaceRole: REST_NAMESPACE_ROLE } as const;
 
 /** As the chart has them, with releases `mazevault` and `mazevault-gateway`. */
-export const identities: Readonly<Record<Mode, readonly Identity[]>> = {
+const identities: Readonly<Record<Mode, readonly Identity[]>> = {
   primary: [
     { ...ofOperator, name: "mazevault-operator", programs: ["operator"] },
     { ...ofRest, name: "mazevault-rest", programs: ["rest"] },
