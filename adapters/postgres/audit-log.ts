@@ -18,7 +18,6 @@ import { rowHolds } from "../../core/audit/row.ts";
 import type { AuditSigner } from "../../core/audit/signer.ts";
 import { type Anchor, type RecordPages, verifyRecord } from "../../core/audit/verification.ts";
 import { SafeError, Unavailable } from "../../core/errors.ts";
-import { HOME_ID } from "../../core/recovery/home.ts";
 import type {
   AuditEntry,
   AuditFilter,
@@ -27,6 +26,7 @@ import type {
   CheckpointDue,
   VerifyOptions,
 } from "../../core/ports/audit-log.ts";
+import { HOME_ID } from "../../core/recovery/home.ts";
 import { CHECKPOINT_COLUMNS, type CheckpointRow, checkpoint, insertCheckpoint } from "./audit-checkpoints.ts";
 import { CUT, type CutRow, cutOf, readCut, storeCut } from "./audit-cut.ts";
 import { auditParameter, ROW_COLUMNS, recordedRow, type StoredRow } from "./audit-rows.ts";

@@ -13,9 +13,9 @@ import { admittedEnvironments } from "../access/admission.ts";
 import { encodeFields } from "../canonical.ts";
 import { MalformedInput } from "../pki/malformed-input.ts";
 import { parseSerial } from "../pki/serial.ts";
-import type { HeldUids } from "../recovery/home.ts";
 import type { SecretHead } from "../ports/secret-heads.ts";
 import type { SecretIdentity, SecretRecord } from "../ports/vault-store.ts";
+import type { HeldUids } from "../recovery/home.ts";
 import {
   certificateKey,
   type Digested,

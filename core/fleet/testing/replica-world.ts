@@ -1,5 +1,5 @@
 /** A primary with secrets and certificates, and a gateway that holds a replica of them: all parts but the channel between them, stores in memory. */
-import { HeldUids } from "../../recovery/home.ts";
+
 import { setImmediate as soon } from "node:timers/promises";
 import type { AccessPolicy } from "../../../crds/accesspolicy.ts";
 import type { Certificate, CertificateSpec, CertificateStatus } from "../../../crds/certificate.ts";
@@ -22,6 +22,7 @@ import type { ReplicaStore } from "../../ports/replica-store.ts";
 import { actor, lifecycle } from "../../ports/samples.ts";
 import type { SecretHeads } from "../../ports/secret-heads.ts";
 import type { NewVersion, Unled, Writer } from "../../ports/vault-store.ts";
+import { HeldUids } from "../../recovery/home.ts";
 import { Sensitive } from "../../sensitive.ts";
 import { KeyRing } from "../../vault/keyring.ts";
 import { Vault } from "../../vault/vault.ts";
