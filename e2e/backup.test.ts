@@ -420,7 +420,7 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
   test("until it is taken over the operator waits, says why, and touches nothing", async () => {
     await before.mazevault.keyVault.control.resetCounters();
     port = await after.lab.ports.get("operator");
-    started = after.mazevault.startOperator({ config: configOf(after) });
+    started = after.mazevault.startOperator({ config: configOf(after), readyTimeoutMs: 600_000 });
     started.catch(() => {});
     await applyEverything(after);
     await until(
@@ -505,12 +505,18 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
     const responder = await after.mazevault.startOcsp();
     const { "tls.crt": chain = "", "ca.crt": root = "" } = decoded(await after.get("secret", "site-tls", SHOP));
     const [leaf = "", ca = ""] = chain.match(/-----BEGIN[\s\S]+?END CERTIFICATE-----\n/g) ?? [];
-    const files = { "leaf.pem": leaf, "ca.pem": ca, "root.pem": root, "revoked.pem": revokedPem };
+    const files = {
+      "leaf.pem": leaf,
+      "ca.pem": ca,
+      "root.pem": root,
+      "both.pem": `${ca}${root}`,
+      "revoked.pem": revokedPem,
+    };
     for (const [name, text] of Object.entries(files)) writeFileSync(path.join(folder, name), text);
     expect(await good("openssl verify -CAfile root.pem -untrusted ca.pem leaf.pem", here)).toBe("leaf.pem: OK\n");
     expect(new X509Certificate(leaf).checkIssued(new X509Certificate(ca))).toBe(true);
     const ask = (name: string) =>
-      shell(`openssl ocsp -issuer ca.pem -CAfile root.pem -cert ${name}.pem -url ${responder.url}`, here);
+      shell(`openssl ocsp -issuer ca.pem -CAfile both.pem -cert ${name}.pem -url ${responder.url}`, here);
     await until("it is answered for", async () => (await ask("leaf")).said.includes("leaf.pem: good"), minutes);
     expect((await ask("revoked")).said).toMatch(/revoked\.pem: revoked[\s\S]*keyCompromise/);
     const crl = await after.sql<{ der: Buffer }>(

@@ -66,6 +66,8 @@ export interface OperatorOptions {
   readonly config?: Settings;
   /** Arguments for Node itself, for example to profile. */
   readonly nodeArgs?: readonly string[];
+  /** How long it may take until it is ready, where it has something to wait for. */
+  readonly readyTimeoutMs?: number;
   /** A command that is given the program and its arguments, and becomes it; a shell that turns core dumps off when absent. */
   readonly launcher?: readonly string[];
 }
@@ -158,6 +160,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
       logLevel = "info",
       config = {},
       nodeArgs = [],
+      readyTimeoutMs,
       launcher = WITHOUT_CORE_DUMPS,
     } = {}) {
       const httpPort = await lab.ports.get(name);
@@ -199,6 +202,7 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
           configFile,
         ]),
         env,
+        ...(readyTimeoutMs !== undefined && { readyTimeoutMs }),
         isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
       });
       return { process, httpPort, configFile, restUrl: `https://127.0.0.1:${restPort}` };
