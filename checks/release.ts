@@ -20,7 +20,14 @@ import { whyNotNext } from "./compatibility/next-version.ts";
 import { RELEASED, root, surfaces } from "./compatibility/surfaces.ts";
 
 /** Where the version stands, beside package.json and the lock file, which npm changes. */
-const VERSIONED = ["program/version.ts", "charts/mazevault/Chart.yaml", "cdk8s/package.json"];
+const VERSIONED = [
+  "program/version.ts",
+  "Dockerfile",
+  "charts/mazevault/Chart.yaml",
+  "cdk8s/package.json",
+  "deploy/gitops/flux/mazevault.yaml",
+  "docs/guides/write-manifests-in-typescript.md",
+];
 const CATALOG = "database.json";
 const ACCEPTED = "accepted.yaml";
 
