@@ -1,9 +1,17 @@
 /** The version that is upgraded from: the last release, or the one that `npm run test:upgrade` has built of another commit. */
+import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { unpack } from "../../build/pack.ts";
 
 const RELEASED = path.join(import.meta.dirname, "../../released");
+const PROGRAMS = "programs.tar.zst";
+
+interface Release {
+  readonly version: string;
+  /** SHA-256, hex. */
+  readonly programs: string;
+}
 
 export interface OlderVersion {
   readonly name: string;
@@ -19,12 +27,13 @@ export interface OlderVersion {
 export async function olderVersion(dir: string): Promise<OlderVersion> {
   const { UPGRADE_FROM: built } = process.env;
   if (built !== undefined) return version(path.basename(built), path.join(built, "programs"), path.join(built, "crds"));
-  const { version: name } = JSON.parse(readFileSync(path.join(RELEASED, "release.json"), "utf8")) as {
-    version: string;
-  };
+  const release = JSON.parse(readFileSync(path.join(RELEASED, "release.json"), "utf8")) as Release;
+  const packed = readFileSync(path.join(RELEASED, PROGRAMS));
+  if (createHash("sha256").update(packed).digest("hex") !== release.programs)
+    throw new Error(`released/${PROGRAMS} is not what was released: check it out again, or npm run release`);
   const programs = path.join(dir, "released");
-  await unpack(readFileSync(path.join(RELEASED, "programs.tar.zst")), programs);
-  return version(`release ${name}`, programs, path.join(RELEASED, "crds"));
+  await unpack(packed, programs);
+  return version(`release ${release.version}`, programs, path.join(RELEASED, "crds"));
 }
 
 const version = (name: string, programs: string, definitions: string): OlderVersion => ({
