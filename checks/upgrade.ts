@@ -7,6 +7,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, r
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { cacheDir } from "../lab/cache.ts";
+import { obtainBinaries } from "../lab/controlplane/binaries.ts";
 
 const root = path.join(import.meta.dirname, "..");
 const RESOURCES = 1_000;
@@ -61,6 +62,7 @@ function build(commit: string): string {
   }
 }
 
+await obtainBinaries(console.log);
 const from = build(resolve(values.from));
 const args = ["run", "test:e2e", "--", "e2e/upgrade", `--testTimeout=${TIMEOUT_MS}`];
 const env = { ...process.env, UPGRADE_FROM: from, UPGRADE_RESOURCES: values.resources };
