@@ -44,6 +44,11 @@ const commands: readonly Command[] = [
     command: process.execPath,
     args: ["operator/rest/write-document.ts", "--check"],
   },
+  {
+    name: "pages of the reference are current",
+    command: process.execPath,
+    args: ["checks/write-reference.ts", "--check"],
+  },
   { name: "page of metrics is current", command: process.execPath, args: ["checks/write-metrics.ts", "--check"] },
   {
     name: "schema of the chart's values is current",
