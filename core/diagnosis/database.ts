@@ -211,7 +211,7 @@ function judgeKeyUses({ keys }: RecordFacts): readonly Finding[] {
       const told = {
         subject: `key ${key.purpose} ${key.scope} version ${key.version}`,
         problem: `it was used ${key.uses} times, of ${MOST_USES} that AES-GCM allows one key`,
-        fix: "make a new version of it: rotate the key, as docs/operations.md says",
+        fix: "make a new version of it: rotate the key, as docs/operations/keys.md says",
       };
       return key.uses >= MOST_USES ? failing("keys.uses", told) : warning("keys.uses", told);
     });

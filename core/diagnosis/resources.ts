@@ -115,7 +115,7 @@ const commands: Readonly<Partial<Record<Reason, Command>>> = {
   IssuerNotFound: () => `kubectl get issuers.${GROUP},clusterissuers.${GROUP} -A`,
   IssuerNotReady: () => `kubectl get issuers.${GROUP},clusterissuers.${GROUP} -A`,
   ApprovalPending: ({ metadata: { namespace, name } }) =>
-    `kubectl -n ${namespace} get certificaterequest ${name} -o yaml, then set the condition as docs/operations.md says`,
+    `kubectl -n ${namespace} get certificaterequest ${name} -o yaml, then set the condition as docs/operations/pki.md says`,
   AccessDenied: (_resource, { vaultUrl, auth }) => {
     const client = Object.values(auth ?? {}).find((method) => method?.clientId !== undefined)?.clientId ?? "CLIENT_ID";
     const [vault] = vaultHost(vaultUrl).split(".");
