@@ -3,6 +3,7 @@ import { findKubernetesSchemas } from "./lab/packaging/kubernetes-schemas.ts";
 import { chartPrograms } from "./lab/packaging/programs.ts";
 import { findOldestPrograms } from "./lab/postgres/programs.ts";
 import { findGoProgram } from "./lab/setup/go-program.ts";
+import { findMermaid } from "./lab/setup/mermaid.ts";
 import { findKeytool } from "./lab/setup/needs.ts";
 import { findPackage, testPackages } from "./lab/setup/packages.ts";
 import { checkov, findPythonTool } from "./lab/setup/python-tool.ts";
@@ -33,6 +34,7 @@ const impossible = [
   ...(findPackage(testPackages["redis-server"]) === undefined ? ["/adapters/redis/"] : []),
   ...(hasToxiproxy() ? [] : ["/lab/toxiproxy/"]),
   ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/(alerts|dashboards)\\.test\\.ts$"] : []),
+  ...(findMermaid() === undefined ? ["/checks/pictures\\.test\\.ts$"] : []),
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
 ];
 

@@ -28,6 +28,8 @@ export interface Page {
   readonly sections: readonly Section[];
   /** Of links and pictures, as they are written. */
   readonly links: readonly string[];
+  /** What stands there for each link. */
+  readonly texts: readonly { readonly link: string; readonly text: string }[];
   /** What stands as code within text. */
   readonly code: readonly string[];
   /** HTML that stands there as it is; GitHub drops what it does not know, such as a placeholder that was not written as code. */
@@ -38,7 +40,14 @@ export interface Page {
 export function read(file: string, text: string): Page {
   const slugger = new GithubSlugger();
   const sections: (Omit<Section, "blocks"> & { blocks: Block[] })[] = [];
-  const page = { file, sections, links: [] as string[], code: [] as string[], html: [] as string[] };
+  const page = {
+    file,
+    sections,
+    links: [] as string[],
+    texts: [] as Page["texts"][number][],
+    code: [] as string[],
+    html: [] as string[],
+  };
   void marked.walkTokens(marked.lexer(text), (token) => {
     const { type, raw } = token;
     if (type === "heading") {
@@ -48,8 +57,11 @@ export function read(file: string, text: string): Page {
     } else if (type === "code") {
       const { lang = "", text: content } = token as Tokens.Code;
       sections.at(-1)?.blocks.push({ language: lang, text: content });
-    } else if (type === "link" || type === "image") page.links.push((token as Tokens.Link).href);
-    else if (type === "codespan") page.code.push((token as Tokens.Codespan).text);
+    } else if (type === "link" || type === "image") {
+      const { href, tokens = [] } = token as Tokens.Link;
+      page.links.push(href);
+      page.texts.push({ link: href, text: plain(tokens) });
+    } else if (type === "codespan") page.code.push((token as Tokens.Codespan).text);
     else if (type === "html") page.html.push(raw.trim());
   });
   return page;

@@ -45,6 +45,11 @@ test("fields are told with those in lists and maps, and whether they must be the
   ]);
 });
 
+test("an address in a table is no link", () => {
+  const [, , row] = table(["a"], [["at https://HOST:PORT, or rediss://x/, `https://y` too."]]);
+  expect(row).toBe("| at `https://HOST:PORT`, or `rediss://x/`, `https://y` too. |");
+});
+
 test("a table holds what would end a cell or a row, and is none without rows", () => {
   expect(table(["a", "b"], [["1|2", "3\n4"]])).toEqual(["| a | b |", "|---|---|", "| 1\\|2 | 3 4 |", ""]);
   expect(table(["a"], [])).toEqual([]);

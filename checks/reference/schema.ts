@@ -88,8 +88,12 @@ function range(least: number | undefined, most: number | undefined): string {
 
 const inBrackets = (text: string, unit = ""): string => (text === "" ? "" : ` (${text}${unit})`);
 
-/** As it may stand in a table. */
-export const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+/** As it may stand in a table. An address that is an example is no link. */
+const cell = (text: string): string =>
+  text
+    .replaceAll("|", "\\|")
+    .replaceAll("\n", " ")
+    .replaceAll(/(?<![`\w(])[a-z]+:\/\/[^\s`]*[\w/]/g, (address) => `\`${address}\``);
 
 /** A table of Markdown; none where there are no rows. */
 export function table(heads: readonly string[], rows: readonly (readonly string[])[]): string[] {

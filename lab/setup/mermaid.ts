@@ -1,5 +1,5 @@
 /**
- * Mermaid's own parser, which judges pictures of the documentation. With what it needs it is 170 MB in 125 packages, for which
+ * Mermaid's own parser, which judges pictures of the documentation. With what it needs it is 225 MB in 125 packages, for which
  * nobody waits who only starts the product: `npm ci` puts it into the user's cache, each package by its hash (`mermaid/package-lock.json`).
  */
 import { execFile } from "node:child_process";
@@ -58,7 +58,8 @@ async function install(cache: string): Promise<string> {
     for (const name of ["package.json", LOCK]) copyFileSync(path.join(pinned, name), path.join(draft, name));
     // Nothing of theirs runs here before a test asks for it.
     const args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-    await promisify(execFile)("npm", args, { cwd: draft, timeout: PATIENCE_MS }).catch(({ code, stderr }) => {
+    const options = { cwd: draft, env: { ...process.env }, timeout: PATIENCE_MS };
+    await promisify(execFile)("npm", args, options).catch(({ code, stderr }) => {
       if (code === "ENOENT") throw new Error("there is no npm on this machine");
       throw new Error(`npm ci: ${String(stderr).trim().split("\n")[0] || `ended with ${code}`}`);
     });

@@ -8,6 +8,7 @@ import { helm, helmUnittest, kubeconform } from "../packaging/programs.ts";
 import { toxiproxy } from "../toxiproxy/program.ts";
 import { canDumpCore, canMount } from "../unwell.ts";
 import { obtainGoProgram, type PinnedGoProgram } from "./go-program.ts";
+import { obtainMermaid } from "./mermaid.ts";
 import { obtainPackage, testPackages } from "./packages.ts";
 import { checkov, hadolint, obtainPythonTool, type PythonTool, pkilint, schemathesis } from "./python-tool.ts";
 
@@ -57,6 +58,11 @@ const needs: readonly Need[] = [
   goProgram(toxiproxy, "gateways whose way to the primary is disturbed, by toxiproxy"),
   ...verifyNeeds,
   goProgram(gitopsJudge, "what Flux and Argo CD make of our resources, by kstatus and gopher-lua"),
+  {
+    purpose: "pictures of the documentation, as Mermaid reads them",
+    fix: "install npm with access to a registry",
+    obtain: obtainMermaid,
+  },
   {
     purpose: "keystores as Java reads them",
     fix: "install the Debian package default-jre-headless",
