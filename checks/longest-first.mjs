@@ -16,6 +16,7 @@ const longest = [
   "e2e/vault-cost",
   "e2e/chaos/failpoints",
   "e2e/gateway-signing",
+  "e2e/evidence",
   "e2e/sync-bidirectional",
   "crds/policies",
   "e2e/chart/chart",

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
+import { read } from "../../checks/pages.ts";
 import { kinds } from "../../crds/index.ts";
 import { runKubectl } from "../../lab/controlplane/kubectl.ts";
 import { kubernetesVersion } from "../../lab/controlplane/versions.ts";
@@ -158,6 +159,20 @@ describe.each(sets)("the values of %s", (set) => {
       }
     }
   });
+});
+
+test("docs/security/controls.md prints how pods and networks are restricted", async () => {
+  const page = read("controls.md", readFileSync(path.join(root, "docs/security/controls.md"), "utf8"));
+  const block = page.sections.find(({ heading }) => heading === "Pods and networks")?.blocks[0]?.text ?? "false";
+  const env = {
+    PATH: `${path.dirname(lab.controlPlane.kubectlPath)}:${process.env.PATH}`,
+    KUBECONFIG: lab.controlPlane.kubeconfigPath,
+    INSTALLATION: "everything",
+  };
+  const printed = execFileSync("bash", ["-euo", "pipefail", "-c", block], { env, encoding: "utf8" });
+  expect(printed).toMatch(/everything +Active .* restricted\n/);
+  expect(printed).toMatch(/^mazevault-operator +true +true$/m);
+  expect(printed).toMatch(/^mazevault-default-deny +<none>/m);
 });
 
 test("the Secrets for a look at it, as the guide makes them, have every key that its pods are given", async () => {
