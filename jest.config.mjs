@@ -36,12 +36,18 @@ const impossible = [
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
 ];
 
+const unit = {
+  ...common,
+  globalSetup: "<rootDir>/adapters/postgres/testing/setup.ts",
+  globalTeardown: "<rootDir>/adapters/postgres/testing/teardown.ts",
+};
+
 export default {
   testTimeout: 60_000,
   maxWorkers: "100%",
   projects: [
     {
-      ...common,
+      ...unit,
       testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,cdk8s,lab,checks}/**/*.test.ts"],
       testPathIgnorePatterns: ["/node_modules/", ...impossible],
     },
@@ -50,7 +56,7 @@ export default {
       ? []
       : [
           {
-            ...common,
+            ...unit,
             displayName: "PostgreSQL 15",
             testMatch: [
               "<rootDir>/adapters/postgres/{contracts,diagnosis,fencing,idempotency,identity,migrate,outbox,pki}.test.ts",

@@ -31,7 +31,7 @@ export class ActingWatch {
         if (before) this.seen.add(one);
         this.looks += 1;
       }
-      await delay(50);
+      await delay(150);
     }
   }
 }
