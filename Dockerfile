@@ -22,5 +22,5 @@ ENV HOME=/tmp
 WORKDIR /opt/mazevault
 # Without core dumps, which would hold every key that is in memory; what Node is told: NODE_ARGUMENTS in build/bundle.ts.
 ENTRYPOINT ["/bin/sh", "-c", "ulimit -c 0 && exec \"$0\" \"$@\"", "node", "--max-semi-space-size=8", "--heap-growing-percent=50", "--disable-warning=DEP0040"]
-# operator.mjs, rest.mjs (REST without the operator), ocsp.mjs (the OCSP responder) or mazevault.mjs (the command line).
+# operator.mjs, rest.mjs (REST without the operator), ocsp.mjs (the OCSP responder), backup.mjs (backup and recovery) or mazevault.mjs (the command line).
 CMD ["operator.mjs"]

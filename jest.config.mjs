@@ -1,11 +1,13 @@
 /** Unit and contract tests stand beside what they test; e2e/ has its own configuration. */
+import { oasdiff } from "./lab/oasdiff/program.ts";
 import { findKubernetesSchemas } from "./lab/packaging/kubernetes-schemas.ts";
-import { chartPrograms } from "./lab/packaging/programs.ts";
+import { chartPrograms, helm } from "./lab/packaging/programs.ts";
 import { findOldestPrograms } from "./lab/postgres/programs.ts";
 import { findGoProgram } from "./lab/setup/go-program.ts";
+import { findMermaid } from "./lab/setup/mermaid.ts";
 import { findKeytool } from "./lab/setup/needs.ts";
 import { findPackage, testPackages } from "./lab/setup/packages.ts";
-import { checkov, findPythonTool } from "./lab/setup/python-tool.ts";
+import { checkov, findPythonTool, squawk } from "./lab/setup/python-tool.ts";
 import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
 
 const swc = [
@@ -33,7 +35,12 @@ const impossible = [
   ...(findPackage(testPackages["redis-server"]) === undefined ? ["/adapters/redis/"] : []),
   ...(hasToxiproxy() ? [] : ["/lab/toxiproxy/"]),
   ...(findPackage(testPackages.prometheus) === undefined ? ["/checks/(alerts|dashboards)\\.test\\.ts$"] : []),
+  ...(findGoProgram(helm) === undefined ? ["/cdk8s/installation\\.test\\.ts$"] : []),
+  ...(findMermaid() === undefined ? ["/checks/pictures\\.test\\.ts$"] : []),
+  ...(findGoProgram(oasdiff) === undefined ? ["/checks/compatibility/rest\\.test\\.ts$"] : []),
+  ...(findPythonTool(squawk) === undefined ? ["/checks/compatibility/migrations\\.test\\.ts$"] : []),
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
+  ...(findGoProgram(helm) === undefined ? ["/checks/identities\\.test\\.ts$"] : []),
 ];
 
 export default {
@@ -42,7 +49,9 @@ export default {
   projects: [
     {
       ...common,
-      testMatch: ["<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,cdk8s,lab,checks}/**/*.test.ts"],
+      testMatch: [
+        "<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,cdk8s,charts,lab,checks}/**/*.test.ts",
+      ],
       testPathIgnorePatterns: ["/node_modules/", ...impossible],
     },
     // What the oldest version may take otherwise, its SQL, again; `npm test` says so where this machine cannot have it.

@@ -1,6 +1,7 @@
 import { common } from "./jest.config.mjs";
 import { gitopsJudge } from "./lab/gitops/judge.ts";
 import { helm } from "./lab/packaging/programs.ts";
+import { findOldestPrograms } from "./lab/postgres/programs.ts";
 import { hasRedis } from "./lab/redis/redis.ts";
 import { findGoProgram } from "./lab/setup/go-program.ts";
 import { hasToxiproxy } from "./lab/toxiproxy/toxiproxy.ts";
@@ -18,6 +19,7 @@ export default {
     ...(findGoProgram(gitopsJudge) ? [] : ["/gitops\\.test\\.ts$"]),
     ...(hasRedis() ? [] : ["/rest-replicas\\.test\\.ts$"]),
     ...(findGoProgram(helm) === undefined ? ["/e2e/chart/"] : []),
+    ...(findOldestPrograms() === undefined ? ["/e2e/backup\\.test\\.ts$"] : []),
     ...(hasToxiproxy() ? [] : ["/gateway-channel\\.test\\.ts$"]),
   ],
   globalSetup: "<rootDir>/e2e/setup.ts",

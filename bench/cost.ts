@@ -1,7 +1,7 @@
-/** What an operator costs, from its own metrics and from the kernel's. */
+/** What a program costs, from its own metrics and from the kernel's. */
 import { readFileSync } from "node:fs";
 import { type Sample, scrape, total } from "../e2e/harness.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Operator, Program } from "../lab/mazevault.ts";
 
 export interface Cost {
   /** Since the process began. */
@@ -17,12 +17,12 @@ export interface Cost {
   readonly reconciles: number;
 }
 
-export async function costOf(operator: Operator): Promise<Cost> {
-  const samples = await scrape(operator);
+export async function costOf(program: Program): Promise<Cost> {
+  const samples = await scrape(program);
   return {
     cpuSeconds: total(samples, "process_cpu_seconds_total"),
     rssMiB: residentMiB(samples),
-    peakRssMiB: peakRssMiB(operator.process.pid),
+    peakRssMiB: peakRssMiB(program.process.pid),
     heapUsedMiB: mebibytes(total(samples, "nodejs_heap_size_used_bytes")),
     kubernetesCalls: callsTo(samples, "kubernetes"),
     postgresCalls: callsTo(samples, "postgres"),

@@ -14,6 +14,7 @@ import { access } from "./measurements/access.ts";
 import { apply } from "./measurements/apply.ts";
 import { audit } from "./measurements/audit.ts";
 import { authority } from "./measurements/authority.ts";
+import { backup } from "./measurements/backup.ts";
 import { certificates } from "./measurements/certificates.ts";
 import { change } from "./measurements/change.ts";
 import { deliver } from "./measurements/deliver.ts";
@@ -46,6 +47,7 @@ const measurements: Readonly<Record<string, (stage: Stage) => Promise<Result>>> 
   access,
   audit,
   rotation,
+  backup,
   gateways,
 };
 

@@ -6,7 +6,7 @@ import { KubernetesApi } from "../controllers/runtime/transport.ts";
 import type { Certificate } from "../crds/certificate.ts";
 import { type Secret, secretKind } from "../crds/secret.ts";
 import { startWorld, type World } from "../e2e/harness.ts";
-import type { Operator, OperatorOptions } from "../lab/mazevault.ts";
+import type { Operator, ProgramOptions, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { costOf } from "./cost.ts";
 import { inFlight, range } from "./in-flight.ts";
@@ -82,19 +82,34 @@ export class Stage {
   }
 
   /** The caller stops it. */
-  startOperator(options: Omit<OperatorOptions, "name"> = {}): Promise<Operator> {
+  startOperator(options: Omit<ProgramOptions, "name"> = {}): Promise<Operator> {
     this.#operators += 1;
     return this.world.mazevault.startOperator({ ...options, name: `operator-${this.#operators}` });
   }
 
   /** Runs an operator for as long as `use` takes. */
-  async withOperator<T>(options: Omit<OperatorOptions, "name">, use: (operator: Operator) => Promise<T>): Promise<T> {
+  async withOperator<T>(options: Omit<ProgramOptions, "name">, use: (operator: Operator) => Promise<T>): Promise<T> {
     const operator = await this.startOperator(options);
     try {
       return await use(operator);
     } finally {
       await operator.process.stop();
     }
+  }
+
+  /** The same with REST beside it, which has the options. */
+  async withRest<T>(
+    options: Omit<ProgramOptions, "name">,
+    use: (rest: Rest, operator: Operator) => Promise<T>,
+  ): Promise<T> {
+    return this.withOperator({}, async (operator) => {
+      const rest = await this.world.mazevault.startRest({ ...options, name: `rest-${this.#operators}` });
+      try {
+        return await use(rest, operator);
+      } finally {
+        await rest.process.stop();
+      }
+    });
   }
 
   /** Applies secrets `from` up to `to`, as fast as the API server takes them. */

@@ -24,6 +24,7 @@ export const NODE_ARGUMENTS = [
 export const OPERATOR = "operator.mjs";
 export const REST = "rest.mjs";
 export const OCSP = "ocsp.mjs";
+export const BACKUP = "backup.mjs";
 export const CLI = "mazevault.mjs";
 
 export async function bundle(directory: string): Promise<void> {
@@ -33,6 +34,7 @@ export async function bundle(directory: string): Promise<void> {
       operator: "operator/main.ts",
       rest: "operator/rest/main.ts",
       ocsp: "ocsp/main.ts",
+      backup: "operator/backup/main.ts",
       mazevault: "cli/main.ts",
       // Found beside whoever starts it (core/vault/bcrypt.ts).
       "bcrypt-worker": "core/vault/bcrypt-worker.ts",

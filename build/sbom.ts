@@ -11,15 +11,18 @@ interface Lock {
 }
 
 /**
- * `npm sbom` of the lock file without what only developers need. Its own `--omit dev` also leaves out what they and the
- * programs both need, such as pg.
+ * `npm sbom` of the lock file without what only developers need, and without the binaries of Node, which run a checkout: the programs run on
+ * the Node of their image. npm's own `--omit dev` also leaves out what developers and the programs both need, such as pg.
  */
 export function sbom(): string {
   const dir = mkdtempSync(path.join(tmpdir(), "mazevault-sbom-"));
   try {
-    const { devDependencies, ...product } = readJson("package.json");
+    const { devDependencies, optionalDependencies = {}, ...product } = readJson("package.json");
     const { packages, ...lock } = readJson("package-lock.json") as unknown as Lock;
-    const shipped = Object.entries(packages).filter(([name, { dev }]) => name !== "" && dev !== true);
+    const binaries = Object.keys(optionalDependencies as object).map((name) => `node_modules/${name}`);
+    const shipped = Object.entries(packages).filter(
+      ([name, { dev }]) => name !== "" && dev !== true && !binaries.includes(name),
+    );
     // npm names what it describes by the folder.
     const project = path.join(dir, String(product.name));
     mkdirSync(project);

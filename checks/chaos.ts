@@ -57,6 +57,7 @@ const runs: readonly Run[] = [
   },
   { what: "200 renewals under watch", env: { RENEWALS: "200" }, command: e2e("e2e/pki-certificates") },
   { what: "a minute of 429 from a Key Vault", env: { STORM_SECONDS: "60" }, command: e2e("e2e/vault-cost") },
+  { what: "an upgrade of 1,000 resources from the commit before", command: ["npm", "run", "test:upgrade"] },
   {
     what: "a million mutated OCSP requests, 100,000 mutated CSRs",
     env: { FUZZ_CSRS: "100000", FUZZ_OCSP_REQUESTS: "1000000" },

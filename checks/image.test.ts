@@ -4,7 +4,7 @@ import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, 
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
-import { CLI, NODE_ARGUMENTS, OCSP, OPERATOR, REST } from "../build/bundle.ts";
+import { BACKUP, CLI, NODE_ARGUMENTS, OCSP, OPERATOR, REST } from "../build/bundle.ts";
 import { sbom } from "../build/sbom.ts";
 import { VERSION } from "../program/version.ts";
 
@@ -84,6 +84,7 @@ describe("what it starts", () => {
     [OPERATOR, "Usage: mazevault [--config"],
     [REST, "Usage: mazevault-rest [--config"],
     [OCSP, "Usage: mazevault-ocsp [--config"],
+    [BACKUP, "Usage: mazevault-backup [options] [command]"],
     [CLI, "Usage: mazevault [options] [command]"],
   ])("%s, of nothing but its own folder, which it cannot write to", async (program, name) => {
     expect(await start(program, "--help")).toContain(name);
@@ -101,7 +102,7 @@ describe("what it starts", () => {
   });
 });
 
-test("the bill of materials has every package that an installation without the developers' has", () => {
+test("the bill of materials has every package that an installation without the developers' has, but no Node: the image's base brings it", () => {
   interface Tree {
     readonly version?: string;
     readonly dependencies?: Readonly<Record<string, Tree>>;
@@ -116,7 +117,10 @@ test("the bill of materials has every package that an installation without the d
   const installed = new Set(packages(JSON.parse(listed)));
   const { components, metadata } = JSON.parse(sbom());
   const named = new Set(components.map(({ name, version }: Record<string, string>) => `${name}@${version}`));
-  expect([...installed].filter((each) => !named.has(each))).toEqual([]);
+  const binaries = Object.entries(packageJson.optionalDependencies).map(([name, version]) => `${name}@${version}`);
+  expect([...installed].filter((each) => !named.has(each) && !binaries.includes(each))).toEqual([]);
+  expect(binaries.filter((each) => named.has(each))).toEqual([]);
+  expect(binaries).not.toHaveLength(0);
   expect(installed.size).toBeGreaterThan(Object.keys(packageJson.dependencies).length);
   expect(metadata.component).toMatchObject({ name: "mazevault", version: VERSION });
 });

@@ -5,6 +5,7 @@ import { obtainNeeds, verifyNeeds } from "../lab/setup/needs.ts";
 import { findPythonTool, hadolint } from "../lab/setup/python-tool.ts";
 import { chartChecks } from "./chart.ts";
 import type { Check } from "./check.ts";
+import { compatibilityChecks } from "./compatibility/checks.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const rooms = [
@@ -44,6 +45,11 @@ const commands: readonly Command[] = [
     command: process.execPath,
     args: ["operator/rest/write-document.ts", "--check"],
   },
+  {
+    name: "pages of the reference are current",
+    command: process.execPath,
+    args: ["checks/write-reference.ts", "--check"],
+  },
   { name: "page of metrics is current", command: process.execPath, args: ["checks/write-metrics.ts", "--check"] },
   {
     name: "schema of the chart's values is current",
@@ -62,7 +68,7 @@ export interface Verdict {
 export async function verify(): Promise<Verdict> {
   const linter = findPythonTool(hadolint);
   const dockerfile = linter === undefined ? [] : [{ name: "hadolint", command: linter, args: ["Dockerfile"] }];
-  const checks = [...[...commands, ...dockerfile].map(byCommand), ...chartChecks()];
+  const checks = [...[...commands, ...dockerfile].map(byCommand), ...chartChecks(), ...compatibilityChecks()];
   const passed = (await Promise.all(checks.map(passes))).filter(Boolean).length;
   return { passed, failed: checks.length - passed };
 }

@@ -1,6 +1,7 @@
 /** The REST surface as the commands use it: JSON in and out, problems as errors, tokens renewed on the way. */
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, type Dispatcher, request } from "undici";
+import { VERSION } from "../program/version.ts";
 import { CommandError, EXIT } from "./errors.ts";
 import type { Settings, Tokens } from "./settings.ts";
 
@@ -35,6 +36,9 @@ interface ProblemBody {
   readonly requestId?: string;
   readonly errors?: readonly { readonly field: string; readonly message: string }[];
 }
+
+/** Codes of problems that a server has with routes, parameters and fields that it does not have. */
+const NOT_UNDERSTOOD: ReadonlySet<string> = new Set(["RouteNotFound", "MethodNotAllowed", "InvalidRequest"]);
 
 const exitCodes: Readonly<Record<number, number>> = {
   400: EXIT.usage,
@@ -78,8 +82,27 @@ export class Client {
     const received = await this.#patiently(method, path, sent);
     const expired = received.status === 401 && sent.anonymous !== true && this.#settings.refreshToken !== undefined;
     const answer = expired && (await this.#refresh()) ? await this.#patiently(method, path, sent) : received;
-    if (answer.status >= 400 && sent.accepts?.includes(answer.status) !== true) throw problem(answer, this.#mend);
+    if (answer.status >= 400 && sent.accepts?.includes(answer.status) !== true) throw await this.#refusal(answer);
     return answer;
+  }
+
+  /** What a server of another version does not understand may be right for this one. */
+  async #refusal(answer: Received): Promise<CommandError> {
+    const refused = problem(answer, this.#mend);
+    if (!NOT_UNDERSTOOD.has(problemIn(answer).code ?? "")) return refused;
+    const server = await this.#serverVersion();
+    if (server === undefined || server === VERSION) return refused;
+    const fix = `the server is ${server} and this program ${VERSION}: use ${server} of this program, or bring the server to ${VERSION}`;
+    return new CommandError(refused.exitCode, refused.problem, { fix });
+  }
+
+  async #serverVersion(): Promise<string | undefined> {
+    try {
+      const health = await this.#once("GET", "/api/v1/health", { anonymous: true, timeoutMs: LONGEST_PAUSE_MS });
+      return parsed<{ readonly version?: string }>(health).version;
+    } catch {
+      return undefined;
+    }
   }
 
   /** An answer that is too long to be held, or whose parts are to be seen as they come. @throws CommandError */
@@ -201,14 +224,16 @@ export function parsed<T>({ text }: Received): T {
   }
 }
 
-function problem({ status, text }: Received, mend: string): CommandError {
-  let body: ProblemBody = {};
+const problem = (answer: Received, mend: string): CommandError =>
+  toCommandError({ ...problemIn(answer), status: answer.status }, mend);
+
+/** Nothing where something between us and the server answered. */
+function problemIn({ text }: Received): ProblemBody {
   try {
-    body = JSON.parse(text) as ProblemBody;
+    return JSON.parse(text) as ProblemBody;
   } catch {
-    // Something between us and the server answered.
+    return {};
   }
-  return toCommandError({ ...body, status }, mend);
 }
 
 /** In bytes, of the line with which an answer ends that could not be finished. */

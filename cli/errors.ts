@@ -1,20 +1,26 @@
 /** What ends the command, and with which exit code: scripts decide by it. */
 export const EXIT = {
   ok: 0,
-  /** The server, or what it needs, cannot do it now; the same command may succeed later. */
   unavailable: 1,
-  /** The command line is wrong. */
   usage: 2,
-  /** Not logged in, or not any more. */
   unauthenticated: 3,
-  /** No grant. */
   denied: 4,
   notFound: 5,
-  /** Somebody else changed it, or it cannot be done as things stand. */
   conflict: 6,
-  /** Something was found that should not be: a broken audit record, a failed check, what could not be converted. */
   finding: 7,
 } as const;
+
+/** `mazevault --help` and the reference tell them. */
+export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
+  ok: "done",
+  unavailable: "the server, or what it needs, cannot do it now; the same command may succeed later",
+  usage: "the command line, or what it sends, is wrong",
+  unauthenticated: "not logged in, or not any more",
+  denied: "no grant",
+  notFound: "there is no such thing",
+  conflict: "somebody else changed it, or it cannot be done as things stand",
+  finding: "something was found that should not be: a broken audit record, a failed check, what could not be converted",
+};
 
 export class CommandError extends Error {
   readonly exitCode: number;

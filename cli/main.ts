@@ -3,8 +3,10 @@
 import { enableCompileCache } from "node:module";
 import { homedir } from "node:os";
 import path from "node:path";
+import type { Environment } from "./environment.ts";
 
-const { stdout, stderr, stdin, env, argv } = process;
+const { stdout, stderr, stdin, argv } = process;
+const env: Environment = process.env;
 // Half of the time that a command takes is compiling it. The folder is the user's own: from one that others may write to,
 // Node would run what they put there.
 enableCompileCache(path.join(env.XDG_CACHE_HOME ?? path.join(homedir(), ".cache"), "mazevault", "compiled"));

@@ -1,5 +1,6 @@
 /** What a command prints: for a person a table, for a program JSON or YAML. */
 import { stringify } from "yaml";
+import type { Environment } from "./environment.ts";
 
 export type Format = "table" | "json" | "yaml";
 export const FORMATS: readonly Format[] = ["table", "json", "yaml"];
@@ -8,7 +9,7 @@ export interface Terminal {
   readonly stdout: NodeJS.WritableStream & { readonly isTTY?: boolean };
   readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
   readonly stdin: NodeJS.ReadStream;
-  readonly env: NodeJS.ProcessEnv;
+  readonly env: Environment;
 }
 
 type Row = Readonly<Record<string, string | number | boolean | undefined>>;

@@ -18,8 +18,17 @@ import { sealCommands } from "./commands/seal.ts";
 import { secretCommands } from "./commands/secrets.ts";
 import { sessionCommands } from "./commands/session.ts";
 import { supportBundleCommand } from "./commands/support-bundle.ts";
-import { CommandError, EXIT } from "./errors.ts";
+import { VARIABLES } from "./environment.ts";
+import { CommandError, EXIT, EXIT_MEANINGS } from "./errors.ts";
 import { FORMATS, type Terminal } from "./output.ts";
+
+const exitCodes = Object.entries(EXIT).map(([name, code]) => [code, EXIT_MEANINGS[name as keyof typeof EXIT]] as const);
+
+/** As commander lists options. */
+function listed(title: string, entries: readonly (readonly [string | number, string])[]): string {
+  const width = Math.max(...entries.map(([name]) => String(name).length));
+  return [title, ...entries.map(([name, meaning]) => `  ${String(name).padEnd(width)}  ${meaning}`), ""].join("\n");
+}
 
 export function program(terminal: Terminal): Command {
   const root = new Command("mazevault")
@@ -30,6 +39,7 @@ export function program(terminal: Terminal): Command {
     .addOption(new Option("-o, --output <format>", "how to print").choices(FORMATS).default("table"))
     .showHelpAfterError("--help lists what there is")
     .configureHelp({ showGlobalOptions: true })
+    .addHelpText("after", `\n${listed("Environment:", Object.entries(VARIABLES))}\n${listed("Exit codes:", exitCodes)}`)
     .exitOverride()
     .configureOutput({
       writeOut: (text) => terminal.stdout.write(text),

@@ -4,6 +4,7 @@ import { homedir } from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
+import type { Environment } from "./environment.ts";
 import { UsageError } from "./errors.ts";
 
 const remembered = z.strictObject({
@@ -30,11 +31,11 @@ export interface Flags {
 
 export class Settings {
   readonly #file: string;
-  readonly #env: NodeJS.ProcessEnv;
+  readonly #env: Environment;
   readonly #flags: Flags;
   #remembered: Remembered | undefined;
 
-  constructor(env: NodeJS.ProcessEnv, flags: Flags) {
+  constructor(env: Environment, flags: Flags) {
     const folder = env.XDG_CONFIG_HOME ?? path.join(env.HOME ?? homedir(), ".config");
     this.#file = env.MAZEVAULT_CLI_CONFIG ?? path.join(folder, "mazevault", "login.json");
     this.#env = env;

@@ -9,6 +9,8 @@ import {
   type NamespaceFacts,
 } from "../core/access/admission.ts";
 import { Stalled, Waiting } from "../core/errors.ts";
+import type { BoundKind } from "../core/ports/home-store.ts";
+import { type HeldUids, placeText } from "../core/recovery/home.ts";
 import type { Certificate } from "../crds/certificate.ts";
 import type { ObjectMeta } from "../crds/common.ts";
 import type { Gateway } from "../crds/gateway.ts";
@@ -26,6 +28,8 @@ export interface Metadata {
 }
 
 export interface Cluster {
+  /** Under which UIDs the rows of objects stand; namespaces have theirs already here. */
+  readonly held: Pick<HeldUids, "of" | "isAwaited">;
   project(name: string): Project | undefined;
   projects(): Iterable<Project>;
   namespace(name: string): Metadata | undefined;
@@ -86,11 +90,14 @@ export const namespaceFacts = ({ metadata }: Metadata): NamespaceFacts => ({
   labels: metadata.labels ?? {},
 });
 
+/** What has to be known of a cluster to say whom something in a namespace belongs to. */
+export type TenancyCluster = Pick<Cluster, "project" | "namespace" | "held">;
+
 /**
  * The project that an object belongs to, after the check that its namespace may use it. Throws `Waiting` while the project
  * does not exist, `Stalled` when it does not admit the namespace.
  */
-export function tenancyOf(cluster: Cluster, { metadata, spec }: Tenant): Tenancy {
+export function tenancyOf(cluster: TenancyCluster, { metadata, spec }: Tenant): Tenancy {
   const facts = livingNamespace(cluster, metadata);
   const project = cluster.project(spec.projectRef.name);
   if (project === undefined) {
@@ -119,8 +126,27 @@ export function servedNamespace(cluster: Cluster, { metadata }: Metadata): Names
   );
 }
 
-/** The namespace of an object. Throws `Waiting` while it is not known, and when it is being deleted. */
-export function livingNamespace(cluster: Cluster, metadata: ObjectMeta): NamespaceFacts {
+const ADOPTION_RECHECK_MS = 10_000;
+
+/**
+ * The UID under which an object's rows stand. Throws `Waiting` while a restored database has rows of one of its name, and nobody
+ * has said that it takes their place.
+ */
+export function heldUidOf(cluster: Pick<Cluster, "held">, kind: BoundKind, metadata: ObjectMeta): string {
+  if (!cluster.held.isAwaited(kind, metadata)) return cluster.held.of(kind, metadata);
+  const { namespace = "", name } = metadata;
+  throw new Waiting(
+    "NotAdopted",
+    `the restored database knows ${placeText({ kind, namespace, name })} by another UID; run mazevault-backup adopt once more, which has this one take its place`,
+    ADOPTION_RECHECK_MS,
+  );
+}
+
+/**
+ * The namespace of an object. Throws `Waiting` while it is not known, when it is being deleted, and where it is yet to take the place
+ * of one of before.
+ */
+export function livingNamespace(cluster: Pick<Cluster, "namespace" | "held">, metadata: ObjectMeta): NamespaceFacts {
   const namespace = cluster.namespace(metadata.namespace ?? "");
   if (namespace === undefined) {
     throw new Waiting("Progressing", `namespace ${metadata.namespace} is not known yet`, NAMESPACE_RECHECK_MS);
@@ -129,5 +155,6 @@ export function livingNamespace(cluster: Cluster, metadata: ObjectMeta): Namespa
   if (namespace.metadata.deletionTimestamp !== undefined) {
     throw new Waiting("Progressing", `namespace ${metadata.namespace} is being deleted`, NAMESPACE_RECHECK_MS);
   }
+  heldUidOf(cluster, "Namespace", namespace.metadata);
   return namespaceFacts(namespace);
 }

@@ -56,6 +56,8 @@ export const reasons = {
     "The new values are current; what uses them is restarted, and the message says what is not ready yet. The former ones count until then.",
   Overlapping: "Everything uses the new values; the former ones count until the overlap is over.",
   Progressing: "Work is under way.",
+  NotAdopted:
+    "The database was restored, and knows another object of this name; the message says how to have this one take its place.",
   ProjectNotFound: "No Project of that name exists yet; apply it.",
   NamespaceNotOnboarded: "The operator has no access to this namespace yet; the Project's controller is granting it.",
   SourceNotFound: "The core Secret that a value is taken from does not exist yet; create it.",

@@ -126,6 +126,64 @@ describe("an author", () => {
     expect(await patch(stored, { spec: { entries } }, stranger)).toMatchObject({ status: 403 });
   });
 
+  describe("of one that refers to what the author may not use", () => {
+    const KEPT = "kept";
+    /** Of the spec, and referring to nothing; where there is such a thing. */
+    const unrelated: Readonly<Record<string, object>> = {
+      Secret: { retention: { versions: 7 } },
+      KeyVault: { budget: { callsPer10Seconds: 100 } },
+      SyncRule: { suspend: true },
+      Certificate: { revisionHistoryLimit: 7 },
+      CertificateRequest: { revocation: { reason: "superseded" } },
+      Issuer: { revocation: { crl: { every: "48h" } } },
+      ClusterIssuer: { policy: { maxDuration: "720h" } },
+      Project: { keyVaults: ["https://yetanother.vault.azure.net/"] },
+      AccessPolicy: { subjects: [{ serviceAccount: { namespace: "ci", name: "another" } }] },
+    };
+    const kept = referring.map((manifest) => elsewhere(manifest, KEPT));
+    const finalized = (finalizers: readonly string[] | null) => ({ metadata: { finalizers } });
+
+    beforeAll(async () => {
+      await apply(namespace(KEPT), ...kept);
+      // The default of their status is stored with the first write after the creation.
+      await apply(...kept);
+    });
+
+    test.each([...new Set(kept.map(({ kind }) => kind))])(
+      "%s: all else may be changed, also by whoever applies it again",
+      async (kind) => {
+        for (const stored of kept.filter((each) => each.kind === kind)) {
+          const before = (await read(stored)).metadata.resourceVersion;
+          const allowed: [string, Answer][] = [["the same again", await applyAs(stranger, stored)]];
+          expect((await read(stored)).metadata.resourceVersion).toBe(before);
+          const changes: Readonly<Record<string, object>> = {
+            label: { metadata: { labels: { tier: "db" } } },
+            finalizer: finalized(["example.com/held"]),
+            ...(unrelated[kind] && { "another field": { spec: unrelated[kind] } }),
+            "no finalizer": finalized(null),
+          };
+          for (const [what, change] of Object.entries(changes))
+            allowed.push([what, await patch(stored, change, stranger)]);
+          const { name } = stored.metadata;
+          expect(allowed.map(([what, { status, message }]) => [name, what, status, message])).toEqual(
+            allowed.map(([what]) => [name, what, 200, ""]),
+          );
+        }
+      },
+    );
+
+    test("the namespace goes with all of them, over a finalizer that is taken off while it goes", async () => {
+      const held = kept.find(({ metadata }) => metadata.namespace === KEPT) as Manifest;
+      expect(await patch(held, finalized(["example.com/held"]), stranger)).toMatchObject({ status: 200 });
+      await api.call("DELETE", `/api/v1/namespaces/${KEPT}`);
+      const going = async () => (await read(held)).metadata.deletionTimestamp !== undefined;
+      await until("it is being deleted", going, PATIENT);
+      expect(await patch(held, finalized(null), stranger)).toMatchObject({ status: 200 });
+      const gone = async () => (await api.call("GET", `/api/v1/namespaces/${KEPT}`)).status === 404;
+      await until("the namespace is gone", gone, { timeoutMs: 60_000 });
+    });
+  });
+
   test("who adds many references at once needs the right to all, and who has it is refused nothing", async () => {
     const as = author("many");
     const entries = Array.from({ length: 256 }, (_, at) => ({
@@ -186,7 +244,7 @@ describe("an author", () => {
       ...smallestSecret,
       spec: { ...(smallestSecret.spec as object), deliver: { restart: [{ kind: "StatefulSet", name: "db" }] } },
     };
-    const refused = /spec\.deliver\.restart\[\]: you need the right to patch or restart workload db/;
+    const refused = /spec\.deliver\.restart\[\]: you need the right to patch or restart workload StatefulSet db/;
     await until("the Project is allowed", async () => refused.test((await create(restarting, as)).message), PATIENT);
     await give(NAMESPACE, as, {
       apiGroups: ["apps"],
@@ -331,6 +389,7 @@ const PATIENT = { timeoutMs: 20_000 };
 interface Stored {
   readonly metadata: {
     readonly resourceVersion: string;
+    readonly deletionTimestamp?: string;
     readonly annotations?: Readonly<Record<string, string>>;
   };
 }

@@ -279,9 +279,10 @@ test("an export that a cut overtakes says so, and is not taken for a whole one",
   await store("newer");
   await until("they may be removed", () => holds(mayGo), soon);
 
-  const rest = RestClient.of(world, operator);
+  const surface = await world.mazevault.startRest();
+  const rest = RestClient.of(world, surface);
   const { email, password } = await firstAdmin(world);
-  const between = await dam(Number(new URL(operator.restUrl).port));
+  const between = await dam(Number(new URL(surface.restUrl).port));
   const env = {
     ...process.env,
     MAZEVAULT_SERVER: between.url,

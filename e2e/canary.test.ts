@@ -11,8 +11,7 @@ import { Redis } from "ioredis";
 import { type ReceivedSpan, TraceReceiver } from "../adapters/tracing/testing/receiver.ts";
 import { Sensitive } from "../core/sensitive.ts";
 import { type SealingKey, seal } from "../core/vault/sealing.ts";
-import { REST_ACCOUNT } from "../crds/installation.ts";
-import { azure, type Operator } from "../lab/mazevault.ts";
+import { azure, type Operator, type Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { hasRedis, startRedis } from "../lab/redis/redis.ts";
 import { conditionOf, type KubernetesObject, leaderOf, secretManifest, startWorld, type World } from "./harness.ts";
@@ -52,8 +51,9 @@ const inManifests = { literal: canary(), template: canary() };
 let world: World;
 let receiver: TraceReceiver;
 let operators: readonly Operator[];
-/** REST alone. */
-let restAlone: Operator;
+/** Logins are counted in PostgreSQL by one of them, in Redis by the other. */
+let plainRest: Rest;
+let watchedRest: Rest;
 /** Every value that must not show, by what it is. */
 const canaries = new Map<string, Buffer>();
 
@@ -64,17 +64,17 @@ beforeAll(async () => {
   const tracing = { endpoint: receiver.url, headersFile };
   const started: Operator[] = [];
   for (const name of ["first", "second"]) {
-    const config = { kubernetes: { leaseDurationMs: 3_000, restServiceAccount: REST_ACCOUNT }, tracing };
+    const config = { kubernetes: { leaseDurationMs: 3_000 }, tracing };
     started.push(await world.mazevault.startOperator({ name, config, logLevel: "trace" }));
   }
   operators = started;
-  const alone = { ...(await watchedRedis()), tracing: { ...tracing, serviceName: "rest alone" } };
-  restAlone = await world.mazevault.startOperator({ program: "rest", logLevel: "trace", config: alone });
+  plainRest = await world.mazevault.startRest({ name: "rest-plain", logLevel: "trace", config: { tracing } });
+  const config = { ...(await watchedRedis()), tracing: { ...tracing, serviceName: "rest with redis" } };
+  watchedRest = await world.mazevault.startRest({ logLevel: "trace", config });
   await world.tenant(NAMESPACE);
   await workWithoutFaults();
   await workWithFaults();
-  // Logins are counted in PostgreSQL by one of them, in Redis by the other.
-  for (const process of [operators[0] as Operator, restAlone]) await workThroughRest(process);
+  for (const surface of [plainRest, watchedRest]) await workThroughRest(surface);
   await collectCanaries();
 });
 
@@ -86,13 +86,13 @@ afterAll(async () => {
 
 test("what is done is traced: each call below what made it, and a request below its caller's", async () => {
   const [traceId, spanId] = [randomBytes(16).toString("hex"), randomBytes(8).toString("hex")];
-  const client = RestClient.of(world, restAlone);
+  const client = RestClient.of(world, watchedRest);
   const where = `/api/v1/namespaces/${NAMESPACE}/secrets/written/values`;
   const headers = { traceparent: `00-${traceId}-${spanId}-01` };
   expect(await client.send("GET", where, { token: rest.key, headers })).toMatchObject({ status: 200 });
   await client.close();
   const read = await tracedWith("GET /api/v1/namespaces/{namespace}/secrets/{name}/values", {}, ["postgres"], traceId);
-  expect(read).toMatchObject({ parentSpanId: spanId, service: "rest alone" });
+  expect(read).toMatchObject({ parentSpanId: spanId, service: "rest with redis" });
   expect(read.attributes).toMatchObject({ "http.response.status_code": 200, "mazevault.subject.kind": "LocalUser" });
   const log = readFileSync(path.join(world.lab.dir, "logs/rest.log"), "utf8");
   expect(log).toMatch(new RegExp(`"REST request".*"trace_id":"${traceId}"|"trace_id":"${traceId}".*"REST request"`));
@@ -117,7 +117,7 @@ test("no value shows anywhere", async () => {
 });
 
 test("no program that holds values leaves a core dump", () => {
-  for (const { process } of [...operators, restAlone]) {
+  for (const { process } of [...operators, plainRest, watchedRest]) {
     expect(readFileSync(`/proc/${process.pid}/limits`, "utf8")).toMatch(/^Max core file size +0 +0 /m);
   }
 });
@@ -353,8 +353,8 @@ function bytesOf(argument: string): Buffer {
 }
 
 /** Logins, reads and writes, as they should be and as they should not. */
-async function workThroughRest(process: Operator): Promise<void> {
-  const client = RestClient.of(world, process);
+async function workThroughRest(surface: Rest): Promise<void> {
+  const client = RestClient.of(world, surface);
   const send = async (expected: number, method: string, where: string, request: object = {}) => {
     const answer = await client.send(method, where, request);
     if (answer.status !== expected) throw new Error(`${method} ${where}: ${answer.status} ${answer.text}`);
@@ -382,7 +382,7 @@ async function workThroughRest(process: Operator): Promise<void> {
     await send(200, "GET", where, { token });
     await client.send("GET", `/api/v1/export?namespace=${NAMESPACE}`, { token: key });
     const secrets = { password, key: key.replace(/^mvk_[0-9a-f]+_/, "") };
-    const through = process === restAlone ? "REST alone" : "operator";
+    const through = surface.process.name;
     for (const [what, value] of [
       ...Object.entries(secrets),
       // What is signed is known to everybody who may see it; the signature makes it a credential.
@@ -516,10 +516,10 @@ async function objects(): Promise<readonly Surface[]> {
   });
 }
 
-/** What the operators say of themselves. */
+/** What the programs say of themselves. */
 async function answers(): Promise<readonly Surface[]> {
   const said: Surface[] = [];
-  for (const { httpPort, configFile } of [...operators, restAlone]) {
+  for (const { httpPort, configFile } of [...operators, plainRest, watchedRest]) {
     for (const page of ["metrics", "healthz", "readyz"]) {
       said.push([page, Buffer.from(await (await fetch(`http://127.0.0.1:${httpPort}/${page}`)).text())]);
     }
@@ -531,14 +531,13 @@ async function answers(): Promise<readonly Surface[]> {
 
 /** As the command line makes it, from REST and from the cluster, unpacked. */
 async function supportBundle(): Promise<readonly Surface[]> {
-  const [operator] = operators as [Operator];
   const { kubectlPath, kubeconfigPath } = world.lab.controlPlane;
   const file = path.join(world.lab.dir, `bundle-${randomBytes(4).toString("hex")}.tar.gz`);
   const args = ["support-bundle", "--file", file, "--kubeconfig", kubeconfigPath];
   const env = {
     PATH: [path.dirname(kubectlPath), process.env.PATH].join(path.delimiter),
     HOME: world.lab.dir,
-    MAZEVAULT_SERVER: operator.restUrl,
+    MAZEVAULT_SERVER: plainRest.restUrl,
     MAZEVAULT_CA_FILE: world.lab.pki.caFile,
     MAZEVAULT_TOKEN: rest.key,
   };

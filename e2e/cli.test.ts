@@ -6,7 +6,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { parse, stringify } from "yaml";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Operator, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
 import { cliEnvironment } from "./cli-environment.ts";
@@ -21,13 +21,15 @@ const soon = { timeoutMs: 20_000, intervalMs: 200 };
 
 let world: World;
 let operator: Operator;
+let surface: Rest;
 let env: NodeJS.ProcessEnv;
 let password: string;
 
 beforeAll(async () => {
   world = await startWorld();
   operator = await world.mazevault.startOperator({ config: { audit: { fileDirectory: folder, checkpointMs: 1_000 } } });
-  env = { ...cliEnvironment(world, operator, folder), AUDIT_DIRECTORY: folder };
+  surface = await world.mazevault.startRest();
+  env = { ...cliEnvironment(world, surface, folder), AUDIT_DIRECTORY: folder };
   password = (await firstAdmin(world)).password;
   await world.tenant("crew");
 });
@@ -126,7 +128,7 @@ describe("logging in", () => {
   });
 
   test("what is remembered of one server is not sent to another one", async () => {
-    const { code, stderr } = await mazevault(`whoami --server ${operator.restUrl.replace("127.0.0.1", "localhost")}`);
+    const { code, stderr } = await mazevault(`whoami --server ${surface.restUrl.replace("127.0.0.1", "localhost")}`);
     expect({ code, stderr }).toEqual({ code: 3, stderr: expect.stringContaining("not logged in") });
   });
 });
@@ -593,9 +595,9 @@ describe("the audit record", () => {
     try {
       await until("the last row", async () => printed().includes("SecretRead"), soon);
       await readOnce(1, "a read is seen");
-      await operator.process.stop();
+      await surface.process.stop();
       await until("it says that it waits", async () => printed().includes("trying again"), soon);
-      await operator.process.start();
+      await surface.process.start();
       await until("it is back", async () => printed().includes("back\n"), { ...soon, timeoutMs: 40_000 });
       await readOnce(2, "a read after the restart is seen");
       expect(child.exitCode).toBeNull();
@@ -734,12 +736,14 @@ describe("the guides work as they are printed", () => {
     );
   });
 
-  /** The operator again, with other settings of its keys. */
+  /** Operator and REST again, with other settings of their keys. */
   async function restarted(keys: Record<string, unknown>): Promise<void> {
-    await operator.process.stop();
-    const settings = parse(readFileSync(operator.configFile, "utf8"));
-    writeFileSync(operator.configFile, stringify({ ...settings, keys }));
-    await operator.process.start();
+    for (const { process, configFile } of [operator, surface]) {
+      await process.stop();
+      const settings = parse(readFileSync(configFile, "utf8"));
+      writeFileSync(configFile, stringify({ ...settings, keys }));
+      await process.start();
+    }
     await until("it answers", async () => (await mazevault("whoami")).code === 0, { timeoutMs: 30_000 });
   }
 

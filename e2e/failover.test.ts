@@ -10,7 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { MADE_BY, SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import { azure, type Operator } from "../lab/mazevault.ts";
+import { azure, type Operator, type Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { ActingWatch } from "./acting-watch.ts";
 import { cliEnvironment } from "./cli-environment.ts";
@@ -30,8 +30,9 @@ const SOON = { timeoutMs: 90_000, intervalMs: 100 };
 
 let worlds: readonly World[];
 let primary: World;
-let main: Operator;
-let gateways: Readonly<Record<string, Operator>>;
+let operator: Operator;
+let main: Rest;
+let gateways: Readonly<Record<string, Rest>>;
 let clients: Readonly<Record<string, RestClient>>;
 let rest: RestClient;
 let session: string;
@@ -55,7 +56,8 @@ beforeAll(async () => {
   mkdirSync(folder, { recursive: true });
   failpointFile = path.join(folder, "failpoint");
   clock = await StoreClock.of(primary);
-  main = await primary.mazevault.startOperator({ env: { MAZEVAULT_FAILPOINT_FILE: failpointFile } });
+  operator = await primary.mazevault.startOperator({ env: { MAZEVAULT_FAILPOINT_FILE: failpointFile } });
+  main = await primary.mazevault.startRest();
   rest = RestClient.of(primary, main);
   const { email, password } = await firstAdmin(primary);
   session = await rest.login(email, password);
@@ -84,18 +86,12 @@ afterAll(async () => {
   await Promise.all((worlds ?? []).map((world) => world.stop()));
 });
 
-async function startGateway(
-  world: World,
-  name: keyof typeof IDENTITY,
-  role: string,
-  vaultOf: World,
-): Promise<Operator> {
+async function startGateway(world: World, name: keyof typeof IDENTITY, role: string, vaultOf: World): Promise<Rest> {
   const body = { name, environment: "NPR", role };
   const made = await rest.send("POST", "/api/v1/gateways/bootstrap", { token: session, body });
   expect(made.status).toBe(201);
-  return world.mazevault.startOperator({
+  return world.mazevault.startGateway({
     env: {
-      MAZEVAULT_MODE: "gateway",
       MAZEVAULT_GATEWAY_ENVIRONMENT: "NPR",
       MAZEVAULT_GATEWAY_ROLE: role,
       PRIMARY_BACKEND_URL: main.restUrl,
@@ -163,7 +159,7 @@ const curl = (lines: string): Promise<string> =>
   });
 
 const failoverActive = () =>
-  scrape(main).then((figures) => total(figures, "mazevault_gateway_failover_active", { environment: "NPR" }));
+  scrape(operator).then((figures) => total(figures, "mazevault_gateway_failover_active", { environment: "NPR" }));
 
 test("the guide pairs them: the primary acts, and the standby sends heartbeats and does not", async () => {
   expect(more).toEqual([]);
@@ -212,7 +208,7 @@ test("what is written to a Key Vault while one is frozen over it and the other o
   const vault = ofPrimary.mazevault.keyVault.control;
   const load = new VaultLoad({ primary, rest, session, vault, gateway: PRIMARY });
   const written = async (name: keyof typeof IDENTITY) => (await load.calls(IDENTITY[name])).filter(isSet).length;
-  const tasks = async (status: string) => total(await scrape(main), "mazevault_gateway_tasks_total", { status });
+  const tasks = async (status: string) => total(await scrape(operator), "mazevault_gateway_tasks_total", { status });
   await load.start();
   await until("it works", async () => (await written(PRIMARY)) > 60, SOON);
   await delayCalls(ofPrimary);
@@ -320,7 +316,7 @@ test("the way back waits for an empty queue and gives way to a newer request; wh
 
 /** As by kill -9 at each of these, one after the other, while the work is done; the process after it is armed before it leads. */
 async function dieAt<T>([first, ...others]: readonly [string, ...string[]], work: () => Promise<T>): Promise<T> {
-  const { process } = main;
+  const { process } = operator;
   const arm = async (failpoint: string): Promise<number> => {
     const { restarts } = process;
     writeFileSync(failpointFile, failpoint);
@@ -437,7 +433,7 @@ async function failsOverByItself(automaticFailover: { readonly missedHeartbeats:
 /** The leader has looked at the environment once more, from beginning to end. */
 async function leaderLooks(): Promise<void> {
   const name = "mazevault_reconcile_duration_seconds_count";
-  const looks = async () => total(await scrape(main), name, { controller: "gatewayenvironment" });
+  const looks = async () => total(await scrape(operator), name, { controller: "gatewayenvironment" });
   const before = await looks();
   await until("it is looked at", async () => (await looks()) > before + 1, SOON);
 }

@@ -6,7 +6,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Operator, Program, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { consumerManifest } from "./chaos/manifests.ts";
 import { cliEnvironment } from "./cli-environment.ts";
@@ -24,8 +24,9 @@ const CANARY = "canary-of-a-value-on-the-way";
 
 let primary: World;
 let cluster: World;
-let main: Operator;
-let gateway: Operator;
+let operator: Operator;
+let main: Rest;
+let gateway: Rest;
 let rest: RestClient;
 let session: string;
 let folder: string;
@@ -33,10 +34,9 @@ let folder: string;
 const failpointFile = (world: World): string => path.join(world.lab.dir, "failpoint");
 
 async function startGateway(name: string, token?: string): Promise<void> {
-  gateway = await cluster.mazevault.startOperator({
+  gateway = await cluster.mazevault.startGateway({
     name,
     env: {
-      MAZEVAULT_MODE: "gateway",
       MAZEVAULT_GATEWAY_ENVIRONMENT: "NPR",
       PRIMARY_BACKEND_URL: main.restUrl,
       MAZEVAULT_FAILPOINT_FILE: failpointFile(cluster),
@@ -101,7 +101,8 @@ async function look(name: string): Promise<KubernetesObject> {
 beforeAll(async () => {
   [primary, cluster] = await Promise.all([startWorld(), startWorld()]);
   folder = mkdtempSync(path.join(tmpdir(), "mazevault-gateway-delivery-"));
-  main = await primary.mazevault.startOperator({ env: { MAZEVAULT_FAILPOINT_FILE: failpointFile(primary) } });
+  operator = await primary.mazevault.startOperator({ env: { MAZEVAULT_FAILPOINT_FILE: failpointFile(primary) } });
+  main = await primary.mazevault.startRest();
   rest = RestClient.of(primary, main);
   const { email, password } = await firstAdmin(primary);
   session = await rest.login(email, password);
@@ -169,7 +170,7 @@ test("it is on record at both ends, and its value is in no table and no log of e
   const surfaces = [
     ...(await tables(primary)),
     ...(await tables(cluster)),
-    ["log of the primary", readFileSync(main.process.logFile)] as const,
+    ...[operator, main].map(({ process }) => [`log of ${process.name}`, readFileSync(process.logFile)] as const),
     ["log of the gateway", readFileSync(gateway.process.logFile)] as const,
   ];
   expect(found(surfaces, new Map([["value", Buffer.from(CANARY)]]))).toEqual([]);
@@ -241,21 +242,21 @@ test("a gateway that is away is told, and caught up on as soon as it is back", a
 });
 
 /** Whoever comes after a process need not wait until the lease of that one runs out. */
-async function goesOn(world: World, { process }: Operator): Promise<void> {
+async function goesOn(world: World, { process }: Program): Promise<void> {
   await world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator", "--ignore-not-found");
   await process.ready();
 }
 
-async function startsAnew(world: World, operator: Operator): Promise<void> {
-  const { restarts } = operator.process;
-  await operator.process.kill("SIGKILL");
-  await until("its end", () => operator.process.restarts > restarts, SOON);
-  await goesOn(world, operator);
+async function startsAnew(world: World, program: Program): Promise<void> {
+  const { restarts } = program.process;
+  await program.process.kill("SIGKILL");
+  await until("its end", () => program.process.restarts > restarts, SOON);
+  await goesOn(world, program);
 }
 
 /** As by kill -9, while a change is on its way; the next process goes on. */
-async function diesAt(failpoint: string, world: World, operator: Operator, value: string): Promise<void> {
-  const { process } = operator;
+async function diesAt(failpoint: string, world: World, program: Program, value: string): Promise<void> {
+  const { process } = program;
   const file = failpointFile(world);
   const { restarts } = process;
   writeFileSync(file, failpoint);
@@ -263,13 +264,13 @@ async function diesAt(failpoint: string, world: World, operator: Operator, value
   await primary.apply(secret("orders", value));
   await until(`death at ${failpoint}`, () => process.restarts > restarts, SOON);
   rmSync(file, { force: true });
-  await goesOn(world, operator);
+  await goesOn(world, program);
   await has("orders", value);
   await primary.waitReady(RULE, "orders", TENANT, 60_000);
 }
 
 test.each(FAILPOINTS)("death of the primary at %s is gone on from", async (failpoint) => {
-  await diesAt(failpoint, primary, main, `after ${failpoint}`);
+  await diesAt(failpoint, primary, operator, `after ${failpoint}`);
 });
 
 test.each(FAILPOINTS_THERE)("death of the gateway at %s is gone on from", async (failpoint) => {
@@ -287,7 +288,7 @@ test("whoever starts anew writes nothing on either side", async () => {
     there: await cluster.sql("SELECT count(*) FROM audit WHERE action IN ('SecretRead', 'SecretDelivered')"),
   });
   const before = await state();
-  await startsAnew(primary, main);
+  await startsAnew(primary, operator);
   await startsAnew(cluster, gateway);
   await look("orders");
   expect(await state()).toEqual(before);

@@ -7,7 +7,7 @@ import path from "node:path";
 import { type Change, TerminatingProxy } from "../adapters/channel/testing/proxy.ts";
 import { CHANNEL_HOST, CHANNEL_PATH, CHANNEL_PROTOCOL, heartbeatAnswer } from "../core/fleet/protocol.ts";
 import { connected, connectGateway } from "../lab/gateway.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Operator, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { Random } from "./chaos/random.ts";
 import { scrape, startWorld, total, type World } from "./harness.ts";
@@ -23,8 +23,9 @@ const SESSIONS = Number(process.env.FLIPPED_SESSIONS ?? 60);
 
 let primary: World;
 let cluster: World;
-let main: Operator;
-let gateway: Operator;
+let operator: Operator;
+let main: Rest;
+let gateway: Rest;
 let rest: RestClient;
 let session: string;
 let proxy: TerminatingProxy;
@@ -35,7 +36,8 @@ const random = new Random(SEED);
 
 beforeAll(async () => {
   [primary, cluster] = await Promise.all([startWorld(), startWorld()]);
-  main = await primary.mazevault.startOperator();
+  operator = await primary.mazevault.startOperator();
+  main = await primary.mazevault.startRest();
   rest = RestClient.of(primary, main);
   const { email, password } = await firstAdmin(primary);
   session = await rest.login(email, password);
@@ -208,8 +210,9 @@ test("the gateway itself goes on through it, and all is well afterwards", async 
     async () => total(await scrape(gateway), "mazevault_gateway_heartbeat_consecutive_failures") === 0,
     SOON,
   );
-  expect([gateway.process.restarts, main.process.restarts]).toEqual([restarts, 0]);
-  expect(readFileSync(main.process.logFile, "utf8")).not.toContain("InternalError");
+  expect([gateway, operator, main].map(({ process }) => process.restarts)).toEqual([restarts, 0, 0]);
+  for (const { process } of [operator, main])
+    expect(readFileSync(process.logFile, "utf8")).not.toContain("InternalError");
   const verified = await rest.send("POST", "/api/v1/audit/verification", { token: session, body: {} });
   expect(verified.text).toContain('"ok":true');
 });

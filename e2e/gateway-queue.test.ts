@@ -4,8 +4,9 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Operator, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import { asOne, type Part } from "../lab/supervised.ts";
 import { scrape, secretManifest, startWorld, total, type World } from "./harness.ts";
 import { found, type Surface, tables } from "./leaks.ts";
 import { firstAdmin, type RestAnswer, RestClient } from "./rest-client.ts";
@@ -25,8 +26,11 @@ const AT_PRIMARY = ["gatewaywrites.beforeCommit", "gatewaywrites.afterCommit"];
 
 let primary: World;
 let cluster: World;
-let main: Operator;
-let gateway: Operator;
+let operator: Operator;
+let main: Rest;
+let gateway: Rest;
+/** What the primary is: its operator and REST. */
+let whole: Part;
 let ofPrimary: RestClient;
 let ofGateway: RestClient;
 let session: string;
@@ -41,7 +45,9 @@ beforeAll(async () => {
   mkdirSync(folder, { recursive: true });
   failpoints.gateway = path.join(folder, "failpoint");
   failpoints.primary = path.join(folder, "failpoint-of-primary");
-  main = await primary.mazevault.startOperator({ env: { MAZEVAULT_FAILPOINT_FILE: failpoints.primary } });
+  operator = await primary.mazevault.startOperator();
+  main = await primary.mazevault.startRest({ env: { MAZEVAULT_FAILPOINT_FILE: failpoints.primary } });
+  whole = asOne(operator.process, main.process);
   ofPrimary = RestClient.of(primary, main);
   const { email, password } = await firstAdmin(primary);
   session = await ofPrimary.login(email, password);
@@ -97,10 +103,9 @@ afterAll(async () => {
 
 async function startGateway(name: string, env: NodeJS.ProcessEnv = {}): Promise<void> {
   await ofGateway?.close();
-  gateway = await cluster.mazevault.startOperator({
+  gateway = await cluster.mazevault.startGateway({
     name,
     env: {
-      MAZEVAULT_MODE: "gateway",
       MAZEVAULT_GATEWAY_ENVIRONMENT: "NPR",
       PRIMARY_BACKEND_URL: main.restUrl,
       MAZEVAULT_FAILPOINT_FILE: failpoints.gateway,
@@ -181,7 +186,7 @@ test("what may not be, or cannot be written is refused", async () => {
 });
 
 test("while it is away writes wait, also over a restart of the gateway, and reach it in order and once", async () => {
-  await main.process.stop();
+  await whole.stop();
   const key = { "idempotency-key": '"one of a kind"' };
   const first = await atGateway("third", app, "PUT", key);
   expect([first.status, first.body.queued]).toEqual([202, true]);
@@ -194,8 +199,8 @@ test("while it is away writes wait, also over a restart of the gateway, and reac
   await gateway.process.kill("SIGKILL");
   await cluster.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator", "--ignore-not-found");
   await gateway.process.ready();
-  await main.process.start();
-  await main.process.ready();
+  await whole.start();
+  await whole.ready();
   expect((await outcome(id, "Applied")).body.version).toBe(3);
   expect((await outcome(second, "Applied")).body.version).toBe(4);
   expect(await history()).toEqual(["first", "second", "third", "fourth"]);
@@ -206,7 +211,7 @@ test("over the bound a write is refused, and says what to do", async () => {
   await gateway.process.stop();
   await startGateway("gateway-bounded", { MAZEVAULT_GATEWAY_WRITE_QUEUE_LIMIT: "1" });
   await until("it serves", async () => (await atGateway(undefined, app, "GET")).status === 200, SOON);
-  await main.process.stop();
+  await whole.stop();
   const kept = await atGateway("fifth");
   expect(kept.status).toBe(202);
   const refused = await atGateway("lost?");
@@ -215,8 +220,8 @@ test("over the bound a write is refused, and says what to do", async () => {
     code: "WriteQueueFull",
     detail: expect.stringContaining("gateway.writeQueueLimit"),
   });
-  await main.process.start();
-  await main.process.ready();
+  await whole.start();
+  await whole.ready();
   await outcome(kept.body.id as string, "Applied");
   expect((await history()).slice(4)).toEqual(["fifth"]);
 });
@@ -225,7 +230,6 @@ test("whoever dies over it, each write is done once", async () => {
   const written: string[] = [];
   const dying = async (who: "gateway" | "primary", failpoint: string): Promise<void> => {
     const { process } = who === "gateway" ? gateway : main;
-    const world = who === "gateway" ? cluster : primary;
     const { restarts } = process;
     writeFileSync(failpoints[who], failpoint);
     await process.kill("SIGUSR2");
@@ -236,7 +240,9 @@ test("whoever dies over it, each write is done once", async () => {
     await until(`death at ${failpoint}`, () => process.restarts > restarts, SOON);
     expect(process.lastEnd).toBe("died of SIGKILL");
     rmSync(failpoints[who], { force: true });
-    await world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator", "--ignore-not-found");
+    // REST has no lease.
+    if (who === "gateway")
+      await cluster.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator", "--ignore-not-found");
     await process.ready();
     await until("it has arrived", async () => (await history()).includes(value), SOON);
     if (answer !== undefined) expect([200, 202]).toContain(answer.status);
@@ -257,7 +263,7 @@ test("no value stands in tables or logs of either", async () => {
     ...(await tables(cluster)),
     ...(await tables(primary)),
     ...logs,
-    ["log of the primary", readFileSync(main.process.logFile)] as Surface,
+    ...[operator, main].map(({ process }): Surface => [`log of ${process.name}`, readFileSync(process.logFile)]),
   ];
   expect(found(surfaces, new Map([["canary", Buffer.from(CANARY)]]))).toEqual([]);
 });

@@ -15,8 +15,9 @@ import { FakeMembershipStore } from "../core/ports/fake-membership-store.ts";
 import type { PrimaryChannels } from "../core/ports/primary-channel.ts";
 import { Sensitive } from "../core/sensitive.ts";
 import { KeyRing } from "../core/vault/keyring.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import { asOne, type Part } from "../lab/supervised.ts";
 import { primaryChannels } from "../operator/gateway/primary-channels.ts";
 import { startWorld, type World } from "./harness.ts";
 import { firstAdmin, RestClient } from "./rest-client.ts";
@@ -28,7 +29,9 @@ const SOON = { timeoutMs: 120_000, intervalMs: 20 };
 const MOST_ATTEMPTS = 12;
 
 let primary: World;
-let main: Operator;
+let main: Rest;
+/** What the primary is: its operator and REST. */
+let both: Part;
 let rest: RestClient;
 let relay: Server;
 const gateways: Gateway[] = [];
@@ -88,7 +91,9 @@ class Gateway {
 
 beforeAll(async () => {
   primary = await startWorld();
-  main = await primary.mazevault.startOperator();
+  const operator = await primary.mazevault.startOperator();
+  main = await primary.mazevault.startRest();
+  both = asOne(operator.process, main.process);
   rest = RestClient.of(primary, main);
   const { email, password } = await firstAdmin(primary);
   const session = await rest.login(email, password);
@@ -157,15 +162,15 @@ const whole = process.env.RECONNECTS === "all" ? test : () => {};
 whole("a primary that is killed has all of them back", () =>
   comeBack("kill -9", async () => {
     const { restarts } = main.process;
-    await main.process.kill();
+    await both.kill();
     await until("another process", () => main.process.restarts > restarts, SOON);
-    await main.process.ready();
+    await both.ready();
   }),
 );
 
 test("a primary that is away for a while has all of them back", () =>
   comeBack("a stop for 5 s", async () => {
-    await main.process.stop();
+    await both.stop();
     await delay(5_000);
-    await main.process.start();
+    await both.start();
   }));

@@ -8,8 +8,9 @@ import path from "node:path";
 import { Sensitive } from "../core/sensitive.ts";
 import { newReaderKey, openAs, sealFor } from "../core/vault/end-to-end.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Operator, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import { asOne, type Part } from "../lab/supervised.ts";
 import { scrape, secretManifest, startWorld, total, type World } from "./harness.ts";
 import { found, type Surface, tables } from "./leaks.ts";
 import { firstAdmin, type RestAnswer, RestClient } from "./rest-client.ts";
@@ -22,8 +23,11 @@ const PATH = (name: string, namespace = "shop") => `/api/v1/namespaces/${namespa
 
 let primary: World;
 let cluster: World;
-let main: Operator;
-let gateway: Operator;
+let operator: Operator;
+let main: Rest;
+let gateway: Rest;
+/** What the primary is: its operator and REST. */
+let whole: Part;
 let ofPrimary: RestClient;
 let ofGateway: RestClient;
 let session: string;
@@ -40,7 +44,9 @@ beforeAll(async () => {
   const folder = path.join(primary.lab.dir, "replica");
   mkdirSync(folder, { recursive: true });
   failpointFile = path.join(folder, "failpoint");
-  main = await primary.mazevault.startOperator();
+  operator = await primary.mazevault.startOperator();
+  main = await primary.mazevault.startRest();
+  whole = asOne(operator.process, main.process);
   ofPrimary = RestClient.of(primary, main);
   const { email, password } = await firstAdmin(primary);
   session = await ofPrimary.login(email, password);
@@ -65,10 +71,9 @@ afterAll(async () => {
 
 async function startGateway(name: string, env: NodeJS.ProcessEnv = {}): Promise<void> {
   await ofGateway?.close();
-  gateway = await cluster.mazevault.startOperator({
+  gateway = await cluster.mazevault.startGateway({
     name,
     env: {
-      MAZEVAULT_MODE: "gateway",
       MAZEVAULT_GATEWAY_ENVIRONMENT: "NPR",
       PRIMARY_BACKEND_URL: main.restUrl,
       MAZEVAULT_FAILPOINT_FILE: failpointFile,
@@ -371,7 +376,7 @@ test("a death while it pulls is gone on from, and a restart at rest writes nothi
 
 test("while the primary is away it is served; past the limit it is not, and then it goes on", async () => {
   await reads("first", "after death 1", SOON);
-  await main.process.stop();
+  await whole.stop();
   expect((await asked("first")).status).toBe(200);
   expect((await ofGateway.send("GET", BUNDLE("stays"), { token: app })).status).toBe(200);
   // It has all of it in its own store, and how old that is, too.
@@ -389,8 +394,8 @@ test("while the primary is away it is served; past the limit it is not, and then
   expect(total(figures, "mazevault_gateway_circuit_breaker_state", { state: "Closed" })).toBe(0);
   expect(total(figures, "mazevault_gateway_replica_age_seconds")).toBeGreaterThan(20);
   expect(log().match(/The circuit breaker to the primary opened/g)).toHaveLength(1);
-  await main.process.start();
-  await main.process.ready();
+  await whole.start();
+  await whole.ready();
   await reads("first", "after death 1", SOON);
   await until("the breaker closes", async () => (await breaker()) === "Closed", SOON);
   expect(total(await scrape(gateway), "mazevault_gateway_replica_secrets")).toBe(3);
@@ -406,7 +411,7 @@ test("no value stands in the gateway's tables or logs", async () => {
   const surfaces = [
     ...(await tables(cluster)),
     ...logs,
-    ["log of the primary", readFileSync(main.process.logFile)] as Surface,
+    ...[operator, main].map(({ process }): Surface => [`log of ${process.name}`, readFileSync(process.logFile)]),
   ];
   const scalars = privateKeys.map((text, at) => {
     const { d = "" } = createPrivateKey(text).export({ format: "jwk" });

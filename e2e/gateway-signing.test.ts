@@ -10,8 +10,9 @@ import { promisify } from "node:util";
 import { Judge } from "../core/pki/testing/judge.ts";
 import type { CertificateSpec } from "../crds/certificate.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Operator, Program, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import { asOne } from "../lab/supervised.ts";
 import { conditionOf, decoded, type KubernetesObject, startWorld, type World } from "./harness.ts";
 import { found, tables } from "./leaks.ts";
 import { firstAdmin, RestClient } from "./rest-client.ts";
@@ -26,8 +27,9 @@ const config = { kubernetes: { leaseDurationMs: 3_000 } };
 
 let primary: World;
 let cluster: World;
-let main: Operator;
-let gateway: Operator;
+let operator: Operator;
+let main: Rest;
+let gateway: Rest;
 let rest: RestClient;
 let judge: Judge;
 let folder: string;
@@ -42,20 +44,19 @@ beforeAll(async () => {
   failpointFile = path.join(folder, "failpoint");
   primaryFailpointFile = path.join(folder, "failpoint-of-primary");
   const { mazevault } = primary;
-  main = await mazevault.startOperator({
+  operator = await mazevault.startOperator({
     env: { MAZEVAULT_FAILPOINT_FILE: primaryFailpointFile },
     config: { ...config, pki: { baseUrl: mazevault.pkiUrl } },
   });
+  main = await mazevault.startRest();
   await mazevault.startOcsp();
   rest = RestClient.of(primary, main);
   const { email, password } = await firstAdmin(primary);
   const session = await rest.login(email, password);
   const body = { name: NAME, environment: "NPR", role: "primary" };
   const { token } = (await rest.send("POST", "/api/v1/gateways/bootstrap", { token: session, body })).body;
-  gateway = await cluster.mazevault.startOperator({
-    name: "gateway",
+  gateway = await cluster.mazevault.startGateway({
     env: {
-      MAZEVAULT_MODE: "gateway",
       MAZEVAULT_GATEWAY_ENVIRONMENT: "NPR",
       PRIMARY_BACKEND_URL: main.restUrl,
       GATEWAY_BOOTSTRAP_TOKEN: String(token),
@@ -183,7 +184,10 @@ test("the private key was never at the primary", async () => {
   expect(der.length).toBeGreaterThan(60);
   // The secret number itself, which every form of the key has.
   const canaries = new Map([["key", der.subarray(36, 68)]]);
-  expect(found([...(await tables(primary)), ["log", readFileSync(main.process.logFile)]], canaries)).toEqual([]);
+  const logs = [operator, main].map(
+    ({ process }) => [`log of ${process.name}`, readFileSync(process.logFile)] as const,
+  );
+  expect(found([...(await tables(primary)), ...logs], canaries)).toEqual([]);
   expect(found([["itself", der]], canaries)).not.toEqual([]);
 });
 
@@ -257,7 +261,7 @@ test("only a gateway has a primary", async () => {
 /** As by kill -9, over `work`; the next process goes on. */
 async function diesAt(
   failpoint: string,
-  { of: { process }, in: world, file }: { readonly of: Operator; readonly in: World; readonly file: string },
+  { of: { process }, in: world, file }: { readonly of: Program; readonly in: World; readonly file: string },
   work: () => Promise<unknown>,
 ): Promise<void> {
   const { restarts } = process;
@@ -278,7 +282,7 @@ test.each([...AT_GATEWAY, "signing.beforeAnswer"])("death at %s leaves one certi
   const name = failpoint.replace("signing.", "").toLowerCase();
   const dying =
     failpoint === "signing.beforeAnswer"
-      ? { of: main, in: primary, file: primaryFailpointFile }
+      ? { of: operator, in: primary, file: primaryFailpointFile }
       : { of: gateway, in: cluster, file: failpointFile };
   await diesAt(failpoint, dying, () => cluster.apply(manifest(name)));
   const { status } = await waitReady(name);
@@ -308,7 +312,8 @@ test("death at signing.afterAuthority and at signing.afterRevocation is gone on 
 
 test("without the primary what is valid stays, what is new waits, and both are as they should be when it is back", async () => {
   const standing = await waitReady("web");
-  await main.process.stop();
+  const whole = asOne(operator.process, main.process);
+  await whole.stop();
   await cluster.apply(manifest("late"));
   // The second where others have asked in vain often enough by then.
   const reasons = readyBecause("PrimaryUnreachable", "CircuitOpen");
@@ -322,7 +327,7 @@ test("without the primary what is valid stays, what is new waits, and both are a
   expect(secrets.map(({ metadata: { name } }) => name)).not.toContain("late-tls");
 
   await primary.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator", "--ignore-not-found");
-  await main.process.start();
+  await whole.start();
   await cluster.waitReady(CERTIFICATES, "late", NAMESPACE, RETRIED_WITHIN_MS);
   expect(await signedFor("late")).toHaveLength(1);
   await verified("late");

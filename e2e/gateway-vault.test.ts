@@ -4,8 +4,9 @@
  */
 import { readFileSync } from "node:fs";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import { azure, type Operator } from "../lab/mazevault.ts";
+import { azure, type Operator, type Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import { asOne } from "../lab/supervised.ts";
 import { ruleManifest } from "./chaos/manifests.ts";
 import {
   conditionOf,
@@ -32,8 +33,9 @@ const SOON = { timeoutMs: 60_000, intervalMs: 100 };
 
 let primary: World;
 let cluster: World;
-let main: Operator;
-let gateway: Operator;
+let operator: Operator;
+let main: Rest;
+let gateway: Rest;
 let rest: RestClient;
 let session: string;
 let looks = 0;
@@ -73,10 +75,9 @@ const secretOf = (namespace: string, name: string, entries: readonly object[]): 
   secretManifest(namespace, name, { environment: "dev", entries, deliver: {} });
 
 async function startGateway(name: string, token?: string): Promise<void> {
-  gateway = await cluster.mazevault.startOperator({
+  gateway = await cluster.mazevault.startGateway({
     name,
     env: {
-      MAZEVAULT_MODE: "gateway",
       MAZEVAULT_GATEWAY_ENVIRONMENT: "NPR",
       PRIMARY_BACKEND_URL: main.restUrl,
       ...(token !== undefined && { GATEWAY_BOOTSTRAP_TOKEN: token }),
@@ -87,7 +88,8 @@ async function startGateway(name: string, token?: string): Promise<void> {
 
 beforeAll(async () => {
   [primary, cluster] = await Promise.all([startWorld(), startWorld()]);
-  main = await primary.mazevault.startOperator({ env: { MAZEVAULT_FAILPOINT_FILE: `${primary.lab.dir}/failpoint` } });
+  operator = await primary.mazevault.startOperator();
+  main = await primary.mazevault.startRest();
   rest = RestClient.of(primary, main);
   const { email, password } = await firstAdmin(primary);
   session = await rest.login(email, password);
@@ -164,7 +166,7 @@ test("a rule pushes through the gateway, which gets in with its managed identity
   const { tokens } = await there().counters();
   expect(Object.keys(tokens)).toEqual(["instance-metadata"]);
   await primaryCalledNobody();
-  const figures = await scrape(main);
+  const figures = await scrape(operator);
   expect(
     total(figures, "mazevault_gateway_tasks_total", { environment: "NPR", status: "Succeeded" }),
   ).toBeGreaterThanOrEqual(3);
@@ -353,7 +355,7 @@ describe("in the middle of a push", () => {
 
   test("the primary dies: no version is doubled", async () => {
     const change = await changeAndWaitForTheCall(3_000);
-    await main.process.kill();
+    await asOne(operator.process, main.process).kill();
     await primary.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator", "--ignore-not-found");
     await converges(change);
   });
@@ -367,7 +369,7 @@ describe("in the middle of a push", () => {
 
   test("the gateway stands still until its lease is over, and goes on: nothing is written twice, and no value was to be read", async () => {
     const interrupted = async () =>
-      total(await scrape(main), "mazevault_gateway_tasks_total", { status: "Interrupted" });
+      total(await scrape(operator), "mazevault_gateway_tasks_total", { status: "Interrupted" });
     const before = await interrupted();
     const change = await changeAndWaitForTheCall(2_000);
     gateway.process.pause();
@@ -416,7 +418,7 @@ test("no value is in a table or a log of either, nor is any task left", async ()
   const surfaces = [
     ...(await tables(primary)),
     ...(await tables(cluster)),
-    ["log of the primary", readFileSync(main.process.logFile)] as const,
+    ...[operator, main].map(({ process }) => [`log of ${process.name}`, readFileSync(process.logFile)] as const),
     ["log of the gateway", readFileSync(gateway.process.logFile)] as const,
   ];
   expect(found(surfaces, canaries)).toEqual([]);

@@ -9,8 +9,8 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import pg from "pg";
 import { NODE_ARGUMENTS, OPERATOR } from "../build/bundle.ts";
-import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import { azure, type Operator, type OperatorOptions } from "../lab/mazevault.ts";
+import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import { azure, type Operator, type Program, type ProgramOptions, type Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
 import { cliEnvironment } from "./cli-environment.ts";
@@ -28,19 +28,20 @@ const FAILPOINTS = [
   "membership.beforeConfirmation",
   "membership.afterConfirmation",
 ];
-/** Where the primary dies, and what it dies over. */
+/** Where the primary dies, what it dies over, and which of its programs. */
 const PRIMARY_FAILPOINTS = [
-  ["fleet.afterRevocation", "revocation"],
-  ["fleet.afterRedemption", "registration"],
-  ["fleet.beforeAnswer", "registration"],
+  ["fleet.afterRevocation", "revocation", "operator"],
+  ["fleet.afterRedemption", "registration", "REST"],
+  ["fleet.beforeAnswer", "registration", "operator"],
 ] as const;
 /** What the issue promises to whoever revokes a gateway. */
 const PUT_OUT_WITHIN = { timeoutMs: 5_000, intervalMs: 50 };
 
 let primary: World;
 let cluster: World;
-let main: Operator;
-let gateway: Operator;
+let operator: Operator;
+let main: Rest;
+let gateway: Rest;
 let rest: RestClient;
 let restOfGateway: RestClient;
 let admin: { readonly email: string; readonly password: string };
@@ -59,7 +60,9 @@ beforeAll(async () => {
   tokenFile = path.join(folder, "bootstrap.token");
   failpointFile = path.join(folder, "failpoint");
   primaryFailpointFile = path.join(folder, "failpoint-of-primary");
-  main = await primary.mazevault.startOperator({ env: { MAZEVAULT_FAILPOINT_FILE: primaryFailpointFile } });
+  const env = { MAZEVAULT_FAILPOINT_FILE: primaryFailpointFile };
+  operator = await primary.mazevault.startOperator({ env });
+  main = await primary.mazevault.startRest({ env });
   rest = RestClient.of(primary, main);
   admin = await firstAdmin(primary);
   session = await rest.login(admin.email, admin.password);
@@ -71,12 +74,11 @@ afterAll(async () => {
   await Promise.all([primary?.stop(), cluster?.stop()]);
 });
 
-async function startGateway(name: string, options: Pick<OperatorOptions, "env" | "config"> = {}): Promise<Operator> {
+async function startGateway(name: string, options: Pick<ProgramOptions, "env" | "config"> = {}): Promise<Rest> {
   await restOfGateway?.close();
-  gateway = await cluster.mazevault.startOperator({
+  gateway = await cluster.mazevault.startGateway({
     name,
     env: {
-      MAZEVAULT_MODE: "gateway",
       MAZEVAULT_GATEWAY_ENVIRONMENT: "NPR",
       MAZEVAULT_VERSION: "1.5.0",
       PRIMARY_BACKEND_URL: main.restUrl,
@@ -89,15 +91,15 @@ async function startGateway(name: string, options: Pick<OperatorOptions, "env" |
 }
 
 /** What each line says, as JSON has it. */
-const messages = ({ process }: Operator): readonly string[] =>
+const messages = ({ process }: Program): readonly string[] =>
   readFileSync(process.logFile, "utf8")
     .split("\n")
     .filter((line) => line.startsWith("{"))
     .map((line) => (JSON.parse(line) as { message?: string }).message ?? "");
 
 const SEED_LINES = /^(Starting MazeVault in |Registering gateway|Setting up mTLS|Gateway registered|Heartbeat loop)/;
-const seedLines = (operator: Operator): readonly string[] =>
-  messages(operator).filter((message) => SEED_LINES.test(message));
+const seedLines = (program: Program): readonly string[] =>
+  messages(program).filter((message) => SEED_LINES.test(message));
 
 interface GatewayHealth {
   readonly registration: { readonly state: string; readonly gatewayId?: string; readonly problem?: string };
@@ -175,6 +177,17 @@ curl -sk -X POST $PRIMARY_URL/api/v1/gateways/bootstrap \\
   expect(status).toMatchObject({ gatewayId: registration.gatewayId, environment: "NPR", role: "primary" });
 });
 
+test("it may do what a gateway does, and nothing of what a primary does beyond that", async () => {
+  const account = `system:serviceaccount:${SYSTEM_NAMESPACE}:${OPERATOR_ACCOUNT}`;
+  const may = async (...what: string[]) =>
+    (await cluster.lab.controlPlane.kubectl(["auth", "can-i", "--as", account, ...what])).stdout.trim();
+  expect(await may("patch", "secrets.mazevault.io/status", "--all-namespaces")).toBe("yes");
+  expect(await may("create", "certificaterequests.mazevault.io", "--all-namespaces")).toBe("yes");
+  for (const what of ["create failovers", "delete failovers", "create gateways", "delete gateways"])
+    expect([what, await may(...`${what}.mazevault.io`.split(" "))]).toEqual([what, "no"]);
+  expect(await may("delete", "secrets", "-n", SYSTEM_NAMESPACE)).toBe("no");
+});
+
 test("it tells its mode, its health and its figures; the primary tells what it told before", async () => {
   const [mode, told, ofPrimary] = await Promise.all([
     restOfGateway.send("GET", "/"),
@@ -213,7 +226,7 @@ const docs = (file: string): string => readFileSync(fileURLToPath(new URL(`../do
 test("the page of metrics has what both programs tell, and nothing else", async () => {
   const listed = [...docs("reference/metrics.md").matchAll(/^\| `(mazevault_\w+)` \|.*?\|.*?\| (.*?) \|/gm)];
   for (const [program, { httpPort }] of [
-    ["primary", main],
+    ["primary", operator],
     ["gateway", gateway],
   ] as const) {
     const text = await (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text();
@@ -235,7 +248,7 @@ test.each(runbooks.filter((file) => file !== "README.md"))(
     await shell(found + blocks.join(""), {
       ...cliEnvironment(primary, main, folder),
       MAZEVAULT_TOKEN: session,
-      MAZEVAULT_HEALTH: `http://127.0.0.1:${main.httpPort}`,
+      MAZEVAULT_HEALTH: `http://127.0.0.1:${operator.httpPort}`,
       GATEWAY_URL: gateway.restUrl,
       GATEWAY_CA_FILE: cluster.lab.pki.caFile,
       GATEWAY_HEALTH: `http://127.0.0.1:${gateway.httpPort}`,
@@ -263,7 +276,7 @@ test("a later start needs no token: it goes on with the certificate that it has"
 /** As by kill -9, over `work`; the next process goes on. */
 async function diesAt(
   failpoint: string,
-  { of: { process }, in: world, file }: { readonly of: Operator; readonly in: World; readonly file: string },
+  { of: { process }, in: world, file }: { readonly of: Program; readonly in: World; readonly file: string },
   work: () => Promise<unknown>,
 ): Promise<void> {
   const { restarts } = process;
@@ -297,30 +310,33 @@ test.each(FAILPOINTS)("death at %s ends in a registration as the same gateway", 
   expect(known).toEqual([{ name: NAME }]);
 });
 
-test.each(PRIMARY_FAILPOINTS)("death of the primary at %s during %s is gone on from", async (failpoint, over) => {
-  const before = (await untilIn("Confirmed")).registration.gatewayId;
-  const dying = { of: main, in: primary, file: primaryFailpointFile };
-  const revoke = async () => {
-    const { status } = await rest.send("DELETE", `/api/v1/gateways/${NAME}`, { token: session });
-    expect(status).toBe(204);
-  };
-  if (over === "revocation") await diesAt(failpoint, dying, revoke);
-  else await revoke();
-  await untilIn("Revoked");
-  const { token } = await bootstrap(NAME);
-  const register = async () => writeFileSync(tokenFile, token);
-  if (over === "registration") await diesAt(failpoint, dying, register);
-  else await register();
-  expect((await untilIn("Confirmed")).registration.gatewayId).toBe(before);
-  writeFileSync(tokenFile, "");
-  await untilConnected(NAME);
-  // Of all that it ever had, one counts.
-  const counting = () =>
-    primary.sql(
-      "SELECT FROM certificates WHERE requester_kind = 'Gateway' AND state = 'Issued' AND revocation_reason IS NULL",
-    );
-  await until("the others are revoked", async () => (await counting()).length === 1, SOON);
-});
+test.each(PRIMARY_FAILPOINTS)(
+  "death of the primary at %s during %s, of its %s, is gone on from",
+  async (failpoint, over, program) => {
+    const before = (await untilIn("Confirmed")).registration.gatewayId;
+    const dying = { of: program === "REST" ? main : operator, in: primary, file: primaryFailpointFile };
+    const revoke = async () => {
+      const { status } = await rest.send("DELETE", `/api/v1/gateways/${NAME}`, { token: session });
+      expect(status).toBe(204);
+    };
+    if (over === "revocation") await diesAt(failpoint, dying, revoke);
+    else await revoke();
+    await untilIn("Revoked");
+    const { token } = await bootstrap(NAME);
+    const register = async () => writeFileSync(tokenFile, token);
+    if (over === "registration") await diesAt(failpoint, dying, register);
+    else await register();
+    expect((await untilIn("Confirmed")).registration.gatewayId).toBe(before);
+    writeFileSync(tokenFile, "");
+    await untilConnected(NAME);
+    // Of all that it ever had, one counts.
+    const counting = () =>
+      primary.sql(
+        "SELECT FROM certificates WHERE requester_kind = 'Gateway' AND state = 'Issued' AND revocation_reason IS NULL",
+      );
+    await until("the others are revoked", async () => (await counting()).length === 1, SOON);
+  },
+);
 
 test("a token that was used is told with what to do, once", async () => {
   await rest.send("DELETE", `/api/v1/gateways/${NAME}`, { token: session });
@@ -515,11 +531,10 @@ test("no token is in a log, in a database, or in what others see of the processe
     tokens.map((token, at) => [`token ${at}`, Buffer.from(token.split(".")[1] ?? "", "base64url")]),
   );
   expect(canaries.size).toBeGreaterThanOrEqual(6);
-  const commandLine = ({ process: { name, pid } }: Operator): Surface => [
+  const commandLine = ({ process: { name, pid } }: Program): Surface => [
     `command line of ${name}`,
     pid === undefined ? Buffer.alloc(0) : readFileSync(`/proc/${pid}/cmdline`),
   ];
-  const environment = readFileSync(`/proc/${main.process.pid}/environ`);
   const logs = ["gateway", "gateway-again"].map((name): Surface => {
     const file = path.join(path.dirname(gateway.process.logFile), `${name}.log`);
     return [`log of ${name}`, readFileSync(file)];
@@ -528,10 +543,12 @@ test("no token is in a log, in a database, or in what others see of the processe
     ...(await tables(primary)),
     ...(await tables(cluster)),
     ...logs,
-    ["log of the primary", readFileSync(main.process.logFile)],
-    commandLine(main),
+    ...[operator, main].flatMap((program): readonly Surface[] => [
+      [`log of the primary's ${program.process.name}`, readFileSync(program.process.logFile)],
+      [`environment of the primary's ${program.process.name}`, readFileSync(`/proc/${program.process.pid}/environ`)],
+      commandLine(program),
+    ]),
     commandLine(gateway),
-    ["environment of the primary", environment],
   ];
   expect(found(surfaces, canaries)).toEqual([]);
   rmSync(tokenFile, { force: true });

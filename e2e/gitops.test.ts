@@ -1,7 +1,7 @@
 /** What Flux and Argo CD make of every kind, judged by kstatus and by the script as Argo CD runs it, on objects of the real API server. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { parse } from "yaml";
+import { parse, parseAllDocuments } from "yaml";
 import { failedStatus, settledStatus } from "../controllers/runtime/conditions.ts";
 import type { Next, OwnedStatus } from "../controllers/runtime/controller.ts";
 import type { Resource } from "../crds/common.ts";
@@ -9,6 +9,7 @@ import { kinds } from "../crds/index.ts";
 import { type Api, collection, connect } from "../crds/testing/api.ts";
 import { NAMESPACE, validManifests } from "../crds/testing/valid.ts";
 import { judgeObjects } from "../lab/gitops/judge.ts";
+import { until } from "../lab/poll.ts";
 import { type KubernetesObject, startWorld, type World } from "./harness.ts";
 
 const deploy = (file: string): string => fileURLToPath(new URL(`../deploy/${file}`, import.meta.url));
@@ -130,7 +131,7 @@ test.each(kinds.map(({ kind }) => kind))("both tools see how %s stands", async (
 test("the example of a repository is applied as it stands, and everything of it becomes ready", async () => {
   await world.mazevault.startOperator();
   await world.kubectl("apply", "--server-side", "-k", deploy("gitops/platform"));
-  await world.kubectl("apply", "--server-side", "-k", deploy("gitops/apps/shop"));
+  const applied = await asTeam();
   const objects = [
     await world.waitReady("project.mazevault.io", "shop"),
     await world.waitReady("clusterissuer.mazevault.io", "example-root"),
@@ -142,10 +143,40 @@ test("the example of a repository is applied as it stands, and everything of it 
   expect(judged.map(({ kstatus, health }) => [kstatus.status, health.status])).toEqual(
     objects.map(() => ["Current", "Healthy"]),
   );
-  // A sync of what is there changes nothing.
+  // A sync of what is there changes nothing, and needs no right to use anything.
   for (const folder of ["gitops/platform", "gitops/apps/shop"])
     expect(await world.kubectl("diff", "--server-side", "-k", deploy(folder))).toBe("");
+  await world.kubectl("-n", "shop", "delete", "rolebinding", "edit", "uses-shop");
+  await world.kubectl("delete", "clusterrole", "uses-shop");
+  expect(await applied()).toMatchObject({ code: 0, stderr: "" });
 });
+
+/**
+ * Applies the team's folder as a tool does that acts as the team's account: refused as long as that may not use the Project, and
+ * accepted with what the guide gives it. @returns the same once more
+ */
+async function asTeam() {
+  const guide = readFileSync(fileURLToPath(new URL("../docs/guides/gitops.md", import.meta.url)), "utf8");
+  const rights = /^## Whose rights count\n[\s\S]*?^```yaml\n([\s\S]*?)^```$/m.exec(guide)?.[1] ?? "";
+  const [account, ...rest] = parseAllDocuments(rights).map((each) => each.toJS() as KubernetesObject);
+  const { name, namespace = "" } = account?.metadata ?? { name: "" };
+  await world.kubectl("create", "namespace", namespace);
+  const { kubectl, serviceAccountKubeconfig } = world.lab.controlPlane;
+  const given = async (...objects: readonly unknown[]) => {
+    const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: objects });
+    expect(await kubectl(["apply", "-f", "-"], { input })).toMatchObject({ code: 0 });
+  };
+  const uses = (object: KubernetesObject) => object.metadata.name.startsWith("uses-");
+  await given(account, ...rest.filter((object) => !uses(object)));
+  const kubeconfig = await serviceAccountKubeconfig({ namespace, name, dir: world.lab.dir });
+  const applied = () =>
+    kubectl(["apply", "--server-side", "--field-manager=flux", "-k", deploy("gitops/apps/shop")], { kubeconfig });
+  const refused = /denied request: spec\.projectRef: you need the right to use Project shop in namespace shop\./;
+  await until("it is refused", async () => refused.test((await applied()).stderr), { timeoutMs: 20_000 });
+  await given(...rest.filter(uses));
+  await until("it is accepted", async () => (await applied()).code === 0, { timeoutMs: 20_000 });
+  return applied;
+}
 
 test("the settings of Argo CD have the script for each kind", () => {
   const { data } = parse(readFileSync(deploy("argocd/argocd-cm.yaml"), "utf8")) as { data: Record<string, string> };

@@ -1,6 +1,6 @@
 /**
- * The running product for one test file: a lab of its own in a temporary folder, MazeVault installed as the README
- * does it, and the operator bound to nothing but its own ServiceAccount. Tests see public surfaces only: the API server
+ * The running product for one test file: a lab of its own in a temporary folder, MazeVault installed as the chart
+ * does it, and each program bound to nothing but its own ServiceAccount. Tests see public surfaces only: the API server
  * and kubectl, the vault through the stand-in's control API, and the database where the issue is what stands in it.
  */
 import { mkdtempSync, readFileSync } from "node:fs";
@@ -12,8 +12,10 @@ import { stringify } from "yaml";
 import type { Condition, ObjectMeta } from "../crds/common.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import { copyLab, type Lab, resetLab, startLab } from "../lab/lab.ts";
-import { installMazeVault, type MazeVault, type Operator } from "../lab/mazevault.ts";
+import { installMazeVault, type KeyVaultStandIn, type MazeVault, type Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
+import type { Programs } from "../lab/postgres/programs.ts";
+import { admitAuthors } from "./authors.ts";
 import { Objects } from "./objects.ts";
 
 export const samples = fileURLToPath(new URL("samples", import.meta.url));
@@ -34,7 +36,10 @@ export interface World {
   readonly mazevault: MazeVault;
   /** Runs kubectl as cluster administrator; throws what it printed when it fails. */
   kubectl(...args: string[]): Promise<string>;
-  /** Applies manifests in their order; throws what the API server answered when it fails. */
+  /**
+   * Applies manifests in their order, what teams write as one of their authors, the rest as cluster administrator; throws what
+   * the API server answered when it fails.
+   */
   apply(...manifests: readonly object[]): Promise<void>;
   /** Applies manifests with kubectl that must be refused; what it printed. */
   applyRefused(...manifests: object[]): Promise<string>;
@@ -61,21 +66,33 @@ export interface WorldOptions {
   /** False is faster, for files that kill neither etcd nor PostgreSQL. */
   readonly durable?: boolean;
   readonly report?: (line: string) => void;
+  /** A cluster that nothing was prepared in: the prepared ones are copies of one, and have UIDs in common. */
+  readonly isNew?: boolean;
+  /** Of a world that is new, instead of the PostgreSQL that npm installed. */
+  readonly postgres?: Programs;
+  /** Of another world, so that both see one Azure. */
+  readonly keyVault?: KeyVaultStandIn;
 }
 
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const dir = mkdtempSync(path.join(tmpdir(), "mazevault-e2e-"));
   // What `setup.ts` has made; without Jest there is none.
   const { MAZEVAULT_PREPARED: prepared } = process.env;
-  if (prepared !== undefined) copyLab(path.join(prepared, "lab"), dir);
+  const copied = prepared !== undefined && options.isNew !== true;
+  if (copied) copyLab(path.join(prepared, "lab"), dir);
   const lab = await startLab({
     dir,
+    ...(options.postgres && { postgres: options.postgres }),
     durable: options.durable ?? false,
     ...(options.report && { report: options.report }),
   });
   try {
-    const already = prepared === undefined ? {} : { programs: path.join(prepared, "programs"), installed: true };
+    const already = {
+      ...(prepared !== undefined && { programs: path.join(prepared, "programs"), installed: copied }),
+      ...(options.keyVault && { keyVault: options.keyVault }),
+    };
     const mazevault = await installMazeVault({ lab, cluster: lab.controlPlane, ...already });
+    if (!copied) await admitAuthors(lab.controlPlane);
     return new RunningWorld(lab, mazevault, await Objects.connect(lab), dir);
   } catch (error) {
     await lab.stop();

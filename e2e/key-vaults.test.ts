@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
-import { azure, type Operator } from "../lab/mazevault.ts";
+import { azure, type Rest } from "../lab/mazevault.ts";
 import { ruleManifest, vaultManifests } from "./chaos/manifests.ts";
 import { cliEnvironment } from "./cli-environment.ts";
 import { conditionOf, decoded, secretManifest, startWorld, type World } from "./harness.ts";
@@ -18,7 +18,7 @@ const EVENT_TOKEN = "e0".repeat(32);
 const [vault] = azure.vaults;
 
 let world: World;
-let operator: Operator;
+let surface: Rest;
 let rest: RestClient;
 let admin: string;
 
@@ -26,8 +26,9 @@ beforeAll(async () => {
   world = await startWorld();
   const eventTokensFile = path.join(world.lab.dir, "event-tokens");
   writeFileSync(eventTokensFile, `${EVENT_TOKEN}\n`);
-  operator = await world.mazevault.startOperator({ config: { rest: { eventTokensFile } } });
-  rest = RestClient.of(world, operator);
+  await world.mazevault.startOperator();
+  surface = await world.mazevault.startRest({ config: { rest: { eventTokensFile } } });
+  rest = RestClient.of(world, surface);
   const { email, password } = await firstAdmin(world);
   admin = await rest.login(email, password);
 });
@@ -107,7 +108,7 @@ describe("names in Azure", () => {
   test("the command line prints them for Terraform; of two projects the later one is told", async () => {
     const folder = mkdtempSync(path.join(tmpdir(), "mazevault-names-"));
     try {
-      const env = { ...cliEnvironment(world, operator, folder), MAZEVAULT_TOKEN: admin };
+      const env = { ...cliEnvironment(world, surface, folder), MAZEVAULT_TOKEN: admin };
       const command = `mazevault projects names ${TEAM} --environment pro --number 2 -o json`;
       const { stdout } = await promisify(execFile)("bash", ["--norc", "-c", command], { env });
       expect(JSON.parse(stdout)).toContainEqual({

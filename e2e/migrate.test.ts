@@ -155,10 +155,10 @@ beforeAll(async () => {
       resourceDefinition(...SEALED, "SealedSecret"),
     ],
   );
-  const operator = await world.mazevault.startOperator();
+  await world.mazevault.startOperator();
   await world.tenant(SHOP);
   await world.kubectl("wait", "--for=condition=Established", "crd", "--all");
-  env = cliEnvironment(world, operator, folder);
+  env = cliEnvironment(world, await world.mazevault.startRest(), folder);
   const { email, password } = await firstAdmin(world);
   await run(`printf %s '${password}' | mazevault login --email ${email} --password-stdin`);
   await externalSecrets();

@@ -7,9 +7,9 @@ import { promisify } from "node:util";
 import { openStores } from "../adapters/postgres/stores.ts";
 import { openRootKeyFile } from "../adapters/rootkey/file.ts";
 import { openVersion } from "../core/vault/version.ts";
-import { REST_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { FaultRule, StoredSecret } from "../lab/keyvault/control.ts";
-import { azure, type Operator } from "../lab/mazevault.ts";
+import { azure, type Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import type { Death } from "./chaos/deaths.ts";
 import { ruleManifest, vaultManifests } from "./chaos/manifests.ts";
@@ -29,7 +29,7 @@ const soon = { timeoutMs: 60_000, intervalMs: 100 };
 
 let world: World;
 let succession: Succession;
-let rest: Operator;
+let rest: Rest;
 let client: RestClient;
 let token: string;
 
@@ -51,13 +51,10 @@ const entries = (user: string): object[] => [
 const orders = (user: string, more: object = {}): object =>
   secretManifest(TENANT, "orders", { entries: entries(user), deliver: {}, ...more });
 
-/** REST is let into namespaces by a RoleBinding of its own. */
-const separateRest = { kubernetes: { restServiceAccount: REST_ACCOUNT } };
-
 beforeAll(async () => {
   world = await startWorld();
-  succession = await Succession.begin(world, separateRest);
-  rest = await world.mazevault.startOperator({ program: "rest", name: "rest", config: separateRest });
+  succession = await Succession.begin(world);
+  rest = await world.mazevault.startRest();
   await world.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: TENANT } }, project);
   await world.waitReady("project.mazevault.io", TENANT);
 });
@@ -108,7 +105,7 @@ test("what changes makes one version in the vault, and what rotates delivers the
   expect(after.url).toBe(`pg://shop2:${after.password}@db`);
 });
 
-test("REST alone writes, reads, lists, rolls back and rotates", async () => {
+test("REST writes, reads, lists, rolls back and rotates", async () => {
   client = RestClient.of(world, rest);
   const { email, password } = await firstAdmin(world);
   token = await client.login(email, password);

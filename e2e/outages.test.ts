@@ -120,7 +120,7 @@ test("an operator that is there before PostgreSQL and the API server waits for t
   starting.catch(() => {});
   await readiness(/database: .*PostgreSQL/);
   await postgres.process.start();
-  await readiness(/caches: waiting for/);
+  await readiness(/home: it is not known yet whether the database belongs to this cluster/);
   await controlPlane.apiServer.start();
   operator = await starting;
   pid = operator.process.pid;

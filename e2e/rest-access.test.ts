@@ -8,7 +8,7 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
 import { ROLES, type Role, VERBS, type Verb } from "../crds/access.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Rest } from "../lab/mazevault.ts";
 import { findPythonTool, schemathesis } from "../lab/setup/python-tool.ts";
 import { startWorld, type World } from "./harness.ts";
 import { firstAdmin, RestClient, type RestRequest } from "./rest-client.ts";
@@ -111,7 +111,7 @@ interface Caller {
 }
 
 let world: World;
-let operator: Operator;
+let surface: Rest;
 let rest: RestClient;
 let document: { paths: Record<string, Record<string, { operationId: string }>> };
 let operations: Operation[];
@@ -122,8 +122,9 @@ const ROLE_NAMES = Object.keys(ROLES) as Role[];
 
 beforeAll(async () => {
   world = await startWorld();
-  operator = await world.mazevault.startOperator();
-  rest = RestClient.of(world, operator);
+  await world.mazevault.startOperator();
+  surface = await world.mazevault.startRest();
+  rest = RestClient.of(world, surface);
   document = (await rest.send("GET", "/api/v1/openapi.json")).body;
   operations = Object.entries(document.paths).flatMap(([where, methods]) =>
     Object.entries(methods).map(([method, { operationId }]) => ({
@@ -302,7 +303,7 @@ if (python !== undefined) {
       { as: "nobody", phases: "fuzzing", examples: 2 },
     ] as const)("as $as", async ({ as, phases, examples }) => {
       const file = path.join(world.lab.dir, "openapi.json");
-      writeFileSync(file, JSON.stringify(document));
+      writeFileSync(file, JSON.stringify(closed(document)));
       const credentials = as === "nobody" ? [] : ["-H", `Authorization: Bearer ${await keyOf(as)}`];
       const checks = [
         "not_a_server_error",
@@ -326,7 +327,7 @@ if (python !== undefined) {
         "--no-shrink",
         "--continue-on-failure",
       ];
-      const target = ["-u", operator.restUrl, "--tls-verify", world.lab.pki.caFile];
+      const target = ["-u", surface.restUrl, "--tls-verify", world.lab.pki.caFile];
       const { stdout } = await run(
         python,
         [
@@ -348,4 +349,16 @@ if (python !== undefined) {
       expect(stdout).toMatch(/\d+ generated, \d+ passed/);
     });
   });
+}
+
+/** The document with answers that say no more than is in it: others may meet a newer version, and this test does not. */
+function closed(node: unknown, within: "request" | "answer" = "request"): unknown {
+  if (Array.isArray(node)) return node.map((item) => closed(item, within));
+  if (typeof node !== "object" || node === null) return node;
+  const entries = Object.entries(node).map(([name, value]) => {
+    const answers = name === "responses" || name === "components" ? "answer" : within;
+    return [name, closed(value, answers)] as const;
+  });
+  const open = within === "answer" && "properties" in node && !("additionalProperties" in node);
+  return { ...Object.fromEntries(entries), ...(open && { additionalProperties: false }) };
 }

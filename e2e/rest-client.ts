@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Agent, request } from "undici";
 import { FIRST_ADMIN_SECRET, SYSTEM_NAMESPACE } from "../crds/installation.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Rest } from "../lab/mazevault.ts";
 import { decoded, type World } from "./harness.ts";
 
 export interface RestAnswer {
@@ -35,7 +35,7 @@ export class RestClient {
     });
   }
 
-  static of(world: World, { restUrl }: Operator): RestClient {
+  static of(world: World, { restUrl }: Rest): RestClient {
     return new RestClient(restUrl, world.lab.pki);
   }
 

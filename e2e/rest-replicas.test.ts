@@ -11,8 +11,7 @@ import { parseCertificate } from "../core/pki/certificate.ts";
 import { signCrl } from "../core/pki/crl.ts";
 import { parsePem, pem } from "../core/pki/pem.ts";
 import { LocalSigner } from "../core/pki/signer.ts";
-import { REST_ACCOUNT } from "../crds/installation.ts";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { type RedisServer, startRedis } from "../lab/redis/redis.ts";
 import { secretManifest, startWorld, type World } from "./harness.ts";
@@ -25,7 +24,7 @@ const secrets = "/api/v1/namespaces/shop/secrets";
 let world: World;
 let redis: RedisServer;
 let crlFile: string;
-let processes: readonly Operator[];
+let surfaces: readonly [Rest, Rest];
 let one: RestClient;
 let two: RestClient;
 let admin: { email: string; password: string };
@@ -40,13 +39,12 @@ beforeAll(async () => {
   const config = {
     redis: { url: redis.url, caFile: redis.caFile, passwordFile: redis.passwordFile },
     rest: { clientCrlFile: crlFile },
-    kubernetes: { restServiceAccount: REST_ACCOUNT },
   };
-  const operator = await world.mazevault.startOperator({ config });
+  await world.mazevault.startOperator({ config });
   admin = await firstAdmin(world);
-  const alone = async (name: string) => world.mazevault.startOperator({ program: "rest", name, config });
-  processes = [operator, await alone("rest-1"), await alone("rest-2")];
-  [one, two] = processes.slice(1).map((each) => RestClient.of(world, each)) as [RestClient, RestClient];
+  const alone = (name: string) => world.mazevault.startRest({ name, config });
+  surfaces = [await alone("rest-1"), await alone("rest-2")];
+  [one, two] = surfaces.map((each) => RestClient.of(world, each)) as [RestClient, RestClient];
   token = await one.login(admin.email, admin.password);
   await world.tenant("shop");
   await world.apply(secretManifest("shop", "mail", { entries: [{ key: "password", external: {} }] }));
@@ -181,7 +179,7 @@ test("a client certificate ends with the CRL, on connections that are open, and 
   const clients = await Promise.all(
     ["honest", "stolen"].map(async (name) => {
       const files = await pki.issue(name, { commonName: name, usage: "client" });
-      const client = new RestClient(processes[1]?.restUrl ?? "", { caFile: pki.caFile, ...files });
+      const client = new RestClient(surfaces[0].restUrl, { caFile: pki.caFile, ...files });
       const status = async () => (await client.send("GET", "/api/v1/auth/me")).status;
       return { client, status, serial: serialOf(files.certFile) };
     }),
@@ -209,7 +207,7 @@ test("an export ends when its session does, and that is on record", async () => 
   for (const name of names) expect((await put(one, name, value)).status).toBe(200);
   const session = await one.login(admin.email, admin.password);
   const agent = new Agent({ connect: { ca: readFileSync(world.lab.pki.caFile) } });
-  const { statusCode, body } = await request(`${processes[1]?.restUrl}/api/v1/export?namespace=shop`, {
+  const { statusCode, body } = await request(`${surfaces[0].restUrl}/api/v1/export?namespace=shop`, {
     dispatcher: agent,
     headers: { authorization: `Bearer ${session}` },
   });
@@ -240,7 +238,7 @@ test("what stands in Redis tells nothing, and without it everything goes on", as
 
   redis.process.autoRestart = false;
   await redis.process.kill();
-  const ready = async () => (await request(`http://127.0.0.1:${processes[1]?.httpPort}/readyz`)).body.text();
+  const ready = async () => (await request(`http://127.0.0.1:${surfaces[0].httpPort}/readyz`)).body.text();
   await soon("it is told", async () => (await ready()).includes("redis: Redis at"));
   const session = await one.login(admin.email, admin.password);
   expect((await two.send("GET", "/api/v1/auth/me", { token: session })).status).toBe(200);

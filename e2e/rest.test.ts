@@ -1,7 +1,7 @@
 /** The REST surface on the running product: the seed's lines as written, and what people and scripts do every day. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { decoded, secretManifest, startWorld, type World } from "./harness.ts";
 import { firstAdmin, RestClient } from "./rest-client.ts";
@@ -9,14 +9,15 @@ import { firstAdmin, RestClient } from "./rest-client.ts";
 const run = promisify(execFile);
 
 let world: World;
-let operator: Operator;
+let surface: Rest;
 let rest: RestClient;
 let admin: string;
 
 beforeAll(async () => {
   world = await startWorld();
-  operator = await world.mazevault.startOperator();
-  rest = RestClient.of(world, operator);
+  await world.mazevault.startOperator();
+  surface = await world.mazevault.startRest();
+  rest = RestClient.of(world, surface);
   const { email, password } = await firstAdmin(world);
   admin = await rest.login(email, password);
   await world.tenant("shop");
@@ -38,7 +39,7 @@ describe("the lines of the gateway guide", () => {
   -H "Content-Type: application/json" \\
   -d '{"email":"admin@mazevault.com","password":"YOUR_PASSWORD"}' | jq -r '.token')
 echo "$TOKEN"`;
-    const filled = line.replace("https://PRIMARY_URL", operator.restUrl).replace("YOUR_PASSWORD", password);
+    const filled = line.replace("https://PRIMARY_URL", surface.restUrl).replace("YOUR_PASSWORD", password);
     const token = (await shell(filled)).trim();
     const { status, body } = await rest.send("GET", "/api/v1/auth/me", { token });
     expect({ status, body }).toMatchObject({
@@ -49,7 +50,7 @@ echo "$TOKEN"`;
 
   test("health and mode", async () => {
     const at = (line: string) =>
-      shell(line.replace("https://localhost:8443", operator.restUrl).replace("https://PRIMARY_URL", operator.restUrl));
+      shell(line.replace("https://localhost:8443", surface.restUrl).replace("https://PRIMARY_URL", surface.restUrl));
     expect(JSON.parse(await at("curl -sk https://localhost:8443/api/v1/health"))).toMatchObject({
       status: "ok",
       mode: "primary",
@@ -242,7 +243,7 @@ describe("access", () => {
 
   test("a client certificate is somebody", async () => {
     const { certFile, keyFile } = await world.lab.pki.issue("somebody", { commonName: "somebody", usage: "client" });
-    const client = new RestClient(operator.restUrl, { caFile: world.lab.pki.caFile, certFile, keyFile });
+    const client = new RestClient(surface.restUrl, { caFile: world.lab.pki.caFile, certFile, keyFile });
     expect((await client.send("GET", "/api/v1/auth/me")).body).toMatchObject({ subject: "Client somebody" });
     expect((await client.send("GET", `${secret}/mail/values`)).status).toBe(403);
     await client.close();

@@ -11,6 +11,8 @@ const keyVault = "keyvault.mazevault.io";
 const rule = "syncrule.mazevault.io";
 const [vault] = azure.vaults;
 const wait = { timeoutMs: 20_000, intervalMs: 100 };
+const vaultUrl = `https://${vault}.vault.azure.net/`;
+const password = { key: "password", generate: { kind: "Password" } };
 
 let world: World;
 
@@ -52,8 +54,9 @@ describe("the operator's rights", () => {
     }
     expect(await restCan("get", "secrets", "-n", "foreign")).toBe("no");
     expect(await restCan("get", "secrets", "-n", SYSTEM_NAMESPACE)).toBe("no");
-    // Nobody said that there is REST beside the operator, so nothing lets it in.
-    expect(await restCan("get", "secrets", "-n", "kept-out")).toBe("no");
+    await until("it is let in", async () => (await restCan("get", "secrets", "-n", "kept-out")) === "yes", wait);
+    await world.apply(projectManifest("kept-out", []));
+    await until("it is kept out", async () => (await restCan("get", "secrets", "-n", "kept-out")) === "no", wait);
   });
 
   test("come and go with the Project that admits a namespace; what was delivered stays", async () => {
@@ -396,8 +399,214 @@ describe("deleting", () => {
   });
 });
 
-const vaultUrl = `https://${vault}.vault.azure.net/`;
-const password = { key: "password", generate: { kind: "Password" } };
+describe("the author of a manifest, with a token of her own", () => {
+  const TEAM = "crew";
+  const alice = { namespace: "people", name: "alice" };
+  const user = `system:serviceaccount:${alice.namespace}:${alice.name}`;
+  let kubeconfig: string;
+  const asAlice = (...manifests: readonly object[]) =>
+    world.lab.controlPlane.kubectl(["apply", "-f", "-"], { input: manifestsIn(manifests), kubeconfig });
+  /** Who may do it may do it when the API server knows of her right, which takes a moment. */
+  const accepted = (...manifests: readonly object[]): Promise<string> =>
+    until(
+      "it is accepted",
+      async () => {
+        const { code, stdout, stderr } = await asAlice(...manifests);
+        if (code !== 0) throw new Error(stderr);
+        return stdout;
+      },
+      wait,
+    );
+  const refused = async (manifest: object): Promise<string> => {
+    const { code, stderr } = await asAlice(manifest);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/^Error from server \(Forbidden\): /)]);
+    return stderr;
+  };
+  const bind = (clusterRole: string) =>
+    world.kubectl("-n", TEAM, "create", "rolebinding", clusterRole, `--clusterrole=${clusterRole}`, `--user=${user}`);
+  const unbind = (...names: string[]) => world.kubectl("-n", TEAM, "delete", "rolebinding", ...names);
+
+  const plain = secretManifest(TEAM, "plain", { entries: [{ key: "user", literal: "app" }] });
+  const sourced = secretManifest(TEAM, "sourced", {
+    entries: [{ key: "token", secretRef: { name: "source", key: "token" } }],
+    deliver: {},
+  });
+  const restarting = secretManifest(TEAM, "restarting", {
+    entries: [{ key: "user", literal: "app" }],
+    deliver: { restart: [{ kind: "Deployment", name: "shop" }] },
+  });
+  const adopting = secretManifest(TEAM, "adopting", {
+    entries: [{ key: "token", literal: "from elsewhere" }],
+    deliver: { secretName: "source-2", adopt: true },
+  });
+  const byIdentity = {
+    apiVersion: "mazevault.io/v1",
+    kind: "KeyVault",
+    metadata: { name: "by-identity", namespace: TEAM },
+    spec: {
+      projectRef: { name: TEAM },
+      vaultUrl,
+      auth: {
+        workloadIdentity: {
+          tenantId: azure.tenantId,
+          clientId: azure.workloadIdentity,
+          serviceAccountRef: { name: "kv" },
+        },
+      },
+    },
+  };
+  const copying = {
+    apiVersion: "mazevault.io/v1",
+    kind: "SyncRule",
+    metadata: { name: "copying", namespace: TEAM },
+    spec: {
+      projectRef: { name: TEAM },
+      environment: "pro",
+      secrets: { names: ["plain"] },
+      direction: "Push",
+      target: { kubernetes: { namespaces: ["kube-public"] } },
+    },
+  };
+
+  beforeAll(async () => {
+    await world.tenant(TEAM);
+    await world.apply(
+      namespace(alice.namespace),
+      { apiVersion: "v1", kind: "ServiceAccount", metadata: alice },
+      core(TEAM, "source", { token: "from elsewhere" }),
+      core(TEAM, "source-2", { token: "from elsewhere" }),
+      deployment(TEAM, "shop", "another"),
+      { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "kv", namespace: TEAM } },
+      {
+        apiVersion: "rbac.authorization.k8s.io/v1",
+        kind: "ClusterRole",
+        metadata: { name: "uses-crew" },
+        rules: [{ apiGroups: ["mazevault.io"], resources: ["projects"], resourceNames: [TEAM], verbs: ["use"] }],
+      },
+    );
+    kubeconfig = await world.lab.controlPlane.serviceAccountKubeconfig({ ...alice, dir: world.lab.dir });
+    // As docs/operations/rights.md has it: she may write what teams write.
+    await bind("mazevault-authors");
+    await until("she may write", async () => !(await asAlice(plain)).stderr.includes("cannot get resource"), wait);
+  });
+
+  test("is refused a Project that she may not use, and told so; nothing comes of it", async () => {
+    const told = await refused(plain);
+    expect(told).toContain(
+      `spec.projectRef: you need the right to use Project ${TEAM} in namespace ${TEAM}. Somebody who has it gives it with: kubectl -n ${TEAM} create role `,
+    );
+    expect(told).toContain(`--resource=projects.mazevault.io --resource-name=${TEAM} `);
+    expect(told).toContain(`--user="${user}"`);
+    await expect(world.get(secret, "plain", TEAM)).rejects.toThrow("404");
+    // Neither on the way over a Project that she may use, nor for a KeyVault or a rule.
+    for (const manifest of [byIdentity, copying])
+      expect(await refused(manifest)).toContain("spec.projectRef: you need");
+    await bind("uses-crew");
+    await accepted(plain);
+    await world.waitReady(secret, "plain", TEAM);
+  });
+
+  test.each([
+    [
+      "a source",
+      sourced,
+      "spec.entries[].secretRef: you need the right to get core Secret source in",
+      "get",
+      "secrets",
+    ],
+    [
+      "a workload",
+      restarting,
+      "spec.deliver.restart[]: you need the right to patch or restart workload Deployment shop in",
+      "restart",
+      "deployments.apps",
+    ],
+    [
+      "a core Secret to be adopted",
+      adopting,
+      "spec.deliver.adopt: you need the right to update core Secret source-2 in",
+      "update",
+      "secrets",
+    ],
+    [
+      "a ServiceAccount",
+      byIdentity,
+      "spec.auth.workloadIdentity.serviceAccountRef: you need the right to create token of ServiceAccount kv in",
+      "create",
+      "serviceaccounts/token",
+    ],
+    [
+      "another namespace",
+      copying,
+      "spec.target.kubernetes.namespaces[]: you need the right to create core Secret objects of any name in",
+      "create",
+      "secrets",
+    ],
+  ])("is refused %s that she has no right to, and told which", async (_what, manifest, told, verb, resource) => {
+    const { kind, metadata } = manifest as KubernetesObject;
+    const where = kind === "SyncRule" ? "kube-public" : TEAM;
+    const said = await refused(manifest);
+    expect(said).toContain(
+      `${told} namespace ${where}. Somebody who has it gives it with: kubectl -n ${where} create `,
+    );
+    expect(said).toMatch(new RegExp(` --verb=${verb} --resource=${resource}[ ;]`));
+    await expect(world.get(`${kind.toLowerCase()}.mazevault.io`, metadata.name, TEAM)).rejects.toThrow("404");
+  });
+
+  test("has all of it with the ClusterRole edit of Kubernetes, in her namespace", async () => {
+    await bind("edit");
+    const before = (await world.get("deployment", "shop", TEAM)).metadata.generation;
+    await accepted(sourced, restarting, adopting, byIdentity);
+    for (const name of ["sourced", "restarting", "adopting"]) await world.waitReady(secret, name, TEAM);
+    expect(decoded(await world.get("secret", "sourced", TEAM))).toEqual({ token: "from elsewhere" });
+    await world.apply(
+      secretManifest(TEAM, "restarting", {
+        entries: [{ key: "user", literal: "another" }],
+        deliver: { restart: [{ kind: "Deployment", name: "shop" }] },
+      }),
+    );
+    // The workload has a say of its own.
+    await world.kubectl("-n", TEAM, "annotate", "deployment", "shop", "mazevault.io/restart=allowed");
+    await world.waitFor("deployment", "shop", TEAM, ({ metadata }) => Number(metadata.generation) > Number(before));
+    // Of another namespace she has none.
+    expect(await refused(copying)).toContain("in namespace kube-public");
+  });
+
+  test("is not asked again, and the operator never, for what was there when she had the rights", async () => {
+    await unbind("edit", "uses-crew");
+    const another = (change: object) => ({
+      ...sourced,
+      spec: { ...(sourced as KubernetesObject).spec, ...change },
+    });
+    await until("the rights are gone", async () => (await asAlice(copying)).stderr.includes("spec.projectRef"), wait);
+    // What stands in Git, applied again; another field; a label; a finalizer, and its end.
+    expect(await accepted(sourced)).toMatch(/sourced unchanged\n$/);
+    await accepted(another({ retention: { versions: 5 } }));
+    for (const change of [
+      { metadata: { labels: { tier: "db" } } },
+      { metadata: { finalizers: ["example.com/hold"] } },
+      { metadata: { finalizers: null } },
+    ]) {
+      const args = ["-n", TEAM, "patch", secret, "sourced", "--type=merge", "-p", JSON.stringify(change)];
+      expect(await world.lab.controlPlane.kubectl(args, { kubeconfig })).toMatchObject({ code: 0, stderr: "" });
+    }
+    const more = [
+      { key: "token", secretRef: { name: "source", key: "token" } },
+      { key: "other", secretRef: { name: "source-2", key: "token" } },
+    ];
+    expect(await refused(another({ entries: more }))).toContain("you need the right to get core Secret source-2 in");
+    // What the source has now is taken, stored, delivered and reported.
+    await world.apply(core(TEAM, "source", { token: "a newer one" }));
+    await world.waitFor("secret", "sourced", TEAM, (it) => decoded(it).token === "a newer one");
+    await world.waitFor(secret, "sourced", TEAM, isReadyAt(2));
+  });
+
+  test("may leave, and so may her namespace with all that refers to something", async () => {
+    await unbind("mazevault-authors");
+    await world.kubectl("delete", "namespace", TEAM, "--timeout=90s");
+    await world.kubectl("delete", project, TEAM);
+  });
+});
 
 const ready = (object: KubernetesObject): Condition | undefined => conditionOf(object, "Ready");
 const message = (object: KubernetesObject): string => ready(object)?.message ?? "";
@@ -424,6 +633,9 @@ async function canI(name: string, what: readonly string[]): Promise<string> {
   const { stdout } = await world.lab.controlPlane.kubectl(["auth", "can-i", "--as", account, ...what]);
   return stdout.trim();
 }
+
+/** For `kubectl apply -f -`. */
+const manifestsIn = (items: readonly object[]): string => JSON.stringify({ apiVersion: "v1", kind: "List", items });
 
 const namespace = (name: string): object => ({ apiVersion: "v1", kind: "Namespace", metadata: { name } });
 

@@ -9,6 +9,7 @@ import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import type { Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
 import { consumerManifest } from "./chaos/manifests.ts";
@@ -51,11 +52,13 @@ const deaths = CHAOS_FAILPOINTS === "all" ? everyDeath : everyDeath.slice(0, 2);
 
 let world: World;
 let succession: Succession;
+let surface: Rest;
 let pods: Pods;
 
 beforeAll(async () => {
   world = await startWorld();
   succession = await Succession.begin(world);
+  surface = await world.mazevault.startRest();
   await world.tenant(ROLES, "marker");
   pods = readyPods(world, ROLES);
 });
@@ -349,7 +352,7 @@ describe("a Job from a CronJob", () => {
     // Its logs are where the message sends people.
     expect((await job(5))?.metadata.uid).toBe(metadata.uid);
     expect(await auditOf(`${BY_JOB}/orders`, "SecretVersionDiscarded")).toHaveLength(3);
-    const client = RestClient.of(world, succession.leader);
+    const client = RestClient.of(world, surface);
     const { email, password } = await firstAdmin(world);
     const token = await client.login(email, password);
     const path = `/api/v1/namespaces/${BY_JOB}/secrets/orders`;
@@ -517,7 +520,7 @@ test("the guide works as it is printed", async () => {
   const root = fileURLToPath(new URL("..", import.meta.url));
   const run = `exec "${process.execPath}" "${root}/lab/psql.ts" --database postgres --dir "${world.lab.dir}" "$2"`;
   const env = {
-    ...cliEnvironment(world, succession.leader, folder),
+    ...cliEnvironment(world, surface, folder),
     PGHOST: host,
     PGPORT: String(port),
     PGSSLROOTCERT: caFile,

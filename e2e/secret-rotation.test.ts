@@ -201,8 +201,7 @@ describe("what a person asks for", () => {
   });
 
   test("through REST is done for these keys, and refused where it makes no sense", async () => {
-    const leader = await leaderOf(world, operators);
-    const client = RestClient.of(world, leader);
+    const client = RestClient.of(world, await world.mazevault.startRest());
     const { email, password } = await firstAdmin(world);
     const token = await client.login(email, password);
     const path = `/api/v1/namespaces/${ASKED}/secrets/orders/rotate`;

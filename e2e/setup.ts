@@ -6,6 +6,7 @@ import path from "node:path";
 import { bundle, NODE_ARGUMENTS, OPERATOR } from "../build/bundle.ts";
 import { startLab } from "../lab/lab.ts";
 import { installMazeVault } from "../lab/mazevault.ts";
+import { admitAuthors } from "./authors.ts";
 
 export default async function setup(): Promise<void> {
   const dir = mkdtempSync(path.join(tmpdir(), "mazevault-prepared-"));
@@ -19,6 +20,7 @@ export default async function setup(): Promise<void> {
   const lab = await startLab({ dir: path.join(dir, "lab"), durable: false });
   try {
     await installMazeVault({ lab, cluster: lab.controlPlane, programs });
+    await admitAuthors(lab.controlPlane);
   } finally {
     await lab.stop();
   }

@@ -163,7 +163,7 @@ function pathTo(programs: Readonly<Record<string, Program | undefined>>): string
 test("after kill -9 of every child the commands still do", async () => {
   const processes = JSON.parse(readFileSync(path.join(labDir, "processes.json"), "utf8")) as unknown;
   const pids = [...JSON.stringify(processes).matchAll(/"pid":(\d+)/g)].map(([, pid]) => Number(pid));
-  expect(pids.length).toBe(7);
+  expect(pids.length).toBe(8);
   for (const pid of pids) process.kill(pid, "SIGKILL");
   const resources = guideCommands[0]?.command ?? "false";
   await until("everything is Ready again", async () => unready(await shell(environment, resources)).length === 0, {

@@ -47,9 +47,10 @@ beforeAll(async () => {
     );
     await world.waitReady(RULE, tenant, tenant);
   }
-  client = RestClient.of(world, operator);
+  const surface = await world.mazevault.startRest();
+  client = RestClient.of(world, surface);
   const { email, password } = await firstAdmin(world);
-  shell = cliEnvironment(world, operator, folder);
+  shell = cliEnvironment(world, surface, folder);
   const login = `printf %s "$PASSWORD" | mazevault login --email ${email} --password-stdin`;
   await promisify(execFile)("bash", ["--norc", "-euo", "pipefail", "-c", login], {
     env: { ...shell, PASSWORD: password },
@@ -468,8 +469,6 @@ describe("whoever dies over it", () => {
       turn += 1;
       const [here, there] = [`here-${turn}`, `there-${turn}`];
       await suspend(PLATFORM, true);
-      await client.close();
-      client = RestClient.of(world, succession.leader);
       const before = await write(PLATFORM, { token: here });
       await succession.dies(failpoint, async () => {
         await control().setSecret(vault, `${PLATFORM}-orders--token`, there);

@@ -295,7 +295,7 @@ describe("a plan over its limits", () => {
 test("docs/guides/recover-a-deletion.md works as printed", async () => {
   const folder = path.join(world.lab.dir, "guide");
   mkdirSync(folder, { recursive: true });
-  const env = cliEnvironment(world, operator, folder);
+  const env = cliEnvironment(world, await world.mazevault.startRest(), folder);
   const run = async (script: string) => {
     const { stdout, stderr } = await promisify(execFile)("bash", ["--norc", "-euo", "pipefail", "-c", script], {
       cwd: folder,

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual, promisify } from "node:util";
-import type { Operator } from "../lab/mazevault.ts";
+import type { Operator, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import type { Death } from "./chaos/deaths.ts";
 import { consumerManifest } from "./chaos/manifests.ts";
@@ -21,10 +21,12 @@ const [OWN, JOBS, BATCH, DEV, FOREIGN] = ["pay", "pay-jobs", "pay-batch", "pay-d
 
 let world: World;
 let operator: Operator;
+let surface: Rest;
 
 beforeAll(async () => {
   world = await startWorld();
   operator = await world.mazevault.startOperator();
+  surface = await world.mazevault.startRest();
   await world.tenant(FOREIGN);
   const namespaces = [OWN, JOBS, BATCH, DEV].map((name) => ({
     apiVersion: "v1",
@@ -364,7 +366,7 @@ describe("Bidirectional", () => {
   let token: string;
 
   beforeAll(async () => {
-    client = RestClient.of(world, operator);
+    client = RestClient.of(world, surface);
     const { email, password } = await firstAdmin(world);
     token = await client.login(email, password);
     const entries = [
@@ -465,7 +467,7 @@ describe("Bidirectional", () => {
 
 test("the guide works as it is printed", async () => {
   const folder = mkdtempSync(path.join(tmpdir(), "mazevault-copies-"));
-  const env = cliEnvironment(world, operator, folder);
+  const env = cliEnvironment(world, surface, folder);
   const guide = new URL("../docs/guides/copy-into-other-namespaces.md", import.meta.url);
   const printed: string[] = [];
   try {

@@ -76,7 +76,7 @@ test("what is changed there comes as one version, is on record, and nothing is w
 });
 
 test("a value that is written here is taken back, and stays as a version", async () => {
-  const client = RestClient.of(world, operator);
+  const client = RestClient.of(world, await world.mazevault.startRest());
   const { email, password } = await firstAdmin(world);
   const token = await client.login(email, password);
   const path = `/api/v1/namespaces/${TENANT}/secrets/partner`;

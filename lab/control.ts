@@ -6,13 +6,13 @@ import { chmodSync, rmSync } from "node:fs";
 import { createConnection, createServer, type Socket } from "node:net";
 import path from "node:path";
 import { errorCode, errorMessage } from "./errors.ts";
-import type { SupervisedProcess } from "./supervised.ts";
+import type { Part } from "./supervised.ts";
 
 export const ACTIONS = ["stop", "start", "kill"] as const;
 export type Action = (typeof ACTIONS)[number];
 
 /** Parts by the names that a person calls them. */
-export type Parts = Readonly<Record<string, Pick<SupervisedProcess, "isReady" | "stop" | "start" | "kill" | "ready">>>;
+export type Parts = Readonly<Record<string, Part>>;
 
 interface Answer {
   readonly ok: boolean;

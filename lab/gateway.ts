@@ -7,7 +7,7 @@ import type { GATEWAY_ROLES } from "../crds/gateway.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Cluster } from "./cluster.ts";
 import { type Lab, startLab } from "./lab.ts";
-import { azure, installMazeVault, type MazeVault, type Operator, type OperatorOptions } from "./mazevault.ts";
+import { azure, installMazeVault, type MazeVault, type ProgramOptions, type Rest } from "./mazevault.ts";
 import { until } from "./poll.ts";
 
 export interface GatewayPlace {
@@ -32,16 +32,16 @@ export interface Primary {
   readonly caFile: string;
 }
 
-export interface ConnectOptions extends GatewayPlace, Pick<OperatorOptions, "config" | "env" | "logLevel"> {
+export interface ConnectOptions extends GatewayPlace, Pick<ProgramOptions, "config" | "env" | "logLevel" | "programs"> {
   readonly lab: Pick<Lab, "dir">;
-  readonly mazevault: Pick<MazeVault, "startOperator">;
+  readonly mazevault: Pick<MazeVault, "startGateway">;
   readonly primary: Primary;
 }
 
 export interface GatewayLab extends GatewayPlace {
   readonly lab: Lab;
   readonly mazevault: MazeVault;
-  readonly operator: Operator;
+  readonly operator: Rest;
 }
 
 export interface GatewayLabOptions extends GatewayPlace {
@@ -76,15 +76,26 @@ export async function startGatewayLab(options: GatewayLabOptions, onLab: (lab: L
  * Makes the gateway known at the primary, starts it, hands it the token that the primary has made for it, and waits until both sides
  * call it connected. One that is registered already needs no token.
  */
-export async function connectGateway(options: ConnectOptions): Promise<Operator> {
-  const { lab, mazevault, primary, name, environment, role, config = {}, env = {}, logLevel = "info" } = options;
+export async function connectGateway(options: ConnectOptions): Promise<Rest> {
+  const {
+    lab,
+    mazevault,
+    primary,
+    name,
+    environment,
+    role,
+    config = {},
+    env = {},
+    logLevel = "info",
+    programs,
+  } = options;
   const tokenFile = path.join(lab.dir, "operator", `${name}.token`);
   await applyGateway(primary.cluster, { name, environment, role });
-  const operator = await mazevault.startOperator({
+  const operator = await mazevault.startGateway({
     name,
     logLevel,
+    ...(programs !== undefined && { programs }),
     env: {
-      MAZEVAULT_MODE: "gateway",
       MAZEVAULT_GATEWAY_ENVIRONMENT: environment,
       MAZEVAULT_GATEWAY_ROLE: role,
       PRIMARY_BACKEND_URL: primary.url,
@@ -98,7 +109,7 @@ export async function connectGateway(options: ConnectOptions): Promise<Operator>
 }
 
 interface Connecting {
-  readonly operator: Pick<Operator, "httpPort">;
+  readonly operator: Pick<Rest, "httpPort">;
   readonly primary: Pick<Primary, "cluster">;
   readonly name: string;
   /** Takes the token while the primary has one for it. */

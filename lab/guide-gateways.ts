@@ -69,7 +69,7 @@ const replicaCommands: readonly GuideCommand[] = [
 ];
 
 const outageCommands = (part: Part): readonly GuideCommand[] => [
-  { command: part("stop primary"), gives: "the primary's operator is away, until it is started again" },
+  { command: part("stop primary"), gives: "the primary's operator and REST are away, until they are started again" },
   { command: `${health}; echo`, gives: "the gateway answers all the same, and says that its primary does not" },
   { command: `${read}; echo`, gives: "the value, which the gateway holds" },
   {

@@ -7,6 +7,7 @@ import { LabPki } from "./pki.ts";
 import { Ports } from "./ports.ts";
 import { copyOutside, removeOutside } from "./postgres/account.ts";
 import { type Postgres, startPostgres } from "./postgres/postgres.ts";
+import type { Programs } from "./postgres/programs.ts";
 import { Supervisor } from "./processes.ts";
 import type { ProcessSpec, SupervisedProcess } from "./supervised.ts";
 
@@ -15,6 +16,8 @@ export interface LabOptions {
   readonly dir: string;
   /** Default true. false is faster and safe for tests that kill neither etcd nor the machine. */
   readonly durable?: boolean;
+  /** The PostgreSQL that npm installed when absent. */
+  readonly postgres?: Programs;
   /** Added to the arguments of kube-apiserver. */
   readonly apiServerArgs?: readonly string[];
   /** Receives progress and restarts, one line each; silent by default. */
@@ -46,12 +49,12 @@ export async function startMachine({ dir, ...options }: Omit<LabOptions, "apiSer
 }
 
 /** Starts the lab. @throws after ending what it had started */
-export async function startLab({ dir, apiServerArgs = [], ...options }: LabOptions): Promise<Lab> {
+export async function startLab({ dir, postgres: programs, apiServerArgs = [], ...options }: LabOptions): Promise<Lab> {
   const binaries = await obtainBinaries(options.report);
   return open(dir, options, async (common, labDir) => {
     const [controlPlane, postgres] = await Promise.all([
       startControlPlane({ ...common, dir: path.join(labDir, "controlplane"), binaries, apiServerArgs }),
-      startPostgres({ ...common, dir: path.join(labDir, "postgres") }),
+      startPostgres({ ...common, dir: path.join(labDir, "postgres"), ...(programs && { programs }) }),
     ]);
     return { controlPlane, postgres };
   });

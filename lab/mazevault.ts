@@ -1,4 +1,7 @@
-/** MazeVault on a lab: resource definitions and rights, database, Key Vault stand-in, any number of operators and responders. */
+/**
+ * MazeVault on a lab: what the chart makes of the cluster, a database, the Key Vault stand-in, and any number of operators, REST
+ * surfaces and responders, each as whom the chart's pods are.
+ */
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
@@ -6,6 +9,8 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { bundle, CLI, NODE_ARGUMENTS, OCSP, OPERATOR, REST } from "../build/bundle.ts";
+import { API_VERSION } from "../crds/common.ts";
+import { accessObjects, type Mode } from "../crds/generate/rbac.ts";
 import { kinds } from "../crds/index.ts";
 import { OPERATOR_ACCOUNT, REST_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import type { Cluster } from "./cluster.ts";
@@ -37,6 +42,27 @@ export const azure = {
   moreVaults: Array.from({ length: 18 }, (_, index) => `crdprointmzvgwckv${String(index + 3).padStart(2, "0")}`),
 } as const;
 
+/**
+ * What is installed in a cluster, and applied where it becomes a gateway's. A test (`checks/identities.test.ts`) holds them against what
+ * the chart makes by default, and `identities` too.
+ */
+export const manifests: Readonly<Record<Mode, readonly string[]>> = {
+  primary: ["crds/generated", "charts/mazevault/files/policies.yaml"],
+  gateway: ["deploy/gateway/rbac.yaml"],
+};
+
+/** Who each program is at the API server, and what it is told of that. */
+export const identities = {
+  operator: { account: OPERATOR_ACCOUNT, settings: rightsSettings({ restServiceAccount: REST_ACCOUNT }) },
+  rest: { account: REST_ACCOUNT, settings: rightsSettings({ restServiceAccount: REST_ACCOUNT }) },
+  gateway: { account: OPERATOR_ACCOUNT, settings: rightsSettings({}) },
+} as const;
+
+function rightsSettings(more: object) {
+  const kubernetes = { namespace: SYSTEM_NAMESPACE, serviceAccount: OPERATOR_ACCOUNT, ...more };
+  return { kubernetes, controllers: { onboardNamespaces: true } };
+}
+
 const HOSTS = ["*.vault.azure.net", "login.microsoftonline.com"];
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -56,10 +82,10 @@ export interface MazeVaultOptions {
   readonly keyVaultSettings?: Readonly<Record<string, unknown>>;
 }
 
-export interface OperatorOptions {
-  /** REST alone, on the same settings; the operator when absent. */
-  readonly program?: "rest";
-  /** Distinguishes operators that run side by side; `operator` when absent. */
+export interface ProgramOptions {
+  /** Folder of the bundled programs, where it is not the installation's: of another version. */
+  readonly programs?: string;
+  /** Distinguishes programs that run side by side; what it is when absent: `operator`, `rest` or `gateway`. */
   readonly name?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly logLevel?: "info" | "debug" | "trace";
@@ -68,13 +94,24 @@ export interface OperatorOptions {
   readonly nodeArgs?: readonly string[];
   /** A command that is given the program and its arguments, and becomes it; a shell that turns core dumps off when absent. */
   readonly launcher?: readonly string[];
+  /** How long it may take to be ready; a minute when absent. */
+  readonly readyTimeoutMs?: number;
 }
 
-export interface Operator {
+export interface Program {
   readonly process: SupervisedProcess;
+  /** Of health and metrics. */
   readonly httpPort: number;
   readonly configFile: string;
-  /** Of its REST surface, whose certificate the lab's CA has issued. */
+}
+
+export interface Operator extends Program {
+  /** Of the REST surface that it has for itself, on loopback as in its pod; people are served by others. */
+  readonly loopbackUrl: string;
+}
+
+export interface Rest extends Program {
+  /** The lab's CA has issued its certificate. */
   readonly restUrl: string;
 }
 
@@ -121,8 +158,12 @@ export interface MazeVault {
   };
   /** The command line, bundled as it ships. */
   readonly cli: string;
-  /** Starts an operator and waits until it is ready. */
-  startOperator(options?: OperatorOptions): Promise<Operator>;
+  /** Starts an operator of a primary and waits until it is ready. */
+  startOperator(options?: ProgramOptions): Promise<Operator>;
+  /** Starts the REST surface of a primary and waits until it is ready; what only a leader makes, an operator has to make. */
+  startRest(options?: ProgramOptions): Promise<Rest>;
+  /** Makes this a gateway's cluster, starts the gateway, which is operator and REST in one, and waits until it is ready. */
+  startGateway(options?: ProgramOptions): Promise<Rest>;
   /** Where CRLs, CA certificates and OCSP are published, for the operator's setting `pki.baseUrl`. */
   readonly pkiUrl: string;
   /** Starts an OCSP responder under a role of its own, and waits until it is ready; an operator must have been started before. */
@@ -137,13 +178,58 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
   const [database, keyVault, kubeconfigs] = await Promise.all([
     lab.postgres.createDatabase("mazevault"),
     options.keyVault ?? startKeyVault(options),
-    (options.installed ? resourcesServed(cluster) : install(cluster, "crds/generated")).then(async () => ({
-      operator: await kubeconfigOf(OPERATOR_ACCOUNT),
-      rest: await kubeconfigOf(REST_ACCOUNT),
+    (options.installed ? resourcesServed(cluster) : install(cluster)).then(async () => ({
+      [OPERATOR_ACCOUNT]: await kubeconfigOf(OPERATOR_ACCOUNT),
+      [REST_ACCOUNT]: await kubeconfigOf(REST_ACCOUNT),
     })),
     options.programs ?? bundle(programs),
   ]);
   const ocspPort = await lab.ports.get("ocsp");
+
+  let gateway: Promise<void> | undefined;
+  const start = async (what: keyof typeof identities, options: ProgramOptions = {}) => {
+    const { name = what, env = {}, logLevel = "info", config = {}, nodeArgs = [], launcher } = options;
+    const folder = options.programs ?? programs;
+    const { account, settings } = identities[what];
+    const httpPort = await lab.ports.get(name);
+    const restPort = await lab.ports.get(`${name}-rest`);
+    const certificate = await lab.pki.issue("rest", { commonName: "mazevault", usage: "server" });
+    const dir = path.join(lab.dir, "operator");
+    const configFile = path.join(dir, `${name}.yaml`);
+    const fileDirectory = path.join(dir, "audit");
+    mkdirSync(fileDirectory, { recursive: true });
+    const base = {
+      ...settings,
+      kubernetes: { kubeconfig: kubeconfigs[account], ...settings.kubernetes },
+      audit: { fileDirectory },
+      database: {
+        host: database.host,
+        port: database.port,
+        name: database.database,
+        user: database.user,
+        passwordFile: database.passwordFile,
+        caFile: database.caFile,
+      },
+      keys: { provider: "file", file: path.join(dir, "root.key"), create: true },
+      // The lab's own server of PostgreSQL.
+      rotation: { allowedHosts: ["127.0.0.1"] },
+      azure: keyVault.azure,
+      http: { host: "127.0.0.1", port: httpPort },
+      // An operator has it too, since the keys of REST and its first admin are the leader's.
+      rest: { host: "127.0.0.1", port: restPort, ...certificate, clientCaFile: lab.pki.caFile },
+      log: { level: logLevel },
+    };
+    writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
+    const program = path.join(folder, what === "rest" ? REST : OPERATOR);
+    const process = await lab.spawn({
+      name,
+      ...launched(launcher ?? WITHOUT_CORE_DUMPS, [...NODE_ARGUMENTS, ...nodeArgs, program, "--config", configFile]),
+      env: { ...(what === "gateway" && { MAZEVAULT_MODE: "gateway" }), ...env },
+      isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
+      ...(options.readyTimeoutMs !== undefined && { readyTimeoutMs: options.readyTimeoutMs }),
+    });
+    return { process, httpPort, configFile, restUrl: `https://127.0.0.1:${restPort}` };
+  };
 
   return {
     keyVault,
@@ -151,57 +237,15 @@ export async function installMazeVault(options: MazeVaultOptions): Promise<MazeV
     programs,
     database,
     cli: path.join(programs, CLI),
-    async startOperator({
-      program,
-      name = program ?? "operator",
-      env = {},
-      logLevel = "info",
-      config = {},
-      nodeArgs = [],
-      launcher = WITHOUT_CORE_DUMPS,
-    } = {}) {
-      const httpPort = await lab.ports.get(name);
-      const restPort = await lab.ports.get(`${name}-rest`);
-      const certificate = await lab.pki.issue("rest", { commonName: "mazevault", usage: "server" });
-      const dir = path.join(lab.dir, "operator");
-      const configFile = path.join(dir, `${name}.yaml`);
-      const fileDirectory = path.join(dir, "audit");
-      mkdirSync(fileDirectory, { recursive: true });
-      // A gateway may do less than a primary, and REST alone less than either.
-      if (env.MAZEVAULT_MODE === "gateway") await install(cluster, "deploy/gateway/rbac.yaml");
-      const base = {
-        audit: { fileDirectory },
-        kubernetes: { kubeconfig: kubeconfigs[program ?? "operator"], namespace: SYSTEM_NAMESPACE },
-        database: {
-          host: database.host,
-          port: database.port,
-          name: database.database,
-          user: database.user,
-          passwordFile: database.passwordFile,
-          caFile: database.caFile,
-        },
-        keys: { provider: "file", file: path.join(dir, "root.key"), create: true },
-        // The lab's own server of PostgreSQL.
-        rotation: { allowedHosts: ["127.0.0.1"] },
-        azure: keyVault.azure,
-        http: { host: "127.0.0.1", port: httpPort },
-        rest: { host: "127.0.0.1", port: restPort, ...certificate, clientCaFile: lab.pki.caFile },
-        log: { level: logLevel },
-      };
-      writeFileSync(configFile, stringify(withSettings(base, config)), { mode: 0o600 });
-      const process = await lab.spawn({
-        name,
-        ...launched(launcher, [
-          ...NODE_ARGUMENTS,
-          ...nodeArgs,
-          path.join(programs, program === "rest" ? REST : OPERATOR),
-          "--config",
-          configFile,
-        ]),
-        env,
-        isReady: () => answersOk(`http://127.0.0.1:${httpPort}/readyz`),
-      });
-      return { process, httpPort, configFile, restUrl: `https://127.0.0.1:${restPort}` };
+    async startOperator(options) {
+      const { restUrl: loopbackUrl, ...operator } = await start("operator", options);
+      return { ...operator, loopbackUrl };
+    },
+    startRest: (options) => start("rest", options),
+    async startGateway(options) {
+      gateway ??= becomeGateway(cluster);
+      await gateway;
+      return start("gateway", options);
     },
     pkiUrl: `http://127.0.0.1:${ocspPort}`,
     async startOcsp({ name = "ocsp", config = {} } = {}) {
@@ -251,17 +295,68 @@ function withSettings(base: Settings, changed: Settings): Settings {
   return Object.fromEntries([...parts].map((part) => [part, { ...base[part], ...changed[part] }]));
 }
 
-/** Resource definitions, rights and the installation's namespace; applied, so that repeating changes nothing. */
-async function install(cluster: Cluster, what: "crds/generated" | "deploy/gateway/rbac.yaml"): Promise<void> {
-  const run = async (...args: string[]): Promise<void> => {
-    const { code, stderr } = await cluster.kubectl(args);
-    if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr.trim()}`);
-  };
-  const options = ["--server-side", "--force-conflicts", "--field-manager=mazevault-install"];
-  await run("apply", ...options, "-f", path.join(root, what));
-  if (what !== "crds/generated") return;
+/** As a primary; applied, so that repeating changes nothing. */
+async function install(cluster: Cluster): Promise<void> {
+  await apply(cluster, "primary");
+  await definitionsEstablished(cluster);
+  await until("the admission policies count", () => policiesCount(cluster), { timeoutMs: 60_000 });
+}
+
+/**
+ * Resource definitions, rights and the installation's namespace, in the place of those that are there.
+ *
+ * @param folder of another version; this one's when absent
+ */
+export async function installDefinitions(cluster: Cluster, folder = path.join(root, "crds/generated")): Promise<void> {
+  await succeeded(cluster, ["apply", ...APPLY, "-f", folder]);
+  await definitionsEstablished(cluster);
+}
+
+async function definitionsEstablished(cluster: Cluster): Promise<void> {
   const definitions = kinds.map(({ plural }) => `crd/${plural}.mazevault.io`);
-  await run("wait", "--for=condition=Established", "--timeout=60s", ...definitions);
+  await succeeded(cluster, ["wait", "--for=condition=Established", "--timeout=60s", ...definitions]);
+}
+
+/** Rights of a primary that stay bound would add to those of a gateway. */
+async function becomeGateway(cluster: Cluster): Promise<void> {
+  const bindings = (accessObjects("primary") as { kind: string }[]).filter(({ kind }) => kind.endsWith("Binding"));
+  const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: bindings });
+  await succeeded(cluster, ["delete", "--ignore-not-found", "-f", "-"], input);
+  await apply(cluster, "gateway");
+}
+
+const APPLY = ["--server-side", "--force-conflicts", "--field-manager=mazevault-install"] as const;
+
+async function apply(cluster: Cluster, mode: Mode): Promise<void> {
+  const files = manifests[mode].flatMap((file) => ["-f", path.join(root, file)]);
+  await succeeded(cluster, ["apply", ...APPLY, ...files]);
+}
+
+async function succeeded(cluster: Cluster, args: readonly string[], input?: string): Promise<void> {
+  const { code, stderr } = await cluster.kubectl(args, input === undefined ? {} : { input });
+  if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr.trim()}`);
+}
+
+/**
+ * Whether what REST may not do is refused by the policy of Secrets, which is the last one: the API server takes up all that are stored
+ * at once, a moment after they are. One that starts waits for them before it admits anything.
+ */
+async function policiesCount(cluster: Cluster): Promise<boolean> {
+  const manifest = {
+    apiVersion: API_VERSION,
+    kind: "Secret",
+    metadata: { name: "refused", namespace: SYSTEM_NAMESPACE },
+    spec: {
+      projectRef: { name: "none" },
+      environment: "none",
+      entries: [{ key: "key", secretRef: { name: "none", key: "none" } }],
+    },
+  };
+  const rest = `system:serviceaccount:${SYSTEM_NAMESPACE}:${REST_ACCOUNT}`;
+  const asked = ["create", "--dry-run=server", "--as", rest, "-f", "-"];
+  const { stdout, stderr } = await cluster.kubectl(asked, { input: JSON.stringify(manifest) });
+  if (stderr.includes("denied request: spec.entries[].secretRef")) return true;
+  throw new Error(`a Secret of REST that refers to a core Secret: ${stdout}${stderr}`.trim());
 }
 
 /** Resolves when an API server that has just started knows the kinds. */

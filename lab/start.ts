@@ -20,9 +20,10 @@ import { environmentLine, guide, pkiCommands } from "./guide.ts";
 import { gatewayCommands, gatewayVariables } from "./guide-gateways.ts";
 import { type Machine, resetLab, startLab, startMachine } from "./lab.ts";
 import { writeLaunchers } from "./launcher.ts";
-import { installMazeVault, type MazeVault, type Operator } from "./mazevault.ts";
+import { installMazeVault, type MazeVault, type Program } from "./mazevault.ts";
 import { until } from "./poll.ts";
 import { stopOnSignals } from "./signals.ts";
+import { asOne } from "./supervised.ts";
 
 const USAGE = "usage: npm start -- [--reset] [--with-gateway | --kubeconfig FILE] [--dir FOLDER]";
 const READY_MS = 120_000;
@@ -101,7 +102,7 @@ const gatewayDir = (dir: string, { name }: { readonly name: string }): string =>
 interface RunningPrimary extends Primary {
   readonly cluster: Cluster;
   readonly mazevault: MazeVault;
-  readonly operator: Operator;
+  readonly programs: readonly Program[];
 }
 
 /** Everything of a start without gateways. */
@@ -112,11 +113,12 @@ async function startPrimary(
 ): Promise<RunningPrimary> {
   const { machine, cluster } = await startMachineWithCluster(labDir, kubeconfig);
   onMachine(machine);
-  report("installing resource definitions and rights; starting the Key Vault stand-in");
+  report("installing resource definitions, rights and admission policies; starting the Key Vault stand-in");
   const mazevault = await installMazeVault({ lab: machine, cluster, report });
-  report("starting the operator and the OCSP responder");
-  const operator = await mazevault.startOperator({ config: { pki: { baseUrl: mazevault.pkiUrl } } });
-  await mazevault.startOcsp();
+  report("starting the operator, REST and the OCSP responder");
+  const config = { pki: { baseUrl: mazevault.pkiUrl } };
+  const operator = await mazevault.startOperator({ config });
+  const [rest] = await Promise.all([mazevault.startRest({ config }), mazevault.startOcsp()]);
   // Once: whoever edits or deletes a sample meets that again at the next start.
   const applied = path.join(labDir, "samples.applied");
   if (!existsSync(applied)) {
@@ -125,13 +127,13 @@ async function startPrimary(
     writeFileSync(applied, "");
   }
   await samplesReady(cluster);
-  return { cluster, mazevault, operator, url: operator.restUrl, caFile: machine.pki.caFile };
+  return { cluster, mazevault, programs: [operator, rest], url: rest.restUrl, caFile: machine.pki.caFile };
 }
 
 /** So that the guide's outage is one. */
 async function controlOf(labDir: string, primary: RunningPrimary, gateways: readonly GatewayLab[]) {
   const parts = [
-    ["primary", primary.operator.process],
+    ["primary", asOne(...primary.programs.map(({ process }) => process))],
     ...gateways.map(({ name, operator }) => [name, operator.process]),
   ];
   const control = await serveControl(labDir, Object.fromEntries(parts));

@@ -40,6 +40,25 @@ const longestBackoffMs = 5_000;
 const attemptsAtFirstStart = 3;
 const largestLogBytes = 16 * 1024 * 1024;
 
+/** What can be stopped, started and killed. */
+export type Part = Pick<SupervisedProcess, "isReady" | "stop" | "start" | "kill" | "ready">;
+
+/** Several that make one part together, such as a primary of its operator and REST. */
+export function asOne(...parts: readonly Part[]): Part {
+  const each = async (act: (part: Part) => Promise<void>): Promise<void> => {
+    await Promise.all(parts.map(act));
+  };
+  return {
+    get isReady() {
+      return parts.every(({ isReady }) => isReady);
+    },
+    stop: () => each((part) => part.stop()),
+    start: () => each((part) => part.start()),
+    kill: (name) => each((part) => part.kill(name)),
+    ready: (timeoutMs) => each((part) => part.ready(timeoutMs)),
+  };
+}
+
 /**
  * A child in a process group of its own that comes back when it dies unexpectedly.
  *

@@ -16,7 +16,7 @@ function succeeds(command: string, ...args: readonly string[]): boolean {
 }
 
 /**
- * What runs a program there, for `OperatorOptions.launcher`; as far as this machine allows it.
+ * What runs a program there, for `ProgramOptions.launcher`; as far as this machine allows it.
  * @param fullDisk the folder that a disk of 1 MiB is mounted at, of which less than 3 % are left
  */
 export function unwell({ fullDisk }: { readonly fullDisk: string }): readonly string[] {

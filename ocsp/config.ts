@@ -1,9 +1,10 @@
 /** The settings of the OCSP responder. */
 import { z } from "zod";
 import { database, log, milliseconds, port } from "../program/common-settings.ts";
+import { listeningHost } from "../program/listening.ts";
 
 const http = z.strictObject({
-  host: z.string().min(1).default("0.0.0.0").describe("Address of OCSP, CRLs and CA certificates."),
+  host: listeningHost("OCSP, CRLs and CA certificates"),
   port: port.default(8080).describe("Port of OCSP, CRLs and CA certificates."),
   certFile: z
     .string()
@@ -27,7 +28,7 @@ const http = z.strictObject({
 });
 
 const health = z.strictObject({
-  host: z.string().min(1).default("0.0.0.0").describe("Address of /healthz, /readyz and /metrics."),
+  host: listeningHost("/healthz, /readyz and /metrics"),
   port: port.default(8081).describe("Port of /healthz, /readyz and /metrics."),
 });
 

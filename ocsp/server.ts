@@ -8,10 +8,10 @@ import {
   type ServerResponse,
 } from "node:http";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
-import type { AddressInfo } from "node:net";
 import type { SecureContextOptions } from "node:tls";
 import { MAX_REQUEST_OCTETS, type OcspRequest, OcspRequestError, parseOcspRequest } from "../core/pki/ocsp/request.ts";
 import { errorResponse } from "../core/pki/ocsp/response.ts";
+import { listen } from "../program/listening.ts";
 import type { TlsSettings } from "../program/tls.ts";
 import { type Answers, derOf, type Reply } from "./answers.ts";
 import type { Answer } from "./certification-authority.ts";
@@ -47,7 +47,7 @@ const ERRORS = {
 };
 
 export interface OcspServerParts {
-  readonly host: string;
+  readonly host?: string | undefined;
   readonly port: number;
   readonly tls?: TlsSettings;
   readonly maxConnections: number;
@@ -77,13 +77,9 @@ export class OcspServer {
   }
 
   /** Resolves with the port that is listened on. */
-  async listen(): Promise<number> {
+  listen(): Promise<number> {
     const { port, host } = this.#parts;
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", reject);
-      this.#server.listen(port, host, 1_024, resolve);
-    });
-    return (this.#server.address() as AddressInfo).port;
+    return listen(this.#server, { port, host, backlog: 1_024 });
   }
 
   /** Other certificates from the next connection on. */

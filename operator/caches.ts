@@ -16,6 +16,7 @@ import {
 import { admittedEnvironments } from "../core/access/admission.ts";
 import { type AccessSource, policyKeys, projectKeys } from "../core/access/policy.ts";
 import { normalVaultUrl } from "../core/ports/target-vaults.ts";
+import { HeldUids } from "../core/recovery/home.ts";
 import { type AccessPolicy, accessPolicyKind } from "../crds/accesspolicy.ts";
 import { type AuditSink, auditSinkKind } from "../crds/auditsink.ts";
 import { type Certificate, certificateKind } from "../crds/certificate.ts";
@@ -99,7 +100,15 @@ export class Caches implements Cluster, AccessSource {
   readonly restBindingCache: Informer<CachedMetadata> | undefined;
   readonly coreSecretCache: NamespacedInformers<CachedMetadata>;
 
-  constructor(make: CacheFactory, inactivityMs: number, { bindsRest = false } = {}) {
+  /** Under which UIDs rows of the store stand. */
+  readonly held: HeldUids;
+
+  constructor(
+    make: CacheFactory,
+    inactivityMs: number,
+    { bindsRest = false, held = new HeldUids() }: { readonly bindsRest?: boolean; readonly held?: HeldUids } = {},
+  ) {
+    this.held = held;
     const watched = { inactivityMs };
     const bindingsNamed = (name: string) =>
       make.informer<CachedMetadata>({
@@ -278,11 +287,18 @@ export class Caches implements Cluster, AccessSource {
   }
 
   namespace(name: string): Metadata | undefined {
-    return this.namespaceCache.get(name);
+    const found = this.namespaceCache.get(name);
+    return found && this.#asHeld(found);
   }
 
-  namespaces(): Iterable<Metadata> {
-    return this.namespaceCache.values();
+  *namespaces(): Generator<Metadata> {
+    for (const each of this.namespaceCache.values()) yield this.#asHeld(each);
+  }
+
+  #asHeld(namespace: Metadata): Metadata {
+    const { metadata } = namespace;
+    const uid = this.held.of("Namespace", metadata);
+    return uid === metadata.uid ? namespace : { metadata: { ...metadata, uid } };
   }
 
   secret(namespace: string, name: string): Secret | undefined {

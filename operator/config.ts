@@ -9,6 +9,7 @@ import { Sensitive } from "../core/sensitive.ts";
 import type { RotationAges } from "../core/vault/rotation.ts";
 import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import { database, log, milliseconds, port } from "../program/common-settings.ts";
+import { listeningHost } from "../program/listening.ts";
 import { VERSION } from "../program/version.ts";
 import {
   DEFAULT_ROOT_KEY_FILE,
@@ -127,7 +128,7 @@ const kubernetes = z.strictObject({
 });
 
 const http = z.strictObject({
-  host: z.string().min(1).default("0.0.0.0").describe("Address of /healthz, /readyz and /metrics."),
+  host: listeningHost("/healthz, /readyz and /metrics"),
   port: port.default(8081).describe("Port of /healthz, /readyz and /metrics."),
 });
 
@@ -160,7 +161,7 @@ const pki = z.strictObject({
 });
 
 const rest = z.strictObject({
-  host: z.string().min(1).default("0.0.0.0").describe("Address of the REST surface."),
+  host: listeningHost("the REST surface"),
   port: port.default(8443).describe("Port of the REST surface."),
   certFile: z
     .string()

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { DatabaseOptions } from "../adapters/postgres/database.ts";
-import { DatabaseIsNewer, migrate } from "../adapters/postgres/migrate.ts";
+import { DatabaseIsNewer, MigrationWaits, migrate } from "../adapters/postgres/migrate.ts";
 import { openStores, type Stores } from "../adapters/postgres/stores.ts";
 import { createRootKeyFile, openRootKeyFile, rootKeyIn } from "../adapters/rootkey/file.ts";
 import {
@@ -70,8 +70,10 @@ export class DatabaseConnection {
     const options = { ...this.options, onCall: this.#onCall };
     for (let pauseMs = FIRST_RETRY_MS; ; pauseMs = Math.min(LONGEST_RETRY_MS, pauseMs * 2)) {
       try {
-        const applied = await migrate(options);
+        const { applied, newer } = await migrate(options);
         if (applied.length > 0) this.#log.info({ applied }, "database migrated");
+        if (newer.length > 0)
+          this.#log.warn({ newer }, "the database was migrated by a newer version, with which this one can work");
         const stores = await openStores(options, root, previous);
         this.#problem = undefined;
         void this.#probe(stores);
@@ -80,7 +82,8 @@ export class DatabaseConnection {
         const hopeless =
           error instanceof DatabaseIsNewer || (error instanceof Unavailable && error.code !== "DatabaseUnavailable");
         if (hopeless) throw error;
-        this.#log.warn({ error, retryInMs: pauseMs }, this.#unanswered());
+        this.#problem = error instanceof MigrationWaits ? error.message : this.#unanswered();
+        this.#log.warn({ error, retryInMs: pauseMs }, this.#problem);
         await delay(pauseMs, undefined, { signal: this.#stopped.signal });
       }
     }

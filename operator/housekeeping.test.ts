@@ -4,6 +4,7 @@ import { FakeAuditLog } from "../core/ports/fake-audit-log.ts";
 import { FakeSinkCursors } from "../core/ports/fake-audit-sink.ts";
 import { FakeDatabase } from "../core/ports/fake-database.ts";
 import type { SecretLocation, Writer } from "../core/ports/vault-store.ts";
+import { HeldUids } from "../core/recovery/home.ts";
 import type { AuditSink } from "../crds/auditsink.ts";
 import type { Gateway } from "../crds/gateway.ts";
 import type { SyncRule } from "../crds/syncrule.ts";
@@ -72,7 +73,9 @@ function start(
     checkpointDue: { rows: 1, ms: 0 },
     auditRetentionMs: RETENTION_MS,
     onRecorded: () => {},
+    isRecovering: () => false,
     cluster: {
+      held: new HeldUids(),
       secret: () => undefined,
       certificate: () => undefined,
       certificateRequest: () => undefined,
@@ -160,6 +163,7 @@ test("what was delivered through gateways ends with its rule and its gateway, ea
   start([], [], 0, {
     copies: { gatewayCopyOwners: async () => owners },
     cluster: {
+      held: new HeldUids(),
       secret: () => undefined,
       certificate: () => undefined,
       certificateRequest: () => undefined,

@@ -8,6 +8,7 @@ import type { GatewayCopyOwners, GatewayCopyStore } from "../core/ports/gateway-
 import type { CertificateHolder, PkiStore } from "../core/ports/pki-store.ts";
 import type { SecretLocation, VaultStore, Writer } from "../core/ports/vault-store.ts";
 import type { Vault } from "../core/vault/vault.ts";
+import type { ObjectMeta } from "../crds/common.ts";
 import type { Logger } from "../program/logging.ts";
 import type { Caches } from "./caches.ts";
 
@@ -25,7 +26,7 @@ export interface HousekeepingDependencies {
   readonly onRecorded: () => void;
   readonly cluster: Pick<
     Caches,
-    "secret" | "certificate" | "certificateRequest" | "namespace" | "auditSinks" | "gateway" | "syncRule"
+    "held" | "secret" | "certificate" | "certificateRequest" | "namespace" | "auditSinks" | "gateway" | "syncRule"
   >;
   readonly log: Logger;
   /** Has its controller end what is stored for a Secret, by `namespace/name`, that is gone or belongs to another namespace now. */
@@ -40,6 +41,8 @@ export interface HousekeepingDependencies {
   readonly endGateway: (name: string) => void;
   /** Forgets how far AuditSinks of that name had come. */
   readonly endAuditSink: (name: string) => Promise<void>;
+  /** What is missing may still come: nothing is ended, and nothing removed for good. */
+  readonly isRecovering: () => boolean;
   readonly onFenced: (error: Fenced) => void;
   readonly now?: () => Date;
 }
@@ -117,7 +120,7 @@ export class Housekeeping {
 
   async #cutAudit({ epoch }: Writer, signal: AbortSignal): Promise<void> {
     const { audit, cursors, cluster, auditRetentionMs: retentionMs, now = () => new Date() } = this.#deps;
-    if (retentionMs === undefined) return;
+    if (retentionMs === undefined || this.#deps.isRecovering()) return;
     // A sink that was made while nobody led has no cursor yet, and lacks everything.
     const known = new Set((await cursors.list()).map(({ uid }) => uid));
     for (const { metadata } of cluster.auditSinks()) if (!known.has(metadata.uid)) throw notYet(metadata.name);
@@ -126,6 +129,7 @@ export class Housekeeping {
   }
 
   async #purge(writer: Writer): Promise<void> {
+    if (this.#deps.isRecovering()) return;
     while ((await this.#deps.vault.purgeExpired(writer, { kind: "Controller", name: "housekeeping" }, PAGE)) === PAGE);
   }
 
@@ -179,6 +183,7 @@ export class Housekeeping {
   }
 
   async #endSinks(): Promise<void> {
+    if (this.#deps.isRecovering()) return;
     const { cursors, cluster, endAuditSink } = this.#deps;
     const held = await cursors.list();
     // Read later: one that was made in between is among them.
@@ -188,13 +193,16 @@ export class Housekeeping {
 
   #endHolders(
     kind: CertificateHolder["kind"],
-    find: (namespace: string, name: string) => { readonly metadata: { readonly uid: string } } | undefined,
+    find: (namespace: string, name: string) => { readonly metadata: ObjectMeta } | undefined,
     end: (key: string) => void,
     signal: AbortSignal,
   ): Promise<void> {
     const vanished = (holder: CertificateHolder): string | undefined => {
       const { uid, namespace, name } = holder;
-      return holder.kind !== kind || find(namespace, name)?.metadata.uid === uid ? undefined : `${namespace}/${name}`;
+      if (holder.kind !== kind) return undefined;
+      const found = find(namespace, name);
+      const same = found !== undefined && this.#deps.cluster.held.of(kind, found.metadata) === uid;
+      return same ? undefined : `${namespace}/${name}`;
     };
     return sweep(
       (after) => this.#deps.pki.listHolders(after, PAGE),

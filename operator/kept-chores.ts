@@ -6,6 +6,8 @@ import { Chores, type ChoresDependencies } from "./chores.ts";
 
 export interface KeptChoresDependencies extends ChoresDependencies {
   readonly settlement: Pick<KeptSettlement, "settle">;
+  /** What was to be purged may be the only copy of something that the restored database does not know of. */
+  readonly isRecovering?: () => boolean;
   readonly everyMs?: number;
 }
 
@@ -28,7 +30,7 @@ export class KeptChores extends Chores<KeptChoresDependencies> {
   }
 
   async #settle(writer: Writer, signal: AbortSignal): Promise<void> {
-    let more = true;
+    let more = this.deps.isRecovering?.() !== true;
     while (more && !signal.aborted) {
       const { settled, failures } = await this.deps.settlement.settle(writer, BATCH);
       for (const failure of failures) await this.attempt(CHORE, () => Promise.reject(failure));

@@ -22,6 +22,7 @@ import { type Fleet, openFleet } from "./fleet/open.ts";
 import { rememberedEpoch } from "./fleet/remembered-epoch.ts";
 import { type Gateway, gatewayNotes, membershipOf, openGateway } from "./gateway/gateway.ts";
 import { gatewayMetrics } from "./gateway/metrics.ts";
+import { type Home, openHome } from "./home.ts";
 import { openKeyVaults } from "./key-vaults.ts";
 import { programMetrics } from "./metrics.ts";
 import { OperationalSecrets } from "./operational-secrets/operational-secrets.ts";
@@ -46,6 +47,7 @@ async function run(config: Config): Promise<void> {
   let stopRest: (() => Promise<void>) | undefined;
   let gateway: Gateway | undefined;
   let fleet: Fleet | undefined;
+  let home: Home | undefined;
   const states = {
     vaults: () => vaults?.states() ?? [],
     sinks: () => operator?.sinkStates ?? [],
@@ -73,6 +75,7 @@ async function run(config: Config): Promise<void> {
     ready: [
       ...secrets.checks,
       { name: "database", check: () => database.problem },
+      { name: "home", check: () => (home === undefined ? "not looked at yet" : home.problem) },
       {
         name: "caches",
         check: () => unready(),
@@ -80,6 +83,7 @@ async function run(config: Config): Promise<void> {
     ],
     readyNotes: [
       { name: "leadership", says: () => (operator?.health.leading ? "leading" : "standby") },
+      { name: "recovery", says: () => home?.recovery ?? "not known yet" },
       { name: "redis", says: () => shared?.state() ?? "not used" },
       ...gatewayNotes(config, () => gateway?.membership.status),
     ],
@@ -91,6 +95,7 @@ async function run(config: Config): Promise<void> {
 
   endOnSignals(log, async () => {
     database.stop();
+    home?.stop();
     secrets.stop();
     gateway?.stop();
     const serving = [() => stopRest?.(), () => identities?.close(), () => fleet?.stop()];
@@ -101,6 +106,8 @@ async function run(config: Config): Promise<void> {
   });
 
   const stores = await database.open();
+  home = await openHome(config, stores, log, (reason) => operator?.surrender(reason));
+  await home.belongs();
   vaults = openKeyVaults(config, log, onCall, { ledger: stores.callLedger });
   const { fileDirectory, sinkTimeoutMs: timeoutMs } = config.audit;
   const sinks = new Sinks({ timeoutMs, onCall, ...(fileDirectory !== undefined && { fileDirectory }) });
@@ -131,7 +138,7 @@ async function run(config: Config): Promise<void> {
     });
   }
   const reached = fleet ? new GatewayVaults(vaults, fleet.tasks) : vaults;
-  const parts = { config, log, metrics: runtime, ...traced, stores, vaults: reached, sinks, targets };
+  const parts = { config, log, metrics: runtime, ...traced, stores, home, vaults: reached, sinks, targets };
   operator = new Primary({
     ...parts,
     ...(identities && { identities, idempotency }),
@@ -161,13 +168,16 @@ async function run(config: Config): Promise<void> {
     vaults: () => vaults?.states() ?? [],
     keyVaults: reached,
     metrics: () => registry.metrics(),
-    identity: {
-      account: config.kubernetes.serviceAccount,
-      rights: together(
-        rightsFor("operator", config.mode, config.controllers.onboardNamespaces),
-        rightsFor("rest", config.mode),
-      ),
-    },
+    actors: [
+      {
+        account: config.kubernetes.serviceAccount,
+        rights: together(
+          rightsFor("operator", config.mode, config.controllers.onboardNamespaces),
+          // Others serve it where they have an account of their own.
+          ...(config.kubernetes.restServiceAccount === undefined ? [rightsFor("rest", config.mode)] : []),
+        ),
+      },
+    ],
     unready,
     onAnswer: restAnswered,
     ...traced,

@@ -90,6 +90,7 @@ import { type Config, rotationAges } from "./config.ts";
 import { EnvironmentChores, type EnvironmentFigures } from "./environment-chores.ts";
 import { FleetChores } from "./fleet-chores.ts";
 import { GatewayChores, type GatewayFigures } from "./gateway-chores.ts";
+import type { Home } from "./home.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { IdentityChores } from "./identity-chores.ts";
 import { KeptChores } from "./kept-chores.ts";
@@ -105,6 +106,7 @@ export interface PrimaryParts {
   readonly metrics: RuntimeMetrics;
   readonly tracer?: Tracer;
   readonly stores: Stores;
+  readonly home: Pick<Home, "held" | "recovering" | "choose">;
   readonly vaults: TargetVaults;
   readonly sinks: AuditSinks;
   /** What new values are applied to. */
@@ -190,6 +192,7 @@ export class Primary extends MazeVaultOperator {
         project: (name) => this.view.project(name),
         namespace: (name) => this.view.namespace(name),
         keyVault: (namespace, name) => this.view.keyVault(namespace, name),
+        held: parts.home.held,
       },
       vaults: parts.vaults,
       entries: stores.kept,
@@ -265,13 +268,14 @@ export class Primary extends MazeVaultOperator {
         namespacedInformers: (options) => this.namespacedInformers(options),
       },
       config.kubernetes.watchInactivityMs,
-      { bindsRest: onboardNamespaces && restServiceAccount !== undefined },
+      { bindsRest: onboardNamespaces && restServiceAccount !== undefined, held: this.#parts.home.held },
     );
     this.#caches = caches;
     caches.follow();
 
     const shared = { api: this.fencedApi, cluster: caches, vault: this.#vault, writer };
-    const running = { concurrency, resyncPeriodMs, events: this.#events };
+    const isRecovering = () => this.#parts.home.recovering;
+    const running = { concurrency, resyncPeriodMs, events: this.#events, keepsFormer: isRecovering };
 
     const access = [
       { name: NAMESPACE_BINDING, clusterRole: NAMESPACE_ROLE, serviceAccount, standing: caches.bindingCache },
@@ -541,6 +545,7 @@ export class Primary extends MazeVaultOperator {
       endSyncRule: (key) => rules.endFormer(key),
       endGateway: (name) => this.#endGateway(name),
       endAuditSink: (name) => auditSinks.absent(name),
+      isRecovering,
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
     if (identities !== undefined && idempotency !== undefined) {
@@ -574,6 +579,7 @@ export class Primary extends MazeVaultOperator {
         assertLeading: () => this.leadership?.assertLeading(),
         open: this.#storage.vaultOf,
       }),
+      isRecovering,
       log,
       onFenced: (error) => this.leadership?.surrender(error.message),
     });
@@ -600,7 +606,7 @@ export class Primary extends MazeVaultOperator {
   #controlFleet(
     registrations: Registrations,
     shared: Pick<GatewayControllerDependencies, "api" | "writer">,
-    running: Pick<ControlOptions<Gateway>, "concurrency" | "resyncPeriodMs" | "events">,
+    running: Pick<ControlOptions<Gateway>, "concurrency" | "resyncPeriodMs" | "events" | "keepsFormer">,
     authorities: Authorities,
   ): void {
     const { config, stores, log } = this.#parts;
@@ -612,6 +618,7 @@ export class Primary extends MazeVaultOperator {
       copies: stores.gatewayCopies,
       registrations,
       systemNamespace: config.kubernetes.namespace,
+      isRecovering: () => this.#parts.home.recovering,
     });
     const gatewayRunner = this.control(gateways, { ...running, cache: caches.gatewayCache }, (runner) => {
       runner.follow(caches.gatewayCache, (gateway, old, type) => {
@@ -664,7 +671,7 @@ export class Primary extends MazeVaultOperator {
   #controlEnvironments(
     environments: Environments,
     shared: Pick<GatewayControllerDependencies, "writer"> & { readonly api: KubernetesApi },
-    running: Pick<ControlOptions<Gateway>, "concurrency" | "resyncPeriodMs" | "events">,
+    running: Pick<ControlOptions<Gateway>, "concurrency" | "resyncPeriodMs" | "events" | "keepsFormer">,
   ): void {
     const { stores, log } = this.#parts;
     const caches = this.view;
@@ -711,7 +718,8 @@ export class Primary extends MazeVaultOperator {
     });
   }
 
-  protected override async startedLeading(): Promise<void> {
+  protected override async startedLeading(epoch: bigint | undefined): Promise<void> {
+    if (epoch !== undefined) await this.#parts.home.choose({ epoch }, "operator");
     await this.#caches?.whenSynced();
   }
 
@@ -773,6 +781,11 @@ export class Primary extends MazeVaultOperator {
     ]);
     await this.#auditSinks?.forgetAll();
     this.#parts.vaults.forgetAll();
+  }
+
+  /** Everything is looked at anew, by whoever leads next. */
+  surrender(reason: string): void {
+    this.leadership?.surrender(reason);
   }
 
   /** Gives up the lease, and ends all but what is closed by `stop`. */

@@ -3,7 +3,7 @@
  * it leads is told without being judged. /metrics: Prometheus text format. Answers tell states and counts, never names of secrets.
  */
 import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import { listen } from "./listening.ts";
 
 /** One part of the program that may be unable to work. */
 export interface HealthCheck {
@@ -19,7 +19,7 @@ export interface HealthNote {
 }
 
 export interface HealthServerOptions {
-  readonly host: string;
+  readonly host?: string | undefined;
   readonly port: number;
   readonly live: readonly HealthCheck[];
   readonly ready: readonly HealthCheck[];
@@ -41,12 +41,8 @@ export class HealthServer {
   }
 
   /** Resolves with the port that is listened on. */
-  async listen(): Promise<number> {
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", reject);
-      this.#server.listen(this.#options.port, this.#options.host, resolve);
-    });
-    return (this.#server.address() as AddressInfo).port;
+  listen(): Promise<number> {
+    return listen(this.#server, this.#options);
   }
 
   async close(): Promise<void> {

@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import { CHANNEL_PROTOCOL } from "../../core/fleet/protocol.ts";
+import { clientAddress } from "../../core/identity/address.ts";
 import { networkOf } from "../../core/identity/throttle.ts";
 import { problemJson } from "./answer.ts";
 import {
@@ -108,7 +109,7 @@ export class ChannelServer {
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // Who goes away before it is answered is told by the end of the socket alone.
     socket.on("error", () => {});
-    const address = request.socket.remoteAddress ?? "";
+    const address = clientAddress(request.socket);
     const credentials = this.#parts.credentials();
     const refusal = this.#refusal(request, credentials);
     if (refusal !== undefined) {

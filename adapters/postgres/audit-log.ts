@@ -26,6 +26,7 @@ import type {
   CheckpointDue,
   VerifyOptions,
 } from "../../core/ports/audit-log.ts";
+import { HOME_ID } from "../../core/recovery/home.ts";
 import { CHECKPOINT_COLUMNS, type CheckpointRow, checkpoint, insertCheckpoint } from "./audit-checkpoints.ts";
 import { CUT, type CutRow, cutOf, readCut, storeCut } from "./audit-cut.ts";
 import { auditParameter, ROW_COLUMNS, recordedRow, type StoredRow } from "./audit-rows.ts";
@@ -165,7 +166,7 @@ export class PostgresAuditLog implements AuditLog {
       const made = await nextCheckpoint(standing, due, () => writersSince(client, last?.position ?? 0n));
       if (made === undefined) return undefined;
       await insertCheckpoint(client, made);
-      if (last !== undefined && isForked(standing)) {
+      if (last !== undefined && isForked(standing) && !(await isOnRecord(client, last))) {
         await client.query("SELECT insert_audit($1)", [auditParameter(this.#signer, [forked(last, made)])]);
       }
       return made;
@@ -407,6 +408,15 @@ async function writersSince(client: pg.ClientBase, position: bigint): Promise<re
     [position.toString()],
   );
   return rows.map((row) => ({ writerId: row.writer, counter: BigInt(row.counter), rows: Number(row.rows) }));
+}
+
+/** Whoever has taken a restored database over has said it, with the backup that it came from. */
+async function isOnRecord(client: pg.ClientBase, { position }: Checkpoint): Promise<boolean> {
+  const { rowCount } = await client.query(
+    "SELECT FROM audit WHERE (position > $1 OR position IS NULL) AND action = 'AuditRecordForked' AND subject_id = $2 LIMIT 1",
+    [position.toString(), HOME_ID],
+  );
+  return rowCount !== null && rowCount > 0;
 }
 
 const forked = (last: Checkpoint, made: Checkpoint): AuditEntry => ({

@@ -8,6 +8,7 @@ import { fleetStoreContract } from "../../core/ports/fleet-store.contract.ts";
 import { gatewayCopyStoreContract } from "../../core/ports/gateway-copy-store.contract.ts";
 import { handledWritesContract } from "../../core/ports/handled-writes.contract.ts";
 import type { HandledWrite } from "../../core/ports/handled-writes.ts";
+import { homeStoreContract } from "../../core/ports/home-store.contract.ts";
 import { identityStoreContract } from "../../core/ports/identity-store.contract.ts";
 import { keptEntriesContract } from "../../core/ports/kept-entries.contract.ts";
 import { keyStoreContract } from "../../core/ports/key-store.contract.ts";
@@ -118,6 +119,7 @@ describe("PostgresEnvironmentStore", () => {
   environmentStoreContract(async () => (await start()).stores);
   successionContract(async () => (await start()).stores);
 });
+describe("PostgresHomeStore", () => homeStoreContract(async () => (await start()).stores));
 describe("PostgresTaskStore", () => taskStoreContract(async () => (await start()).stores));
 describe("PostgresSigningStore", () => signingStoreContract(async () => (await start()).stores));
 

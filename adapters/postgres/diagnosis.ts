@@ -12,7 +12,7 @@ import {
 } from "../../core/diagnosis/database.ts";
 import type { Finding } from "../../core/diagnosis/finding.ts";
 import { connectionSettings, type DatabaseOptions, noteRefusal, SCHEMA } from "./database.ts";
-import { knownMigrations, MIGRATIONS } from "./migrate.ts";
+import { knownMigrations, readSchemaState } from "./migrate.ts";
 
 const CONNECT_MS = 2_000;
 const STATEMENT_MS = 1_500;
@@ -23,7 +23,7 @@ const NO_SUCH_TABLE = "42P01";
 const SERVER = `
   SELECT clock_timestamp() AS now,
          pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean AS read_only,
-         l.open::integer AS open, l.most::integer AS most, to_regclass($1) IS NOT NULL AS migrated
+         l.open::integer AS open, l.most::integer AS most
   FROM (
     SELECT count(*) AS open, current_setting('max_connections')::integer - 3 AS most
     FROM pg_stat_activity WHERE backend_type = 'client backend'
@@ -84,7 +84,7 @@ export const readDatabaseSizes = (options: DatabaseOptions): Promise<DatabaseSiz
     const [server] = (await client.query<{ version: string }>("SELECT current_setting('server_version') AS version"))
       .rows;
     const { rows: tables } = await client.query<DatabaseSizes["tables"][number]>(TABLES);
-    return { version: server?.version ?? "", migrations: await appliedMigrations(client), tables };
+    return { version: server?.version ?? "", migrations: (await readSchemaState(client)).applied, tables };
   });
 
 async function connected<T>(options: DatabaseOptions, read: (client: pg.Client) => Promise<T>): Promise<T | Finding> {
@@ -109,11 +109,6 @@ async function connected<T>(options: DatabaseOptions, read: (client: pg.Client) 
   }
 }
 
-async function appliedMigrations(client: pg.Client): Promise<readonly string[]> {
-  const { rows } = await client.query<{ name: string }>(`SELECT name FROM ${MIGRATIONS} ORDER BY id`);
-  return rows.map(({ name }) => name);
-}
-
 /** SQLSTATEs, and the codes of Node and OpenSSL, are constants. */
 function codeOf(error: unknown): string | undefined {
   const { code } = error as { code?: unknown };
@@ -125,21 +120,20 @@ interface ServerRow {
   readonly read_only: boolean;
   readonly open: number;
   readonly most: number;
-  readonly migrated: boolean;
 }
 
 async function facts(client: pg.Client): Promise<DatabaseFacts> {
   const asked = new Date();
-  const { rows } = await client.query<ServerRow>(SERVER, [MIGRATIONS]);
+  const { rows } = await client.query<ServerRow>(SERVER);
   const answered = new Date();
   const [server] = rows as [ServerRow];
-  const applied = server.migrated ? await appliedMigrations(client) : [];
+  const state = await readSchemaState(client);
   const record = await recordFacts(client);
   return {
     clock: { asked, answered, theirs: server.now },
     readOnly: server.read_only,
     connections: { open: server.open, most: server.most },
-    migrations: { applied, known: knownMigrations() },
+    migrations: { ...state, known: knownMigrations() },
     ...(record !== undefined && { record }),
   };
 }

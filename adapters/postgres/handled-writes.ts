@@ -9,6 +9,12 @@ const FIND = {
   name: "gateway_writes",
   text: "SELECT environment, id, outcome, mac FROM gateway_writes WHERE environment = $1 AND id = ANY ($2::uuid[])",
 };
+const LIST = {
+  name: "list_gateway_writes",
+  text: `SELECT environment, id, outcome, mac FROM gateway_writes WHERE (environment, id) > ($1, $2)
+         ORDER BY environment, id LIMIT $3`,
+};
+const LOWEST_UUID = "00000000-0000-0000-0000-000000000000";
 const RECORD = { name: "handle_gateway_write", text: "SELECT handle_gateway_write($1, $2, $3, $4, $5) AS recorded" };
 const FORGET = {
   name: "forget_gateway_writes",
@@ -45,6 +51,10 @@ export class PostgresHandledWrites implements HandledWrites {
 
   find(environment: string, ids: readonly string[]): Promise<readonly HandledWrite[]> {
     return read<Row>(this.#database, FIND, [environment, ids]);
+  }
+
+  list(after: Pick<HandledWrite, "environment" | "id"> | undefined, limit: number): Promise<readonly HandledWrite[]> {
+    return read<Row>(this.#database, LIST, [after?.environment ?? "", after?.id ?? LOWEST_UUID, limit]);
   }
 
   async record(write: HandledWrite, audit: readonly AuditEntry[]): Promise<boolean> {

@@ -1,9 +1,11 @@
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import type { Client } from "pg";
 import { LabPki } from "../../lab/pki.ts";
-import { Database, read } from "./database.ts";
-import { DatabaseIsNewer, migrate } from "./migrate.ts";
+import { until } from "../../lab/poll.ts";
+import { Database, type DatabaseOptions, read } from "./database.ts";
+import { DatabaseIsNewer, knownMigrations, migrate, readSchemaState } from "./migrate.ts";
 import { withConnection } from "./testing/client.ts";
 import { startServer, type TestServer } from "./testing/server.ts";
 
@@ -17,21 +19,139 @@ afterAll(() => server.stop());
 test("replicas that start together migrate once", async () => {
   const database = await server.database({ migrated: false });
   const runs = await Promise.all([1, 2, 3, 4].map(() => migrate(database)));
-  const every = readdirSync(path.join(import.meta.dirname, "migrations"))
-    .map((file) => path.basename(file, ".sql"))
-    .sort();
-  expect(every[0]).toBe("0001_vault");
-  expect(runs.filter((names) => names.length > 0)).toEqual([every]);
-  expect(await migrate(database)).toEqual([]);
+  expect(knownMigrations()[0]).toBe("0001_vault");
+  expect(runs.filter(({ applied }) => applied.length > 0)).toEqual([{ applied: knownMigrations(), newer: [] }]);
+  expect(await migrate(database)).toEqual({ applied: [], newer: [] });
 });
 
-test("a database of a newer program is refused and left alone", async () => {
-  const database = await server.database();
-  await withConnection(database, (client) =>
-    client.query("INSERT INTO migrations (name, run_on) VALUES ('9999_from_the_future', now())"),
-  );
-  await expect(migrate(database)).rejects.toThrow(DatabaseIsNewer);
+describe("a database that a newer program has migrated", () => {
+  const asNewer = (database: DatabaseOptions, least: string) =>
+    withConnection(database, async (client) => {
+      await client.query("INSERT INTO migrations (name, run_on) VALUES ('9999_from_the_future', now())");
+      await client.query("UPDATE compatibility SET least_migration = $1", [least]);
+    });
+
+  test("is worked with while it takes nothing away, and left alone", async () => {
+    const database = await server.database();
+    await asNewer(database, "0039_compatibility");
+    expect(await migrate(database)).toEqual({ applied: [], newer: ["9999_from_the_future"] });
+  });
+
+  test("is refused where it needs a newer program", async () => {
+    const database = await server.database();
+    await asNewer(database, "9999_from_the_future");
+    await expect(migrate(database)).rejects.toThrow(DatabaseIsNewer);
+  });
+
+  test("is refused where it lacks what this program needs", async () => {
+    const database = await server.database();
+    await asNewer(database, "0039_compatibility");
+    await withConnection(database, (client) =>
+      client.query("UPDATE migrations SET name = '0038_of_another_branch' WHERE name = '0036_set_times'"),
+    );
+    await expect(migrate(database)).rejects.toThrow(/0038_of_another_branch, 9999_from_the_future/);
+  });
+
+  test("is refused where it did not say what it needs", async () => {
+    const database = await server.database();
+    await asNewer(database, "0039_compatibility");
+    await withConnection(database, (client) => client.query("DROP TABLE compatibility"));
+    await expect(migrate(database)).rejects.toThrow(DatabaseIsNewer);
+  });
 });
+
+describe("beside programs that serve", () => {
+  let directory: string;
+  let database: DatabaseOptions;
+  const add = (name: string, sql: string) => writeFileSync(path.join(directory, `${name}.sql`), sql);
+  const applied = async () => (await withConnection(database, readSchemaState)).applied.slice(knownMigrations().length);
+
+  beforeEach(async () => {
+    directory = mkdtempSync(path.join(tmpdir(), "mazevault-migrations-"));
+    cpSync(path.join(import.meta.dirname, "migrations"), directory, { recursive: true });
+    database = await server.database();
+  });
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  test("a migration that cannot have its lock lets writers through, keeps what went before it, and is tried again", async () => {
+    add("9001_first", "CREATE TABLE first (a integer);");
+    add("9002_second", "ALTER TABLE leadership ADD COLUMN second integer;");
+    await withConnection(database, async (reader) => {
+      await reader.query("BEGIN");
+      await reader.query("SELECT FROM leadership");
+      const migrating = migrate(database, { directory });
+      const outcome = expect(migrating).rejects.toMatchObject({
+        name: "MigrationWaits",
+        code: "DatabaseUnavailable",
+        message: expect.stringMatching(/^migration 9002_second did not get a lock within 2 s.*pg_stat_activity/),
+      });
+      await withConnection(database, async (writer) => {
+        await until("it waits for the lock", () => isWaitedFor(writer, "leadership"), { timeoutMs: 20_000 });
+        // Behind the one that waits; the limit of programs is 5 s.
+        await writer.query("UPDATE leadership SET epoch = epoch");
+      });
+      await outcome;
+      expect(await applied()).toEqual(["9001_first"]);
+      await reader.query("ROLLBACK");
+    });
+    expect(await migrate(database, { directory })).toEqual({ applied: ["9002_second"], newer: [] });
+  });
+
+  test("one that fails leaves nothing of itself behind", async () => {
+    add("9001_half", "CREATE TABLE half (a integer); SELECT 1 / 0;");
+    await expect(migrate(database, { directory })).rejects.toMatchObject({
+      code: "Failed",
+      message: "migration 9001_half: PostgreSQL refused a statement (SQLSTATE 22012)",
+    });
+    expect(await applied()).toEqual([]);
+    add("9001_half", "CREATE TABLE half (a integer);");
+    expect((await migrate(database, { directory })).applied).toEqual(["9001_half"]);
+  });
+
+  test("an index is made while others write, also after an attempt that was broken off", async () => {
+    add(
+      "9001_index",
+      `-- Outside of a transaction
+       DROP INDEX CONCURRENTLY IF EXISTS audit_by_action;
+       CREATE INDEX CONCURRENTLY audit_by_action
+         ON audit (action);
+      `,
+    );
+    await withConnection(database, async (writer) => {
+      await writer.query("BEGIN");
+      await writer.query("LOCK TABLE audit IN ROW EXCLUSIVE MODE");
+      const migrating = migrate(database, { directory, turnMs: 1_000 });
+      await expect(migrating).rejects.toMatchObject({ name: "MigrationWaits" });
+      await writer.query("COMMIT");
+    });
+    expect((await migrate(database, { directory })).applied).toEqual(["9001_index"]);
+    const { rows } = await withConnection(database, (client) =>
+      client.query("SELECT indisvalid FROM pg_index WHERE indexrelid = 'audit_by_action'::regclass"),
+    );
+    expect(rows).toEqual([{ indisvalid: true }]);
+  });
+
+  test("a replica that migrates and does not end is not waited for without a word", async () => {
+    const { PG_MIGRATE_LOCK_ID } = await import("node-pg-migrate");
+    await withConnection(database, async (other) => {
+      await other.query(`SELECT pg_advisory_lock(${PG_MIGRATE_LOCK_ID})`);
+      await expect(migrate(database, { turnMs: 500 })).rejects.toMatchObject({
+        name: "MigrationWaits",
+        message: expect.stringMatching(/^another replica has been migrating the database for 0.5 s/),
+      });
+    });
+    expect(await migrate(database)).toEqual({ applied: [], newer: [] });
+  });
+});
+
+/** Whether somebody waits for a lock of that table which nobody shares. */
+async function isWaitedFor(client: Client, table: string): Promise<boolean> {
+  const { rows } = await client.query(
+    "SELECT FROM pg_locks WHERE relation = $1::regclass AND mode = 'AccessExclusiveLock' AND NOT granted",
+    [table],
+  );
+  return rows.length > 0;
+}
 
 test("a database that cannot be reached is unavailable", async () => {
   const database = await server.database();

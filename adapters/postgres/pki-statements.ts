@@ -55,6 +55,11 @@ export const CERTIFICATE = statement(
   "certificate",
   `SELECT ${CERTIFICATE_COLUMNS} FROM certificates WHERE authority_id = $1 AND serial = $2`,
 );
+export const LIST_CERTIFICATES = statement(
+  "list_certificates",
+  `SELECT ${CERTIFICATE_COLUMNS} FROM certificates WHERE (authority_id, serial) > ($1, $2)
+   ORDER BY authority_id, serial LIMIT $3`,
+);
 export const CERTIFICATE_FOR = statement(
   "certificate_for",
   `SELECT ${CERTIFICATE_COLUMNS} FROM certificates

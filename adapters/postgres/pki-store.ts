@@ -205,6 +205,14 @@ export class PostgresPkiStore implements PkiStore {
     return (await this.#certificates(sql.CERTIFICATE_FOR, [requesterUid, revision]))[0];
   }
 
+  listCertificates(
+    after: Pick<CertificateRecord, "authorityId" | "serialNumber"> | undefined,
+    limit: number,
+  ): Promise<readonly CertificateRecord[]> {
+    const from = after === undefined ? [LOWEST_UUID, Buffer.alloc(0)] : [after.authorityId, hex(after.serialNumber)];
+    return this.#certificates(sql.LIST_CERTIFICATES, [...from, limit]);
+  }
+
   certificatesOf(requesterUid: string, limit: number): Promise<readonly CertificateRecord[]> {
     return this.#certificates(sql.CERTIFICATES_OF, [requesterUid, limit]);
   }

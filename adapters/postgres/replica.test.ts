@@ -13,6 +13,7 @@ import { ReplicaValues } from "../../core/fleet/replica-values.ts";
 import type { PrimaryLink } from "../../core/ports/primary-link.ts";
 import { actor, lifecycle } from "../../core/ports/samples.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
+import { HeldUids } from "../../core/recovery/home.ts";
 import { Sensitive } from "../../core/sensitive.ts";
 import { API_VERSION } from "../../crds/common.ts";
 import type { Secret } from "../../crds/secret.ts";
@@ -55,6 +56,7 @@ beforeAll(async () => {
   });
   const namespace = namespaceOf("shop");
   const view: SelectionView = {
+    held: new HeldUids(),
     project: (name) => (name === "shop" ? shop : undefined),
     projects: () => [shop],
     namespace: (name) => (name === "shop" ? namespace : undefined),

@@ -7,6 +7,7 @@ import type { EnvironmentStore } from "../../core/ports/environment-store.ts";
 import type { FleetStore } from "../../core/ports/fleet-store.ts";
 import type { GatewayCopyStore } from "../../core/ports/gateway-copy-store.ts";
 import type { HandledWrites } from "../../core/ports/handled-writes.ts";
+import type { HomeStore } from "../../core/ports/home-store.ts";
 import type { IdentityStore } from "../../core/ports/identity-store.ts";
 import type { KeptEntries } from "../../core/ports/kept-entries.ts";
 import type { KeyStore, RootKey } from "../../core/ports/key-store.ts";
@@ -33,6 +34,7 @@ import { FLEET_CHANNEL, PostgresFleetStore } from "./fleet-store.ts";
 import { PostgresGatewayCopyStore } from "./gateway-copy-store.ts";
 import { PostgresHandledWrites } from "./handled-writes.ts";
 import { HintListener, type HintListenerOptions } from "./hint-listener.ts";
+import { PostgresHomeStore } from "./home-store.ts";
 import { PostgresIdentityStore } from "./identity-store.ts";
 import { PostgresKeptEntries } from "./kept-entries.ts";
 import { PostgresKeyStore } from "./key-store.ts";
@@ -63,6 +65,7 @@ export interface Stores {
   readonly pki: PkiStore;
   readonly fleet: FleetStore;
   readonly environments: EnvironmentStore;
+  readonly home: HomeStore;
   readonly tasks: TaskStore;
   /** In mode primary. */
   readonly signing: SigningStore;
@@ -137,6 +140,7 @@ export async function openStores(options: DatabaseOptions, root: RootKey, previo
       pki: new PostgresPkiStore(database, signer, pkiHint),
       fleet: new PostgresFleetStore(database, signer, fleetHint),
       environments: new PostgresEnvironmentStore(database, signer),
+      home: new PostgresHomeStore(database, signer),
       tasks: new PostgresTaskStore(database),
       signing: new PostgresSigningStore(database, fleetHint),
       identity: new PostgresIdentityStore(database, signer),

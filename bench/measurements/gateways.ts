@@ -8,8 +8,9 @@ import type { WritableObject } from "../../controllers/runtime/transport.ts";
 import type { ReplicaDirectory } from "../../core/fleet/replica-directory.ts";
 import { scrape, secretManifest, total } from "../../e2e/harness.ts";
 import { firstAdmin, RestClient } from "../../e2e/rest-client.ts";
-import type { Operator } from "../../lab/mazevault.ts";
+import type { Operator, Rest } from "../../lab/mazevault.ts";
 import { pause, until } from "../../lab/poll.ts";
+import { asOne } from "../../lab/supervised.ts";
 import { costOf } from "../cost.ts";
 import { inFlight, percentile, range, seconds } from "../in-flight.ts";
 import { type LabCpu, labCpu } from "../lab-cpu.ts";
@@ -38,8 +39,8 @@ interface Exchange {
 const EXCHANGES: readonly Exchange[] = [{ what: "heartbeat", everyMs: 1_000, once: (gateway) => gateway.heartbeat() }];
 
 export async function gateways(stage: Stage): Promise<Result> {
-  const figures = await stage.withOperator({ config: { rest: UNLIMITED } }, async (primary) => {
-    const bench = new GatewaysBench(stage, primary);
+  const figures = await stage.withRest({ config: { rest: UNLIMITED } }, async (rest, operator) => {
+    const bench = new GatewaysBench(stage, operator, rest);
     try {
       await bench.populate();
       const found = await bench.register();
@@ -78,14 +79,17 @@ const placeOf = (index: number): GatewayPlace => ({
 
 class GatewaysBench {
   readonly #stage: Stage;
-  readonly #primary: Operator;
+  /** What the primary is. */
+  readonly #operator: Operator;
+  readonly #rest: Rest;
   #gateways: readonly SimulatedGateway[] = [];
   /** What each gateway holds of the secrets. */
   readonly #held: ReplicaDirectory[] = [];
 
-  constructor(stage: Stage, primary: Operator) {
+  constructor(stage: Stage, operator: Operator, rest: Rest) {
     this.#stage = stage;
-    this.#primary = primary;
+    this.#operator = operator;
+    this.#rest = rest;
   }
 
   /** The secrets of each pair of gateways are those of one project; nothing delivers them. */
@@ -127,12 +131,12 @@ class GatewaysBench {
 
   async register(): Promise<Figure[]> {
     const { world, report } = this.#stage;
-    const before = await costOf(this.#primary);
+    const before = await this.#cost();
     report(`registering ${GATEWAYS} gateways`);
     const tokens = await this.#tokens();
     const started = performance.now();
     const startedAt = Date.now();
-    const url = this.#primary.restUrl;
+    const url = this.#rest.restUrl;
     const relay = await manyAddresses(Number(new URL(url).port));
     const address = { url, strangersUrl: `https://127.0.0.1:${relay.port}`, caFile: world.lab.pki.caFile };
     this.#gateways = await Promise.all(
@@ -145,7 +149,7 @@ class GatewaysBench {
     await this.#inStep();
     const synced = seconds(started);
     relay.close();
-    const after = await costOf(this.#primary);
+    const after = await this.#cost();
     return [
       { what: `${GATEWAYS} gateways at once: until all are registered and in touch`, value: took, unit: "s" },
       { what: `until each holds ${this.#stage.sizes.many / PAIRS} secrets`, value: synced, unit: "s" },
@@ -162,7 +166,7 @@ class GatewaysBench {
 
   async #tokens(): Promise<readonly string[]> {
     const { world } = this.#stage;
-    const client = RestClient.of(world, this.#primary);
+    const client = RestClient.of(world, this.#rest);
     const { email, password } = await firstAdmin(world);
     const token = await client.login(email, password);
     const tokens: string[] = [];
@@ -239,24 +243,25 @@ class GatewaysBench {
    */
   async restart(end: "stopped" | "killed"): Promise<Figure[]> {
     this.#stage.report(`the primary is ${end}, and starts again`);
-    const { process } = this.#primary;
+    const { process } = this.#rest;
+    const primary = asOne(this.#operator.process, process);
     const began = performance.now();
     const beganAt = Date.now();
     if (end === "stopped") {
-      await process.stop();
-      await process.start();
+      await primary.stop();
+      await primary.start();
     } else {
       const { restarts } = process;
-      await process.kill("SIGKILL");
+      await primary.kill("SIGKILL");
       await until("it is started again", () => process.restarts > restarts, LONGEST);
-      await process.ready();
+      await primary.ready();
     }
     const ready = performance.now();
-    const leads = until("it leads", async () => total(await scrape(this.#primary), "mazevault_leader") === 1, LONGEST);
+    const leads = until("it leads", async () => total(await scrape(this.#operator), "mazevault_leader") === 1, LONGEST);
     const led = leads.then(() => performance.now());
     const back = (count: number) => this.#backSince(beganAt, count).then(() => performance.now());
     const [leading, half, all] = await Promise.all([led, back(GATEWAYS / 2), back(GATEWAYS)]);
-    const { cpuSeconds, rssMiB } = await costOf(this.#primary);
+    const { cpuSeconds, rssMiB } = await this.#cost();
     return [
       { what: `the primary is ${end}: until it is ready again`, value: seconds(began, ready), unit: "s" },
       { what: `${end}: until it leads`, value: seconds(began, leading), unit: "s" },
@@ -272,11 +277,17 @@ class GatewaysBench {
     await this.#stage.world.kubectl("delete", "gateways.mazevault.io", "--all", "--wait=false");
   }
 
+  /** Of both together. */
+  async #cost(): Promise<{ readonly cpuSeconds: number; readonly rssMiB: number }> {
+    const [one, other] = await Promise.all([costOf(this.#operator), costOf(this.#rest)]);
+    return { cpuSeconds: one.cpuSeconds + other.cpuSeconds, rssMiB: one.rssMiB + other.rssMiB };
+  }
+
   /** CPU seconds of the primary, and of what it works with, while `work` runs. */
   async #spent(work: () => Promise<void>): Promise<{ readonly operator: number; readonly lab: LabCpu }> {
-    const [before, labBefore] = [await costOf(this.#primary), labCpu(this.#stage)];
+    const [before, labBefore] = [await this.#cost(), labCpu(this.#stage)];
     await work();
-    const [after, labAfter] = [await costOf(this.#primary), labCpu(this.#stage)];
+    const [after, labAfter] = [await this.#cost(), labCpu(this.#stage)];
     const lab = Object.fromEntries(
       Object.entries(labAfter).map(([server, value]) => [server, value - (labBefore[server] ?? 0)]),
     );

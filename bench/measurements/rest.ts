@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { scrape, total } from "../../e2e/harness.ts";
 import { firstAdmin, RestClient } from "../../e2e/rest-client.ts";
-import type { Operator } from "../../lab/mazevault.ts";
+import type { Rest } from "../../lab/mazevault.ts";
 import { httpLoad } from "../http-load.ts";
 import { secretName } from "../manifests.ts";
 import { profiling, summarizeProfile } from "../profile.ts";
@@ -17,26 +17,26 @@ const UNLIMITED = { requestsPerAddress: 1_000_000, requestsPerSubject: 1_000_000
 
 export async function rest(stage: Stage): Promise<Result> {
   const { some } = stage.sizes;
-  const figures = await stage.withOperator({ config: { rest: UNLIMITED } }, async (operator) => {
+  const figures = await stage.withRest({ config: { rest: UNLIMITED } }, async (rest) => {
     const watch = await stage.watchDelivery(TENANT, 0, some);
     await stage.applySecrets(TENANT, 0, some);
     await watch.delivered();
-    return read(stage, operator);
+    return read(stage, rest);
   });
   stage.report("the same under the profiler");
   const { dir, nodeArgs } = profiling(`rest-${some}`);
-  await stage.withOperator({ config: { rest: UNLIMITED }, nodeArgs }, (operator) => read(stage, operator));
+  await stage.withRest({ config: { rest: UNLIMITED }, nodeArgs }, (rest) => read(stage, rest));
   return { name: `rest-${some}`, figures, details: { profile: summarizeProfile(dir) } };
 }
 
-async function read(stage: Stage, operator: Operator): Promise<Result["figures"]> {
+async function read(stage: Stage, rest: Rest): Promise<Result["figures"]> {
   const { world } = stage;
   const { some } = stage.sizes;
-  const client = RestClient.of(world, operator);
+  const client = RestClient.of(world, rest);
   const { email, password } = await firstAdmin(world);
   const token = await client.login(email, password);
   await client.close();
-  const { port } = new URL(operator.restUrl);
+  const { port } = new URL(rest.restUrl);
   let turn = 0;
   const next = (): Buffer => {
     turn = (turn + 1) % some;
@@ -54,7 +54,7 @@ async function read(stage: Stage, operator: Operator): Promise<Result["figures"]
     });
   stage.report("reading values by REST");
   await load(WARM_UP_MS);
-  const cpu = async () => total(await scrape(operator), "process_cpu_seconds_total");
+  const cpu = async () => total(await scrape(rest), "process_cpu_seconds_total");
   const rows = async () =>
     Number((await world.sql<{ n: string }>("SELECT count(*) AS n FROM audit WHERE action = 'SecretRead'"))[0]?.n);
   const [cpuBefore, rowsBefore] = [await cpu(), await rows()];
@@ -72,6 +72,6 @@ async function read(stage: Stage, operator: Operator): Promise<Result["figures"]
     },
     { what: "p50", value: p50Ms, unit: "ms" },
     { what: "p99", value: p99Ms, unit: "ms", aim: { atMost: 30 } },
-    { what: "CPU of the operator for each", value: (cpuSeconds * 1_000) / reads, unit: "ms" },
+    { what: "CPU of REST for each", value: (cpuSeconds * 1_000) / reads, unit: "ms" },
   ];
 }

@@ -6,7 +6,7 @@ import type { WritableObject } from "../../controllers/runtime/transport.ts";
 import { secretManifest } from "../../e2e/harness.ts";
 import { RestClient } from "../../e2e/rest-client.ts";
 import type { VaultCounters } from "../../lab/keyvault/counters.ts";
-import { azure, type Operator } from "../../lab/mazevault.ts";
+import { azure, type Operator, type Rest } from "../../lab/mazevault.ts";
 import { pause, until } from "../../lab/poll.ts";
 import { costOf } from "../cost.ts";
 import { inFlight, percentile, range, seconds } from "../in-flight.ts";
@@ -42,9 +42,8 @@ export async function sync(stage: Stage): Promise<Result> {
   const bench = new SyncBench(stage, perVault);
   const eventTokensFile = path.join(stage.world.lab.dir, "event-tokens");
   writeFileSync(eventTokensFile, `${TOKEN}\n`);
-  const config = { rest: { eventTokensFile } };
   const figures: Figure[] = [];
-  await stage.withOperator({ config }, async (operator) => {
+  await stage.withOperator({}, async (operator) => {
     const started = performance.now();
     await bench.build();
     figures.push({ what: `pushing ${bench.entries} entries`, value: seconds(started), unit: "s" });
@@ -61,16 +60,15 @@ export async function sync(stage: Stage): Promise<Result> {
   // Every rule looks all the time, and every Secret is looked at again all the time.
   stage.report("sync: single changes under load");
   await bench.interval("10s");
-  await stage.withOperator({ config: { ...config, controllers: { resyncMs: 1_000 } } }, async () => {
+  await stage.withOperator({ config: { controllers: { resyncMs: 1_000 } } }, async () => {
     await bench.allInStep();
     figures.push(...spread("loaded", await bench.singleChanges(changes), { atMost: 2_000 }));
   });
   stage.report("sync: from the vault to here");
   await bench.interval("1h");
-  await stage.withOperator({ config }, async (operator) => {
+  await stage.withRest({ config: { rest: { eventTokensFile } } }, async (rest) => {
     await bench.allInStep();
-    for (const direction of ["Pull", "Bidirectional"] as const)
-      figures.push(...(await bench.back(operator, direction)));
+    for (const direction of ["Pull", "Bidirectional"] as const) figures.push(...(await bench.back(rest, direction)));
   });
   await stage.world.kubectl("delete", "syncrules.mazevault.io,keyvaults.mazevault.io", "--all", "-n", TENANT);
   await stage.clear(TENANT);
@@ -280,7 +278,7 @@ class SyncBench {
   }
 
   /** From the vault to the core Secret, by looking and by event. */
-  async back(operator: Operator, direction: "Pull" | "Bidirectional"): Promise<Figure[]> {
+  async back(surface: Rest, direction: "Pull" | "Bidirectional"): Promise<Figure[]> {
     const vault = VAULTS.at(-1) ?? "";
     const name = `back-${direction.toLowerCase()}`;
     const entry = `${name}--token`;
@@ -292,7 +290,7 @@ class SyncBench {
       rule(name, VAULTS.length - 1, undefined, { direction, ...policy, secrets: { names: [name] }, interval: "1h" }),
     );
     await this.#world.waitReady(RULE, name, TENANT, 60_000);
-    const rest = RestClient.of(this.#world, operator);
+    const rest = RestClient.of(this.#world, surface);
     const told = { headers: { "x-mazevault-event-token": TOKEN } };
     const event = [{ eventType: "Microsoft.KeyVault.SecretNewVersionCreated", data: { VaultName: vault } }];
     const byEvent = await this.#backTimes(vault, name, BY_EVENT, EVENTS_APART_MS, async () => {

@@ -1,6 +1,7 @@
-/** The values of the chart: the only source of `values.schema.json`. What they mean is said in `values.yaml`. */
+/** The values of the chart: what they may be. What they mean is said in `values.yaml`; `values.schema.json` has both. */
 import { z } from "zod";
 import { GATEWAY_ROLES } from "../../crds/gateway.ts";
+import { withMeanings } from "./meanings.ts";
 import { type JsonSchema, jsonSchema, ocspSettings, operatorSettings } from "./settings.ts";
 
 /** Passed on to Kubernetes, which knows what it may be. */
@@ -185,9 +186,12 @@ const values = z
   })
   .partial();
 
-/** With the settings of the programs in their places. */
-export function valuesSchema(): JsonSchema {
-  const schema = jsonSchema(values);
+/**
+ * With the settings of the programs in their places.
+ * @param valuesYaml the text of `values.yaml`
+ */
+export function valuesSchema(valuesYaml: string): JsonSchema {
+  const schema = withMeanings(jsonSchema(values), valuesYaml);
   const at = (parent: JsonSchema, name: string) => (parent.properties as Record<string, JsonSchema>)[name] ?? {};
   Object.assign(at(schema, "config"), operatorSettings());
   Object.assign(at(at(schema, "ocsp"), "config"), ocspSettings());

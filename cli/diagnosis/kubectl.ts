@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { Option } from "commander";
 import { SYSTEM_NAMESPACE } from "../../crds/installation.ts";
+import type { Environment } from "../environment.ts";
 import { UsageError } from "../errors.ts";
 
 export interface KubeconfigOptions {
@@ -16,7 +17,7 @@ export const kubeconfigOption = (): Option =>
     "look by the Kubernetes API too (kubectl), as when REST is away; kubectl's own file when none is named",
   );
 
-const NAMESPACE_VARIABLE = "MAZEVAULT_OPERATOR_NAMESPACE";
+const NAMESPACE_VARIABLE = "MAZEVAULT_OPERATOR_NAMESPACE" satisfies keyof Environment;
 /** What to say where the operator is not found in the namespace that was looked at. */
 export const NAME_NAMESPACE = `--operator-namespace NAMESPACE or ${NAMESPACE_VARIABLE}`;
 /** RFC 1123, as Kubernetes has it for namespaces. */

@@ -122,6 +122,7 @@ const observed = (extra: Partial<Observed> = {}): Observed => ({
   installation: INSTALLATION,
   namespace: "payments",
   namespaceUid: "ns-1",
+  heldUid: "uid-1",
   holder: holder(),
   hasFormer: false,
   issuer: { kind: "Usable", approval: "Automatic", authority, policy, subordinates: noneBelow },

@@ -55,6 +55,8 @@ export interface Observed {
   readonly installation: string;
   readonly namespace: string;
   readonly namespaceUid: string;
+  /** By which the store knows the object. */
+  readonly heldUid: string;
   readonly holder: CertificateHolder | undefined;
   /** An object of this name was deleted, and this one applied before anybody saw the name unused. */
   readonly hasFormer: boolean;
@@ -167,8 +169,8 @@ interface About {
 
 /** It stands beside the certificates, since an object that disappeared while nobody watched can no longer say it. */
 function holderAction(certificate: Certificate, seen: Observed): Action[] {
-  const { holder, hasFormer, namespace, namespaceUid } = seen;
-  const { uid, name } = certificate.metadata;
+  const { holder, hasFormer, namespace, namespaceUid, heldUid: uid } = seen;
+  const { name } = certificate.metadata;
   const { deletionPolicy = "Retain", revisionHistoryLimit } = certificate.spec;
   if (holder?.deletionPolicy === deletionPolicy && holder.revisionHistoryLimit === revisionHistoryLimit) return [];
   const limit = revisionHistoryLimit !== undefined && { revisionHistoryLimit };

@@ -1,6 +1,7 @@
 import { Unavailable } from "../../core/errors.ts";
 import { TestPki } from "../../core/pki/testing/installation.ts";
 import type { AuthorityRecord, CertificateHolder, CertificateRecord } from "../../core/ports/pki-store.ts";
+import { HeldUids } from "../../core/recovery/home.ts";
 import { FakeApiServer, fakeThings, reply, status } from "../runtime/testing/fake-apiserver.ts";
 import { KubernetesApi } from "../runtime/transport.ts";
 import { serialOf } from "./decide.ts";
@@ -34,9 +35,12 @@ afterEach(async () => {
   await server.stop();
 });
 
+const heldUids = new HeldUids();
+
 const holders = (kind: CertificateHolder["kind"]) =>
   new FormerHolders(kind, fakeThings, {
     api,
+    cluster: { held: heldUids },
     authorities: pki.authorities,
     store: pki.store,
     writer: () => pki.writer,

@@ -6,6 +6,7 @@ import type { CertificateHolder, CertificateRecord, PkiStore } from "../../core/
 import { isRefusedForGood } from "../../core/ports/primary-ca.ts";
 import type { Writer } from "../../core/ports/vault-store.ts";
 import type { ObjectMeta } from "../../crds/common.ts";
+import { type Cluster, heldUidOf } from "../cluster.ts";
 import { isNotFound } from "../runtime/api-error.ts";
 import { type ResourceType, splitKey } from "../runtime/resource-type.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
@@ -13,6 +14,7 @@ import { isFinallyRevoked, serialOf } from "./decide.ts";
 
 export interface FormerHoldersDependencies {
   readonly api: KubernetesApi;
+  readonly cluster: Pick<Cluster, "held">;
   readonly authorities: Pick<Authorities, "revoke">;
   readonly store: Pick<PkiStore, "holdersNamed" | "certificatesOf" | "removeHolder">;
   /** The leader's epoch. */
@@ -35,14 +37,16 @@ export class FormerHolders {
   }
 
   /** An object of this name was deleted, and this one applied before anybody saw the name unused. */
-  async endOthers({ namespace = "", name, uid }: ObjectMeta, signal: AbortSignal): Promise<void> {
+  async endOthers(metadata: ObjectMeta, signal: AbortSignal): Promise<void> {
+    const { namespace = "", name } = metadata;
+    const uid = heldUidOf(this.#deps.cluster, this.#kind, metadata);
     const holders = await this.#deps.store.holdersNamed(this.#kind, namespace, name);
     if (holders.some((holder) => holder.uid !== uid)) await this.absent(`${namespace}/${name}`, signal);
   }
 
   /** The object is gone, or another one of that name: its certificates go the way its deletion policy says. */
   async absent(key: string, signal: AbortSignal): Promise<void> {
-    const { api, store } = this.#deps;
+    const { api, cluster, store } = this.#deps;
     const { namespace = "", name } = splitKey(key);
     const holders = await store.holdersNamed(this.#kind, namespace, name);
     if (holders.length === 0) return;
@@ -53,9 +57,10 @@ export class FormerHolders {
         if (isNotFound(error, name)) return undefined;
         throw error;
       });
+    const standing = present && heldUidOf(cluster, this.#kind, present.metadata);
     const failures: unknown[] = [];
     for (const holder of holders) {
-      if (holder.uid === present?.metadata.uid) continue;
+      if (holder.uid === standing) continue;
       // One that cannot be ended keeps no other one valid.
       await this.#end(holder).catch((error: unknown) => failures.push(error));
     }

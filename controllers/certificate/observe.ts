@@ -4,7 +4,7 @@ import type { Authorities } from "../../core/pki/authority.ts";
 import type { AuthorityRecord, CertificateRecord, PkiStore } from "../../core/ports/pki-store.ts";
 import type { DeliveryRecord } from "../../core/ports/vault-store.ts";
 import type { Certificate } from "../../crds/certificate.ts";
-import { type Cluster, servedNamespace } from "../cluster.ts";
+import { type Cluster, heldUidOf, servedNamespace } from "../cluster.ts";
 import type { Digests } from "../delivery/desired.ts";
 import type { DeliveryObserver } from "../delivery/observe.ts";
 import { issuerIdentity, referredIssuer } from "../issuer/reference.ts";
@@ -35,7 +35,8 @@ export class CertificateObserver {
   async observe(certificate: Certificate, signal: AbortSignal): Promise<Observed> {
     const { cluster, store, installation, delivery } = this.#deps;
     const namespace = servedNamespace(cluster, certificate);
-    const { uid, name } = certificate.metadata;
+    const uid = this.heldUid(certificate);
+    const { name } = certificate.metadata;
     const { issuerRef } = certificate.spec;
     const desired = certificateDelivery(certificate, installation);
     const [holders, recent, authority] = await Promise.all([
@@ -49,7 +50,7 @@ export class CertificateObserver {
     const [current] = recent;
     const [chain, revocations, core, passwords] = await Promise.all([
       current && this.chainOf(current, authority),
-      this.#revocations(certificate, recent),
+      this.#revocations(certificate, uid, recent),
       delivery.observe(desired, this.digests(certificate, holder?.delivery), holder?.delivery, signal),
       this.#passwords(certificate, signal),
     ]);
@@ -58,6 +59,7 @@ export class CertificateObserver {
       installation,
       namespace: namespace.name,
       namespaceUid: namespace.uid,
+      heldUid: uid,
       holder,
       hasFormer: holders.some((each) => each.uid !== uid),
       issuer: referredIssuer(cluster, issuerRef, namespace, authority),
@@ -70,6 +72,11 @@ export class CertificateObserver {
       passwords,
       restartProblems: [],
     };
+  }
+
+  /** By which the store knows it. */
+  heldUid({ metadata }: Certificate): string {
+    return heldUidOf(this.#deps.cluster, "Certificate", metadata);
   }
 
   /**
@@ -105,7 +112,8 @@ export class CertificateObserver {
   }
 
   async #revocations(
-    { spec, metadata }: Certificate,
+    { spec }: Certificate,
+    uid: string,
     recent: readonly CertificateRecord[],
   ): Promise<ListedRevocation[]> {
     const bySerial = new Map(recent.map((record) => [record.serialNumber, record]));
@@ -113,8 +121,7 @@ export class CertificateObserver {
       (spec.revocations ?? []).map(async ({ serialNumber, reason }, index) => {
         const serial = readSerial(serialNumber);
         const known = bySerial.get(serial);
-        const records =
-          serial === "" ? [] : known ? [known] : await this.#deps.store.certificatesBySerial(metadata.uid, serial);
+        const records = serial === "" ? [] : known ? [known] : await this.#deps.store.certificatesBySerial(uid, serial);
         return { index, reason, records };
       }),
     );

@@ -86,7 +86,8 @@ export class CertificatePerformer {
   async #issue({ certificate, namespaceUid, authority, wanted, revision, reuse }: Of<"Issue">): Promise<Outcome> {
     const { authorities, writer, observer } = this.#deps;
     const { key, ...contents } = wanted;
-    const { namespace = "", name, uid } = certificate.metadata;
+    const { namespace = "", name } = certificate.metadata;
+    const uid = observer.heldUid(certificate);
     try {
       const record = await authorities.issue(writer(), {
         ...contents,
@@ -105,7 +106,8 @@ export class CertificatePerformer {
 
   #contextOf({ certificate, issued, ...action }: DeliveryOf<Action>, signal: AbortSignal): DeliveryContext {
     const { store, writer, observer } = this.#deps;
-    const { namespace = "", uid } = certificate.metadata;
+    const { namespace = "" } = certificate.metadata;
+    const uid = observer.heldUid(certificate);
     const { secretName } = certificate.spec;
     return {
       object: certificate,

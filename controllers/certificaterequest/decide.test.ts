@@ -118,6 +118,7 @@ const usable = (extra: Partial<Usable> = {}): Usable => ({
 const open = (issuer: ReferredIssuer = usable()): Observed => ({
   kind: "Open",
   holder: undefined,
+  heldUid: "uid-1",
   namespace: "payments",
   namespaceUid: "ns-1",
   issuer,
@@ -224,7 +225,11 @@ describe("what is signed", () => {
   test("it stays as it was signed, whatever a person says later", async () => {
     const signed = await sign(issueOf(object()));
     for (const conditions of [[], [said("Denied")]]) {
-      const plan = decide(object({}, conditions), { kind: "Issued", holder: undefined, ...signed }, T0);
+      const plan = decide(
+        object({}, conditions),
+        { kind: "Issued", holder: undefined, heldUid: "uid-1", ...signed },
+        T0,
+      );
       expect(plan).toMatchObject({ actions: [], next: { kind: "settled" } });
       expect(plan.status.conditions).toMatchObject([
         { type: "Issued", status: "True" },
@@ -249,7 +254,7 @@ describe("what is signed", () => {
     const revoked = { type: "Revoked", status: "True", reason: "Succeeded", message: "revoked since then" } as const;
     const conditions = [{ ...revoked, lastTransitionTime: "2026-01-01T00:00:00Z" }];
     const request = { ...object(), status: { ...signed, conditions } };
-    const plan = decide(request, { kind: "Past", holder: undefined }, T0);
+    const plan = decide(request, { kind: "Past", holder: undefined, heldUid: "uid-1" }, T0);
     expect(plan.actions).toEqual([]);
     expect(plan.next).toEqual({ kind: "settled" });
     expect(plan.status.fields).toEqual(signed);
@@ -261,12 +266,12 @@ describe("what is signed", () => {
     const certificate = Buffer.from(chain.certificate.der);
     certificate[certificate.length - 1] = (certificate.at(-1) ?? 0) ^ 1;
     const forged = chainOf(certificate, chain.authorities);
-    const plan = decide(object(), { kind: "Issued", holder: undefined, record, chain: forged }, T0);
+    const plan = decide(object(), { kind: "Issued", holder: undefined, heldUid: "uid-1", record, chain: forged }, T0);
     expect(plan.next).toMatchObject({ kind: "stalled", reason: "LintFailed" });
     expect(plan.status.fields).toBeUndefined();
     expect(plan.actions).toEqual([]);
     const given = object({ revocation: { reason: "keyCompromise" } });
-    const revoking = decide(given, { kind: "Issued", holder: undefined, record, chain: forged }, T0);
+    const revoking = decide(given, { kind: "Issued", holder: undefined, heldUid: "uid-1", record, chain: forged }, T0);
     expect(revoking.actions).toMatchObject([{ kind: "Revoke" }]);
     expect(revoking.status.conditions).toContainEqual(expect.objectContaining({ type: "Revoked", status: "False" }));
   });
@@ -355,7 +360,13 @@ describe("revocation", () => {
   const seenWith = async (reason: RevocationReason | undefined): Promise<Observed> => {
     const { record, chain } = await sign(issueOf(object()));
     const revocation = reason && { reason, at: T0 };
-    return { kind: "Issued", holder: undefined, record: { ...record, ...(revocation && { revocation }) }, chain };
+    return {
+      kind: "Issued",
+      holder: undefined,
+      heldUid: "uid-1",
+      record: { ...record, ...(revocation && { revocation }) },
+      chain,
+    };
   };
   const asking = (reason: RevocationReason | undefined) =>
     object(reason === undefined ? {} : { revocation: { reason: reason as "keyCompromise" } });

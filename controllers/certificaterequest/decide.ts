@@ -30,7 +30,11 @@ import { present } from "../issuer/spec.ts";
 import type { Next, OwnedCondition, OwnedStatus, Plan } from "../runtime/controller.ts";
 import { type RequestedCertificate, requestedCertificate } from "./request.ts";
 
-export type Observed = { readonly holder: CertificateHolder | undefined } & (
+export type Observed = {
+  readonly holder: CertificateHolder | undefined;
+  /** By which the store knows the object. */
+  readonly heldUid: string;
+} & (
   | Issued
   /** It was signed so long ago that its record was removed; all that is left of it stands in status. */
   | { readonly kind: "Past" }
@@ -88,7 +92,8 @@ export function decide(request: CertificateRequest, seen: Observed, now: Date): 
 function holderAction(request: CertificateRequest, seen: Exclude<Observed, { kind: "Past" }>): Action | undefined {
   const { deletionPolicy = "Retain" } = request.spec;
   if (deletionPolicy === (seen.holder?.deletionPolicy ?? "Retain")) return undefined;
-  const { namespace = "", name, uid } = request.metadata;
+  const { namespace = "", name } = request.metadata;
+  const { heldUid: uid } = seen;
   const namespaceUid = seen.kind === "Issued" ? seen.record.requester.namespaceUid : seen.namespaceUid;
   const holder = { kind: "CertificateRequest", uid, namespace, namespaceUid, name, deletionPolicy } as const;
   return { kind: "RecordHolder", request, holder };

@@ -48,14 +48,16 @@ export class CertificateRequestController implements Controller<CertificateReque
     return this.#performer.perform(action);
   }
 
-  learn({ holder, ...seen }: Observed, _action: Action, outcome: Outcome): Observed {
+  learn({ holder, heldUid, ...seen }: Observed, _action: Action, outcome: Outcome): Observed {
     switch (outcome.kind) {
       case "Holder":
-        return { ...seen, holder: outcome.holder };
+        return { ...seen, heldUid, holder: outcome.holder };
       case "NotChanged":
-        return seen.kind === "Issued" ? { ...seen, holder, refusedRevocation: outcome.message } : { ...seen, holder };
+        return seen.kind === "Issued"
+          ? { ...seen, heldUid, holder, refusedRevocation: outcome.message }
+          : { ...seen, heldUid, holder };
       default:
-        return { ...outcome, holder };
+        return { ...outcome, heldUid, holder };
     }
   }
 

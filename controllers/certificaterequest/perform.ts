@@ -69,7 +69,8 @@ export class CertificateRequestPerformer {
 
   async #issue({ request, namespaceUid, authority, wanted }: Of<"Issue">): Promise<Outcome> {
     const { authorities, writer, observer } = this.#deps;
-    const { namespace = "", name, uid } = request.metadata;
+    const { namespace = "", name } = request.metadata;
+    const uid = observer.heldUid(request);
     const { key: _, spki, csr, ...contents } = wanted;
     const record = await authorities.issue(writer(), {
       ...contents,

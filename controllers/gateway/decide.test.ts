@@ -313,6 +313,12 @@ describe("an object that was deleted and made anew while nobody watched revokes 
     expect(decided(given, { record: known }).kinds.includes("EndFormer")).toBe(ends);
   });
 
+  test("and stays the object's own while the database is taken over: the object was applied anew", () => {
+    const { status, kinds } = decided(fresh, { record: registered(), recovering: true });
+    expect(kinds).toEqual([]);
+    expect(status.fields).toMatchObject({ gatewayId: expect.any(String) });
+  });
+
   test("and is not named in status, which would keep it from being revoked later", () => {
     const { status, kinds } = decided(fresh, { record: registered(), secret: secret(at(HOUR), "uid-0") });
     expect(kinds).toEqual(["EndFormer"]);

@@ -16,6 +16,8 @@ export interface TokenSecret {
 }
 
 export interface Observed {
+  /** The database was restored: what is older than the object is of the one that it was made for. */
+  readonly recovering?: boolean;
   readonly record: GatewayRecord | undefined;
   readonly secret: TokenSecret | undefined;
   /** Where the core Secret stands, or would. */
@@ -50,7 +52,7 @@ const REST_GRACE_MS = 60_000;
 export function decide(gateway: Gateway, seen: Observed, now: Date): Plan<Action> {
   const { name } = gateway.metadata;
   const { record } = seen;
-  if (record !== undefined && isOfFormer(gateway, record)) {
+  if (record !== undefined && seen.recovering !== true && isOfFormer(gateway, record)) {
     // When it cannot be revoked now, a status that named it would make it the one of this object.
     return { ...pending(gateway, { ...seen, record: undefined }, now), actions: [{ kind: "EndFormer", name }] };
   }

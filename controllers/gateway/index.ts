@@ -24,6 +24,8 @@ export interface GatewayControllerDependencies {
   /** Where tokens stand. */
   readonly systemNamespace: string;
   readonly writer: () => Writer;
+  /** What the database knows of may have been made for an object of before, whose place this one takes. */
+  readonly isRecovering?: () => boolean;
   readonly now?: () => Date;
 }
 
@@ -47,7 +49,8 @@ export class GatewayController implements Controller<Gateway, Observed, Action, 
 
   async observe({ metadata: { name } }: Gateway, signal: AbortSignal): Promise<Observed> {
     const [record, secret] = await Promise.all([this.#deps.store.gateway(name), this.#secrets.find(name, signal)]);
-    return { record, secret, place: this.#secrets.placeOf(name) };
+    const recovering = this.#deps.isRecovering?.() ?? false;
+    return { record, secret, place: this.#secrets.placeOf(name), recovering };
   }
 
   decide = decide;

@@ -9,13 +9,13 @@ import { KeyVaultStorage } from "../../core/vault/key-vault-storage.ts";
 import { type StorageOf, sealedStorage } from "../../core/vault/storage.ts";
 import type { KeyVault } from "../../crds/keyvault.ts";
 import type { Project } from "../../crds/project.ts";
-import { type Cluster, tenancyOf } from "../cluster.ts";
+import { type Cluster, type TenancyCluster, tenancyOf } from "../cluster.ts";
 import type { KubernetesApi } from "../runtime/transport.ts";
 import { vaultAccess } from "./access.ts";
 
 export interface ProjectStorageDependencies {
   readonly api: KubernetesApi;
-  readonly cluster: Pick<Cluster, "project" | "namespace" | "keyVault">;
+  readonly cluster: TenancyCluster & Pick<Cluster, "keyVault">;
   readonly vaults: TargetVaults;
   readonly entries: KeptEntries;
   readonly audit: Pick<AuditLog, "append">;
@@ -115,7 +115,7 @@ export class ProjectStorage {
 
   async #open(keyVault: KeyVault, environment: string): Promise<TargetVault> {
     const { api, cluster, vaults } = this.#deps;
-    const tenancy = tenancyOf(cluster as Cluster, keyVault);
+    const tenancy = tenancyOf(cluster, keyVault);
     const access = await vaultAccess(api, keyVault, tenancy, environment, AbortSignal.timeout(ACCESS_MS));
     const { namespace = "", name } = keyVault.metadata;
     // Opened after it was forgotten, a KeyVault that is gone would stay open for ever.

@@ -380,6 +380,23 @@ test("absent is called for what is gone from a complete cache, and never for wha
   expect(absent.mock.calls.map(([key]) => key)).toEqual(["team/gone", "team/a"]);
 });
 
+test("while what is missing may still come, nothing of it is ended, and the object that is there is worked on", async () => {
+  const absent = jest.fn<NonNullable<ThingController["absent"]>>(async () => {});
+  let keeps = true;
+  const t = setUp({ absent }, { keepsFormer: () => keeps });
+  t.cache.put(thing("a"));
+  t.runner.start();
+  t.runner.enqueue("team/gone");
+  t.runner.endFormer("team/a");
+  await settle();
+  expect(absent).not.toHaveBeenCalled();
+  expect(t.applied).toHaveLength(1);
+  keeps = false;
+  t.runner.enqueue("team/gone");
+  await settle();
+  expect(absent.mock.calls.map(([key]) => key)).toEqual(["team/gone"]);
+});
+
 describe("what is stored of an object that is gone", () => {
   const unavailable = new Unavailable("DatabaseUnavailable", "refused");
 

@@ -35,6 +35,8 @@ export interface RunnerOptions<R extends Resource> {
   readonly tracer?: Tracer;
   readonly log?: Pick<Logger, "info" | "warn" | "error" | "debug">;
   readonly events?: Pick<EventRecorder, "record">;
+  /** While it is so, what is stored of an object that is gone stays: it may still come. The next term finds it. */
+  readonly keepsFormer?: () => boolean;
   /** This replica does not lead any more: stop everything. */
   readonly onFenced?: (error: Fenced) => void;
   readonly now?: () => Date;
@@ -324,6 +326,7 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
     const effort = `former ${key}`;
     // Before it begins: what is found meanwhile is another reason to look.
     this.#former.delete(key);
+    if (this.#options.keepsFormer?.() === true) return "success";
     try {
       await this.controller.absent?.(key, signal);
     } catch (error) {

@@ -156,6 +156,7 @@ export class SecretController implements Controller<Secret, Observed, Action, Ou
         if (isNotFound(error, namespace)) return { metadata: undefined };
         throw error;
       });
-    return metadata?.uid === uid && metadata.deletionTimestamp === undefined;
+    if (metadata === undefined || metadata.deletionTimestamp !== undefined) return false;
+    return this.#deps.cluster.held.of("Namespace", metadata) === uid;
   }
 }

@@ -1,4 +1,4 @@
-/** What a fault of the record means, and what to do about it; `docs/operations.md` has more on each. */
+/** What a fault of the record means, and what to do about it; `docs/operations/audit.md` has more on each. */
 import type { AuditFault, AuditVerdict } from "../ports/audit-log.ts";
 
 export const auditFaults: Readonly<Record<AuditFault, string>> = {

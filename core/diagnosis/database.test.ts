@@ -16,7 +16,7 @@ const facts = (record: Partial<RecordFacts>, rest: Partial<DatabaseFacts> = {}):
   clock: { asked: now, answered: now, theirs: now },
   readOnly: false,
   connections: { open: 20, most: 100 },
-  migrations: { applied: ["0001_a"], known: ["0001_a"] },
+  migrations: { applied: ["0001_a"], known: ["0001_a"], least: "0001_a" },
   record: { ...well, ...record },
   ...rest,
 });
@@ -50,8 +50,23 @@ test.each<[string, DatabaseFacts, string[]]>([
   ["connections", facts({}, { connections: { open: 85, most: 100 } }), ["warning database.connections"]],
   [
     "migrations",
-    facts({}, { migrations: { applied: ["0001_a", "0003_c"], known: ["0001_a", "0002_b"] } }),
+    facts({}, { migrations: { applied: ["0001_a", "0003_c"], known: ["0001_a", "0002_b"], least: "0001_a" } }),
     ["failing database.migrations", "failing database.migrations"],
+  ],
+  [
+    "migrations of a newer version that this one can work with",
+    facts({}, { migrations: { applied: ["0001_a", "0002_b"], known: ["0001_a"], least: "0001_a" } }),
+    ["warning database.migrations"],
+  ],
+  [
+    "migrations of a newer version that takes something away",
+    facts({}, { migrations: { applied: ["0001_a", "0002_b"], known: ["0001_a"], least: "0002_b" } }),
+    ["failing database.migrations"],
+  ],
+  [
+    "migrations of a newer version that did not say whether it takes something away",
+    facts({}, { migrations: { applied: ["0001_a", "0002_b"], known: ["0001_a"], least: undefined } }),
+    ["failing database.migrations"],
   ],
   ["a key near its bound", facts({ keys: [key((MOST_USES * 9n) / 10n)] }), ["warning keys.uses"]],
   ["a key at its bound", facts({ keys: [key(MOST_USES)] }), ["failing keys.uses"]],

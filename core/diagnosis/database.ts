@@ -1,4 +1,5 @@
 /** What PostgreSQL says of itself and of what stands in it, and what that means. */
+import { newerMigrations, type SchemaState, worksWithNewer } from "../schema-state.ts";
 import { MOST_USES } from "../vault/wrapping-key.ts";
 import { type ClockReading, judgeClock } from "./clock.ts";
 import { type Finding, failing, warning } from "./finding.ts";
@@ -9,7 +10,7 @@ export interface DatabaseFacts {
   readonly readOnly: boolean;
   /** Of whichever limit is nearest: the server's, the database's, the role's. */
   readonly connections: { readonly open: number; readonly most: number };
-  readonly migrations: { readonly applied: readonly string[]; readonly known: readonly string[] };
+  readonly migrations: SchemaState & { readonly known: readonly string[] };
   /** Absent while the schema is not there or not whole. */
   readonly record?: RecordFacts;
 }
@@ -174,9 +175,10 @@ function judgeState({ readOnly, connections: { open, most } }: DatabaseFacts): r
   return findings;
 }
 
-function judgeMigrations({ migrations: { applied, known } }: DatabaseFacts, home: string): readonly Finding[] {
+function judgeMigrations({ migrations }: DatabaseFacts, home: string): readonly Finding[] {
+  const { applied, known } = migrations;
   const missing = known.filter((name) => !applied.includes(name));
-  const newer = applied.filter((name) => !known.includes(name));
+  const newer = newerMigrations(known, migrations);
   const findings: Finding[] = [];
   if (missing.length > 0) {
     findings.push(
@@ -187,11 +189,17 @@ function judgeMigrations({ migrations: { applied, known } }: DatabaseFacts, home
     );
   }
   if (newer.length > 0) {
+    const problem = `the database has migrations that this program does not know: ${newer.join(", ")}`;
     findings.push(
-      failing("database.migrations", {
-        problem: `the database has migrations that this program does not know: ${newer.join(", ")}`,
-        fix: "run the version that made them, or a newer one, in every replica; this one will not start again",
-      }),
+      worksWithNewer(known, migrations)
+        ? warning("database.migrations", {
+            problem: `${problem}; it can work with them`,
+            fix: `bring every replica to one version: kubectl -n ${home} rollout status deployment says which are still of another one`,
+          })
+        : failing("database.migrations", {
+            problem,
+            fix: "run the version that made them, or a newer one, in every replica; this one will not start again",
+          }),
     );
   }
   return findings;
@@ -211,7 +219,7 @@ function judgeKeyUses({ keys }: RecordFacts): readonly Finding[] {
       const told = {
         subject: `key ${key.purpose} ${key.scope} version ${key.version}`,
         problem: `it was used ${key.uses} times, of ${MOST_USES} that AES-GCM allows one key`,
-        fix: "make a new version of it: rotate the key, as docs/operations.md says",
+        fix: "make a new version of it: rotate the key, as docs/operations/keys.md says",
       };
       return key.uses >= MOST_USES ? failing("keys.uses", told) : warning("keys.uses", told);
     });

@@ -1,5 +1,6 @@
 /** Whether somebody leads, as the Lease tells it. */
 import { type Finding, failing } from "./finding.ts";
+import { operatorLog } from "./logs.ts";
 
 export const LEASE = {
   group: "coordination.k8s.io",
@@ -20,7 +21,7 @@ const PATIENCE = 2;
 
 /** @param now by the clock that is nearest to the leader's */
 export function judgeLeadership(spec: LeaseSpec | undefined, namespace: string, now: Date): readonly Finding[] {
-  const look = `kubectl -n ${namespace} get pods, then kubectl -n ${namespace} logs deployment/mazevault-operator`;
+  const look = `kubectl -n ${namespace} get pods, then ${operatorLog(namespace)}`;
   const { holderIdentity, leaseDurationSeconds, renewTime } = spec ?? {};
   if (!holderIdentity || !renewTime) {
     const problem = "nobody leads: nothing is reconciled, linked into the audit chain or pushed";

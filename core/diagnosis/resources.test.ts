@@ -57,9 +57,10 @@ test("each reason has something to do, with a command", () => {
   }
 });
 
-test("the log that a command shows is the operator's, wherever it runs", () => {
+test("the log that a command shows is the operator's or the gateway's, wherever it runs and whatever its release is called", () => {
   const [finding] = judgeResources([resource({ reason: "KeyUnavailable" })], "vault", now);
-  expect(finding?.fix).toMatch(/kubectl -n vault logs deployment\/mazevault-operator$/);
+  const pods = "app.kubernetes.io/name=mazevault,app.kubernetes.io/component in (operator,gateway)";
+  expect(finding?.fix).toContain(`kubectl -n vault logs -l '${pods}' `);
 });
 
 test("so many that nobody reads them are counted", () => {

@@ -4,6 +4,7 @@ import { type Reason, reasons } from "../../crds/conditions.ts";
 import { kinds } from "../../crds/index.ts";
 import { syncConflictKind } from "../../crds/syncconflict.ts";
 import { type Finding, failing, warning } from "./finding.ts";
+import { operatorLog } from "./logs.ts";
 
 export interface Judged {
   readonly kind: string;
@@ -94,7 +95,7 @@ const project: Command = (_resource, { projectRef }) => `kubectl edit project ${
 const edit: Command = (resource) => command("edit", resource);
 const coreSecrets: Command = ({ metadata }, _spec, home) => `kubectl -n ${metadata.namespace ?? home} get secrets`;
 const vaultHost = (url = ""): string => URL.parse(url)?.hostname ?? "VAULT";
-const operatorLog: Command = (_resource, _spec, home) => `kubectl -n ${home} logs deployment/mazevault-operator`;
+const ownLog: Command = (_resource, _spec, home) => operatorLog(home);
 
 const commands: Readonly<Partial<Record<Reason, Command>>> = {
   ProjectNotFound: (_resource, { projectRef }) => `kubectl get project ${projectRef?.name ?? "NAME"}`,
@@ -115,7 +116,7 @@ const commands: Readonly<Partial<Record<Reason, Command>>> = {
   IssuerNotFound: () => `kubectl get issuers.${GROUP},clusterissuers.${GROUP} -A`,
   IssuerNotReady: () => `kubectl get issuers.${GROUP},clusterissuers.${GROUP} -A`,
   ApprovalPending: ({ metadata: { namespace, name } }) =>
-    `kubectl -n ${namespace} get certificaterequest ${name} -o yaml, then set the condition as docs/operations.md says`,
+    `kubectl -n ${namespace} get certificaterequest ${name} -o yaml, then set the condition as docs/operations/pki.md says`,
   AccessDenied: (_resource, { vaultUrl, auth }) => {
     const client = Object.values(auth ?? {}).find((method) => method?.clientId !== undefined)?.clientId ?? "CLIENT_ID";
     const [vault] = vaultHost(vaultUrl).split(".");
@@ -124,8 +125,8 @@ const commands: Readonly<Partial<Record<Reason, Command>>> = {
   VaultUnreachable: (_resource, { vaultUrl }) =>
     `nslookup ${vaultHost(vaultUrl)}; curl -sv https://${vaultHost(vaultUrl)}/`,
   VaultHostNotAllowed: (resource) => `${describeCommand(resource)}; the allow-list is azure.allowedVaultHosts`,
-  KeyUnavailable: operatorLog,
-  DatabaseUnavailable: operatorLog,
+  KeyUnavailable: ownLog,
+  DatabaseUnavailable: ownLog,
   SinkUnreachable: (resource) => describeCommand(resource),
   TamperDetected: () => "mazevault audit verify",
   TemplateInvalid: edit,

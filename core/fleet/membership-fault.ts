@@ -19,7 +19,7 @@ const fixes: Readonly<Record<MembershipFaultCode, string>> = {
   PrimaryUnreachable:
     "check gateway.primaryUrl (PRIMARY_BACKEND_URL), whether the primary runs, and whether TCP to it is let through",
   PrimaryUntrusted: `check gateway.primaryUrl (PRIMARY_BACKEND_URL); if the primary was installed anew, ${NEW_TOKEN}`,
-  PrimaryAnswerInvalid: "look whether the versions of both belong together, and into the log of the primary",
+  PrimaryAnswerInvalid: "look whether the primary is older than the gateway (it is upgraded first), and into its log",
   BootstrapTokenMissing:
     "make a token with `mazevault gateways bootstrap NAME` at the primary, and give it as GATEWAY_BOOTSTRAP_TOKEN, in gateway.bootstrapTokenFile or in gateway.bootstrapTokenSecret",
   BootstrapTokenRefused: NEW_TOKEN,

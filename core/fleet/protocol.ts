@@ -1,4 +1,11 @@
-/** What gateways and the primary say to each other inside the channel; JSON, judged by these schemas on arrival. */
+/**
+ * What gateways and the primary say to each other inside the channel; JSON, judged by these schemas on arrival.
+ *
+ * Both may be of different versions, for as long as an upgrade takes and longer. What reports or asks is read for what is known: a
+ * field that only a newer one has is left out, and answers are read the same way. What has something done, such as a write, a
+ * signature or a task, is refused where it says anything that is not understood, which may be what limits it; so a new field goes
+ * into one of those only where somebody has asked for what it means.
+ */
 import { z } from "zod";
 import { gatewayEnvironment, gatewayRole } from "../../crds/gateway.ts";
 
@@ -13,7 +20,7 @@ export type GatewayRole = z.infer<typeof gatewayRole>;
 
 const pem = z.string().min(1).max(65_536);
 
-export const registrationRequest = z.strictObject({
+export const registrationRequest = z.object({
   /** See `bootstrap-token.ts`. */
   token: z.string().min(1).max(256),
   /** PKCS #10 (RFC 2986), PEM; only its key counts. */
@@ -35,15 +42,15 @@ export const registration = z.object({
 });
 export type Registration = z.infer<typeof registration>;
 
-export const confirmationRequest = z.strictObject({});
+export const confirmationRequest = z.object({});
 
-export const certificateRequest = z.strictObject({ csr: pem });
+export const certificateRequest = z.object({ csr: pem });
 export const certificateAnswer = z.object({ certificates: pem });
 
 /** Decimal digits of a number that may be larger than JSON's are exact. */
 export const counter = z.string().regex(/^\d{1,19}$/);
 
-export const heartbeat = z.strictObject({
+export const heartbeat = z.object({
   version: z.string().min(1).max(64),
   /** What is wrong there, by the names of its health checks, without a value; none: it is well. */
   problems: z.array(z.string().max(256)).max(32),

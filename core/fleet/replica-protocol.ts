@@ -17,7 +17,7 @@ const key = z.string().min(1).max(600);
 /** One thing that a gateway may have; `body` is JSON as text, so that both sides digest the same bytes. */
 const item = z.object({ key, body: z.string() });
 
-export const replicaRequest = z.strictObject({
+export const replicaRequest = z.object({
   /** What the last answer said; absent: none has come since this gateway started. */
   instance: z.uuid().optional(),
   sequence: z.int().nonnegative().optional(),
@@ -47,8 +47,8 @@ export const replicaAnswer = z.discriminatedUnion("kind", [
 ]);
 export type ReplicaAnswer = z.infer<typeof replicaAnswer>;
 
-export const replicaValuesRequest = z.strictObject({
-  items: z.array(z.strictObject({ key, digest })).min(1).max(VALUES_PER_REQUEST),
+export const replicaValuesRequest = z.object({
+  items: z.array(z.object({ key, digest })).min(1).max(VALUES_PER_REQUEST),
 });
 export type ReplicaValuesRequest = z.infer<typeof replicaValuesRequest>;
 

@@ -15,6 +15,7 @@ import { MalformedInput } from "../pki/malformed-input.ts";
 import { parseSerial } from "../pki/serial.ts";
 import type { SecretHead } from "../ports/secret-heads.ts";
 import type { SecretIdentity, SecretRecord } from "../ports/vault-store.ts";
+import type { HeldUids } from "../recovery/home.ts";
 import {
   certificateKey,
   type Digested,
@@ -30,6 +31,7 @@ import {
 
 /** The caches of the primary's cluster, as far as it takes to tell. */
 export interface SelectionView {
+  readonly held: Pick<HeldUids, "of">;
   project(name: string): Project | undefined;
   projects(): Iterable<Project>;
   namespace(name: string): { readonly metadata: ObjectMeta } | undefined;
@@ -80,7 +82,7 @@ export function selectedCertificate(
   { metadata, spec, status = {} }: Certificate,
 ): SelectedCertificate | undefined {
   const gatewayEnvironment = spec.gateways?.environment;
-  const { namespace: inNamespace = "", name, uid } = metadata;
+  const { namespace: inNamespace = "", name } = metadata;
   const namespace = view.namespace(inNamespace);
   if (gatewayEnvironment === undefined || spec.isCA === true || !isLive({ metadata })) return undefined;
   if (namespace === undefined || !isLive(namespace) || !isAdmittedFor(view, gatewayEnvironment, namespace))
@@ -90,7 +92,7 @@ export function selectedCertificate(
   const serial = serialHex(serialNumber);
   if (spec.revocations?.some((each) => serialHex(each.serialNumber) === serial)) return undefined;
   const certificate: ReplicatedCertificate = {
-    uid,
+    uid: view.held.of("Certificate", metadata),
     namespace: inNamespace,
     namespaceUid: namespace.metadata.uid,
     name,

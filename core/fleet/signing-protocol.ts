@@ -1,4 +1,4 @@
-/** What gateways ask the CAs of their primary for; JSON, judged by these schemas on arrival. */
+/** What gateways ask the CAs of their primary for; JSON, judged by these schemas on arrival. What is not understood may limit it, and is refused. */
 import { z } from "zod";
 import { REVOCATION_REASONS } from "../../crds/certificate.ts";
 import { objectName } from "../../crds/common.ts";

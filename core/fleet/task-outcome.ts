@@ -9,17 +9,17 @@ const message = z.string().max(4_096);
 const code = z.string().transform((told): Reason => (told in reasons ? (told as Reason) : "Failed"));
 
 const taskError = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.literal("Stalled"), code, message }),
-  z.strictObject({ kind: z.literal("Waiting"), code, message, afterMs: z.number().nonnegative() }),
-  z.strictObject({ kind: z.literal("Unavailable"), code, message }),
-  z.strictObject({ kind: z.literal("Throttled"), retryAfterMs: z.number().nonnegative() }),
-  z.strictObject({ kind: z.literal("Ambiguous"), operation: message, what: message }),
+  z.object({ kind: z.literal("Stalled"), code, message }),
+  z.object({ kind: z.literal("Waiting"), code, message, afterMs: z.number().nonnegative() }),
+  z.object({ kind: z.literal("Unavailable"), code, message }),
+  z.object({ kind: z.literal("Throttled"), retryAfterMs: z.number().nonnegative() }),
+  z.object({ kind: z.literal("Ambiguous"), operation: message, what: message }),
 ]);
 export type TaskError = z.infer<typeof taskError>;
 
 export const taskOutcome = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.literal("Done"), result: z.unknown() }),
-  z.strictObject({ kind: z.literal("Failed"), error: taskError }),
+  z.object({ kind: z.literal("Done"), result: z.unknown() }),
+  z.object({ kind: z.literal("Failed"), error: taskError }),
 ]);
 export type TaskOutcome = z.infer<typeof taskOutcome>;
 

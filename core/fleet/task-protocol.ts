@@ -15,11 +15,11 @@ export const MOST_TASKS = 32;
 const waitMs = z.int().min(0).max(LONGEST_WAIT_MS);
 
 /** Of one that is not active: answered when it becomes so, or after `waitMs`. The answer is a `Grant`. */
-export const standingPoll = z.strictObject({ waitMs });
+export const standingPoll = z.object({ waitMs });
 export type StandingPoll = z.infer<typeof standingPoll>;
 
 /** Answered as soon as there is a task, or after `waitMs`; at once when the gateway is not active. */
-export const taskPoll = z.strictObject({ waitMs, most: z.int().min(1).max(MOST_TASKS) });
+export const taskPoll = z.object({ waitMs, most: z.int().min(1).max(MOST_TASKS) });
 export type TaskPoll = z.infer<typeof taskPoll>;
 
 const handedTask = z.object({
@@ -36,10 +36,10 @@ export type HandedTask = z.infer<typeof handedTask>;
 export const taskAnswer = z.object({ ...grant.shape, tasks: z.array(handedTask).max(MOST_TASKS) });
 export type TaskAnswer = z.infer<typeof taskAnswer>;
 
-const finishedTask = z.strictObject({ id: z.uuid(), environmentEpoch: counter, outcome: taskOutcome });
+const finishedTask = z.object({ id: z.uuid(), environmentEpoch: counter, outcome: taskOutcome });
 export type FinishedTask = z.infer<typeof finishedTask>;
 
-export const taskResults = z.strictObject({ results: z.array(finishedTask).min(1).max(MOST_TASKS) });
+export const taskResults = z.object({ results: z.array(finishedTask).min(1).max(MOST_TASKS) });
 export type TaskResults = z.infer<typeof taskResults>;
 
 /** Of all others nothing was changed: they were not this gateway's in that epoch, or nobody waits for them any more. */

@@ -70,6 +70,7 @@ export type WriteOutcome = z.infer<typeof writeOutcome>;
 /** Not now: nothing was done, and the write is to be sent again. */
 const later = z.object({ kind: z.literal("Later"), code, detail });
 
+/** Also below: what is not understood may be a condition of the write. */
 export const writesRequest = z.strictObject({
   /** Writes that had an outcome of effect last: where one of them is not known, this primary was restored, and does nothing. */
   settled: z.array(z.uuid()).max(MOST_WRITES),
@@ -88,5 +89,5 @@ export const writesAnswer = z.object({
 export type WritesAnswer = z.infer<typeof writesAnswer>;
 export type AnsweredOutcome = WritesAnswer["outcomes"][number]["outcome"];
 
-export const knownWritesRequest = z.strictObject({ ids: z.array(z.uuid()).max(MOST_KNOWN) });
+export const knownWritesRequest = z.object({ ids: z.array(z.uuid()).max(MOST_KNOWN) });
 export const knownWritesAnswer = z.object({ forgotten: z.array(z.uuid()) });

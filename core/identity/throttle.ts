@@ -1,5 +1,6 @@
 import { isIPv6 } from "node:net";
 import type { AttemptLimit, LoginAttempts } from "../ports/login-attempts.ts";
+import { plainAddress } from "./address.ts";
 import { TooManyAttempts } from "./errors.ts";
 
 export interface ThrottleLimits {
@@ -79,9 +80,8 @@ export class Throttle {
 }
 
 /** Whoever has one IPv6 address has a network of 2^64 of them (RFC 6177), so the network counts. */
-export function networkOf(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
-  if (mapped?.[1] !== undefined) return mapped[1];
+export function networkOf(given: string): string {
+  const address = plainAddress(given);
   if (!isIPv6(address)) return address;
   const [before = "", after] = address.split("::").map((part) => part.split(":").filter((group) => group !== ""));
   const [first, last] = [[...before], [...(after ?? [])]];

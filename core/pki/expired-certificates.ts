@@ -82,7 +82,7 @@ export class ExpiredCertificates {
   }
 }
 
-/** And one for each that was ever revoked or on hold: of any other one that is gone the row was deleted by hand (docs/adr/0012). */
+/** And one for each that was ever revoked or on hold: of any other one that is gone the row was deleted by hand (ADR 12). */
 function statusEntry({ authorityId, serialNumber, notAfter, seal }: CertificateStatus): AuditEntry[] {
   if (seal === undefined) return [];
   const id = serialToText(Buffer.from(serialNumber, "hex"));

@@ -1,4 +1,4 @@
-/** Whether a certificate is revoked, authenticated: a row that was edited or put back is noticed (docs/adr/0012). */
+/** Whether a certificate is revoked, authenticated: a row that was edited or put back is noticed (ADR 12). */
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { encodeFields } from "../canonical.ts";
 import { Unavailable } from "../errors.ts";

@@ -17,6 +17,17 @@ export class FakeHandledWrites implements HandledWrites {
     return ids.flatMap((id) => this.#vault.handled.get(handledKey({ environment, id }))?.write ?? []);
   }
 
+  async list(
+    after: Pick<HandledWrite, "environment" | "id"> | undefined,
+    limit: number,
+  ): Promise<readonly HandledWrite[]> {
+    return [...this.#vault.handled]
+      .sort(([one], [other]) => (one < other ? -1 : 1))
+      .filter(([key]) => after === undefined || key > handledKey(after))
+      .slice(0, limit)
+      .map(([, { write }]) => write);
+  }
+
   async record(write: HandledWrite, audit: readonly AuditEntry[]): Promise<boolean> {
     const { handled } = this.#vault;
     if (handled.has(handledKey(write))) return false;

@@ -201,6 +201,16 @@ export class FakePkiStore implements PkiStore, OcspStore {
     );
   }
 
+  async listCertificates(
+    after: Pick<CertificateRecord, "authorityId" | "serialNumber"> | undefined,
+    limit: number,
+  ): Promise<readonly CertificateRecord[]> {
+    return [...this.#records()]
+      .sort((a, b) => (serialText(a) < serialText(b) ? -1 : 1))
+      .filter((each) => after === undefined || serialText(each) > serialText(after))
+      .slice(0, limit);
+  }
+
   async readKey(authorityId: string, serialNumber: string): Promise<SealedKey | undefined> {
     return this.#certificates.get(serialText({ authorityId, serialNumber }))?.key;
   }

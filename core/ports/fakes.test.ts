@@ -14,6 +14,7 @@ import { FakeEnvironmentStore } from "./fake-environment-store.ts";
 import { FakeFleetStore } from "./fake-fleet-store.ts";
 import { FakeGatewayCopyStore } from "./fake-gateway-copy-store.ts";
 import { FakeHandledWrites } from "./fake-handled-writes.ts";
+import { FakeHomeStore } from "./fake-home-store.ts";
 import { FakeIdentityStore } from "./fake-identity-store.ts";
 import { FakeKeptEntries } from "./fake-kept-entries.ts";
 import { FakeKeyStore } from "./fake-key-store.ts";
@@ -30,6 +31,7 @@ import { FakeWriteQueue } from "./fake-write-queue.ts";
 import { fleetStoreContract } from "./fleet-store.contract.ts";
 import { gatewayCopyStoreContract } from "./gateway-copy-store.contract.ts";
 import { handledWritesContract } from "./handled-writes.contract.ts";
+import { homeStoreContract } from "./home-store.contract.ts";
 import { identityStoreContract } from "./identity-store.contract.ts";
 import { keptEntriesContract } from "./kept-entries.contract.ts";
 import { keyStoreContract } from "./key-store.contract.ts";
@@ -74,6 +76,12 @@ describe("FakeKeptEntries", () =>
     const database = new FakeDatabase();
     const store = new FakeVaultStore(database);
     return { store, entries: new FakeKeptEntries(database, store), leadership: database };
+  }));
+
+describe("FakeHomeStore", () =>
+  homeStoreContract(async () => {
+    const database = new FakeDatabase();
+    return { home: new FakeHomeStore(database), leadership: database, audit: new FakeAuditLog(database) };
   }));
 
 describe("FakeAuditSink", () =>

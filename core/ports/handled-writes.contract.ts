@@ -58,6 +58,10 @@ export function handledWritesContract(start: () => Promise<HandledWritesUnderTes
     const found = await store.find("NPR", [randomUUID(), one.id, other.id]);
     expect(found.toSorted((a) => (a.id === one.id ? -1 : 1))).toEqual([one, other]);
     expect(await store.find("PRO", [one.id])).toEqual([]);
+    const inOrder = [one, other].toSorted((a, b) => (a.id < b.id ? -1 : 1));
+    expect(await store.list(undefined, 5)).toEqual(inOrder);
+    expect(await store.list(undefined, 1)).toEqual(inOrder.slice(0, 1));
+    expect(await store.list(inOrder[0], 5)).toEqual(inOrder.slice(1));
     expect(await rows()).toBe(1);
     expect(await store.record({ ...one, environment: "PRO" }, [])).toBe(true);
   });

@@ -19,6 +19,8 @@ export interface HandledWrite {
 export interface HandledWrites {
   /** Those of these that were handled, not yet judged: the caller verifies the MAC. */
   find(environment: string, ids: readonly string[]): Promise<readonly HandledWrite[]>;
+  /** All of them, by environment and id, at most `limit` behind `after`; not judged either. */
+  list(after: Pick<HandledWrite, "environment" | "id"> | undefined, limit: number): Promise<readonly HandledWrite[]>;
   /** With its audit rows; false, and nothing is changed, when it was handled before. */
   record(write: HandledWrite, audit: readonly AuditEntry[]): Promise<boolean>;
   /** Deletes what was handled longer ago, by the store's own clock; returns how much. */

@@ -238,6 +238,8 @@ export function pkiStoreContract(start: () => Promise<PkiStoreUnderTest>): void 
       expect(issued).toEqual({ ...reserved, state: "Issued", certificate: done.certificate });
       expect(await store.certificate(authority.id, wanted.serialNumber)).toEqual(issued);
       expect(await store.certificatesOf("uid", 10)).toEqual([issued]);
+      expect(await store.listCertificates(undefined, 10)).toEqual([issued]);
+      expect(await store.listCertificates(issued, 10)).toEqual([]);
     });
 
     test("a key that was made elsewhere is not there", async () => {

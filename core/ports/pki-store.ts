@@ -386,6 +386,12 @@ export interface PkiStore {
     },
   ): Promise<void>;
 
+  /** All certificates, in whatever state, in pages by authority and serial number, at most `limit` each. */
+  listCertificates(
+    after: Pick<CertificateRecord, "authorityId" | "serialNumber"> | undefined,
+    limit: number,
+  ): Promise<readonly CertificateRecord[]>;
+
   /** Certificates that an authority's generation ever had, in whatever state, also those that were purged. */
   countCertificates(authorityId: string, generation: number): Promise<number>;
 

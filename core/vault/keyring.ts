@@ -82,6 +82,8 @@ export class KeyRing implements SigningKeys {
   readonly fleet: KeyObject;
   /** Seals what gateways are asked to do, and what comes of it. */
   readonly tasks: KeyObject;
+  /** Authenticates which cluster the database belongs to, and whose place its objects take. */
+  readonly home: KeyObject;
   /** What must be told to the audit record about keys that this start made, once it can be written. */
   readonly created: readonly AuditEntry[];
   readonly #store: KeyStore;
@@ -118,6 +120,8 @@ export class KeyRing implements SigningKeys {
     this.fleet = derivedKey(auditKey, installationId, "mazevault fleet");
     // Derived, since what it seals lasts for minutes.
     this.tasks = derivedKey(auditKey, installationId, "mazevault tasks");
+    // From the same key as the audit rows, which its generations are compared with.
+    this.home = derivedKey(auditKey, installationId, "mazevault home");
     this.created = created;
   }
 

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { exactlyOneOf, type KindDefinition, listAtomic, rules } from "../common.ts";
 import { kinds } from "../index.ts";
-import { constructModules } from "./constructs.ts";
+import { constructModules, typeDeclarations } from "./constructs.ts";
 
 const text = z.string().max(8).meta({ description: "A text." });
 const kindOf = (shape: z.ZodRawShape, more: Partial<KindDefinition> = {}): KindDefinition => ({
@@ -51,6 +51,31 @@ test("two objects of one name are refused, as TypeScript would merge them", () =
     .max(3)
     .meta({ description: "A list.", ...listAtomic });
   expect(() => moduleOf(kindOf({ entry: inner, entries: list }))).toThrow("two objects would be of type ThingEntry");
+});
+
+test("of JSON Schema: what is left open, defaults, and no comment where nothing is said", () => {
+  const properties = {
+    volumes: { type: "array", items: { type: "object", additionalProperties: {} }, description: "Volumes." },
+    labels: { type: "object", additionalProperties: { type: "string" } },
+    ratio: { type: "number", default: 0.5 },
+    inner: { type: "object", properties: { list: { type: "array", items: { type: "string" }, default: ["a"] } } },
+  } as const;
+  expect(
+    typeDeclarations({ type: "object", properties, additionalProperties: false }, "Values"),
+  ).toBe(`export interface Values {
+  /** Volumes. */
+  readonly volumes?: readonly object[];
+  readonly labels?: Readonly<Record<string, string>>;
+  /** @default 0.5 */
+  readonly ratio?: number;
+  readonly inner?: ValuesInner;
+}
+
+export interface ValuesInner {
+  /** @default ["a"] */
+  readonly list?: readonly string[];
+}
+`);
 });
 
 test("a description does not end its comment", () => {

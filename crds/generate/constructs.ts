@@ -49,6 +49,27 @@ const rulesOfSpec = (kind: KindDefinition, spec: StructuralSchema) => [
   ...(spec["x-kubernetes-validations"] ?? []),
 ];
 
+/** What a type follows from: a structural schema, or one of JSON Schema, which may leave open what an object has. */
+export interface TypedSchema {
+  readonly description?: string;
+  readonly type?: StructuralSchema["type"] | "number";
+  readonly enum?: readonly string[];
+  readonly default?: unknown;
+  readonly required?: readonly string[];
+  readonly properties?: Readonly<Record<string, TypedSchema>>;
+  /** `false` beside `properties`, where JSON Schema has to say it. */
+  readonly additionalProperties?: TypedSchema | false;
+  readonly items?: TypedSchema;
+  readonly "x-kubernetes-validations"?: StructuralSchema["x-kubernetes-validations"];
+}
+
+/** Declarations of the type `name` and of those of the objects in it, whose names begin with it. */
+export function typeDeclarations(schema: TypedSchema, name: string): string {
+  const types: Types = new Map();
+  declare(schema, name, name, types);
+  return [...types.values()].join("\n");
+}
+
 /** Name of a type -> its declaration, in the order in which a reader comes across them. */
 type Types = Map<string, string>;
 
@@ -56,7 +77,7 @@ type Types = Map<string, string>;
  * Adds the type of an object, and those of the objects in it.
  * @param prefix what the names of those begin with
  */
-function declare(schema: StructuralSchema, name: string, prefix: string, types: Types): void {
+function declare(schema: TypedSchema, name: string, prefix: string, types: Types): void {
   // TypeScript would merge two interfaces of one name without a word.
   if (types.has(name)) throw new Error(`two objects would be of type ${name}`);
   types.set(name, "");
@@ -67,7 +88,7 @@ function declare(schema: StructuralSchema, name: string, prefix: string, types: 
     const child = properties[at];
     if (child === undefined) throw new Error(`${name} has no ${at}, which a rule names`);
     const type = typeOf(child, `${prefix}${capitalised(child.type === "array" ? singular(at) : at)}`, types);
-    return `${doc("  ", meaning(child), fieldRules(child))}  readonly ${at}${mark}: ${type};\n`;
+    return `${doc("  ", meaning(child), [...fieldRules(child), ...defaultOf(child)])}  readonly ${at}${mark}: ${type};\n`;
   };
   const shared = Object.keys(properties)
     .filter((at) => !chosen.includes(at))
@@ -89,41 +110,51 @@ function declaration(name: string, shared: string, oneOf: readonly string[]): st
 }
 
 /** @param name for the type of an object that is found at or below the schema */
-function typeOf(schema: StructuralSchema, name: string, types: Types): string {
+function typeOf(schema: TypedSchema, name: string, types: Types): string {
+  if (schema.type === undefined) throw new Error(`${name} is of no type`);
   switch (schema.type) {
     case "array": {
       if (schema.items === undefined) throw new Error(`${name} has no items`);
       const item = typeOf({ description: schema.description ?? "", ...schema.items }, name, types);
       return `readonly ${item.includes("|") ? `(${item})` : item}[]`;
     }
-    case "object":
-      if (schema.additionalProperties !== undefined) {
-        return `Readonly<Record<string, ${typeOf(schema.additionalProperties, name, types)}>>`;
-      }
+    case "object": {
+      const { additionalProperties: values } = schema;
+      // Of Kubernetes' own types, which are interfaces, no Record takes any.
+      if (values && values.type === undefined) return "object";
+      if (values) return `Readonly<Record<string, ${typeOf(values, name, types)}>>`;
       declare(schema, name, name, types);
       return name;
+    }
     case "string":
       return schema.enum?.map((value) => JSON.stringify(value)).join(" | ") ?? "string";
     case "integer":
+    case "number":
       return "number";
     case "boolean":
       return "boolean";
   }
 }
 
-const meaning = (schema: StructuralSchema): string => schema.description ?? "";
+const meaning = (schema: TypedSchema): string => schema.description ?? "";
 
 /** What is asked of the values of a field; what is asked of an object stands with its type. */
-function fieldRules(field: StructuralSchema): string[] {
-  const values = [field, field.items, field.additionalProperties].filter((node) => node?.properties === undefined);
+function fieldRules(field: TypedSchema): string[] {
+  const values = [field, field.items, field.additionalProperties || undefined].filter(
+    (node) => node?.properties === undefined,
+  );
   return values.flatMap((node) => (node === undefined ? [] : ruleMessages(node)));
 }
 
-const ruleMessages = ({ "x-kubernetes-validations": rules = [] }: StructuralSchema): string[] =>
-  rules.map(({ message }) => message);
+const ruleMessages = ({ "x-kubernetes-validations": rules = [] }: TypedSchema): string[] =>
+  rules.map(({ message }) => `- ${message}`);
 
-function doc(indent: string, text: string, rules: readonly string[] = []): string {
-  const lines = [text, ...rules.map((rule) => `- ${rule}`)].map((line) => line.replaceAll("*/", "*\\/"));
+const defaultOf = ({ default: value }: TypedSchema): string[] =>
+  value === undefined ? [] : [`@default ${JSON.stringify(value)}`];
+
+function doc(indent: string, text: string, more: readonly string[] = []): string {
+  const lines = [text, ...more].filter((line) => line !== "").map((line) => line.replaceAll("*/", "*\\/"));
+  if (lines.length === 0) return "";
   if (lines.length === 1) return `${indent}/** ${lines[0]} */\n`;
   return `${indent}/**\n${lines.map((line) => `${indent} * ${line}\n`).join("")}${indent} */\n`;
 }

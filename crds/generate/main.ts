@@ -1,15 +1,14 @@
 /**
  * `node crds/generate/main.ts` writes everything that follows from the schemas. `--check` writes nothing, names what
- * would change and what would break manifests of the last release, and exits 1 if there is any of either.
+ * would change, and exits 1 if there is any.
  */
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { parse, stringify } from "yaml";
+import { stringify } from "yaml";
 import { GROUP } from "../common.ts";
 import { kinds } from "../index.ts";
-import { breakingChanges } from "./compatibility.ts";
 import { constructModules } from "./constructs.ts";
-import { type CustomResourceDefinition, customResourceDefinition } from "./crd.ts";
+import { customResourceDefinition } from "./crd.ts";
 import { changedBy, policies } from "./policies.ts";
 import { accessObjects, chartRights } from "./rbac.ts";
 import { conditionsPage, eventsPage, resourcesPage } from "./reference.ts";
@@ -21,8 +20,6 @@ const chartFolder = "charts/mazevault/files";
 /** Also in the chart, which takes files of its own folder only. */
 const crdFolders = [crdFolder, `${chartFolder}/crds`];
 const constructFolder = "cdk8s/src/generated";
-/** The CRDs of the last release; absent before the first one. */
-const releasedFolder = "crds/released";
 
 /** Everything that is generated: path from the root of the repository -> content. */
 function outputs(): Map<string, string> {
@@ -70,18 +67,6 @@ async function listing(folder: string): Promise<string[]> {
 
 const absent = (error: unknown): boolean => error instanceof Error && "code" in error && error.code === "ENOENT";
 
-/** What no longer works for those who use the last release. */
-async function brokenPromises(): Promise<string[]> {
-  const definitions = kinds.map(customResourceDefinition);
-  const broken: string[] = [];
-  for (const file of await listing(releasedFolder)) {
-    const released: CustomResourceDefinition = parse((await current(file)) ?? "");
-    const now = definitions.find(({ metadata }) => metadata.name === released.metadata.name);
-    broken.push(...breakingChanges(released, now));
-  }
-  return broken;
-}
-
 const files = outputs();
 // Files of a kind that is no more would still be installed, and exported.
 const superfluous = (await Promise.all([...crdFolders, constructFolder].map(listing)))
@@ -94,9 +79,8 @@ if (process.argv.includes("--check")) {
   const different = [...changed, ...superfluous].map(
     (file) => `${file} differs from what its schema says; run npm run generate`,
   );
-  const problems = [...different, ...(await brokenPromises())];
-  for (const problem of problems) console.error(problem);
-  process.exitCode = problems.length > 0 ? 1 : 0;
+  for (const problem of different) console.error(problem);
+  process.exitCode = different.length > 0 ? 1 : 0;
 } else {
   for (const file of superfluous) await rm(path.join(root, file));
   for (const file of changed) {

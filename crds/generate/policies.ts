@@ -6,6 +6,7 @@ import { GROUP, type KindDefinition, VERSION } from "../common.ts";
 import { RESTART_PREFIX, RESTARTABLE_KINDS } from "../delivery.ts";
 import { kinds } from "../index.ts";
 import { OPERATOR_ACCOUNT, SYSTEM_NAMESPACE } from "../installation.ts";
+import { secretKind } from "../secret.ts";
 import { type AskedRight, HERE, type Reference, references } from "./references.ts";
 
 const API = "admissionregistration.k8s.io/v1";
@@ -96,7 +97,7 @@ const forAll = ({ name: _name, namespace, ...right }: AskedRight): AskedRight =>
 
 /** CEL over `part`: which right is missing, for what, and the line by which somebody who has it gives it. */
 function refusal(field: string, right: AskedRight): string {
-  const { verbs, group, resource, subresource, what, name, namespace } = right;
+  const { verbs, group, resource, subresource, what, kind, name, namespace } = right;
   const verb = verbs.at(-1) ?? "";
   const role = namespace === undefined ? "clusterrole" : "role";
   const kubectl = namespace === undefined ? [text("kubectl")] : [text("kubectl -n "), namespace];
@@ -107,6 +108,7 @@ function refusal(field: string, right: AskedRight): string {
     verb === "use" ? ["get", ` --dry-run=client -o yaml | sed "s/- get$/- ${verb}/" | kubectl apply -f -`] : [verb, ""];
   return [
     text(`${field}: you need the right to ${verbs.join(" or ")} ${what} `),
+    ...(kind === undefined ? [] : [kind, text(" ")]),
     name ?? text("objects of any name"),
     ...(namespace === undefined ? [] : [text(" in namespace "), namespace]),
     text(". Somebody who has it gives it with: "),
@@ -233,8 +235,12 @@ function ofOperator(): readonly object[] {
   );
 }
 
-/** In the order of installation: no binding before its policy. */
-export const policies: readonly object[] = [...kinds.flatMap(ofAuthors), ...ofOperator()];
+/** In the order of installation: no binding before its policy. Those of Secrets are last, so that whoever waits for them waits for all. */
+export const policies: readonly object[] = [
+  ...ofOperator(),
+  ...kinds.filter((kind) => kind !== secretKind).flatMap(ofAuthors),
+  ...ofAuthors(secretKind),
+];
 
 /** Who last changed the spec of an object, as the API server knows them. */
 export const CHANGED_BY = `${GROUP}/changed-by`;

@@ -123,6 +123,8 @@ const rest = (mode: Mode): Rights => ({
     ...(mode === "primary" ? [own(["gateways"], "create", "delete"), own(["failovers"], "create")] : []),
     // Whom a ServiceAccount token stands for.
     rule("authentication.k8s.io", ["tokenreviews"], "create"),
+    // Whether the operator has its rights, for the doctor.
+    ...(mode === "primary" ? [rule("authorization.k8s.io", ["subjectaccessreviews"], "create")] : []),
   ],
   // To get into the Key Vault of a Project whose values are there.
   inOnboardedNamespaces: [rule("", ["secrets"], "get"), rule("", ["serviceaccounts/token"], "create")],
@@ -142,7 +144,7 @@ export const together = (...all: readonly Rights[]): Rights => ({
 });
 
 const V1 = `${RBAC}/v1`;
-const account = (name: string) => ({ kind: "ServiceAccount", name, namespace: SYSTEM_NAMESPACE });
+const subject = (name: string) => ({ kind: "ServiceAccount", name, namespace: SYSTEM_NAMESPACE });
 
 const clusterRole = (name: string, rules: readonly PolicyRule[]): object => ({
   apiVersion: V1,
@@ -151,49 +153,67 @@ const clusterRole = (name: string, rules: readonly PolicyRule[]): object => ({
   rules,
 });
 
-const clusterRoleBinding = (name: string, ...accounts: string[]): object => ({
+const clusterRoleBinding = (name: string, account: string): object => ({
   apiVersion: V1,
   kind: "ClusterRoleBinding",
   metadata: { name },
   roleRef: { apiGroup: RBAC, kind: "ClusterRole", name },
-  subjects: accounts.map(account),
+  subjects: [subject(account)],
 });
 
-const boundRole = (name: string, rules: readonly PolicyRule[], ...accounts: string[]): readonly object[] => {
+const boundRole = (name: string, rules: readonly PolicyRule[], account: string): readonly object[] => {
   const metadata = { name, namespace: SYSTEM_NAMESPACE };
   const roleRef = { apiGroup: RBAC, kind: "Role", name };
   return [
     { apiVersion: V1, kind: "Role", metadata, rules },
-    { apiVersion: V1, kind: "RoleBinding", metadata, roleRef, subjects: accounts.map(account) },
+    { apiVersion: V1, kind: "RoleBinding", metadata, roleRef, subjects: [subject(account)] },
   ];
 };
 
-/**
- * Every object that lets the programs in, in the order of installation. The operator's account has REST's rights too, since it
- * serves REST where `rest.certFile` is set; REST's account is for REST as a program of its own.
- */
+/** Who is somebody at the API server: a program, or at a gateway one that is both. */
+interface Identity {
+  /** Of its roles, and of the bindings of these. */
+  readonly name: string;
+  readonly account: string;
+  readonly programs: readonly [Program, ...Program[]];
+  /** What it is bound to in a namespace that it is let into, and by what. */
+  readonly namespaceRole: string;
+}
+
+const ofOperator = { account: OPERATOR_ACCOUNT, namespaceRole: NAMESPACE_ROLE } as const;
+const ofRest = { account: REST_ACCOUNT, namespaceRole: REST_NAMESPACE_ROLE } as const;
+
+/** As the chart has them, with releases `mazevault` and `mazevault-gateway`. */
+const identities: Readonly<Record<Mode, readonly Identity[]>> = {
+  primary: [
+    { ...ofOperator, name: "mazevault-operator", programs: ["operator"] },
+    { ...ofRest, name: "mazevault-rest", programs: ["rest"] },
+  ],
+  gateway: [{ ...ofOperator, name: "mazevault-gateway", programs: ["operator", "rest"] }],
+};
+
+/** Every object that lets the programs in, in the order of installation: what the chart makes by default, without its labels. */
 export function accessObjects(mode: Mode): readonly object[] {
-  const [ofOperator, ofRest] = [rightsFor("operator", mode), rightsFor("rest", mode)];
+  const objects = identities[mode].flatMap(({ name, account, programs, namespaceRole }) => {
+    const rights = programs.map((program) => rightsFor(program, mode, false));
+    const { everywhere, inSystemNamespace } = together(...rights);
+    return [
+      { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: account, namespace: SYSTEM_NAMESPACE } },
+      clusterRole(name, [...everywhere, ...(programs.includes("operator") ? onboarding : [])]),
+      clusterRoleBinding(name, account),
+      // Of other names than those by which the operator is let into namespaces, and REST: it would take them away.
+      ...boundRole(`${name}-system`, inSystemNamespace, account),
+      // What the operator may do there REST may too.
+      clusterRole(namespaceRole, rightsFor(programs[0], mode).inOnboardedNamespaces),
+    ];
+  });
   return [
     {
       apiVersion: "v1",
       kind: "Namespace",
       metadata: { name: SYSTEM_NAMESPACE, labels: { "pod-security.kubernetes.io/enforce": "restricted" } },
     },
-    ...[OPERATOR_ACCOUNT, REST_ACCOUNT].map((name) => ({
-      apiVersion: "v1",
-      kind: "ServiceAccount",
-      metadata: { name, namespace: SYSTEM_NAMESPACE },
-    })),
-    clusterRole(OPERATOR_ACCOUNT, ofOperator.everywhere),
-    clusterRole(REST_ACCOUNT, ofRest.everywhere),
-    clusterRole(NAMESPACE_ROLE, ofOperator.inOnboardedNamespaces),
-    clusterRole(REST_NAMESPACE_ROLE, ofRest.inOnboardedNamespaces),
-    clusterRoleBinding(OPERATOR_ACCOUNT, OPERATOR_ACCOUNT),
-    clusterRoleBinding(REST_ACCOUNT, OPERATOR_ACCOUNT, REST_ACCOUNT),
-    ...boundRole("mazevault-system", ofOperator.inSystemNamespace, OPERATOR_ACCOUNT),
-    // Of another name than the one by which REST is let into namespaces: the operator would take that away.
-    ...boundRole(`${REST_ACCOUNT}-system`, ofRest.inSystemNamespace, REST_ACCOUNT),
+    ...objects,
   ];
 }
 

@@ -49,6 +49,8 @@ export interface AskedRight {
   readonly what: string;
   /** Absent: whatever its name. */
   readonly name?: string;
+  /** Said before the name in messages, where `what` alone leaves open which of its resources is meant. */
+  readonly kind?: string;
   /** Absent: the whole cluster. */
   readonly namespace?: string;
 }
@@ -99,6 +101,7 @@ const restarted = {
   resource: "(part.kind.lowerAscii() + 's')",
   resources: RESTARTABLE_KINDS.map((kind) => `'${kind.toLowerCase()}s'`),
   what: "workload",
+  kind: "part.kind",
   name: "part.name",
   namespace: HERE,
 } as const;

@@ -60,7 +60,7 @@ export const rightsPage = (): string => `${HEADER}
 # Rights
 
 ## Of authors
-With the [admission policies](../operations.md#rights-of-authors), the API server asks for these rights of whoever creates an object, or changes the part of it that refers:
+With the [admission policies](../operations/rights.md#rights-of-authors), the API server asks for these rights of whoever creates an object, or changes the part of it that refers:
 the operator uses what is referred to with its own rights, so without them nobody would. What stays as it is is not asked for again, so that whoever applies a manifest
 anew needs none of them. A refusal names the field, the right and the line that gives it. The API server limits how much a policy may ask: who adds more than a few references of a kind at once
 (8 core Secrets, 5 workloads, 8 namespaces, 16 projects) needs the right for whatever name.
@@ -78,7 +78,7 @@ ${table(
 )}
 
 ## Of programs
-The OCSP responder has none, and no token to come with. Where REST is served by the operator, that has both.
+The OCSP responder has none, and no token to come with. A gateway is operator and REST in one, and has the rights of both.
 
 ${programs()}
 

@@ -319,10 +319,10 @@ test("every failpoint of the source is died at", () => {
     // These have tests of their own: `e2e/pki-issuers.test.ts`, `certificate-failpoints.test.ts` (also what only a
     // Certificate adopts), `e2e/audit.test.ts`, `adapters/postgres/rotation.test.ts`, `e2e/sync-*.test.ts`,
     // `e2e/orchestrator.test.ts`, `e2e/secret-apply.test.ts`, `e2e/gateway.test.ts`, `e2e/failover.test.ts`,
-    // `e2e/gateway-*.test.ts`.
+    // `e2e/gateway-*.test.ts`, `e2e/backup.test.ts`.
     .filter(
       (name) =>
-        !/^(pki|certificate|auditsink|rotation|storage|apply|membership|fleet|failover|replica|writequeue|gatewaywrites|gatewayDelivery|signing)\.|^delivery\..*Adopt$|^sync\.(before|after)(Pull|Pulled|Take|Keep|Meant|Agreement|Delete|Deleted)$/.test(
+        !/^(pki|certificate|auditsink|rotation|storage|apply|membership|fleet|failover|replica|writequeue|gatewaywrites|gatewayDelivery|signing|adoption)\.|^delivery\..*Adopt$|^sync\.(before|after)(Pull|Pulled|Take|Keep|Meant|Agreement|Delete|Deleted)$/.test(
           name,
         ),
     );

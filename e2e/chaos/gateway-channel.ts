@@ -9,7 +9,7 @@ import { openStores } from "../../adapters/postgres/stores.ts";
 import { openRootKeyFile } from "../../adapters/rootkey/file.ts";
 import { errorMessage } from "../../lab/errors.ts";
 import { connected, connectGateway } from "../../lab/gateway.ts";
-import type { Operator } from "../../lab/mazevault.ts";
+import type { Program, Rest } from "../../lab/mazevault.ts";
 import { pause, until } from "../../lab/poll.ts";
 import { startToxiproxy, type ToxicProxy } from "../../lab/toxiproxy/toxiproxy.ts";
 import { secretManifest, startWorld, type World } from "../harness.ts";
@@ -62,13 +62,8 @@ const CONNECTIONS_PER_SECOND = 0.5;
 /** Handles that a side may have more than when it began: pooled connections, watches that are being replaced. */
 const MORE_HANDLES = 40;
 
-const PRIMARY_FAILPOINTS = [
-  "fleet.afterRevocation",
-  "fleet.afterRedemption",
-  "fleet.beforeAnswer",
-  "gatewaywrites.beforeCommit",
-  "gatewaywrites.afterCommit",
-];
+const OPERATOR_FAILPOINTS = ["fleet.afterRevocation", "fleet.beforeAnswer"];
+const REST_FAILPOINTS = ["fleet.afterRedemption", "gatewaywrites.beforeCommit", "gatewaywrites.afterCommit"];
 const GATEWAY_FAILPOINTS = [
   "membership.beforeRegistration",
   "membership.afterRegistration",
@@ -84,11 +79,10 @@ const GATEWAY_FAILPOINTS = [
 
 interface Side {
   readonly world: World;
-  readonly operator: Operator;
   readonly rest: RestClient;
-  readonly failpointFile: string;
   readonly login: () => Promise<string>;
-  readonly handlesAtFirst: number;
+  /** By program. */
+  readonly handlesAtFirst: ReadonlyMap<Program, number>;
 }
 
 export async function runChannelChaos(options: ChannelChaosOptions): Promise<ChannelChaosResult> {
@@ -106,9 +100,10 @@ async function chaos(main: World, cluster: World, options: ChannelChaosOptions):
   const leases = { kubernetes: { leaseDurationMs: LEASE_MS } };
   const failpointFiles = [main, cluster].map(({ lab }) => path.join(lab.dir, "failpoint"));
   const [ofPrimary = "", ofGateway = ""] = failpointFiles;
-  const operator = await main.mazevault.startOperator({ env: { MAZEVAULT_FAILPOINT_FILE: ofPrimary }, config: leases });
+  const armed = { env: { MAZEVAULT_FAILPOINT_FILE: ofPrimary }, config: leases };
+  const [operator, surface] = [await main.mazevault.startOperator(armed), await main.mazevault.startRest(armed)];
   const toxiproxy = await startToxiproxy(main.lab);
-  const restPort = Number(new URL(operator.restUrl).port);
+  const restPort = Number(new URL(surface.restUrl).port);
   const [way, passingWay] = [await toxiproxy.proxy("gateway", restPort), await toxiproxy.proxy("passing", restPort)];
   const through = (proxy: ToxicProxy) => `https://127.0.0.1:${proxy.port}`;
   const tokenFile = path.join(cluster.lab.dir, "operator", `${NAME}.token`);
@@ -122,8 +117,8 @@ async function chaos(main: World, cluster: World, options: ChannelChaosOptions):
     env: { MAZEVAULT_FAILPOINT_FILE: ofGateway },
     config: leases,
   });
-  const primary = await sideOf(main, operator, ofPrimary);
-  const gateway = await sideOf(cluster, gatewayOperator, ofGateway);
+  const primary = await sideOf(main, surface, operator);
+  const gateway = await sideOf(cluster, gatewayOperator);
 
   const body = { project: TENANT, environment: "dev" };
   const application = await serveTenant(primary, gateway, Math.ceil(seconds / 10) + 2);
@@ -140,8 +135,30 @@ async function chaos(main: World, cluster: World, options: ChannelChaosOptions):
   const passing = new PassingGateways({ ...primary, url: through(passingWay), random: randomOf(1) });
   const disturbances = new Disturbances({ proxies: [way, passingWay], random: randomOf(2), report });
   const mortals = [
-    { side: "primary", ...primary, failpoints: PRIMARY_FAILPOINTS },
-    { side: "gateway", ...gateway, failpoints: GATEWAY_FAILPOINTS },
+    {
+      side: "primary",
+      world: main,
+      failpointFile: ofPrimary,
+      program: operator,
+      leads: true,
+      failpoints: OPERATOR_FAILPOINTS,
+    },
+    {
+      side: "primary",
+      world: main,
+      failpointFile: ofPrimary,
+      program: surface,
+      leads: false,
+      failpoints: REST_FAILPOINTS,
+    },
+    {
+      side: "gateway",
+      world: cluster,
+      failpointFile: ofGateway,
+      program: gatewayOperator,
+      leads: true,
+      failpoints: GATEWAY_FAILPOINTS,
+    },
   ] as const;
   const deaths = new Deaths({ mortals, random: randomOf(3), report });
   const turnovers = new Turnovers(primary, tokenFile);
@@ -164,8 +181,9 @@ async function chaos(main: World, cluster: World, options: ChannelChaosOptions):
   const ended = performance.now();
   const connections = way.accepted() - before;
   const sides = [primary, gateway];
-  await Promise.all(sides.map(({ operator: { process } }) => process.ready()));
-  for (const { operator: each } of sides) await until("its health", () => isWell(each), SOON);
+  const programs = [operator, surface, gatewayOperator];
+  await Promise.all(programs.map(({ process }) => process.ready()));
+  for (const each of programs) await until("its health", () => isWell(each), SOON);
   await connected({ operator: gatewayOperator, primary: { cluster: main.lab.controlPlane }, name: NAME, tokenFile });
   await emptied(gateway);
   const settleSeconds = Math.round((performance.now() - ended) / 100) / 10;
@@ -197,12 +215,14 @@ async function chaos(main: World, cluster: World, options: ChannelChaosOptions):
   };
 }
 
-async function sideOf(world: World, operator: Operator, failpointFile: string): Promise<Side> {
-  const rest = RestClient.of(world, operator);
+/** @param others the programs beside the one that serves REST */
+async function sideOf(world: World, surface: Rest, ...others: readonly Program[]): Promise<Side> {
+  const rest = RestClient.of(world, surface);
   const { email, password } = await firstAdmin(world);
   await world.tenant(TENANT);
   const login = () => rest.login(email, password);
-  return { world, operator, rest, failpointFile, login, handlesAtFirst: handlesOf(operator) };
+  const handlesAtFirst = new Map([surface, ...others].map((program) => [program, handlesOf(program)]));
+  return { world, rest, login, handlesAtFirst };
 }
 
 /** The gateway itself is revoked now and then, and comes back as the same one with another token. */
@@ -237,7 +257,7 @@ class Turnovers {
   }
 }
 
-async function isWell({ httpPort }: Operator): Promise<boolean> {
+async function isWell({ httpPort }: Program): Promise<boolean> {
   return (await fetch(`http://127.0.0.1:${httpPort}/readyz`)).ok;
 }
 
@@ -368,18 +388,17 @@ async function auditFaults({ world: { lab, mazevault } }: Side): Promise<string[
   }
 }
 
-function processFaults({ operator, handlesAtFirst }: Side): string[] {
-  const { process } = operator;
-  const handles = handlesOf(operator);
-  return [
-    ...(process.restarts > 0 && process.lastEnd !== "died of SIGKILL" ? [`${process.name} ${process.lastEnd}`] : []),
-    ...(handles > handlesAtFirst + MORE_HANDLES
-      ? [`${process.name} has ${handles} handles, ${handlesAtFirst} at first`]
-      : []),
-  ];
-}
+const processFaults = ({ handlesAtFirst }: Side): string[] =>
+  [...handlesAtFirst].flatMap(([program, atFirst]) => {
+    const { process } = program;
+    const handles = handlesOf(program);
+    return [
+      ...(process.restarts > 0 && process.lastEnd !== "died of SIGKILL" ? [`${process.name} ${process.lastEnd}`] : []),
+      ...(handles > atFirst + MORE_HANDLES ? [`${process.name} has ${handles} handles, ${atFirst} at first`] : []),
+    ];
+  });
 
-const handlesOf = ({ process: { pid } }: Operator): number => readdirSync(`/proc/${pid}/fd`).length;
+const handlesOf = ({ process: { pid } }: Program): number => readdirSync(`/proc/${pid}/fd`).length;
 
 function connectionFaults(connections: number, seconds: number, beginnings: number): string[] {
   const most = (beginnings + 1) * CONNECTIONS_AT_ONCE + seconds * CONNECTIONS_PER_SECOND;

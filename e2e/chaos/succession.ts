@@ -5,7 +5,7 @@
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { SYSTEM_NAMESPACE } from "../../crds/installation.ts";
-import type { Operator, OperatorOptions } from "../../lab/mazevault.ts";
+import type { Operator, ProgramOptions } from "../../lab/mazevault.ts";
 import { until } from "../../lab/poll.ts";
 import { leaderOf, type World } from "../harness.ts";
 
@@ -29,7 +29,7 @@ export class Succession {
   }
 
   /** Resolves when the first one leads. */
-  static async begin(world: World, config: NonNullable<OperatorOptions["config"]> = {}): Promise<Succession> {
+  static async begin(world: World, config: NonNullable<ProgramOptions["config"]> = {}): Promise<Succession> {
     const failpointFile = path.join(world.lab.dir, "failpoint");
     let started = 0;
     const start = async (): Promise<Operator> => {

@@ -2,12 +2,14 @@
  * The chart on the real API server, in namespaces that admit restricted pods only: each set of values in `ci/` is taken without a warning,
  * and the controllers of Kubernetes make all its pods of it. No node runs them here.
  */
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
+import { read } from "../../checks/pages.ts";
+import { OPERATOR_PODS, RESPONDER_PODS } from "../../core/diagnosis/logs.ts";
 import { kinds } from "../../crds/index.ts";
 import { runKubectl } from "../../lab/controlplane/kubectl.ts";
 import { kubernetesVersion } from "../../lab/controlplane/versions.ts";
@@ -26,6 +28,18 @@ const helmFile = findGoProgram(helmProgram) ?? "";
 const sets = readdirSync(path.join(chart, "ci")).map((file) => file.replace("-values.yaml", ""));
 /** Of the Secrets Store CSI driver, as far as the chart uses it. */
 const definitions = path.join(root, "e2e/chart/definitions.yaml");
+
+const installation = path.join(root, "docs/guides/install-with-helm.md");
+const azure = { CLIENT_ID: "3f333df6-90a4-4fda-8dd3-9485d27cee36", TENANT_ID: "7c9e6679-7425-40de-944b-e07fc1f90ae7" };
+/** As the founding document has it, and the guide: its path, its file and its paths of values; variables instead of questions to Terraform. */
+const GATEWAY = String.raw`helm upgrade --install mazevault-gateway deploy/k8s/helm \
+  -n mazevault \
+  -f deploy/k8s/helm/values-gateway.yaml \
+  --set serviceAccount.annotations."azure\.workload\.identity/client-id"="$CLIENT_ID" \
+  --set secretProviderClass.parameters.clientID="$CLIENT_ID" \
+  --set secretProviderClass.parameters.keyvaultName=kv-mazevault-npr \
+  --set secretProviderClass.parameters.tenantId="$TENANT_ID"
+`;
 
 interface Manifest {
   readonly kind: string;
@@ -53,9 +67,14 @@ interface Source {
   readonly items: readonly { readonly key: string; readonly path: string }[];
 }
 
+interface Metadata {
+  readonly name: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
 /** A Deployment or StatefulSet. */
 interface Workload {
-  readonly metadata: { readonly name: string; readonly generation: number };
+  readonly metadata: Metadata & { readonly generation: number };
   readonly spec: { readonly replicas: number };
   readonly status: {
     readonly observedGeneration?: number;
@@ -82,24 +101,24 @@ afterAll(async () => {
 
 test("a gateway is installed, upgraded to the same, and uninstalled, which leaves the resource definitions", async () => {
   await restrictedNamespace("mazevault");
-  const client = "3f333df6-90a4-4fda-8dd3-9485d27cee36";
-  const line = [
-    ...["upgrade", "--install", "mazevault-gateway", "deploy/k8s/helm"],
-    ...["-n", "mazevault"],
-    ...["-f", "deploy/k8s/helm/values-gateway.yaml"],
-    ...["--set", `serviceAccount.annotations.azure\\.workload\\.identity/client-id=${client}`],
-    ...["--set", `secretProviderClass.parameters.clientID=${client}`],
-    ...["--set", "secretProviderClass.parameters.keyvaultName=kv-mazevault-npr"],
-    ...["--set", "secretProviderClass.parameters.tenantId=7c9e6679-7425-40de-944b-e07fc1f90ae7"],
-  ];
-  expect(await helm(...line)).toEqual("");
+  expect(await asWritten(GATEWAY)).toEqual({ code: 0, stderr: "" });
+  expect(readFileSync(installation, "utf8")).toContain(GATEWAY);
   await podsOf("mazevault", "deployment", "mazevault-gateway");
+  expect(await logged("mazevault", OPERATOR_PODS)).toEqual(["mazevault-gateway"]);
+  const identity = await get<{ metadata: Metadata }>("mazevault", "serviceaccount", "mazevault-operator");
+  expect(identity.metadata.annotations).toMatchObject({ "azure.workload.identity/client-id": azure.CLIENT_ID });
+  const entries = await get<{ spec: { parameters: object } }>("mazevault", "secretproviderclass", "mazevault-gateway");
+  expect(entries.spec.parameters).toMatchObject({
+    clientID: azure.CLIENT_ID,
+    keyvaultName: "kv-mazevault-npr",
+    tenantId: azure.TENANT_ID,
+  });
   const { spec } = await get<{ spec: { ports: object[] } }>("mazevault", "service", "mazevault-gateway");
   expect(spec.ports).toEqual([expect.objectContaining({ port: 8443, targetPort: "https" })]);
 
   const gateway = () => get<Workload>("mazevault", "deployment", "mazevault-gateway");
   const { metadata: before } = await gateway();
-  expect(await helm(...line)).toEqual("");
+  expect(await asWritten(GATEWAY)).toEqual({ code: 0, stderr: "" });
   expect((await gateway()).metadata.generation).toBe(before.generation);
 
   expect(await helm("uninstall", "mazevault-gateway", "-n", "mazevault")).toEqual("");
@@ -132,6 +151,13 @@ describe.each(sets)("the values of %s", (set) => {
     await Promise.all(workloads.map(({ kind, metadata: { name } }) => podsOf(set, kind.toLowerCase(), name)));
   });
 
+  test("have pods whose logs are found by what doctor says", async () => {
+    const operator = set.startsWith("gateway") ? "mazevault-gateway" : "operator";
+    expect(await logged(set, OPERATOR_PODS)).toEqual([operator]);
+    const responder = objects.some(({ kind, metadata: { name } }) => kind === "Service" && name === "mazevault-ocsp");
+    expect((await logged(set, RESPONDER_PODS)).includes("ocsp")).toBe(responder);
+  });
+
   test("become settings that each program takes, and files that it is given", () => {
     for (const { spec } of objects.filter(({ kind }) => kind === "Deployment")) {
       const { containers = [], volumes = [] } = spec?.template?.spec ?? {};
@@ -160,8 +186,23 @@ describe.each(sets)("the values of %s", (set) => {
   });
 });
 
+test("docs/security/controls.md prints how pods and networks are restricted", async () => {
+  const page = read("controls.md", readFileSync(path.join(root, "docs/security/controls.md"), "utf8"));
+  const block = page.sections.find(({ heading }) => heading === "Pods and networks")?.blocks[0]?.text ?? "false";
+  const env = {
+    PATH: `${path.dirname(lab.controlPlane.kubectlPath)}:${process.env.PATH}`,
+    KUBECONFIG: lab.controlPlane.kubeconfigPath,
+    INSTALLATION: "everything",
+  };
+  const options = { cwd: mkdtempSync(path.join(dir, "evidence-")), env, encoding: "utf8" } as const;
+  const printed = execFileSync("bash", ["--norc", "-euo", "pipefail", "-c", block], options);
+  expect(printed).toMatch(/everything +Active .* restricted\n/);
+  expect(printed).toMatch(/^mazevault-operator +true +true$/m);
+  expect(printed).toMatch(/^mazevault-default-deny +app/m);
+});
+
 test("the Secrets for a look at it, as the guide makes them, have every key that its pods are given", async () => {
-  const guide = readFileSync(path.join(root, "docs/guides/install-with-helm.md"), "utf8");
+  const guide = readFileSync(installation, "utf8");
   const block = /^## A look at it\n[\s\S]*?^```shell\n([\s\S]*?)^helm /m.exec(guide)?.[1] ?? "";
   const env = {
     PATH: `${path.dirname(lab.controlPlane.kubectlPath)}:${process.env.PATH}`,
@@ -198,6 +239,13 @@ async function podsOf(namespace: string, kind: string, name: string): Promise<vo
   });
 }
 
+/** Names of the containers of the pods, each once. */
+async function logged(namespace: string, pods: string): Promise<readonly string[]> {
+  const names = "jsonpath={.items[*].spec.containers[*].name}";
+  const listed = await kubectl("-n", namespace, "get", "pods", "-l", pods, "-o", names);
+  return [...new Set(listed.split(" ").filter((name) => name !== ""))];
+}
+
 const objectsIn = (manifests: string): readonly Manifest[] =>
   parseAllDocuments(manifests)
     .map((each) => each.toJS() as Manifest | null)
@@ -220,6 +268,21 @@ async function kubectl(...args: string[]): Promise<string> {
 }
 
 const run = (...args: string[]) => runKubectl(helmFile, args, { kubeconfig: lab.controlPlane.kubeconfigPath });
+
+/** A command of a person in this folder, who has Helm and these variables. */
+async function asWritten(command: string): Promise<{ readonly code: number; readonly stderr: string }> {
+  const env = {
+    ...process.env,
+    ...azure,
+    PATH: `${path.dirname(helmFile)}:${process.env.PATH}`,
+    KUBECONFIG: lab.controlPlane.kubeconfigPath,
+  };
+  return new Promise((resolve) => {
+    execFile("bash", ["-euc", command], { cwd: root, env }, (error, _stdout, stderr) =>
+      resolve({ code: error === null ? 0 : Number(error.code), stderr }),
+    );
+  });
+}
 
 /** Resolves with its warnings. */
 async function helm(...args: string[]): Promise<string> {

@@ -88,7 +88,6 @@ betweenHereAndTheServer(on);
 inTheDatabase(on);
 inKubernetes(on);
 inFiles(on);
-// Its operator ends with it: it must not lead when the other one cannot.
 ofTheMachine(on);
 inThePki(on);
 ofResources(on);
@@ -97,7 +96,7 @@ inWhatEverythingStandsOn(on);
 supportBundle(on);
 
 test("what keeps keys in memory leaves no core dump", () => {
-  for (const { pid } of [on.operator.process, on.responder.process]) {
+  for (const { pid } of [on.operator.process, on.surface.process, on.responder.process]) {
     const limits = readFileSync(`/proc/${pid}/limits`, "utf8");
     expect(limits).toMatch(/^Max core file size +0 +0 /m);
   }

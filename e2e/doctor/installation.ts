@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Finding } from "../../core/diagnosis/finding.ts";
-import type { OcspResponder, Operator } from "../../lab/mazevault.ts";
+import type { OcspResponder, Operator, Rest } from "../../lab/mazevault.ts";
 import type { CertificateFiles } from "../../lab/pki.ts";
 import { until } from "../../lab/poll.ts";
 import { withClient } from "../../lab/postgres/database.ts";
@@ -28,10 +28,11 @@ export interface Seen {
 /** Everything but `file` is there from `start` on. */
 export class Installation {
   world!: World;
-  /** It leads, and it is the one that doctor asks. */
   operator!: Operator;
+  /** Whom doctor asks. */
+  surface!: Rest;
   /** A second one, on a machine whose clock is an hour ahead, whose core dumps are on, and whose disk is nearly full. */
-  unwell!: Operator;
+  unwell!: Rest;
   responder!: OcspResponder;
   rest!: RestClient;
   /** A token of the first admin. */
@@ -67,9 +68,10 @@ export class Installation {
       azure: { allowedVaultHosts: ["*.vault.invalid"] },
     };
     this.operator = await mazevault.startOperator({ config });
+    this.surface = await mazevault.startRest({ config });
     this.unwell = await this.#startUnwell(config);
     this.responder = await mazevault.startOcsp();
-    this.rest = RestClient.of(this.world, this.operator);
+    this.rest = RestClient.of(this.world, this.surface);
     const { email, password } = await firstAdmin(this.world);
     this.admin = await this.rest.login(email, password);
     const { kubectlPath, kubeconfigPath } = lab.controlPlane;
@@ -78,7 +80,7 @@ export class Installation {
       ...inherited,
       PATH: [path.dirname(kubectlPath), process.env.PATH].join(path.delimiter),
       KUBECONFIG: kubeconfigPath,
-      MAZEVAULT_SERVER: this.operator.restUrl,
+      MAZEVAULT_SERVER: this.surface.restUrl,
       MAZEVAULT_CA_FILE: lab.pki.caFile,
       MAZEVAULT_CLI_CONFIG: this.file("login.json"),
       MAZEVAULT_TOKEN: (await this.apiKey(["audit", "list"])).secret,
@@ -104,11 +106,11 @@ export class Installation {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  #startUnwell(config: Readonly<Record<string, Readonly<Record<string, unknown>>>>): Promise<Operator> {
+  #startUnwell(config: Readonly<Record<string, Readonly<Record<string, unknown>>>>): Promise<Rest> {
     const fileDirectory = this.file("audit");
     mkdirSync(fileDirectory);
     writeFileSync(this.file("clock.mjs"), CLOCK_AHEAD);
-    return this.world.mazevault.startOperator({
+    return this.world.mazevault.startRest({
       name: "unwell",
       config: { ...config, rest: {}, audit: { fileDirectory } },
       nodeArgs: ["--import", this.file("clock.mjs")],
@@ -210,13 +212,13 @@ export class Installation {
     return `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
   }
 
-  /** The operator, behind a proxy whose clock is an hour ahead. */
+  /** REST, behind a proxy whose clock is an hour ahead. */
   async ahead(): Promise<string> {
     const { pki } = this.world.lab;
     const ca = readFileSync(pki.caFile);
     const files = await pki.issue("proxy", { commonName: "proxy", usage: "server" });
     return this.serve(files, ({ method, url, headers }, response) => {
-      const onward = httpsRequest(`${this.operator.restUrl}${url}`, { method, headers, ca }, (answer) => {
+      const onward = httpsRequest(`${this.surface.restUrl}${url}`, { method, headers, ca }, (answer) => {
         const date = new Date(Date.now() + 3_600_000).toUTCString();
         response.writeHead(answer.statusCode ?? 502, { ...answer.headers, date });
         answer.pipe(response);

@@ -3,13 +3,15 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { errorMessage } from "../errors.ts";
 import { gitopsJudge } from "../gitops/judge.ts";
+import { oasdiff } from "../oasdiff/program.ts";
 import { obtainKubernetesSchemas } from "../packaging/kubernetes-schemas.ts";
 import { helm, helmUnittest, kubeconform } from "../packaging/programs.ts";
 import { toxiproxy } from "../toxiproxy/program.ts";
 import { canDumpCore, canMount } from "../unwell.ts";
 import { obtainGoProgram, type PinnedGoProgram } from "./go-program.ts";
+import { obtainMermaid } from "./mermaid.ts";
 import { obtainPackage, testPackages } from "./packages.ts";
-import { checkov, hadolint, obtainPythonTool, type PythonTool, pkilint, schemathesis } from "./python-tool.ts";
+import { checkov, hadolint, obtainPythonTool, type PythonTool, pkilint, schemathesis, squawk } from "./python-tool.ts";
 
 interface Need {
   /** What is tested with it. */
@@ -44,6 +46,8 @@ export const verifyNeeds: readonly Need[] = [
   },
   pythonTool(checkov, "the chart's objects against checkov's policies"),
   pythonTool(hadolint, "the Dockerfile as hadolint sees it"),
+  goProgram(oasdiff, "REST against the last release, by oasdiff"),
+  pythonTool(squawk, "migrations beside programs that serve, as squawk sees them"),
 ];
 
 const needs: readonly Need[] = [
@@ -57,6 +61,11 @@ const needs: readonly Need[] = [
   goProgram(toxiproxy, "gateways whose way to the primary is disturbed, by toxiproxy"),
   ...verifyNeeds,
   goProgram(gitopsJudge, "what Flux and Argo CD make of our resources, by kstatus and gopher-lua"),
+  {
+    purpose: "pictures of the documentation, as Mermaid reads them",
+    fix: "install npm with access to a registry",
+    obtain: obtainMermaid,
+  },
   {
     purpose: "keystores as Java reads them",
     fix: "install the Debian package default-jre-headless",

@@ -33,7 +33,7 @@ export interface TestPackage {
 export const testPackages = {
   "postgresql-15": {
     name: "postgresql-15",
-    purpose: "PostgreSQL 15, the oldest that is supported",
+    purpose: "PostgreSQL 15, the oldest that is supported, and backups by its pg_dump",
     program: "usr/lib/postgresql/15/bin/postgres",
   },
   "gnutls-bin": {

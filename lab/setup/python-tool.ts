@@ -34,6 +34,8 @@ export const schemathesis: PythonTool = { name: "schemathesis", module: "schemat
 /** Not its `main`, which takes seconds to import. */
 export const checkov: PythonTool = { name: "checkov", module: "checkov" };
 export const hadolint: PythonTool = { name: "hadolint", program: "hadolint" };
+/** Tells which migrations of PostgreSQL block others, or take something away from them. */
+export const squawk: PythonTool = { name: "squawk", program: "squawk" };
 
 /**
  * The Python that can import its module, or its program; undefined where it was not obtained. Looks, and neither fetches nor

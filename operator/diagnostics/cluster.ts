@@ -28,14 +28,19 @@ const MOST_NAMESPACES = 200;
 export interface ClusterParts {
   readonly api: Pick<KubernetesApi, "request" | "create">;
   readonly systemNamespace: string;
-  /** The ServiceAccount that this program acts as, and what it needs. */
-  readonly account: string;
-  readonly rights: Rights;
+  /** The first is who this program is; the others are programs beside it. */
+  readonly actors: readonly [Actor, ...Actor[]];
   /** Where our RoleBinding stands. */
   readonly onboarded: () => readonly string[];
 }
 
-export function clusterChecks({ api, systemNamespace, account, rights, onboarded }: ClusterParts): readonly Check[] {
+/** A ServiceAccount of the installation's namespace, and what it needs. */
+export interface Actor {
+  readonly account: string;
+  readonly rights: Rights;
+}
+
+export function clusterChecks({ api, systemNamespace, actors, onboarded }: ClusterParts): readonly Check[] {
   return [
     {
       name: KUBERNETES,
@@ -49,8 +54,8 @@ export function clusterChecks({ api, systemNamespace, account, rights, onboarded
     },
     {
       name: RIGHTS,
-      otherwise: `kubectl auth can-i --list --as=system:serviceaccount:${systemNamespace}:${account}`,
-      examine: (signal) => judgeAllRights({ api, systemNamespace, account, rights, onboarded }, signal),
+      otherwise: `kubectl auth can-i --list --as=system:serviceaccount:${systemNamespace}:${actors[0].account}`,
+      examine: (signal) => judgeAllRights({ api, systemNamespace, actors, onboarded }, signal),
     },
     {
       name: LEADERSHIP,
@@ -98,8 +103,43 @@ async function readLease(
   }
 }
 
+/** What others may do is asked only by who may ask. */
+const ASKING: Right = { verb: "create", group: "authorization.k8s.io", resource: "subjectaccessreviews" };
+
 async function judgeAllRights(
-  { api, systemNamespace, account, rights, onboarded }: ClusterParts,
+  { api, systemNamespace, actors: [own, ...others], onboarded }: ClusterParts,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const found = await judgeOwnRights({ api, systemNamespace, ...own, onboarded }, signal);
+  const { rules } = others.length === 0 ? { rules: [] } : await grantedIn(api, systemNamespace, signal);
+  if (missingRights([ASKING], rules).length > 0) return found;
+  const ofOthers = others.map(async ({ account, rights }) => {
+    // One onboarded namespace stands for all, which have the same ClusterRole: each right is a question by itself.
+    const [namespace] = onboarded();
+    const places = [
+      { namespace: undefined, of: rights.everywhere, where: "in the whole cluster" },
+      { namespace: systemNamespace, of: rights.inSystemNamespace, where: `in namespace ${systemNamespace}` },
+      ...(namespace === undefined
+        ? []
+        : [{ namespace, of: rights.inOnboardedNamespaces, where: `in namespace ${namespace}` }]),
+    ];
+    const user = serviceAccount(systemNamespace, account);
+    const judged = places.map(async ({ namespace: at, of, where }) =>
+      judgeRights(account, await refused(api, rightsOf(of), { user, namespace: at }, signal), where),
+    );
+    return (await Promise.all(judged)).flat();
+  });
+  return [...found, ...(await Promise.all(ofOthers)).flat()];
+}
+
+async function judgeOwnRights(
+  {
+    api,
+    systemNamespace,
+    account,
+    rights,
+    onboarded,
+  }: Pick<ClusterParts, "api" | "systemNamespace" | "onboarded"> & Actor,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
   const places = [
@@ -116,7 +156,7 @@ async function judgeAllRights(
       const missing = missingRights(wanted, rules);
       // Authorizers that cannot list what they grant say so, and can be asked.
       const scope = "clusterWide" in rest ? undefined : namespace;
-      const sure = incomplete ? await refused(api, missing, scope, signal) : missing;
+      const sure = incomplete ? await refused(api, missing, { namespace: scope }, signal) : missing;
       return judgeRights(account, sure, where);
     }),
   );
@@ -131,12 +171,19 @@ const reviews = (plural: string, kind: string): ResourceType => ({
   namespaced: false,
 });
 const rulesReviews = reviews("selfsubjectrulesreviews", "SelfSubjectRulesReview");
-const accessReviews = reviews("selfsubjectaccessreviews", "SelfSubjectAccessReview");
+const ownAccessReviews = reviews("selfsubjectaccessreviews", "SelfSubjectAccessReview");
+const accessReviews = reviews("subjectaccessreviews", "SubjectAccessReview");
 const review = (kind: string, spec: unknown) => ({
   apiVersion: "authorization.k8s.io/v1",
   kind,
   metadata: { name: "" },
   spec,
+});
+
+/** As a review asks about it. */
+const serviceAccount = (namespace: string, account: string) => ({
+  user: `system:serviceaccount:${namespace}:${account}`,
+  groups: ["system:serviceaccounts", `system:serviceaccounts:${namespace}`, "system:authenticated"],
 });
 
 interface RulesReview {
@@ -150,22 +197,28 @@ async function grantedIn(api: ClusterParts["api"], namespace: string, signal: Ab
   return { rules: status?.resourceRules ?? [], incomplete: status?.incomplete === true };
 }
 
+interface Scope {
+  /** This program when absent. */
+  readonly user?: ReturnType<typeof serviceAccount>;
+  /** The whole cluster when undefined. */
+  readonly namespace: string | undefined;
+}
+
 async function refused(
   api: ClusterParts["api"],
   rights: readonly Right[],
-  namespace: string | undefined,
+  { user, namespace }: Scope,
   signal: AbortSignal,
 ): Promise<readonly Right[]> {
+  const type = user === undefined ? ownAccessReviews : accessReviews;
   const allowed = await Promise.all(
     rights.map(async ({ verb, group, resource: whole, name }) => {
       const [resource, subresource] = whole.split("/");
       const resourceAttributes = { verb, group, resource, subresource, name, namespace };
-      const asked = review(accessReviews.kind, { resourceAttributes });
-      const { status } = await api.create<{ metadata: { name: string }; status?: { allowed?: boolean } }>(
-        accessReviews,
-        asked,
-        { signal },
-      );
+      const asked = review(type.kind, { ...user, resourceAttributes });
+      const { status } = await api.create<{ metadata: { name: string }; status?: { allowed?: boolean } }>(type, asked, {
+        signal,
+      });
       return status?.allowed === true;
     }),
   );

@@ -34,8 +34,7 @@ export interface DiagnosticsParts {
   readonly view: Caches;
   readonly vaults: () => readonly VaultState[];
   readonly metrics: () => Promise<string>;
-  /** As whom this program stands before the API server. */
-  readonly identity: Pick<ClusterParts, "account" | "rights">;
+  readonly actors: ClusterParts["actors"];
 }
 
 export interface InstallationFacts {
@@ -117,7 +116,7 @@ export class Diagnostics {
       ...clusterChecks({
         api,
         systemNamespace: home,
-        ...this.#parts.identity,
+        actors: this.#parts.actors,
         onboarded: () => [...view.bindingCache.values()].map(({ metadata }) => metadata.namespace ?? ""),
       }),
       ...fileChecks(config),

@@ -1,6 +1,7 @@
 /** CAs, their CRLs, and whether the responder that certificates name answers, fresh and properly signed. */
 
 import { type Check, type Finding, failing } from "../../core/diagnosis/finding.ts";
+import { operatorLog, responderLog } from "../../core/diagnosis/logs.ts";
 import { judgeValidity } from "../../core/diagnosis/validity.ts";
 import { parseCertificate } from "../../core/pki/certificate.ts";
 import { sequence } from "../../core/pki/der/writer.ts";
@@ -39,7 +40,7 @@ export function pkiChecks({ store, baseUrl, home }: PkiParts): readonly Check[] 
   };
   if (baseUrl === undefined) return [authorities, crls];
   const { ocsp: url } = publicationUrls(baseUrl);
-  const reach = `look whether the responder runs and whether pki.baseUrl leads to it: curl -sv ${url}; kubectl -n ${home} logs deployment/mazevault-ocsp`;
+  const reach = `look whether the responder runs and whether pki.baseUrl leads to it: curl -sv ${url}; ${responderLog(home)}`;
   const ocsp: Check = {
     name: "ocsp.answers",
     otherwise: reach,
@@ -62,7 +63,7 @@ const describe = ({ identity: { kind, namespace, name } }: AuthorityRecord): str
 /** What belongs to the installation has no object that would tell more. */
 const look = ({ identity: { kind, namespace, name } }: AuthorityRecord, home: string): string =>
   kind === "Installation"
-    ? `kubectl -n ${home} logs deployment/mazevault-operator`
+    ? operatorLog(home)
     : `kubectl ${namespace === "" ? "" : `-n ${namespace} `}describe ${kind.toLowerCase()}s.mazevault.io ${name}`;
 
 function judgeAuthority(authority: AuthorityRecord, home: string): readonly Finding[] {

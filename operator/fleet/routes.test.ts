@@ -167,12 +167,12 @@ describe("routes", () => {
       ["results", member, results],
     ]);
     for (const forged of [{ environment: "PRO" }, { name: "gw-pro" }, { actsFor: ["gw-pro"] }, { gatewayId: id }]) {
-      expect(await ask("tasks", { ...poll, ...forged })).toMatchObject(problem(400, "InvalidRequest"));
-      expect(await ask("task-results", { results: [{ ...results[0], ...forged }] })).toMatchObject(
-        problem(400, "InvalidRequest"),
-      );
+      calls = [];
+      await ask("standing", { waitMs: 1_000, ...forged });
+      await ask("tasks", { ...poll, ...forged });
+      await ask("task-results", { results: [{ ...results[0], ...forged }] });
+      expect(calls.filter(([name]) => name !== "admit")).toEqual(asked);
     }
-    expect(calls.filter(([name]) => name !== "admit")).toEqual(asked);
   });
 
   test.each([
@@ -200,7 +200,7 @@ describe("routes", () => {
   test.each([
     ["heartbeat", { ...beat, queueLength: -1 }, "body.queueLength"],
     ["heartbeat", undefined, "body"],
-    ["confirmation", { canary: "canary" }, "body"],
+    ["confirmation", ["canary"], "body"],
     ["certificate", { csr: "" }, "body.csr"],
     ["registration", { ...registrationRequest, environment: "npr" }, "body.environment"],
     ["registration", { ...registrationRequest, token: "x".repeat(300) }, "body.token"],

@@ -1,12 +1,12 @@
 /** Which Secrets gateways of an environment may write: those of projects that give theirs to it. */
-import { type Cluster, tenancyOf } from "../../controllers/cluster.ts";
+import { type Cluster, type TenancyCluster, tenancyOf } from "../../controllers/cluster.ts";
 import { identityOf, lifecycleOf } from "../../controllers/secret/observe.ts";
 import { Unavailable } from "../../core/errors.ts";
 import type { WritableSecrets } from "../../core/fleet/gateway-writes.ts";
 
 /** `unready`: why the caches cannot tell yet what there is. */
 export const writableSecrets = (
-  cluster: Pick<Cluster, "project" | "namespace" | "secret">,
+  cluster: TenancyCluster & Pick<Cluster, "secret">,
   unready: () => string | undefined,
 ): WritableSecrets => ({
   find({ namespace, name }, gatewayEnvironment) {
@@ -18,7 +18,7 @@ export const writableSecrets = (
     if (secret === undefined || environment?.gatewayEnvironment !== gatewayEnvironment) return undefined;
     const { entries, readers, rotation } = secret.spec;
     return {
-      identity: identityOf(secret, tenancyOf(cluster as Cluster, secret).namespace.uid),
+      identity: identityOf(secret, tenancyOf(cluster, secret).namespace.uid),
       entries,
       readers,
       lifecycle: lifecycleOf(secret),

@@ -22,6 +22,7 @@ import { taskMetrics } from "../fleet/metrics.ts";
 import { type Fleet, openFleet } from "../fleet/open.ts";
 import { rememberedEpoch } from "../fleet/remembered-epoch.ts";
 import { type Gateway, gatewayNotes, membershipOf, openGateway } from "../gateway/gateway.ts";
+import { type Home, openHome } from "../home.ts";
 import { openKeyVaults } from "../key-vaults.ts";
 import { programMetrics } from "../metrics.ts";
 import { OperationalSecrets } from "../operational-secrets/operational-secrets.ts";
@@ -46,6 +47,7 @@ async function run(config: Config): Promise<void> {
   let stopRest: (() => Promise<void>) | undefined;
   let gateway: Gateway | undefined;
   let fleet: Fleet | undefined;
+  let home: Home | undefined;
   const states = {
     vaults: () => vaults?.states() ?? [],
     sinks: () => [],
@@ -69,8 +71,14 @@ async function run(config: Config): Promise<void> {
   const health = new HealthServer({
     ...config.http,
     live: [{ name: "process", check: () => undefined }],
-    ready: [...secrets.checks, { name: "database", check: () => database.problem }, { name: "caches", check: unready }],
+    ready: [
+      ...secrets.checks,
+      { name: "database", check: () => database.problem },
+      { name: "home", check: () => (home === undefined ? "not looked at yet" : home.problem) },
+      { name: "caches", check: unready },
+    ],
     readyNotes: [
+      { name: "recovery", says: () => home?.recovery ?? "not known yet" },
       { name: "redis", says: () => shared?.state() ?? "not used" },
       ...gatewayNotes(config, () => gateway?.membership.status),
     ],
@@ -81,6 +89,7 @@ async function run(config: Config): Promise<void> {
 
   endOnSignals(log, async () => {
     database.stop();
+    home?.stop();
     secrets.stop();
     gateway?.stop();
     await stopRest?.();
@@ -94,9 +103,11 @@ async function run(config: Config): Promise<void> {
   });
 
   const stores = await database.open();
+  home = await openHome(config, stores, log);
+  await home.belongs();
   watches = new Watches(await loadKubeConfig(config.kubernetes.kubeconfig), log, runtime);
   // Core Secrets are looked at by namespace once somebody follows them, and here nobody does.
-  caches = new Caches(watches, config.kubernetes.watchInactivityMs);
+  caches = new Caches(watches, config.kubernetes.watchInactivityMs, { held: home.held });
   watches.start();
   shared = await openShared(config, stores, log, onCall, secrets);
   identities = openIdentities(config, stores, shared);
@@ -127,10 +138,20 @@ async function run(config: Config): Promise<void> {
     vaults: () => vaults?.states() ?? [],
     keyVaults: fleet ? new GatewayVaults(vaults, fleet.tasks) : vaults,
     metrics: () => registry.metrics(),
-    identity: {
-      account: config.kubernetes.restServiceAccount ?? config.kubernetes.serviceAccount,
-      rights: rightsFor("rest", config.mode),
-    },
+    actors: [
+      {
+        account: config.kubernetes.restServiceAccount ?? config.kubernetes.serviceAccount,
+        rights: rightsFor("rest", config.mode),
+      },
+      ...(config.mode === "primary"
+        ? [
+            {
+              account: config.kubernetes.serviceAccount,
+              rights: rightsFor("operator", config.mode, config.controllers.onboardNamespaces),
+            },
+          ]
+        : []),
+    ],
     unready,
     onAnswer: restAnswered,
     ...traced,

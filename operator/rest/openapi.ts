@@ -6,8 +6,16 @@ import { isAnonymous, problemsOf, type Route, takesIdempotencyKey } from "./rout
 
 type Json = Record<string, unknown>;
 
+/** A request says nothing that its route does not know; an answer may say more than this version does, so it is not closed. */
 const schemaOf = (schema: z.ZodType, io: "input" | "output"): Json => {
-  const { $schema: _, ...body } = z.toJSONSchema(schema, { target: "draft-2020-12", io, reused: "inline" });
+  const { $schema: _, ...body } = z.toJSONSchema(schema, {
+    target: "draft-2020-12",
+    io,
+    reused: "inline",
+    override: ({ jsonSchema }) => {
+      if (io === "output" && jsonSchema.additionalProperties === false) delete jsonSchema.additionalProperties;
+    },
+  });
   return body;
 };
 

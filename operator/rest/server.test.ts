@@ -22,6 +22,7 @@ import { FakeAuditLog } from "../../core/ports/fake-audit-log.ts";
 import { FakeRequestStore } from "../../core/ports/fake-request-store.ts";
 import { LabPki } from "../../lab/pki.ts";
 import { until } from "../../lab/poll.ts";
+import { VERSION } from "../../program/version.ts";
 import { Authenticator } from "./authenticate.ts";
 import { ClientCrl } from "./client-crl.ts";
 import { JSON_LINES, problemLine } from "./json-lines.ts";
@@ -47,6 +48,7 @@ let audit: FakeAuditLog;
 /** What the next request finds. */
 let authenticate: () => Promise<Authenticated>;
 let granted: boolean;
+let serverVersion: string;
 let calls: number;
 let proceed: () => void;
 let proceeding: Promise<void>;
@@ -124,6 +126,16 @@ const routes = [
     handle: async () => ({ status: 200, body: {} }),
   }),
   route({
+    id: "health",
+    method: "get",
+    path: "/api/v1/health",
+    tag: "t",
+    summary: "s",
+    access: { kind: "Anyone" },
+    answers,
+    handle: async () => ({ status: 200, body: { status: "ok", version: serverVersion } }),
+  }),
+  route({
     id: "board",
     method: "get",
     path: "/board",
@@ -132,6 +144,16 @@ const routes = [
     access: { kind: "Optional" },
     answers,
     handle: async ({ may }) => ({ status: 200, body: { all: may("list", { kind: "Gateway" }).allowed } }),
+  }),
+  route({
+    id: "whence",
+    method: "get",
+    path: "/whence",
+    tag: "t",
+    summary: "s",
+    access: { kind: "Anyone" },
+    answers,
+    handle: async ({ from }) => ({ status: 200, body: from.address }),
   }),
   route({
     id: "whoAmI",
@@ -155,6 +177,7 @@ beforeEach(async () => {
   const { database, keys } = installation;
   audit = new FakeAuditLog(database);
   [authenticate, granted, calls, proceeding] = [async () => alice, true, 0, Promise.resolve()];
+  serverVersion = VERSION;
   const store = new FakeRequestStore(database);
   const services = {
     version: "test",
@@ -175,7 +198,8 @@ async function serve(services: Services, authenticator: Pick<Authenticator, "aut
   told = [];
   const { certFile, keyFile } = await pki.issue("rest", { commonName: "rest", usage: "server" });
   server = new RestServer({
-    host: "127.0.0.1",
+    // Clients come as they do where IPv4 and IPv6 are listened on.
+    host: "::ffff:127.0.0.1",
     port: 0,
     tls: { cert: readFileSync(certFile), key: readFileSync(keyFile), ca: readFileSync(pki.caFile), requestCert: true },
     maxConnections: 100,
@@ -233,6 +257,11 @@ describe("a long answer", () => {
     await expect(body.text()).rejects.toThrow();
     expect(await denied()).toEqual([expect.objectContaining({ details: expect.objectContaining({ verb: "read" }) })]);
   });
+});
+
+test("a client of IPv4 is known by the address that it has there", async () => {
+  const { body } = await request(`${url}/whence`, { dispatcher: client() });
+  expect(await body.json()).toBe("127.0.0.1");
 });
 
 describe("a route where credentials are optional", () => {
@@ -300,6 +329,37 @@ describe("a long answer that cannot be finished", () => {
     const message = expect.stringMatching(/^PostgreSQL does not answer \(request [\w-]+\)$/);
     await expect(all()).rejects.toMatchObject({ name: "CommandError", exitCode: 1, message });
     await cli.close();
+  });
+});
+
+describe("the command line at a server that does not know what it asks for", () => {
+  const asked = async (path: string, body?: object): Promise<unknown> => {
+    const settings = { server: url, ca: readFileSync(pki.caFile, "utf8"), token: "t" } as unknown as Settings;
+    const cli = new Client(settings);
+    try {
+      return await (body ? cli.post(path, body) : cli.get(path)).catch((error: unknown) => error);
+    } finally {
+      await cli.close();
+    }
+  };
+  const later = { value: "a", later: "not known there" };
+
+  test("says so where both are of one version", async () => {
+    expect(await asked("/later")).toMatchObject({ exitCode: 5, fix: undefined });
+    expect(await asked("/change", later)).toMatchObject({ exitCode: 2, fix: undefined });
+  });
+
+  test("names both versions where they differ, and what to do", async () => {
+    serverVersion = "0.0.9";
+    const fix = `the server is 0.0.9 and this program ${VERSION}: use 0.0.9 of this program, or bring the server to ${VERSION}`;
+    expect(await asked("/later")).toMatchObject({ exitCode: 5, fix });
+    expect(await asked("/change", later)).toMatchObject({
+      exitCode: 2,
+      problem: expect.stringContaining("later"),
+      fix,
+    });
+    granted = false;
+    expect(await asked("/change", { value: "a" })).toMatchObject({ exitCode: 4, fix: undefined });
   });
 });
 

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { createServer, type Server } from "node:https";
-import type { AddressInfo, Socket } from "node:net";
+import type { Socket } from "node:net";
 import { type Duplex, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { SecureContextOptions } from "node:tls";
@@ -12,9 +12,11 @@ import type { Target, Verb } from "../../core/access/policy.ts";
 import { type Authenticated, describeSubject } from "../../core/access/subject.ts";
 import { CHANNEL_PATH } from "../../core/fleet/protocol.ts";
 import type { Origin } from "../../core/identity/actor.ts";
+import { clientAddress } from "../../core/identity/address.ts";
 import { networkOf } from "../../core/identity/throttle.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import { answeredWith, type Tracer, traceIdOf } from "../../core/ports/tracer.ts";
+import { listen } from "../../program/listening.ts";
 import type { Logger } from "../../program/logging.ts";
 import type { TlsSettings } from "../../program/tls.ts";
 import { type Authenticator, bringsCredentials } from "./authenticate.ts";
@@ -64,7 +66,7 @@ const SECURITY_HEADERS = {
 };
 
 export interface RestServerParts {
-  readonly host: string;
+  readonly host?: string | undefined;
   readonly port: number;
   readonly tls: TlsSettings;
   readonly maxConnections: number;
@@ -122,13 +124,9 @@ export class RestServer {
   }
 
   /** Resolves with the port that is listened on. */
-  async listen(): Promise<number> {
+  listen(): Promise<number> {
     const { port, host } = this.#parts;
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", reject);
-      this.#server.listen(port, host, 1_024, resolve);
-    });
-    return (this.#server.address() as AddressInfo).port;
+    return listen(this.#server, { port, host, backlog: 1_024 });
   }
 
   /** Other certificates from the next connection on. */
@@ -153,7 +151,7 @@ export class RestServer {
     // Who goes away before it is answered is told by the end of the socket alone.
     socket.on("error", () => {});
     try {
-      await this.#parts.limits.address(networkOf(request.socket.remoteAddress ?? ""));
+      await this.#parts.limits.address(networkOf(clientAddress(request.socket)));
       this.#parts.channel?.handleUpgrade(request, socket, head);
     } catch (error) {
       const { status, code, message, headers } = problemOf(error);
@@ -226,7 +224,7 @@ export class RestServer {
     });
     // A liveness probe must not be turned away by others' requests.
     if (request.path === "/") next();
-    else this.#parts.limits.address(networkOf(request.socket.remoteAddress ?? "")).then(() => next(), next);
+    else this.#parts.limits.address(networkOf(clientAddress(request.socket))).then(() => next(), next);
   }
 
   /** By the route's path as it is documented; whose trace it is in the caller says. */
@@ -270,7 +268,7 @@ export class RestServer {
       input,
       caller: { who },
       requestId: response.locals.requestId as string,
-      from: { address: request.socket.remoteAddress ?? "" },
+      from: { address: clientAddress(request.socket) },
       ifMatch: entityTag(request.get("if-match"), "if-match"),
       ifNoneMatch: entityTag(request.get("if-none-match"), "if-none-match"),
       idempotencyKey: key,

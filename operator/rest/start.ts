@@ -54,7 +54,7 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer" | "tracer"> 
   readonly keyVaults: TargetVaults;
   readonly metrics: DiagnosticsParts["metrics"];
   readonly unready: Services["unready"];
-  readonly identity: DiagnosticsParts["identity"];
+  readonly actors: DiagnosticsParts["actors"];
   /** In mode gateway. */
   readonly membership?: () => MembershipStatus;
   readonly circuitBreaker?: () => BreakerState;
@@ -69,7 +69,7 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer" | "tracer"> 
  */
 export async function startRest(parts: RestParts): Promise<() => Promise<void>> {
   const { config, log, stores, api, identities, idempotency, rateCounters, view, unready, onAnswer, tracer } = parts;
-  const { databaseProblem, database, secrets, vaults, keyVaults, metrics, fleet, identity } = parts;
+  const { databaseProblem, database, secrets, vaults, keyVaults, metrics, fleet, actors } = parts;
   const { membership, circuitBreaker, replica, writes } = parts;
   const { rest, mode, version } = config;
   const tls = readTls("rest", rest);
@@ -150,7 +150,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
           fix: "look whether the API server answers and serves these kinds: kubectl get crd; and for `watch interrupted` in the operator's log",
         },
       ],
-      diagnostics: new Diagnostics({ config, stores, database, secrets, api, view, vaults, metrics, identity }),
+      diagnostics: new Diagnostics({ config, stores, database, secrets, api, view, vaults, metrics, actors }),
       unready,
       ...(membership !== undefined && { membership }),
       ...(circuitBreaker !== undefined && { circuitBreaker }),
@@ -164,7 +164,9 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
     ...(channel && { channel: channel.server }),
   });
   const port = await server.listen().catch((error: NodeJS.ErrnoException) => {
-    throw new ConfigError([`rest.port: ${rest.host}:${rest.port} cannot be listened on (${error.code})`]);
+    throw new ConfigError([
+      `rest.port: ${rest.port}${rest.host === undefined ? "" : ` of ${rest.host}`} cannot be listened on (${error.code})`,
+    ]);
   });
   log.info({ port }, "REST is served");
   const stopTls = followTls("rest", rest, log, (context) => server.useTls(context));

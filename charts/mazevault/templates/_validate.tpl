@@ -29,6 +29,16 @@
 {{- if and (eq .Values.ocsp.mode "Sidecar") .Values.ocsp.autoscaling.enabled -}}
 {{- $problems = append $problems "ocsp.autoscaling.enabled: a sidecar has as many replicas as REST; use rest.autoscaling, or ocsp.mode Deployment" -}}
 {{- end -}}
+{{- range $component := list "rest" "ocsp" -}}
+{{- with (get $.Values $component).autoscaling -}}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- $problems = append $problems (printf "%s.autoscaling.minReplicas: %v are more than maxReplicas, %v; lower the one or raise the other" $component .minReplicas .maxReplicas) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.rbac.onboardNamespaces .Values.rbac.namespaces -}}
+{{- $problems = append $problems "rbac.namespaces: the operator lets itself in with rbac.onboardNamespaces; set that to false, or leave the list out and name the namespaces in Projects" -}}
+{{- end -}}
 {{- if and .Values.postgresql.enabled (not .Values.postgresql.tls.secretName) -}}
 {{- $problems = append $problems (printf "postgresql.tls.secretName: required; make a kubernetes.io/tls Secret for the name %s" (include "mazevault.databaseHost" .)) -}}
 {{- end -}}

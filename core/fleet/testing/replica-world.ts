@@ -1,4 +1,5 @@
 /** A primary with secrets and certificates, and a gateway that holds a replica of them: all parts but the channel between them, stores in memory. */
+
 import { setImmediate as soon } from "node:timers/promises";
 import type { AccessPolicy } from "../../../crds/accesspolicy.ts";
 import type { Certificate, CertificateSpec, CertificateStatus } from "../../../crds/certificate.ts";
@@ -21,6 +22,7 @@ import type { ReplicaStore } from "../../ports/replica-store.ts";
 import { actor, lifecycle } from "../../ports/samples.ts";
 import type { SecretHeads } from "../../ports/secret-heads.ts";
 import type { NewVersion, Unled, Writer } from "../../ports/vault-store.ts";
+import { HeldUids } from "../../recovery/home.ts";
 import { Sensitive } from "../../sensitive.ts";
 import { KeyRing } from "../../vault/keyring.ts";
 import { Vault } from "../../vault/vault.ts";
@@ -66,6 +68,7 @@ class RestorableVaultStore extends FakeVaultStore {
 
 /** The primary's cluster and vault, and what its processes make of them. */
 export class PrimaryOfReplicas implements SelectionView {
+  readonly held = new HeldUids();
   readonly projectsByName = new Map<string, Project>();
   readonly namespacesByName = new Map<string, Namespace>();
   readonly secretsByKey = new Map<string, Secret>();

@@ -1,7 +1,7 @@
 /** Kills of primary and gateway with SIGKILL: over a named point of what they do, or wherever they are just then. */
 import { rmSync, writeFileSync } from "node:fs";
 import { SYSTEM_NAMESPACE } from "../../../crds/installation.ts";
-import type { Operator } from "../../../lab/mazevault.ts";
+import type { Program } from "../../../lab/mazevault.ts";
 import { pause, until } from "../../../lab/poll.ts";
 import type { World } from "../../harness.ts";
 import type { Random } from "../random.ts";
@@ -9,7 +9,9 @@ import type { Random } from "../random.ts";
 export interface Mortal {
   readonly side: "primary" | "gateway";
   readonly world: World;
-  readonly operator: Operator;
+  readonly program: Program;
+  /** Whether it holds the Lease, as whoever serves nothing but REST does not. */
+  readonly leads: boolean;
   /** Its `MAZEVAULT_FAILPOINT_FILE`. */
   readonly failpointFile: string;
   readonly failpoints: readonly string[];
@@ -50,8 +52,8 @@ export class Deaths {
   }
 
   async #kill(mortal: Mortal): Promise<void> {
-    const { side, world, operator, failpointFile, failpoints } = mortal;
-    const { process } = operator;
+    const { side, world, program, leads, failpointFile, failpoints } = mortal;
+    const { process } = program;
     // A signal that comes before it is listened to would be the end without a kill.
     await process.ready(READY_MS);
     const { restarts } = process;
@@ -67,10 +69,11 @@ export class Deaths {
     if (process.restarts === restarts && process.pid !== undefined) await process.kill();
     rmSync(failpointFile, { force: true });
     this.at[side].push(where);
-    this.#report(`the ${side} died at ${where}`);
+    this.#report(`${process.name} of the ${side} died at ${where}`);
     await until("it is started again", () => process.restarts > restarts, { timeoutMs: READY_MS });
     // Its holder is dead, so the next one need not wait until it runs out.
-    await world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator", "--ignore-not-found");
+    if (leads)
+      await world.kubectl("-n", SYSTEM_NAMESPACE, "delete", "lease", "mazevault-operator", "--ignore-not-found");
     await process.ready(READY_MS);
   }
 }

@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { VERSION } from "../../../program/version.ts";
 import { firstAdmin } from "../../rest-client.ts";
 import type { Fault } from "../fault.ts";
 import type { Installation } from "../installation.ts";
@@ -153,8 +154,10 @@ function olderCli(on: Installation): string {
   const programs = path.dirname(on.world.mazevault.cli);
   const older = on.file("older");
   execFileSync("cp", ["-r", programs, older]);
-  for (const name of execFileSync("grep", ["-rlF", '"0.1.0"', older], { encoding: "utf8" }).trim().split("\n")) {
-    writeFileSync(name, readFileSync(name, "utf8").replaceAll('"0.1.0"', '"0.0.9"'));
+  for (const name of execFileSync("grep", ["-rlF", `"${VERSION}"`, older], { encoding: "utf8" })
+    .trim()
+    .split("\n")) {
+    writeFileSync(name, readFileSync(name, "utf8").replaceAll(`"${VERSION}"`, '"0.0.9"'));
   }
   return path.join(older, path.basename(on.world.mazevault.cli));
 }

@@ -83,7 +83,20 @@ export const inTheDatabase = (on: Installation): void =>
         plant: () => on.world.sql("INSERT INTO migrations (name, run_on) VALUES ('9999_tomorrow', now())"),
         heal: () => on.world.sql("DELETE FROM migrations WHERE name = '9999_tomorrow'"),
         check: "database.migrations",
-        problem: /does not know: 9999_tomorrow/,
+        status: "warning",
+        problem: /does not know: 9999_tomorrow; it can work with them/,
+        fix: /rollout status/,
+      },
+      {
+        fault: "the schema is of a newer version that takes something away",
+        plant: () =>
+          on.world.sql(`WITH tomorrow AS (INSERT INTO migrations (name, run_on) VALUES ('9999_tomorrow', now()))
+                        UPDATE compatibility SET least_migration = '9999_tomorrow'`),
+        heal: () =>
+          on.world.sql(`WITH tomorrow AS (DELETE FROM migrations WHERE name = '9999_tomorrow')
+                        UPDATE compatibility SET least_migration = '0039_compatibility'`),
+        check: "database.migrations",
+        problem: /does not know: 9999_tomorrow$/,
         fix: /run the version that made them/,
       },
       {

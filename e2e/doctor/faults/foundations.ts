@@ -28,7 +28,7 @@ export const inWhatEverythingStandsOn = (on: Installation): void =>
         given: () => on.onlyCluster(),
         check: "leadership",
         problem: /nobody leads: .* renewed the Lease \d+ s ago/,
-        fix: /logs deployment/,
+        fix: /logs -l '.*component in \(operator,gateway\)'/,
       },
     ])("$fault", (fault) => on.plants(fault));
 

@@ -61,7 +61,7 @@ export const inKubernetes = (on: Installation): void =>
           patch("clusterrole", "mazevault-operator", [{ op: "replace", path: "/rules/3/verbs", value: ["update"] }]),
         heal: () => reinstall("rbac.yaml"),
         check: "kubernetes.rights",
-        problem: /lacks rights in the whole cluster: patch projects\.mazevault\.io\/status/,
+        problem: /^mazevault-operator lacks rights in the whole cluster: patch projects\.mazevault\.io\/status/,
         fix: /kubectl apply .*rbac\.yaml/,
       },
       {
@@ -71,7 +71,15 @@ export const inKubernetes = (on: Installation): void =>
         heal: () => reinstall("rbac.yaml"),
         given: () => on.onlyCluster(),
         check: "kubernetes.rights",
-        problem: /lacks rights in the whole cluster: patch projects\.mazevault\.io\/status/,
+        problem: /^mazevault-operator lacks rights in the whole cluster: patch projects\.mazevault\.io\/status/,
+        fix: /kubectl apply .*rbac\.yaml/,
+      },
+      {
+        fault: "REST lost rights in the whole cluster",
+        plant: () => fewerRules("mazevault-rest"),
+        heal: () => reinstall("rbac.yaml"),
+        check: "kubernetes.rights",
+        problem: /^mazevault-rest lacks rights in the whole cluster: get, list, watch projects\.mazevault\.io/,
         fix: /kubectl apply .*rbac\.yaml/,
       },
       {
@@ -79,7 +87,7 @@ export const inKubernetes = (on: Installation): void =>
         plant: () => fewerRules("mazevault-namespace"),
         heal: () => reinstall("rbac.yaml"),
         check: "kubernetes.rights",
-        problem: /lacks rights in namespace shop: get, list, watch, create, patch, delete secrets/,
+        problem: /^mazevault-operator lacks rights in namespace shop: get, list, watch, create, patch, delete secrets/,
         fix: /rbac\.yaml/,
       },
       {

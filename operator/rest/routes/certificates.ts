@@ -86,7 +86,7 @@ async function issued(
   services: Services,
 ): Promise<{ record: CertificateRecord; chain: readonly Buffer[] }> {
   const { metadata, status } = theCertificate(place, services);
-  const [record] = await services.pki.certificatesOf(metadata.uid, 1);
+  const [record] = await services.pki.certificatesOf(services.view.held.of("Certificate", metadata), 1);
   const authority = record && (await services.pki.authority(record.authorityId));
   const generation = authority?.generations.find(({ number }) => number === record?.generation);
   if (record?.certificate === undefined || generation?.certificate === undefined || status === undefined) {

@@ -1,4 +1,5 @@
 /** Tenants in memory, for the tables and properties of this folder: what the caches would hold. */
+import { HeldUids } from "../../../../core/recovery/home.ts";
 import type { Gateway } from "../../../../crds/gateway.ts";
 import type { Project } from "../../../../crds/project.ts";
 import type { Secret, SecretEntry } from "../../../../crds/secret.ts";
@@ -35,6 +36,7 @@ export const ruleOf = (
 export const T0 = "2026-01-01T00:00:00Z";
 
 export class Tenants implements Cluster {
+  readonly held = new HeldUids();
   /** By project: the namespaces that it admits for pro. */
   readonly admissions = new Map<string, Set<string>>();
   /** UID by name. */

@@ -1,0 +1,282 @@
+/**
+ * Takes a restored database over for the cluster that it is in now. What stands in this cluster under the name of something that the
+ * database knows under another UID takes that one's place, in a step that somebody asks for and that is on record; nothing is
+ * encrypted anew. A kill leaves a database that belongs to nobody here yet, and the next attempt goes on with what is left:
+ *
+ *   epoch -> bindings, in batches -> rules and sinks -> environments of gateways -> home: Adopted, with the fork record
+ */
+import { Unavailable } from "../errors.ts";
+import { failpoint } from "../failpoints.ts";
+import type { Environments } from "../fleet/environments.ts";
+import type { Actor, AuditEntry, AuditLog } from "../ports/audit-log.ts";
+import type { ClusterObjects } from "../ports/cluster-objects.ts";
+import {
+  type Binding,
+  type BoundKind,
+  type BoundPlace,
+  boundKinds,
+  type HeldObject,
+  type HomeRecord,
+  type HomeStore,
+  type StoredBinding,
+} from "../ports/home-store.ts";
+import type { Leadership } from "../ports/leadership.ts";
+import type { Writer } from "../ports/vault-store.ts";
+import type { KeyRing } from "../vault/keyring.ts";
+import { bindingEntry, bindingMac, homeEntry, homeMac, judgedBinding, judgedHome, placeText } from "./home.ts";
+import { type BackupManifest, type BackupObject, BackupUnusable, judgeManifest } from "./manifest.ts";
+
+export interface AdoptionParts {
+  readonly store: HomeStore;
+  readonly cluster: ClusterObjects;
+  readonly keys: Pick<KeyRing, "installationId" | "home" | "auditSigning">;
+  readonly audit: Pick<AuditLog, "head" | "chain" | "lastCut">;
+  readonly leadership: Leadership;
+  readonly environments: Pick<Environments, "list" | "restore">;
+}
+
+export interface AdoptionRequest {
+  /** Of the backup that was restored; absent where PostgreSQL's platform restored a moment of which there is none. */
+  readonly manifest?: BackupManifest;
+  /** By name, whose rows a namespace takes, where rows of several of its name are in use. */
+  readonly namespaces?: ReadonlyMap<string, string>;
+  /** The database is of this cluster, and was set back to an earlier moment. */
+  readonly sameCluster?: boolean;
+  readonly actor: Actor;
+}
+
+export interface AdoptionReport {
+  readonly clusterUid: string;
+  /** The cluster that it belonged to; undefined where that was not known. */
+  readonly formerClusterUid: string | undefined;
+  /** Objects that took the place of another one, in this attempt. */
+  readonly bound: number;
+  /** Objects of which nothing of their name is there. */
+  readonly awaited: readonly BoundPlace[];
+  /** False when the fork was on record already: something was bound that came later. */
+  readonly forked: boolean;
+  readonly epoch: bigint;
+}
+
+const PAGE = 500;
+/** Bound in one transaction. */
+const BATCH = 200;
+const HOLDER = "adoption";
+
+export class Adoption {
+  readonly #parts: AdoptionParts;
+
+  constructor(parts: AdoptionParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Repeating it binds what has come since, and is otherwise without effect.
+   *
+   * @throws BackupUnusable; Unavailable DatabaseUnavailable, TamperDetected; Fenced when a leader, or another adoption, begins meanwhile
+   */
+  async run({ manifest, namespaces, sameCluster = false, actor }: AdoptionRequest): Promise<AdoptionReport> {
+    const { store, cluster, keys, leadership } = this.#parts;
+    const clusterUid = await cluster.clusterUid();
+    const stored = await store.home();
+    const home = stored && judgedHome(keys, stored);
+    const goesOn = home?.state === "Adopted" && home.clusterUid === clusterUid;
+    if (home?.clusterUid === clusterUid && home.state === "Settled" && !sameCluster) throw nothingToAdopt(clusterUid);
+    if (manifest !== undefined) await this.#judge(manifest);
+    const plan = await this.#plan(manifest, namespaces ?? new Map());
+
+    const writer = { epoch: await leadership.acquireEpoch(HOLDER) };
+    await this.#bind(writer, plan, actor);
+    await this.#rename(writer, manifest?.body.objects ?? []);
+    if (!goesOn) {
+      await this.#beginEpochs(writer, actor);
+      failpoint("adoption.beforeHome");
+      const record: HomeRecord = { clusterUid, state: "Adopted" };
+      const generation = (stored?.generation ?? 0n) + 1n;
+      const details = await this.#fork(home, clusterUid, plan, manifest);
+      const entry = homeEntry("AuditRecordForked", generation, actor, details);
+      await store.writeHome(writer, generation - 1n, record, homeMac(keys, record, generation), [entry]);
+    }
+    const { bound, awaited } = plan;
+    const formerClusterUid = home?.clusterUid;
+    return { clusterUid, formerClusterUid, bound: bound.length, awaited, forked: !goesOn, epoch: writer.epoch };
+  }
+
+  /** What is restored must reach as far as the backup, by the same rows. */
+  async #judge(manifest: BackupManifest): Promise<void> {
+    const { keys, audit } = this.#parts;
+    const { body } = manifest;
+    judgeManifest(manifest, keys.installationId, await keys.auditSigning());
+    const position = BigInt(body.head.position);
+    if (position === 0n) return;
+    const { position: end } = await audit.head();
+    if (end < position)
+      throw new BackupUnusable(
+        `the database ends at audit row ${end}, and the backup at ${position}: an older copy was restored, or only a part of it; restore the copy that was made with this manifest`,
+      );
+    // What was removed since is not there to be compared.
+    if (((await audit.lastCut())?.position ?? 0n) >= position) return;
+    const [row] = await audit.chain(position - 1n, 1);
+    if (row?.link.toString("hex") !== body.head.link)
+      throw new BackupUnusable(
+        `audit row ${position} of the database is not that of the backup: it went on from an earlier moment; restore the copy that was made with this manifest, or take the manifest that belongs to this one`,
+      );
+  }
+
+  async #plan(manifest: BackupManifest | undefined, chosen: ReadonlyMap<string, string>): Promise<Plan> {
+    const { store, cluster, keys } = this.#parts;
+    const standing = new Map<string, StoredBinding>();
+    for (const each of await store.bindings()) {
+      judgedBinding(keys, each);
+      standing.set(idOf(each.binding), each);
+    }
+    const told = new Map<string, string>();
+    for (const object of manifest?.body.objects ?? []) if (isBound(object)) told.set(keyOf(object), object.heldUid);
+    for (const [name, heldUid] of chosen) told.set(keyOf({ kind: "Namespace", namespace: "", name }), heldUid);
+    const plan: Plan = { writes: [], bound: [], awaited: [] };
+    /** By name: under which UID the rows of the namespace stand that is taken over. */
+    const namespaces = new Map<string, string>();
+    for (const kind of boundKinds) {
+      const held = await this.#held(kind, namespaces);
+      for (const [place, candidates] of held) if (candidates.length > 1) held.set(place, [chosenOf(candidates, told)]);
+      if (kind === "Namespace") for (const [each] of held.values()) if (each) namespaces.set(each.name, each.heldUid);
+      for await (const { namespace = "", name, uid } of cluster.list(kind)) {
+        const place = { kind, namespace, name };
+        const [object] = held.get(keyOf(place)) ?? [];
+        held.delete(keyOf(place));
+        if (object !== undefined) add(plan, standing, { ...place, heldUid: object.heldUid, uid });
+      }
+      for (const [object] of held.values()) {
+        if (object === undefined || !object.inUse) continue;
+        const { namespace, name, heldUid } = object;
+        plan.awaited.push({ kind, namespace, name });
+        add(plan, standing, { kind, namespace, name, heldUid, uid: undefined });
+      }
+    }
+    return plan;
+  }
+
+  /** By place; of several of one name those that are in use, where any is. */
+  async #held(kind: BoundKind, namespaces: ReadonlyMap<string, string>): Promise<Map<string, HeldObject[]>> {
+    const { store } = this.#parts;
+    const held = new Map<string, HeldObject[]>();
+    let after: Pick<HeldObject, "kind" | "heldUid"> = { kind, heldUid: "" };
+    for (;;) {
+      const page = await store.heldObjects(after, PAGE);
+      for (const each of page) {
+        if (each.kind !== kind) return held;
+        // Of a namespace of before, which nobody inherits.
+        if (kind !== "Namespace" && namespaces.get(each.namespace) !== each.namespaceUid) continue;
+        const others = held.get(keyOf(each)) ?? [];
+        const known = [...others, each];
+        held.set(keyOf(each), known.some(({ inUse }) => inUse) ? known.filter(({ inUse }) => inUse) : known);
+      }
+      const last = page.at(-1);
+      if (last === undefined || page.length < PAGE) return held;
+      after = last;
+    }
+  }
+
+  async #bind(writer: Writer, { writes }: Plan, actor: Actor): Promise<void> {
+    const { store, keys } = this.#parts;
+    for (let at = 0; at < writes.length; at += BATCH) {
+      const batch = writes.slice(at, at + BATCH);
+      const rows = batch.map(({ binding, generation }) => ({
+        binding,
+        generation,
+        mac: bindingMac(keys, binding, generation),
+      }));
+      const audit: AuditEntry[] = batch.map(({ binding, generation }) => bindingEntry(binding, generation, actor));
+      await store.writeBindings(writer, rows, audit);
+      failpoint("adoption.afterBatch");
+    }
+  }
+
+  /** Of what stands under no MAC only the manifest knows what it was called. */
+  async #rename(writer: Writer, objects: readonly BackupObject[]): Promise<void> {
+    const { store, cluster } = this.#parts;
+    const former = new Map(
+      objects.filter(({ kind }) => kind === "SyncRule").map((rule) => [`${rule.namespace}/${rule.name}`, rule.heldUid]),
+    );
+    const rules = new Map<string, string>();
+    for await (const { namespace = "", name, uid } of cluster.list("SyncRule")) {
+      const before = former.get(`${namespace}/${name}`);
+      if (before !== undefined && before !== uid) rules.set(before, uid);
+    }
+    if (rules.size > 0) await store.renameRules(writer, rules);
+    const sinks = new Map<string, string>();
+    for await (const { name, uid } of cluster.list("AuditSink")) sinks.set(name, uid);
+    if (sinks.size > 0) await store.renameSinks(writer, sinks);
+  }
+
+  /** Whoever of a pair acts may have changed since: both are let act by nobody until what was granted before is over. */
+  async #beginEpochs(writer: Writer, actor: Actor): Promise<void> {
+    const { environments } = this.#parts;
+    for (const state of await environments.list()) {
+      const { pair, active, epoch, fencedUntil } = state.record;
+      // Without a fence it was begun already, and nobody acts in it.
+      if (pair !== undefined && fencedUntil !== undefined)
+        await environments.restore(writer, state, pair, { active, epoch }, actor);
+    }
+  }
+
+  async #fork(
+    home: HomeRecord | undefined,
+    clusterUid: string,
+    { bound, awaited }: Plan,
+    manifest: BackupManifest | undefined,
+  ): Promise<AuditEntry["details"]> {
+    const { position, link } = await this.#parts.audit.head();
+    const known =
+      manifest === undefined
+        ? { position: Number(position), link: link.toString("hex") }
+        : {
+            position: Number(manifest.body.head.position),
+            link: manifest.body.head.link,
+            takenAt: manifest.body.takenAt,
+            restoredTo: Number(position),
+          };
+    const before = home?.clusterUid ?? "unknown";
+    return { ...known, clusterBefore: before, cluster: clusterUid, bound: bound.length, awaited: awaited.length };
+  }
+}
+
+interface Plan {
+  readonly writes: { readonly binding: Binding; readonly generation: bigint }[];
+  readonly bound: Binding[];
+  readonly awaited: BoundPlace[];
+}
+
+/** What stands already is not written again. */
+function add(plan: Plan, standing: ReadonlyMap<string, StoredBinding>, binding: Binding): void {
+  const before = standing.get(idOf(binding));
+  const uid = before === undefined ? binding.heldUid : before.binding.uid;
+  if (uid === binding.uid) return;
+  plan.writes.push({ binding, generation: (before?.generation ?? 0n) + 1n });
+  if (binding.uid !== undefined) plan.bound.push(binding);
+}
+
+function chosenOf(candidates: readonly HeldObject[], told: ReadonlyMap<string, string>): HeldObject {
+  const [first] = candidates;
+  const heldUid = first && told.get(keyOf(first));
+  const found = candidates.find((each) => each.heldUid === heldUid);
+  if (found !== undefined) return found;
+  const uids = candidates.map((each) => each.heldUid).join(", ");
+  const place = first === undefined ? "" : placeText(first);
+  throw new BackupUnusable(
+    first?.kind === "Namespace"
+      ? `rows of several namespaces of the name ${first.name} are in use (UIDs ${uids}), and nothing tells which one was there last: say it with --namespace ${first.name}=UID`
+      : `rows of several objects ${place} are in use (UIDs ${uids}), and nothing tells which one was there last: adopt with the manifest of the backup`,
+  );
+}
+
+const isBound = (object: BackupObject): object is BackupObject & { readonly kind: BoundKind } =>
+  boundKinds.some((kind) => kind === object.kind);
+const keyOf = ({ kind, namespace, name }: BoundPlace): string => `${kind} ${namespace}/${name}`;
+const idOf = ({ kind, heldUid }: Pick<Binding, "kind" | "heldUid">): string => `${kind} ${heldUid}`;
+
+const nothingToAdopt = (clusterUid: string): Unavailable =>
+  new Unavailable(
+    "Failed",
+    `the database belongs to this cluster (${clusterUid}) and was not restored by this program: there is nothing to adopt; where it was set back to an earlier moment, say --same-cluster`,
+  );
