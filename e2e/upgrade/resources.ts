@@ -11,7 +11,9 @@ const ISSUERS = 20;
 export interface Resources {
   readonly manifests: readonly object[];
   /** How many there are of each kind, by the name of its controller. */
-  readonly kinds: Readonly<Record<string, number>>;
+  readonly kinds: Readonly<
+    Record<"project" | "clusterissuer" | "issuer" | "secret" | "certificate" | "keyvault" | "syncrule", number>
+  >;
   /** Entries of each vault, by its name. */
   readonly entries: ReadonlyMap<string, number>;
 }
