@@ -35,6 +35,7 @@ export interface VersionThere {
 export class PlatformUnderTest {
   readonly world: World;
   readonly succession: Succession;
+  readonly #rest: RestClient;
   #token: string;
   readonly #bait: string;
   /** The vault's machine. */
@@ -45,12 +46,14 @@ export class PlatformUnderTest {
   private constructor(parts: {
     world: World;
     succession: Succession;
+    rest: RestClient;
     token: string;
     bait: string;
     vault: VaultUnderTest;
   }) {
     this.world = parts.world;
     this.succession = parts.succession;
+    this.#rest = parts.rest;
     this.#token = parts.token;
     this.#bait = parts.bait;
     this.#vault = parts.vault;
@@ -62,7 +65,9 @@ export class PlatformUnderTest {
     { host, name }: { readonly host: PlatformUnderTest | undefined; readonly name: string },
   ): Promise<PlatformUnderTest> {
     const azureOfHost = host && (parse(readFileSync(host.succession.leader.configFile, "utf8")).azure as object);
-    const succession = await Succession.begin(world, azureOfHost ? { azure: { ...azureOfHost } } : {});
+    const config = azureOfHost ? { azure: { ...azureOfHost } } : {};
+    const succession = await Succession.begin(world, config);
+    const rest = RestClient.of(world, await world.mazevault.startRest({ config }));
     await world.tenant(TENANT);
     await world.apply(
       ...vaultManifests((host?.world ?? world).mazevault, TENANT),
@@ -76,9 +81,9 @@ export class PlatformUnderTest {
         return { ...rule, metadata: { ...rule.metadata, name: ruleOf(policy) } };
       }),
     );
-    const token = await login(world, succession);
+    const token = await login(world, rest);
     const vault = host?.vault ?? new VaultUnderTest(world);
-    const platform = new PlatformUnderTest({ world, succession, token, bait: `${BAIT}-${name}`, vault });
+    const platform = new PlatformUnderTest({ world, succession, rest, token, bait: `${BAIT}-${name}`, vault });
     await platform.add([{ secret: platform.#bait, policy: "PlatformWins" }]);
     await platform.write(platform.#bait, "bait");
     return platform;
@@ -209,21 +214,20 @@ export class PlatformUnderTest {
   }
 
   async stop(): Promise<void> {
+    await this.#rest.close();
     await this.world.stop();
   }
 
-  /** Of whoever leads, until there is an answer. */
+  /** Until there is an answer. */
   async #ask(method: string, path: string, request: RestRequest = {}): Promise<RestAnswer> {
     let answer: RestAnswer | undefined;
     const answered = async () => {
-      const client = RestClient.of(this.world, this.succession.leader);
-      try {
-        answer = await client.send(method, `/api/v1/namespaces/${TENANT}/${path}`, { token: this.#token, ...request });
-      } finally {
-        await client.close();
-      }
+      answer = await this.#rest.send(method, `/api/v1/namespaces/${TENANT}/${path}`, {
+        token: this.#token,
+        ...request,
+      });
       // A token counts for ten minutes.
-      if (answer.status === 401) this.#token = await login(this.world, this.succession);
+      if (answer.status === 401) this.#token = await login(this.world, this.#rest);
       return (
         answer.status !== 401 &&
         answer.status < 500 &&
@@ -238,14 +242,9 @@ export class PlatformUnderTest {
   }
 }
 
-async function login(world: World, { leader }: Succession): Promise<string> {
+async function login(world: World, rest: RestClient): Promise<string> {
   const { email, password } = await firstAdmin(world);
-  const client = RestClient.of(world, leader);
-  try {
-    return await client.login(email, password);
-  } finally {
-    await client.close();
-  }
+  return rest.login(email, password);
 }
 
 /** What people do in the portal. */
