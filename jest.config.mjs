@@ -43,12 +43,18 @@ const impossible = [
   ...(findGoProgram(helm) === undefined ? ["/checks/identities\\.test\\.ts$"] : []),
 ];
 
+const unit = {
+  ...common,
+  globalSetup: "<rootDir>/adapters/postgres/testing/setup.ts",
+  globalTeardown: "<rootDir>/adapters/postgres/testing/teardown.ts",
+};
+
 export default {
   testTimeout: 60_000,
   maxWorkers: "100%",
   projects: [
     {
-      ...common,
+      ...unit,
       testMatch: [
         "<rootDir>/{crds,core,program,adapters,controllers,operator,ocsp,cli,cdk8s,charts,lab,checks}/**/*.test.ts",
       ],
@@ -59,7 +65,7 @@ export default {
       ? []
       : [
           {
-            ...common,
+            ...unit,
             displayName: "PostgreSQL 15",
             testMatch: [
               "<rootDir>/adapters/postgres/{contracts,diagnosis,fencing,idempotency,identity,migrate,outbox,pki}.test.ts",

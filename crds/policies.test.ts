@@ -404,15 +404,18 @@ const namespace = (name: string) => ({ apiVersion: "v1", kind: "Namespace", meta
 
 /** As an administrator; throws what the API server answered when it fails. */
 async function apply(...manifests: readonly object[]): Promise<void> {
-  const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: manifests });
-  const { code, stderr } = await lab.controlPlane.kubectl(["apply", "--server-side", "-f", "-"], { input });
-  if (code !== 0) throw new Error(stderr);
+  for (const manifest of manifests as readonly Manifest[]) {
+    const { status, message } = await applyAs(undefined, manifest);
+    if (status >= 300) throw new Error(`${manifest.kind} ${manifest.metadata.name}: ${message}`);
+  }
 }
 
 function pathOf(manifest: Manifest): string {
   const { apiVersion, kind, metadata } = manifest;
   if (apiVersion === API_VERSION) return `${collection(manifest)}/${metadata.name}`;
-  return `/apis/${apiVersion}/namespaces/${metadata.namespace}/${kind.toLowerCase()}s/${metadata.name}`;
+  const root = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+  const namespace = metadata.namespace === undefined ? "" : `/namespaces/${metadata.namespace}`;
+  return `${root}${namespace}/${kind.toLowerCase()}s/${metadata.name}`;
 }
 
 /** Asks whether it would be created; nothing is stored. */
@@ -426,7 +429,7 @@ const patch = (manifest: Manifest, change: object, as?: Call["as"]): Promise<Ans
     ...(as && { as }),
   });
 
-/** With the field manager of `apply`, as the same tool in other hands. */
+/** With the field manager that kubectl has, as the same tool in everybody's hands; an administrator's when `as` is undefined. */
 const applyAs = (as: Call["as"], manifest: Manifest): Promise<Answer> =>
   api.call("PATCH", `${pathOf(manifest)}?fieldManager=kubectl`, {
     body: manifest,

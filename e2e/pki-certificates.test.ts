@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 import type { CertificateSpec } from "../crds/certificate.ts";
 import type { Operator } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
-import { findKeytool } from "../lab/setup/needs.ts";
+import { findKeytool, QUICK_KEYTOOL } from "../lab/setup/needs.ts";
 import { ApiClient } from "./chaos/api.ts";
 import { FOREIGN_CA, foreignBundle } from "./foreign-bundle.ts";
 import {
@@ -756,7 +756,7 @@ describe("keystores", () => {
       ] as const) {
         const store = path.join(dir, `${files}.${type}`);
         await writeFile(store, data[`${files}.${type}`] ?? "");
-        const args = ["-J-Duser.language=en", "-list", "-rfc", "-keystore", store, "-storepass", "correct horse"];
+        const args = [...QUICK_KEYTOOL, "-list", "-rfc", "-keystore", store, "-storepass", "correct horse"];
         const { stdout } = await run("keytool", args);
         expect(stdout).toContain(`Keystore type: ${type === "p12" ? "PKCS12" : "JKS"}`);
         expect(stdout).toContain(`Alias name: ${name}\n`);

@@ -18,6 +18,35 @@ export interface ControlPlaneFiles {
 /** Less of the time goes into collecting garbage, for twice the memory: right for tests, which start many of these. */
 const HASTY = { GOGC: "300" };
 
+/** For what no lab has: nodes, volumes, devices, load balancers, certificates of kubelets. Each would ask for tokens and watch, also when idle. */
+const WITHOUT_WORK = [
+  "certificatesigningrequest-approving",
+  "certificatesigningrequest-cleaner",
+  "certificatesigningrequest-signing",
+  "device-taint-eviction",
+  "ephemeral-volume",
+  "horizontal-pod-autoscaler",
+  "legacy-serviceaccount-token-cleaner",
+  "node-ipam",
+  "node-lifecycle",
+  "node-route",
+  "persistentvolume-attach-detach",
+  "persistentvolume-binder",
+  "persistentvolume-expander",
+  "persistentvolume-protection",
+  "persistentvolumeclaim-protection",
+  "podcertificaterequest-cleaner",
+  "podgroup-protection",
+  "resourceclaim",
+  "service-cidr",
+  "service-lb",
+  "storage-version-migrator",
+  "storageversion-garbage-collector",
+  "taint-eviction",
+  "ttl",
+  "volumeattributesclass-protection",
+].map((name) => `-${name}-controller`);
+
 /** etcd for one API server, over TLS with client certificates, as other users of the machine reach loopback too. */
 export function etcd(options: {
   readonly command: string;
@@ -93,7 +122,7 @@ export function apiServer(options: {
   };
 }
 
-/** kube-controller-manager with all default controllers; those for nodes find none and idle. */
+/** kube-controller-manager with all default controllers, of which those for nodes find none and idle; without them when not `durable`. */
 export function controllerManager(options: {
   readonly command: string;
   readonly port: number;
@@ -123,6 +152,7 @@ export function controllerManager(options: {
       "--kube-api-qps=200",
       "--kube-api-burst=400",
       "--profiling=false",
+      ...(options.durable ? [] : [`--controllers=${["*", ...WITHOUT_WORK].join(",")}`]),
     ],
     env: options.durable ? {} : HASTY,
     isReady: isHealthy(`https://127.0.0.1:${port}/healthz`, files.ca, files.controllerManager),

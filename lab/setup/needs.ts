@@ -98,6 +98,9 @@ export function findKeytool(folders = process.env.PATH ?? ""): string | undefine
     .find((file) => existsSync(file));
 }
 
+/** For a keytool that looks at one file and ends, in less than half of the processor time. */
+export const QUICK_KEYTOOL = ["-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "-J-Duser.language=en"] as const;
+
 /** Obtains what is missing; what this machine cannot be tested with comes back, one line each: never an error, and never silent. */
 export async function obtainNeeds(report: (line: string) => void, wanted = needs): Promise<readonly string[]> {
   const missing: string[] = [];

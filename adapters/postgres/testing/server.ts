@@ -1,6 +1,8 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { copyLab } from "../../../lab/lab.ts";
+import { waitForLock } from "../../../lab/lock.ts";
 import { LabPki } from "../../../lab/pki.ts";
 import { Ports } from "../../../lab/ports.ts";
 import { removeOutside } from "../../../lab/postgres/account.ts";
@@ -10,7 +12,7 @@ import { findPrograms, type Programs } from "../../../lab/postgres/programs.ts";
 import { Supervisor } from "../../../lab/processes.ts";
 import type { DatabaseOptions } from "../database.ts";
 import { migrate } from "../migrate.ts";
-import { type Pristine, remember, restore } from "./pristine.ts";
+import { Pristine } from "./pristine.ts";
 
 declare global {
   /** Which PostgreSQL this run is about, see `jest.config.mjs`; the one that npm installed when undefined. */
@@ -35,26 +37,17 @@ const TEMPLATE = "template";
 
 /** `durable` false switches fsync off: right for every test that kills no more than processes. */
 export async function startServer(durable = false): Promise<TestServer> {
+  const programs = globalThis.postgresPrograms ?? findPrograms();
   const dir = mkdtempSync(path.join(tmpdir(), "mazevault-postgres-"));
-  const supervisor = await Supervisor.open(dir);
-  const pki = await LabPki.open(path.join(dir, "pki"));
-  const ports = new Ports(path.join(dir, "ports.json"));
-  const postgres = await startPostgres({
-    dir: path.join(dir, "postgres"),
-    supervisor,
-    ports,
-    pki,
-    durable,
-    programs: globalThis.postgresPrograms ?? findPrograms(),
-  });
+  // What `setup.ts` has made room for; without Jest there is none.
+  const { MAZEVAULT_SERVERS: shared } = process.env;
+  if (shared !== undefined) copyLab(await preparedServer(path.join(shared, programs.version), programs), dir);
+  const { postgres, stop } = await runServer(dir, programs, durable);
   const { superuser } = postgres;
   let databases = 0;
   let template: Promise<Database> | undefined;
-  const migrated = async (): Promise<Database> => {
-    template ??= postgres.createDatabase(TEMPLATE).then(async (database) => {
-      await migrate(database);
-      return database;
-    });
+  const migrated = (): Promise<Database> => {
+    template ??= shared === undefined ? makeTemplate(postgres) : postgres.createDatabase(TEMPLATE);
     return template;
   };
   const copy = async (): Promise<Database> => {
@@ -79,18 +72,70 @@ export async function startServer(durable = false): Promise<TestServer> {
       return postgres.createDatabase(`test${databases}`);
     },
     async restored() {
-      const asSuperuser = ({ database }: Database) => describeDatabase({ ...superuser, database });
-      const found = kept;
-      if (found && (await withClient(asSuperuser(found.database), (client) => restore(client, found.pristine))))
-        return found.database;
+      if (kept !== undefined) {
+        if (await kept.pristine.restore()) return kept.database;
+        await kept.pristine.close();
+      }
       const database = await copy();
-      kept = { database, pristine: await withClient(asSuperuser(database), remember) };
+      kept = { database, pristine: await Pristine.of(describeDatabase({ ...superuser, database: database.database })) };
       return database;
     },
     async stop() {
-      await supervisor.stop();
-      removeOutside(path.join(dir, "postgres"));
-      rmSync(dir, { recursive: true, force: true });
+      await kept?.pristine.close();
+      await stop();
+      removeServer(dir);
     },
   };
+}
+
+/** Removes a server that does not run. */
+export function removeServer(dir: string): void {
+  removeOutside(path.join(dir, "postgres"));
+  rmSync(dir, { recursive: true, force: true });
+}
+
+interface RunningServer {
+  readonly postgres: Postgres;
+  stop(): Promise<void>;
+}
+
+async function runServer(dir: string, programs: Programs, durable: boolean): Promise<RunningServer> {
+  const supervisor = await Supervisor.open(dir);
+  const pki = await LabPki.open(path.join(dir, "pki"));
+  const ports = new Ports(path.join(dir, "ports.json"));
+  const postgres = await startPostgres({
+    dir: path.join(dir, "postgres"),
+    supervisor,
+    ports,
+    pki,
+    durable,
+    programs,
+  });
+  return { postgres, stop: () => supervisor.stop() };
+}
+
+async function makeTemplate(postgres: Postgres): Promise<Database> {
+  const database = await postgres.createDatabase(TEMPLATE);
+  await migrate(database);
+  return database;
+}
+
+/** The server that the one of each test file is a copy of: it has the template. The first who asks makes it. */
+async function preparedServer(dir: string, programs: Programs): Promise<string> {
+  const complete = path.join(dir, "complete");
+  const lock = await waitForLock(`${dir}.lock`, () => {});
+  try {
+    if (!existsSync(complete)) {
+      const { postgres, stop } = await runServer(dir, programs, false);
+      try {
+        await makeTemplate(postgres);
+      } finally {
+        await stop();
+      }
+      writeFileSync(complete, "");
+    }
+  } finally {
+    lock.release();
+  }
+  return dir;
 }

@@ -1,5 +1,6 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { QUICK_KEYTOOL } from "../../../lab/setup/needs.ts";
 import { Sensitive } from "../../sensitive.ts";
 import { Judge } from "../testing/judge.ts";
 import { type KeyStoreContents, KeyStoreError } from "./contents.ts";
@@ -22,7 +23,7 @@ function issue(name: string, privateKey: KeyObject): Buffer {
 }
 
 function keytool(...args: string[]): string {
-  return judge.run("keytool", "-J-Duser.language=en", "-J-Dfile.encoding=UTF-8", ...args);
+  return judge.run("keytool", ...QUICK_KEYTOOL, "-J-Dfile.encoding=UTF-8", ...args);
 }
 
 const stores = {
@@ -73,7 +74,7 @@ describe.each(["JKS", "PKCS12"] as const)("%s", (type) => {
     expect(list.match(/trustedCertEntry/g)).toHaveLength(2);
     expect(list).toContain("зáлог🔑");
     if (type === "JKS") expect(list).toContain("Mar 4, 2026");
-    const other = judge.ask("keytool", "-list", "-keystore", store, "-storepass", "another");
+    const other = judge.ask("keytool", ...QUICK_KEYTOOL, "-list", "-keystore", store, "-storepass", "another");
     expect(other.ok).toBe(false);
     expect(other.output).toMatch(/password was incorrect/);
   });
@@ -86,6 +87,7 @@ test("a changed octet anywhere is noticed", async () => {
   store[store.length >> 1] = (store[store.length >> 1] ?? 0) ^ 1;
   const { ok, output } = judge.ask(
     "keytool",
+    ...QUICK_KEYTOOL,
     "-list",
     "-keystore",
     judge.write("bad.jks", store),

@@ -1,5 +1,6 @@
 /** The keystores of a certificate of each kind of key, as Java reads them. Without Java this file is left out, as jest.config.mjs says. */
 import { createPrivateKey } from "node:crypto";
+import { QUICK_KEYTOOL } from "../../../../lab/setup/needs.ts";
 import { Sensitive } from "../../../sensitive.ts";
 import { parseCertificate } from "../../certificate.ts";
 import type { KeyStoreContents } from "../../keystore/contents.ts";
@@ -39,9 +40,16 @@ test.each(rows)("%s in %s", async (name, type, key) => {
   const store = await stores[type]({ key: { alias: "orders", privateKey, chain } });
   const file = judge.write(`${name}.${type}`, store);
 
-  const quick = ["-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "-J-Duser.language=en"];
   if (keytool === undefined) throw new Error("there is no keytool on this machine");
-  const { ok, output } = await ask(keytool, [...quick, "-list", "-v", "-keystore", file, "-storepass", PASSWORD]);
+  const { ok, output } = await ask(keytool, [
+    ...QUICK_KEYTOOL,
+    "-list",
+    "-v",
+    "-keystore",
+    file,
+    "-storepass",
+    PASSWORD,
+  ]);
   expect(output).toContain(`Keystore type: ${type}`);
   expect(output).toContain("Alias name: orders");
   expect(output).toContain("Entry type: PrivateKeyEntry");
