@@ -3,6 +3,7 @@
  * gateway reaches the log proves who called.
  */
 import { readFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
 import { azure, type Operator, type Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
@@ -181,14 +182,17 @@ async function callsThere(vault: string): Promise<Readonly<Record<string, number
   return Object.fromEntries(Object.entries(operations).map(([operation, answers]) => [operation, sum(answers)]));
 }
 
+async function costOfLook(): Promise<Readonly<Record<string, number>>> {
+  await there().resetCounters();
+  await look(PUSH);
+  return callsThere(VAULT);
+}
+
 test("an idle cycle costs what it costs without a gateway: a list of each 25 entries, and no value", async () => {
-  await there().resetCounters();
-  await look(PUSH);
-  expect(await callsThere(VAULT)).toEqual({ SecretList: 1 });
+  // What the first test began may still be on its way: the Key Vault itself is tried again when a rule begins to use it.
+  await until("what a look costs", async () => isDeepStrictEqual(await costOfLook(), { SecretList: 1 }), SOON);
   for (let at = 0; at < 60; at += 1) await there().setSecret(VAULT, `of-others-${at}`, "value");
-  await there().resetCounters();
-  await look(PUSH);
-  expect(await callsThere(VAULT)).toEqual({ SecretList: 3 });
+  expect(await costOfLook()).toEqual({ SecretList: 3 });
   expect((await there().counters()).vaults[VAULT]).toMatchObject({ valueReads: 0, writes: 0 });
 });
 
