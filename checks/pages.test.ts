@@ -98,6 +98,7 @@ test("no page has HTML but comments and line breaks: a placeholder that is not w
 
 /** Which test executes the blocks of a page, or of a folder, that are marked `sh`. What cannot be executed is marked `shell`. */
 const EXECUTED: Readonly<Record<string, string>> = {
+  "docs/guides/back-up-and-restore.md": "e2e/backup.test.ts",
   "README.md": "e2e/start.test.ts",
   "docs/guides/certificates-through-a-gateway.md": "e2e/gateway-signing.test.ts",
   "docs/guides/connect-a-gateway.md": "e2e/gateway.test.ts",

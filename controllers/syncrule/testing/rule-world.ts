@@ -9,6 +9,7 @@ import { FakeTargetVault } from "../../../core/ports/fake-target-vault.ts";
 import { FakeVaultStore } from "../../../core/ports/fake-vault-store.ts";
 import { normalVaultUrl } from "../../../core/ports/target-vaults.ts";
 import type { Writer } from "../../../core/ports/vault-store.ts";
+import { HeldUids } from "../../../core/recovery/home.ts";
 import { open, seal } from "../../../core/vault/envelope.ts";
 import { KeyRing } from "../../../core/vault/keyring.ts";
 import { Vault } from "../../../core/vault/vault.ts";
@@ -287,6 +288,7 @@ export class RuleWorld {
       keyVault: (_: string, name: string) => keyVault(name),
       syncRulesIn: () => [this.rule, ...this.otherRules],
       syncConflictsIn: () => [],
+      held: new HeldUids(),
     } as unknown as Cluster;
   }
 }

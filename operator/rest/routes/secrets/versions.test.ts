@@ -1,4 +1,5 @@
 import { identity } from "../../../../core/ports/samples.ts";
+import { HeldUids } from "../../../../core/recovery/home.ts";
 import { KeptWorld } from "../../../../core/vault/testing/kept-world.ts";
 import type { Secret, SecretEntry } from "../../../../crds/secret.ts";
 import { problemOf } from "../../failure.ts";
@@ -29,6 +30,7 @@ beforeEach(async () => {
 async function ask(id: "rollBackSecret" | "rotateSecret", body: object) {
   const view = {
     secret: () => secret,
+    held: new HeldUids(),
     namespace: () => ({ metadata: { name: namespace, uid } }),
     project: () => ({
       metadata: { name: project },
