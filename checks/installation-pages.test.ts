@@ -1,0 +1,52 @@
+/** What pages print for who installs and runs MazeVault by the chart, held against the chart and the programs. */
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { parse } from "yaml";
+import { configSchema as ocsp } from "../ocsp/config.ts";
+import { configSchema as operator } from "../operator/config.ts";
+import { pages, root } from "./pages.ts";
+
+const text = (file: string): string => readFileSync(path.join(root, file), "utf8");
+const values = parse(text("charts/mazevault/values.yaml"));
+const health = operator.parse({}).http.port;
+
+/** Where `kubectl port-forward` leads to, by how pages name it. */
+const PORTS: Readonly<Record<string, number>> = {
+  POD: health,
+  "service/mazevault-rest": values.rest.service.port,
+  "service/mazevault-gateway": values.rest.service.port,
+  "service/mazevault-ocsp": values.ocsp.service.port,
+};
+
+test("a port that a page forwards is one that is listened to, and the address behind it is that port's", () => {
+  const lines = pages().flatMap(({ file }) =>
+    text(file)
+      .split("\n")
+      .map((line) => ({ file, line })),
+  );
+  const forwarded = lines.flatMap(({ file, line }) =>
+    [...line.matchAll(/\bport-forward (\S+) (\d+)(?::(\d+))?/g)].map(([, target = "", local, remote = local]) => {
+      const addresses = [...line.matchAll(/\bhttps?:\/\/(?:127\.0\.0\.1|localhost):(\d+)/g)].map(([, port]) => port);
+      return { file, target, remote: Number(remote), addresses, local };
+    }),
+  );
+  expect(forwarded.length).toBeGreaterThan(2);
+  for (const { file, target, remote, addresses, local } of forwarded) {
+    expect({ file, target, remote }).toEqual({ file, target, remote: PORTS[target] });
+    expect({ file, addresses }).toEqual({ file, addresses: addresses.map(() => local) });
+  }
+});
+
+test("the health ports that runbooks and evidence take are those of the programs", () => {
+  expect(ocsp.parse({}).health.port).toBe(health);
+  const rows = ["docs/runbooks/README.md", "docs/security/controls.md"].flatMap((file) =>
+    [...text(file).matchAll(/^\| `\w+_HEALTH` .*$/gm)].map(([row]) => ({ file, row })),
+  );
+  expect(rows).toHaveLength(4);
+  for (const { file, row } of rows)
+    expect({ file, row, ports: [...new Set(row.match(/\b8\d{3}\b/g))] }).toEqual({
+      file,
+      row,
+      ports: [String(health)],
+    });
+});
