@@ -37,6 +37,14 @@ test("a port that a page forwards is one that is listened to, and the address be
   }
 });
 
+test("the guide says for each release that it installs which registry the image comes from", () => {
+  const sections = text("docs/guides/install-with-helm.md").split(/^## /m);
+  const installing = sections.filter((section) => /^helm upgrade --install /m.test(section));
+  expect(installing).toHaveLength(3);
+  const silent = installing.filter((section) => !section.includes("--set image.registry="));
+  expect(silent.map((section) => section.split("\n")[0])).toEqual([]);
+});
+
 test("the health ports that runbooks and evidence take are those of the programs", () => {
   expect(ocsp.parse({}).health.port).toBe(health);
   const rows = ["docs/runbooks/README.md", "docs/security/controls.md"].flatMap((file) =>
