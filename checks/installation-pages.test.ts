@@ -45,6 +45,23 @@ test("the guide says for each release that it installs which registry the image 
   expect(silent.map((section) => section.split("\n")[0])).toEqual([]);
 });
 
+test("the guide says how many connections the replicas open, and how a smaller pool makes them fit", () => {
+  const most = (added: number, rest: number, pool = operator.parse({}).database.poolSize): number => {
+    const each = pool + 2;
+    const ofLeader = 4;
+    const responders = (values.ocsp.replicas + added) * (ocsp.parse({}).database.poolSize + 1);
+    return (values.operator.replicas + added + rest + added) * each + ofLeader + responders;
+  };
+  const { replicas, autoscaling } = values.rest;
+  const guide = text("docs/guides/install-with-helm.md");
+  const rows = [...guide.matchAll(/^\| (?:as they are|with `rest\.autoscaling`).* \| (\d+) \| (\d+) \|$/gm)];
+  expect(rows.map(([, running, upgrading]) => [Number(running), Number(upgrading)])).toEqual(
+    [replicas, autoscaling.maxReplicas].map((rest) => [most(0, rest), most(1, rest)]),
+  );
+  const [, pool, makes] = /poolSize=(\d+)` makes it (\d+) during/.exec(guide) ?? [];
+  expect(Number(makes)).toBe(most(1, replicas, Number(pool)));
+});
+
 test("the health ports that runbooks and evidence take are those of the programs", () => {
   expect(ocsp.parse({}).health.port).toBe(health);
   const rows = ["docs/runbooks/README.md", "docs/security/controls.md"].flatMap((file) =>
