@@ -89,7 +89,7 @@ export interface ValuesCrds {
 
 /** PostgreSQL 15 or later, over TLS. */
 export interface ValuesDatabase {
-  /** Host name, as it stands in the server's certificate. Required, unless postgresql.enabled. */
+  /** Host name, as it stands in the server's certificate. Required, unless postgresql.enabled. Where there is no OCSP responder, the variable MAZEVAULT_DATABASE_HOST may say it instead. */
   readonly host?: string;
   /** @default 5432 */
   readonly port?: number;

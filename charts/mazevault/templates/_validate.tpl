@@ -4,8 +4,12 @@
 {{- $config := .Values.config -}}
 {{- $vault := .Values.secretProviderClass -}}
 {{- $database := .Values.database -}}
-{{- if and (not .Values.postgresql.enabled) (not $database.host) (not (include "mazevault.given" (dict "context" . "names" (list "MAZEVAULT_DATABASE_HOST")))) -}}
+{{- if and (not .Values.postgresql.enabled) (not $database.host) -}}
+{{- if not (include "mazevault.given" (dict "context" . "names" (list "MAZEVAULT_DATABASE_HOST"))) -}}
 {{- $problems = append $problems "database.host: required; set it to the host name of PostgreSQL, as it stands in its certificate" -}}
+{{- else if include "mazevault.hasOcsp" . -}}
+{{- $problems = append $problems "database.host: required beside MAZEVAULT_DATABASE_HOST, which the OCSP responder is not told; set it to the same, or ocsp.mode to Off" -}}
+{{- end -}}
 {{- end -}}
 {{- if and $database.host .Values.postgresql.enabled -}}
 {{- $problems = append $problems "database.host: names a server where postgresql.enabled makes one; keep one of the two" -}}
