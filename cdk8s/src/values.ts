@@ -141,11 +141,11 @@ export interface ValuesRootKey {
    * @default "root.key"
    */
   readonly key?: string;
-  /** The one that is being replaced, until `mazevault keys status` says that it is not needed any more. */
+  /** The one that is being replaced, until `mazevault keys status` says that it is not needed any more; config.keys.previous.rootKeySecret where it is an entry of a Key Vault. */
   readonly previous?: ValuesRootKeyPrevious;
 }
 
-/** The one that is being replaced, until `mazevault keys status` says that it is not needed any more. */
+/** The one that is being replaced, until `mazevault keys status` says that it is not needed any more; config.keys.previous.rootKeySecret where it is an entry of a Key Vault. */
 export interface ValuesRootKeyPrevious {
   readonly secretName?: string;
   /** @default "root.key" */

@@ -64,6 +64,9 @@
 {{- if and .Values.rootKey.secretName (dig "keys" "rootKeySecret" "" $config) -}}
 {{- $problems = append $problems "rootKey.secretName: names a Secret where config.keys.rootKeySecret names an entry of a Key Vault; keep one of the two" -}}
 {{- end -}}
+{{- if and .Values.rootKey.previous.secretName (dig "keys" "previous" "rootKeySecret" "" $config) -}}
+{{- $problems = append $problems "rootKey.previous.secretName: names a Secret where config.keys.previous.rootKeySecret names an entry of a Key Vault; keep one of the two" -}}
+{{- end -}}
 {{- if eq .Values.mode "gateway" -}}
 {{- if and (not .Values.gateway.environment) (not (include "mazevault.given" (dict "context" . "names" (list "MAZEVAULT_GATEWAY_ENVIRONMENT")))) -}}
 {{- $problems = append $problems "gateway.environment: required with mode gateway; set it to the environment that the gateway works for, such as NPR or PRO" -}}
