@@ -62,6 +62,38 @@ test("the guide says how many connections the replicas open, and how a smaller p
   expect(Number(makes)).toBe(most(1, replicas, Number(pool)));
 });
 
+interface Schema {
+  readonly type?: unknown;
+  readonly properties?: Readonly<Record<string, unknown>>;
+  readonly items?: unknown;
+  readonly additionalProperties?: unknown;
+}
+
+/** Whether the chart's schema knows the value at a path as `--set` takes it, such as `a.b\.c[0].d`. */
+function isValue(setting: string): boolean {
+  let at: unknown = JSON.parse(text("charts/mazevault/values.schema.json"));
+  for (const [, name = ""] of setting.matchAll(/\.?((?:\\\.|[^.[\]])+|\[\d+\])/g)) {
+    const schema = at as Schema;
+    // What Kubernetes knows, and not the chart.
+    if (schema.type === undefined) return true;
+    at = name.startsWith("[") ? schema.items : (schema.properties?.[name] ?? schema.additionalProperties);
+    if (at === undefined || at === false) return false;
+  }
+  return true;
+}
+
+test("every value that a page sets is one of the chart's", () => {
+  const set = pages().flatMap(({ file }) =>
+    [...text(file).matchAll(/--set (\S+?)=/g)].map(([, setting = ""]) => ({
+      file,
+      setting: setting.replaceAll(/["']/g, ""),
+    })),
+  );
+  expect(set.length).toBeGreaterThan(20);
+  expect(set.filter(({ setting }) => !isValue(setting))).toEqual([]);
+  expect(isValue("image.digests")).toBe(false);
+});
+
 test("the health ports that runbooks and evidence take are those of the programs", () => {
   expect(ocsp.parse({}).health.port).toBe(health);
   const rows = ["docs/runbooks/README.md", "docs/security/controls.md"].flatMap((file) =>
