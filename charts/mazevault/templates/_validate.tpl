@@ -67,6 +67,11 @@
 {{- if and .Values.rootKey.previous.secretName (dig "keys" "previous" "rootKeySecret" "" $config) -}}
 {{- $problems = append $problems "rootKey.previous.secretName: names a Secret where config.keys.previous.rootKeySecret names an entry of a Key Vault; keep one of the two" -}}
 {{- end -}}
+{{- $identity := "azure.workload.identity/client-id" -}}
+{{- $usesVault := or $vault.enabled (include "mazevault.vaultEntries" .) -}}
+{{- if and (eq .Values.mode "primary") $usesVault (get (default dict .Values.serviceAccount.annotations) $identity) (not (get (default dict .Values.rest.serviceAccount.annotations) $identity)) -}}
+{{- $problems = append $problems (printf "rest.serviceAccount.annotations: REST reads the Key Vault too, by an account of its own; set %s as it is in serviceAccount.annotations, and give the identity a federated credential for both accounts" $identity) -}}
+{{- end -}}
 {{- if eq .Values.mode "gateway" -}}
 {{- if and (not .Values.gateway.environment) (not (include "mazevault.given" (dict "context" . "names" (list "MAZEVAULT_GATEWAY_ENVIRONMENT")))) -}}
 {{- $problems = append $problems "gateway.environment: required with mode gateway; set it to the environment that the gateway works for, such as NPR or PRO" -}}
