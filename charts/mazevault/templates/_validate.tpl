@@ -73,6 +73,16 @@
 {{- $problems = append $problems (printf "rest.serviceAccount.annotations: REST reads the Key Vault too, by an account of its own; set %s as it is in serviceAccount.annotations, and give the identity a federated credential for both accounts" $identity) -}}
 {{- end -}}
 {{- if eq .Values.mode "gateway" -}}
+{{- /* What is in `env` would count. A role that nobody said is `primary`. */ -}}
+{{- $said := dict "MAZEVAULT_GATEWAY_ENVIRONMENT" (list "environment" .Values.gateway.environment) "PRIMARY_BACKEND_URL" (list "primaryUrl" .Values.gateway.primaryUrl) "MAZEVAULT_GATEWAY_PRIMARY_URL" (list "primaryUrl" .Values.gateway.primaryUrl) -}}
+{{- if ne .Values.gateway.role "primary" }}{{ $_ := set $said "MAZEVAULT_GATEWAY_ROLE" (list "role" .Values.gateway.role) }}{{ end -}}
+{{- range $variable := .Values.env -}}
+{{- with get $said $variable.name -}}
+{{- if and (last .) $variable.value (ne (last .) (toString $variable.value)) -}}
+{{- $problems = append $problems (printf "gateway.%s: is %s, and %s in env, which goes before it, is %v; keep one of the two" (first .) (last .) $variable.name $variable.value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and (not .Values.gateway.environment) (not (include "mazevault.given" (dict "context" . "names" (list "MAZEVAULT_GATEWAY_ENVIRONMENT")))) -}}
 {{- $problems = append $problems "gateway.environment: required with mode gateway; set it to the environment that the gateway works for, such as NPR or PRO" -}}
 {{- end -}}
