@@ -30,11 +30,18 @@ test("a port that a page forwards is one that is listened to, and the address be
       return { file, target, remote: Number(remote), addresses, local };
     }),
   );
-  expect(forwarded.length).toBeGreaterThan(2);
+  expect(forwarded.length).toBeGreaterThan(3);
   for (const { file, target, remote, addresses, local } of forwarded) {
     expect({ file, target, remote }).toEqual({ file, target, remote: PORTS[target] });
     expect({ file, addresses }).toEqual({ file, addresses: addresses.map(() => local) });
   }
+});
+
+test("certificates of an evaluation name the responder that is installed with it", () => {
+  const { baseUrl } = parse(text("charts/mazevault/ci/evaluation-values.yaml")).config.pki;
+  const install = /^helm upgrade --install (\S+) .* -n (\S+) .*evaluation-values\.yaml/m;
+  const [, release, namespace] = install.exec(text("docs/guides/install-with-helm.md")) ?? [];
+  expect(baseUrl).toBe(`http://${release}-ocsp.${namespace}.svc:${values.ocsp.service.port}`);
 });
 
 test("the guide says for each release that it installs which registry the image comes from", () => {
