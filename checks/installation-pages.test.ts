@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { parse } from "yaml";
+import { OPERATOR_PODS, RESPONDER_PODS } from "../core/diagnosis/logs.ts";
 import { configSchema as ocsp } from "../ocsp/config.ts";
 import { configSchema as operator } from "../operator/config.ts";
 import { pages, root } from "./pages.ts";
@@ -35,6 +36,15 @@ test("a port that a page forwards is one that is listened to, and the address be
     expect({ file, target, remote }).toEqual({ file, target, remote: PORTS[target] });
     expect({ file, addresses }).toEqual({ file, addresses: addresses.map(() => local) });
   }
+});
+
+test("a page that shows logs asks all replicas, by labels that do not depend on the release's name", () => {
+  const shown = pages().flatMap(({ file }) =>
+    [...text(file).matchAll(/^kubectl .*\blogs .*$/gm)].map(([command]) => ({ file, command })),
+  );
+  expect(shown.length).toBeGreaterThan(4);
+  const ofAll = [OPERATOR_PODS, RESPONDER_PODS].map((pods) => ` -l '${pods}' --all-containers --prefix --tail=-1 `);
+  expect(shown.filter(({ command }) => !ofAll.some((selection) => command.includes(selection)))).toEqual([]);
 });
 
 test("certificates of an evaluation name the responder that is installed with it", () => {
