@@ -24,20 +24,23 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-test("a role and a database as the guide makes them are all that the operator needs, and the responder its grants", async () => {
+test("a role and a database as the guide makes them are all that the operator needs, and need no superuser", async () => {
   const { superuser } = server.postgres;
   const passwordFile = path.join(folder, "password");
   // As it is printed.
   writeFileSync(passwordFile, "...");
   // The server has a role and databases of that name; the schema keeps its own.
-  const as = { ...superuser, user: "guide", database: "guide", passwordFile };
-  await withConnection(superuser, async (client) => {
+  const as = (user: string, database = "guide") => ({ ...superuser, user, database, passwordFile });
+  await withConnection(superuser, (client) =>
+    client.query("CREATE ROLE administrator LOGIN CREATEDB CREATEROLE PASSWORD '...'"),
+  );
+  await withConnection(as("administrator", "postgres"), async (client) => {
     // A database cannot be made among other statements.
     for (const statement of made.replaceAll("mazevault", "guide").split("\n")) await client.query(statement);
   });
-  expect((await migrate(as)).applied.length).toBeGreaterThan(10);
-  await withConnection({ ...superuser, database: "guide" }, (client) => client.query(granted));
-  const responder = new PostgresOcspStore({ ...as, user: "mazevault_ocsp" });
+  expect((await migrate(as("guide"))).applied.length).toBeGreaterThan(10);
+  await withConnection(as("administrator"), (client) => client.query(granted));
+  const responder = new PostgresOcspStore(as("mazevault_ocsp"));
   try {
     expect(await responder.authorities()).toEqual([]);
   } finally {
