@@ -25,6 +25,7 @@ const VERSIONED = [
   "Dockerfile",
   "charts/mazevault/Chart.yaml",
   "cdk8s/package.json",
+  "deploy/gitops/argocd/applications.yaml",
   "deploy/gitops/flux/mazevault.yaml",
   "docs/guides/write-manifests-in-typescript.md",
 ];

@@ -9,6 +9,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { BACKUP } from "../build/bundle.ts";
+import { writeLauncher } from "../lab/launcher.ts";
 import { azure, type Operator, type Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { withClient } from "../lab/postgres/database.ts";
@@ -77,10 +78,7 @@ const configOf = (world: World) => ({
 function environment(world: World, operator: Operator, surface: Pick<Rest, "restUrl">): NodeJS.ProcessEnv {
   const bin = path.join(world.lab.dir, "bin");
   const env = cliEnvironment(world, surface, bin);
-  const program = path.join(world.mazevault.programs, BACKUP);
-  writeFileSync(path.join(bin, "mazevault-backup"), `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`, {
-    mode: 0o755,
-  });
+  writeLauncher(bin, "mazevault-backup", path.join(world.mazevault.programs, BACKUP));
   return {
     ...env,
     ...libraryPath(postgres?.dir ?? "", postgres?.libraries ?? []),

@@ -3,9 +3,11 @@ import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { BACKUP } from "../build/bundle.ts";
 import { sbom } from "../build/sbom.ts";
 import { read, root } from "../checks/pages.ts";
 import { SYSTEM_NAMESPACE } from "../crds/installation.ts";
+import { writeLauncher } from "../lab/launcher.ts";
 import type { Operator, Rest } from "../lab/mazevault.ts";
 import { until } from "../lab/poll.ts";
 import { cliEnvironment } from "./cli-environment.ts";
@@ -73,10 +75,15 @@ beforeAll(async () => {
     FROM: new Date(Date.now() - DAY_MS).toISOString().slice(0, 10),
     WITNESS: path.join(lab.dir, "operator/audit/witness.jsonl"),
     PROGRAMS: folder,
+    MANIFEST: path.join(folder, "manifest.json"),
+    // Of whoever makes backups.
+    MAZEVAULT_CONFIG: operator.configFile,
   };
+  writeLauncher(folder, "mazevault-backup", path.join(mazevault.programs, BACKUP));
   writeFileSync(path.join(folder, "sbom.cdx.json"), sbom());
   await Promise.all([installed(), people()]);
   await Promise.all([payments(), failover(), mazevault.startOcsp()]);
+  await admin('mazevault-backup create --manifest-only > "$MANIFEST"');
 });
 
 afterAll(async () => {
@@ -192,6 +199,7 @@ const expected: Readonly<Record<string, Evidence>> = {
   Certificates: { prints: /payments +orders-tls [\s\S]*payments-ca/ },
   Revocation: { prints: new RegExp(`${row("CertificateRevoked", ".*")}[\\s\\S]*chain\\.pem: good\\n`) },
   Deletion: { prints: new RegExp(row("SecretSoftDeleted", "Secret payments/gone")) },
+  Backups: { prints: /^keys: \d+\n[\s\S]*^private keys: \d+\n[\s\S]*^everything opens, and is as it was written\n$/m },
   "About a person": { prints: new RegExp(`LocalUser ${PERSON}[\\s\\S]*${row("UserCreated", `User ${PERSON}`)}`) },
   "Environments are apart": { prints: /payments +dev,pro/ },
   Failover: {

@@ -6,9 +6,12 @@ const NAMES = ["mazevault", "kubectl-mazevault"];
 
 /** `program`: the bundled command line. */
 export function writeLaunchers(folder: string, program: string): void {
+  for (const name of NAMES) writeLauncher(folder, name, program);
+}
+
+/** @param program a bundled one */
+export function writeLauncher(folder: string, name: string, program: string): void {
   mkdirSync(folder, { recursive: true });
-  for (const name of NAMES) {
-    const script = `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`;
-    writeFileSync(path.join(folder, name), script, { mode: 0o755 });
-  }
+  const script = `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`;
+  writeFileSync(path.join(folder, name), script, { mode: 0o755 });
 }

@@ -48,7 +48,7 @@ export interface Values {
   readonly monitoring?: ValuesMonitoring;
   /** How nodes are drained. */
   readonly podDisruptionBudget?: ValuesPodDisruptionBudget;
-  /** Nothing may reach these pods, nor they anything, but what is said here. `to` and `from` are peers of a NetworkPolicy; an empty list is everywhere, where an address is not known before. */
+  /** Nothing may reach these pods, nor they anything, but what is said here. `to` and `from` are peers of a NetworkPolicy; an empty list is everywhere, where an address is not known before. A port is closed to everywhere once all that use it are named: 443 by apiServer.to and azure.to, and by pki.to, tracing.to and primary.to where their URLs have it. */
   readonly networkPolicy?: ValuesNetworkPolicy;
   /** Entries of a Key Vault for pods of operator, REST and gateway, by the Secrets Store CSI driver with Azure's provider. The root key, passwords and the token are not among them: the program reads those itself, by config.keys.rootKeySecret and the like, and they stand nowhere in the cluster. */
   readonly secretProviderClass?: ValuesSecretProviderClass;
@@ -89,7 +89,7 @@ export interface ValuesCrds {
 
 /** PostgreSQL 15 or later, over TLS. */
 export interface ValuesDatabase {
-  /** Host name, as it stands in the server's certificate. Required, unless postgresql.enabled. */
+  /** Host name, as it stands in the server's certificate. Required, unless postgresql.enabled. Where there is no OCSP responder, the variable MAZEVAULT_DATABASE_HOST may say it instead. */
   readonly host?: string;
   /** @default 5432 */
   readonly port?: number;
@@ -141,11 +141,11 @@ export interface ValuesRootKey {
    * @default "root.key"
    */
   readonly key?: string;
-  /** The one that is being replaced, until `mazevault keys status` says that it is not needed any more. */
+  /** The one that is being replaced, until `mazevault keys status` says that it is not needed any more; config.keys.previous.rootKeySecret where it is an entry of a Key Vault. */
   readonly previous?: ValuesRootKeyPrevious;
 }
 
-/** The one that is being replaced, until `mazevault keys status` says that it is not needed any more. */
+/** The one that is being replaced, until `mazevault keys status` says that it is not needed any more; config.keys.previous.rootKeySecret where it is an entry of a Key Vault. */
 export interface ValuesRootKeyPrevious {
   readonly secretName?: string;
   /** @default "root.key" */
@@ -745,7 +745,7 @@ export interface ValuesPodDisruptionBudget {
   readonly enabled?: boolean;
 }
 
-/** Nothing may reach these pods, nor they anything, but what is said here. `to` and `from` are peers of a NetworkPolicy; an empty list is everywhere, where an address is not known before. */
+/** Nothing may reach these pods, nor they anything, but what is said here. `to` and `from` are peers of a NetworkPolicy; an empty list is everywhere, where an address is not known before. A port is closed to everywhere once all that use it are named: 443 by apiServer.to and azure.to, and by pki.to, tracing.to and primary.to where their URLs have it. */
 export interface ValuesNetworkPolicy {
   /** @default true */
   readonly enabled?: boolean;
@@ -759,6 +759,8 @@ export interface ValuesNetworkPolicy {
   readonly redis?: ValuesNetworkPolicyRedis;
   /** The receiver of config.tracing.endpoint. One that OTEL_EXPORTER_OTLP_ENDPOINT in `env` names stands in extraEgress. */
   readonly tracing?: ValuesNetworkPolicyTracing;
+  /** Where config.pki.baseUrl leads to, which diagnostics of REST ask. */
+  readonly pki?: ValuesNetworkPolicyPki;
   /** Key Vault and Entra ID (443), and the metadata service that hands out tokens of managed identities. */
   readonly azure?: ValuesNetworkPolicyAzure;
   /** The primary, of a gateway. The port is that of gateway.primaryUrl, or this one where the URL is not known here. */
@@ -798,6 +800,11 @@ export interface ValuesNetworkPolicyRedis {
 
 /** The receiver of config.tracing.endpoint. One that OTEL_EXPORTER_OTLP_ENDPOINT in `env` names stands in extraEgress. */
 export interface ValuesNetworkPolicyTracing {
+  readonly to?: readonly object[];
+}
+
+/** Where config.pki.baseUrl leads to, which diagnostics of REST ask. */
+export interface ValuesNetworkPolicyPki {
   readonly to?: readonly object[];
 }
 

@@ -158,6 +158,7 @@ const values = z
         database: z.strictObject({ to: peers }).partial(),
         redis: z.strictObject({ to: peers }).partial(),
         tracing: z.strictObject({ to: peers }).partial(),
+        pki: z.strictObject({ to: peers }).partial(),
         azure: z.strictObject({ enabled: z.boolean(), to: peers }).partial(),
         primary: z.strictObject({ to: peers, port }).partial(),
         rest: z.strictObject({ from: peers }).partial(),

@@ -3,7 +3,7 @@
  * and the controllers of Kubernetes make all its pods of it. No node runs them here.
  */
 import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -202,13 +202,13 @@ test("docs/security/controls.md prints how pods and networks are restricted", as
 });
 
 test("the Secrets for a look at it, as the guide makes them, have every key that its pods are given", async () => {
-  const guide = readFileSync(installation, "utf8");
-  const block = /^## A look at it\n[\s\S]*?^```shell\n([\s\S]*?)^helm /m.exec(guide)?.[1] ?? "";
-  const env = {
-    PATH: `${path.dirname(lab.controlPlane.kubectlPath)}:${process.env.PATH}`,
-    KUBECONFIG: lab.controlPlane.kubeconfigPath,
-  };
-  execFileSync("bash", ["-ec", block], { cwd: mkdtempSync(path.join(dir, "guide-")), env, stdio: "ignore" });
+  await pastedTwice("A look at it", mkdtempSync(path.join(dir, "guide-")), {
+    "root.key": ["mazevault-root-key", "root.key"],
+    "database.password": ["mazevault-database", "password"],
+    "ocsp.password": ["mazevault-ocsp-database", "password"],
+    "ca.crt": ["mazevault-database", "ca.crt"],
+    "mazevault-rest.mazevault-system.svc.crt": ["mazevault-rest-tls", "tls.crt"],
+  });
   const values = path.join(chart, "ci/evaluation-values.yaml");
   const where = ["-n", "mazevault-system", "--kube-version", kubernetesVersion];
   const { stdout } = await run("template", "mazevault", chart, ...where, "-f", values);
@@ -223,6 +223,44 @@ test("the Secrets for a look at it, as the guide makes them, have every key that
     expect(Object.keys(data)).toEqual(expect.arrayContaining(items.map(({ key }) => key)));
   }
 });
+
+test("the Secrets of a primary, as the guide makes them, are of the files that are kept", async () => {
+  const folder = mkdtempSync(path.join(dir, "guide-"));
+  for (const name of ["database.password", "database-ca.crt", "ocsp.password"])
+    writeFileSync(path.join(folder, name), name);
+  const certificate = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  const files = ["-subj", "/CN=rest", "-keyout", "rest.key", "-out", "rest.crt"];
+  execFileSync("openssl", [...certificate, ...files], { cwd: folder, stdio: "ignore" });
+  await pastedTwice("A primary", folder, { "root.key": ["mazevault-root-key", "root.key"] }, "a-primary");
+});
+
+/**
+ * Pastes what a section of the guide makes before it installs, and pastes it again: the files are still what the cluster has.
+ * @param kept Secret and key of each file
+ */
+async function pastedTwice(
+  heading: string,
+  folder: string,
+  kept: Readonly<Record<string, readonly [secret: string, key: string]>>,
+  namespace = "mazevault-system",
+): Promise<void> {
+  const [, section = ""] = readFileSync(installation, "utf8").split(`\n## ${heading}\n`);
+  const [, printed = "false"] = /^```shell\n([\s\S]*?)^helm /m.exec(section) ?? [];
+  const block = printed.replaceAll("mazevault-system", namespace);
+  const env = {
+    PATH: `${path.dirname(lab.controlPlane.kubectlPath)}:${process.env.PATH}`,
+    KUBECONFIG: lab.controlPlane.kubeconfigPath,
+  };
+  execFileSync("bash", ["-ec", block], { cwd: folder, env, stdio: "ignore" });
+  // kubectl leaves Secrets that are there as they are.
+  expect(() => execFileSync("bash", ["-c", block], { cwd: folder, env, stdio: "ignore" })).toThrow();
+  for (const [file, [secret, key]] of Object.entries(kept)) {
+    const { data } = await get<{ data: Record<string, string> }>(namespace, "secret", secret);
+    const held = Buffer.from(data[key] ?? "", "base64").toString();
+    expect({ file, held }).toEqual({ file, held: readFileSync(path.join(folder, file), "utf8") });
+  }
+  expect(statSync(path.join(folder, "root.key")).mode & 0o777).toBe(0o600);
+}
 
 /** Waits until all pods are there, as the controllers make them. @throws with what the API server says of one that is refused */
 async function podsOf(namespace: string, kind: string, name: string): Promise<void> {

@@ -184,9 +184,9 @@ One of our programs, of `dict "context" $ "component" NAME "name" CONTAINER "pro
 {{- with .Values.rootKey }}
 {{- if .secretName }}
 {{ include "mazevault.source" (dict "name" .secretName "items" (dict .key "root.key")) }}
+{{- end }}
 {{- if .previous.secretName }}
 {{ include "mazevault.source" (dict "name" .previous.secretName "items" (dict .previous.key "previous-root.key")) }}
-{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.redis }}

@@ -19,9 +19,11 @@ database:
   passwordFile: {{ $secrets }}/database/password
   {{- end }}
   caFile: {{ if and $vault.enabled $vault.files.databaseCa }}/etc/mazevault/vault/database-ca{{ else }}{{ $secrets }}/database/ca.crt{{ end }}
-{{- if $values.rootKey.secretName }}
+{{- if or $values.rootKey.secretName $values.rootKey.previous.secretName }}
 keys:
+  {{- if $values.rootKey.secretName }}
   file: {{ $secrets }}/root.key
+  {{- end }}
   {{- if $values.rootKey.previous.secretName }}
   previous:
     file: {{ $secrets }}/previous-root.key
@@ -127,6 +129,10 @@ health:
 {{- if dig "keys" "rootKeySecret" "" $config }}config.keys.rootKeySecret
 {{ end -}}
 {{- if dig "keys" "passphraseSecret" "" $config }}config.keys.passphraseSecret
+{{ end -}}
+{{- if dig "keys" "previous" "rootKeySecret" "" $config }}config.keys.previous.rootKeySecret
+{{ end -}}
+{{- if dig "keys" "previous" "passphraseSecret" "" $config }}config.keys.previous.passphraseSecret
 {{ end -}}
 {{- if dig "gateway" "bootstrapTokenSecret" "" $config }}config.gateway.bootstrapTokenSecret
 {{ end -}}

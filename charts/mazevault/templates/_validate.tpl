@@ -4,8 +4,12 @@
 {{- $config := .Values.config -}}
 {{- $vault := .Values.secretProviderClass -}}
 {{- $database := .Values.database -}}
-{{- if and (not .Values.postgresql.enabled) (not $database.host) (not (include "mazevault.given" (dict "context" . "names" (list "MAZEVAULT_DATABASE_HOST")))) -}}
+{{- if and (not .Values.postgresql.enabled) (not $database.host) -}}
+{{- if not (include "mazevault.given" (dict "context" . "names" (list "MAZEVAULT_DATABASE_HOST"))) -}}
 {{- $problems = append $problems "database.host: required; set it to the host name of PostgreSQL, as it stands in its certificate" -}}
+{{- else if include "mazevault.hasOcsp" . -}}
+{{- $problems = append $problems "database.host: required beside MAZEVAULT_DATABASE_HOST, which the OCSP responder is not told; set it to the same, or ocsp.mode to Off" -}}
+{{- end -}}
 {{- end -}}
 {{- if and $database.host .Values.postgresql.enabled -}}
 {{- $problems = append $problems "database.host: names a server where postgresql.enabled makes one; keep one of the two" -}}
@@ -60,7 +64,25 @@
 {{- if and .Values.rootKey.secretName (dig "keys" "rootKeySecret" "" $config) -}}
 {{- $problems = append $problems "rootKey.secretName: names a Secret where config.keys.rootKeySecret names an entry of a Key Vault; keep one of the two" -}}
 {{- end -}}
+{{- if and .Values.rootKey.previous.secretName (dig "keys" "previous" "rootKeySecret" "" $config) -}}
+{{- $problems = append $problems "rootKey.previous.secretName: names a Secret where config.keys.previous.rootKeySecret names an entry of a Key Vault; keep one of the two" -}}
+{{- end -}}
+{{- $identity := "azure.workload.identity/client-id" -}}
+{{- $usesVault := or $vault.enabled (include "mazevault.vaultEntries" .) -}}
+{{- if and (eq .Values.mode "primary") $usesVault (get (default dict .Values.serviceAccount.annotations) $identity) (not (get (default dict .Values.rest.serviceAccount.annotations) $identity)) -}}
+{{- $problems = append $problems (printf "rest.serviceAccount.annotations: REST reads the Key Vault too, by an account of its own; set %s as it is in serviceAccount.annotations, and give the identity a federated credential for both accounts" $identity) -}}
+{{- end -}}
 {{- if eq .Values.mode "gateway" -}}
+{{- /* What is in `env` would count. A role that nobody said is `primary`. */ -}}
+{{- $said := dict "MAZEVAULT_GATEWAY_ENVIRONMENT" (list "environment" .Values.gateway.environment) "PRIMARY_BACKEND_URL" (list "primaryUrl" .Values.gateway.primaryUrl) "MAZEVAULT_GATEWAY_PRIMARY_URL" (list "primaryUrl" .Values.gateway.primaryUrl) -}}
+{{- if ne .Values.gateway.role "primary" }}{{ $_ := set $said "MAZEVAULT_GATEWAY_ROLE" (list "role" .Values.gateway.role) }}{{ end -}}
+{{- range $variable := .Values.env -}}
+{{- with get $said $variable.name -}}
+{{- if and (last .) $variable.value (ne (last .) (toString $variable.value)) -}}
+{{- $problems = append $problems (printf "gateway.%s: is %s, and %s in env, which goes before it, is %v; keep one of the two" (first .) (last .) $variable.name $variable.value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and (not .Values.gateway.environment) (not (include "mazevault.given" (dict "context" . "names" (list "MAZEVAULT_GATEWAY_ENVIRONMENT")))) -}}
 {{- $problems = append $problems "gateway.environment: required with mode gateway; set it to the environment that the gateway works for, such as NPR or PRO" -}}
 {{- end -}}
