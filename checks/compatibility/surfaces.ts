@@ -102,7 +102,7 @@ const migrations: Surface = {
 };
 
 /** Those that databases of the last release have run. */
-const releasedMigrations = (): Readonly<Record<string, string>> => JSON.parse(released("migrations.json"));
+export const releasedMigrations = (): Readonly<Record<string, string>> => JSON.parse(released("migrations.json"));
 
 /** What is wrong with the migrations that the next release brings. @param program squawk */
 export const wrongMigrations = (program: string): Promise<readonly string[]> => {
