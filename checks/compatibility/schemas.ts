@@ -48,12 +48,53 @@ function versions(before: CustomResourceDefinition, now: CustomResourceDefinitio
     const path = `${kind} ${version.name}`;
     if (successor?.served !== true) return [{ path, change: "is not served any more", fix: KEEP }];
     const resources = Object.keys(version.subresources).filter((name) => !(name in successor.subresources));
+    const [schema, today] = [schemaOf(version), schemaOf(successor)];
     return [
       ...resources.map((name) => ({ path, change: `has no subresource ${name} any more`, fix: KEEP })),
-      ...narrowed(schemaOf(version), schemaOf(successor), kind),
+      ...columns(version.additionalPrinterColumns, successor.additionalPrinterColumns, path),
+      ...narrowed(schema, today, kind),
+      ...moreValues(schema.properties?.status, today.properties?.status, `${kind}.status`),
     ];
   });
 }
+
+type Columns = CustomResourceDefinition["spec"]["versions"][0]["additionalPrinterColumns"];
+
+/** Scripts read what `kubectl get` prints. */
+function columns(before: Columns, now: Columns, path: string): readonly Break[] {
+  return before.flatMap(({ name, jsonPath }) => {
+    const successor = now.find((column) => column.name === name);
+    if (successor === undefined) return [{ path, change: `has no column ${name} any more`, fix: KEEP }];
+    if (successor.jsonPath === jsonPath) return [];
+    const change = `column ${name} was ${jsonPath}, is ${successor.jsonPath}`;
+    return [{ path, change, fix: "put another column beside it" }];
+  });
+}
+
+/** Of a status, by which clients decide as by an answer of REST: they do not know what to make of a value that is new. */
+function moreValues(before: Schema | undefined, now: Schema | undefined, path: string): readonly Break[] {
+  if (before === undefined || now === undefined) return [];
+  const fix = "say it in a field beside it";
+  const added = now.enum?.filter((value) => before.enum !== undefined && !before.enum.includes(value)) ?? [];
+  return [
+    ...added.map((value) => ({ path, change: `may be ${value} now`, fix })),
+    ...(before.enum !== undefined && now.enum === undefined ? [{ path, change: "may be anything now", fix }] : []),
+    ...Object.entries(before.properties ?? {}).flatMap(([name, field]) =>
+      moreValues(field, now.properties?.[name], `${path}.${name}`),
+    ),
+    ...moreValues(before.items, now.items, `${path}[]`),
+    ...moreValues(schemaIn(before.additionalProperties), schemaIn(now.additionalProperties), `${path}{value}`),
+  ];
+}
+
+const schemaIn = (schema: Schema | boolean | undefined): Schema | undefined =>
+  typeof schema === "object" ? schema : undefined;
+
+/** As `narrowed`; but how much of a machine a program asks for by itself is measured anew with each release. */
+export const narrowedValues = (before: Schema, now: Schema): readonly Break[] =>
+  narrowed(before, now, "values").filter(
+    ({ path, change }) => !(/\.resources\.(requests|limits)$/.test(path) && change.startsWith("default was ")),
+  );
 
 const schemaOf = ({ schema }: CustomResourceDefinition["spec"]["versions"][0]): Schema =>
   schema.openAPIV3Schema as unknown as Schema;

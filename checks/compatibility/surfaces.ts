@@ -14,7 +14,7 @@ import { VERSION } from "../../program/version.ts";
 import type { Break } from "./break.ts";
 import { blocking, changedMigrations, digests } from "./migrations.ts";
 import { brokenByDocument } from "./rest.ts";
-import { brokenByDefinition, narrowed, type Schema } from "./schemas.ts";
+import { brokenByDefinition, narrowed, narrowedValues, type Schema } from "./schemas.ts";
 
 export const root = path.join(import.meta.dirname, "../..");
 /** Written by `npm run release` alone. */
@@ -30,8 +30,10 @@ export interface Surface {
 
 const read = (file: string): string => readFileSync(path.join(root, file), "utf8");
 const released = (name: string): string => readFileSync(path.join(RELEASED, name), "utf8");
+const parsed = (text: string): Schema => JSON.parse(text) as Schema;
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
 
+const CHART = "charts/mazevault";
 const GENERATED = "crds/generated";
 const DEFINITIONS = "crds";
 
@@ -64,21 +66,29 @@ const rest = (program: string): Surface => ({
   breaks: () => brokenByDocument(program, path.join(RELEASED, "openapi.json"), path.join(root, DOCUMENT)),
 });
 
-const schema = (name: "values" | "settings", file: string, now: () => Schema): Surface => ({
-  name,
-  files: () => new Map([[file, json(now())]]),
-  breaks: async () => narrowed(JSON.parse(released(file)) as Schema, now(), name),
-});
+const VALUES_SCHEMA = "values.schema.json";
 
-const values = schema("values", "values.schema.json", () => JSON.parse(read("charts/mazevault/values.schema.json")));
+const values: Surface = {
+  name: "values",
+  files: () => new Map([[VALUES_SCHEMA, read(`${CHART}/${VALUES_SCHEMA}`)]]),
+  breaks: async () => narrowedValues(parsed(released(VALUES_SCHEMA)), parsed(read(`${CHART}/${VALUES_SCHEMA}`))),
+};
 
 /** With their defaults and second names, which the chart's schema does not have. */
-const settings = schema("settings", "settings.json", () => ({
+const settingsToday = (): Schema => ({
   type: "object",
   properties: Object.fromEntries(
     Object.entries({ operator, ocsp }).map(([name, config]) => [name, settingsOf(config)]),
   ),
-}));
+});
+
+const SETTINGS = "settings.json";
+
+const settings: Surface = {
+  name: "settings",
+  files: () => new Map([[SETTINGS, json(settingsToday())]]),
+  breaks: async () => narrowed(parsed(released(SETTINGS)), settingsToday(), "settings"),
+};
 
 function settingsOf(config: z.ZodType): Schema {
   const { $schema: _, ...made } = z.toJSONSchema(config, {
