@@ -95,7 +95,15 @@ describe("a breaking change of a kind is found:", () => {
 
   test("its status may have a value more", () => {
     const stating = (state: z.ZodType) =>
-      thing(text, { status: z.object({ state: state.meta(described), list: z.array(state).max(3).meta(listAtomic) }) });
+      thing(text, {
+        status: z.object({
+          state: state.meta(described),
+          list: z
+            .array(state)
+            .max(3)
+            .meta({ ...described, ...listAtomic }),
+        }),
+      });
     expect(broken(stating(z.enum(["A"])), stating(z.enum(["A", "B"])))).toEqual([
       "Thing.status.state: may be B now",
       "Thing.status.list[]: may be B now",
