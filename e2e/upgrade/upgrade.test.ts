@@ -240,6 +240,14 @@ async function settled(): Promise<void> {
   const inSync = (name: string, entries: number) =>
     world.waitFor("syncrule.mazevault.io", name, NAMESPACE, ({ status }) => status?.inSync === entries, PATIENCE_MS);
   for (const [index, [, entries]] of vaults.entries()) await inSync(vaultName(index), entries);
+  // A vault tells whole seconds: who looks earlier looks once more, and takes that down.
+  const isPast = async () =>
+    (
+      await world.sql<{ past: boolean }>(
+        "SELECT max(target_updated_on) < now() - interval '3 s' AS past FROM sync_items",
+      )
+    ).every(({ past }) => past);
+  await until("all was written seconds ago", isPast, wait);
   for (const index of vaults.keys())
     await world.kubectl(
       "-n",
