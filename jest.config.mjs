@@ -40,7 +40,7 @@ const impossible = [
   ...(findGoProgram(oasdiff) === undefined ? ["/checks/compatibility/rest\\.test\\.ts$"] : []),
   ...(findPythonTool(squawk) === undefined ? ["/checks/compatibility/migrations\\.test\\.ts$"] : []),
   ...(judgesOfCharts.includes(undefined) ? ["/checks/chart\\.test\\.ts$"] : []),
-  ...(findGoProgram(helm) === undefined ? ["/checks/(gitops|identities)\\.test\\.ts$"] : []),
+  ...(findGoProgram(helm) === undefined ? ["/checks/(gitops|identities|compatibility/values)\\.test\\.ts$"] : []),
 ];
 
 const unit = {

@@ -14,7 +14,7 @@ import { helm, helmUnittest, kubeconform } from "../lab/packaging/programs.ts";
 import { findGoProgram } from "../lab/setup/go-program.ts";
 import { checkov, findPythonTool } from "../lab/setup/python-tool.ts";
 import { byProblems, type Check } from "./check.ts";
-import { inFolder, run, writeAll } from "./run.ts";
+import { type Answer, inFolder, run, writeAll } from "./run.ts";
 
 const root = path.join(import.meta.dirname, "..");
 /** Written by hand: what the chart uses of kinds that are neither Kubernetes' nor ours. */
@@ -42,11 +42,14 @@ export function chartChecks(dir = path.join(root, "charts/mazevault")): readonly
 export class Chart {
   readonly #dir: string;
   readonly #helm: string;
+  readonly #sets: string;
   #rendered: Promise<ReadonlyMap<string, string>> | undefined;
 
-  constructor(dir: string, helmFile: string) {
+  /** @param sets folder of the sets of values */
+  constructor(dir: string, helmFile: string, sets = path.join(dir, "ci")) {
     this.#dir = dir;
     this.#helm = helmFile;
+    this.#sets = sets;
   }
 
   async lint(): Promise<readonly string[]> {
@@ -64,14 +67,20 @@ export class Chart {
   }
 
   async #render(): Promise<ReadonlyMap<string, string>> {
-    const release = ["template", "mazevault", "--namespace", "mazevault-system", "--include-crds"];
-    const manifests = this.#valueSets().map(async (values) => {
-      const name = path.basename(values);
-      const { ok, output, stdout } = await this.#ask(...release, "--values", values);
+    const manifests = Array.from(await this.renderings(), ([name, { ok, output, stdout }]) => {
       if (!ok) throw new Error(`with ${name}: ${output}`);
       return [name, stdout] as const;
     });
-    return new Map(await Promise.all(manifests));
+    return new Map(manifests);
+  }
+
+  /** What Helm says to each set of values, by its name. */
+  async renderings(): Promise<ReadonlyMap<string, Answer>> {
+    const release = ["template", "mazevault", "--namespace", "mazevault-system", "--include-crds"];
+    const answers = this.#valueSets().map(async (values) => {
+      return [path.basename(values), await this.#ask(...release, "--values", values)] as const;
+    });
+    return new Map(await Promise.all(answers));
   }
 
   #ask(...args: readonly string[]) {
@@ -83,10 +92,9 @@ export class Chart {
   }
 
   #valueSets(): readonly string[] {
-    const folder = path.join(this.#dir, "ci");
-    const files = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
-    if (files.length === 0) throw new Error(`${folder} has no set of values (*.yaml)`);
-    return files.map((name) => path.join(folder, name));
+    const files = readdirSync(this.#sets).filter((name) => name.endsWith(".yaml"));
+    if (files.length === 0) throw new Error(`${this.#sets} has no set of values (*.yaml)`);
+    return files.map((name) => path.join(this.#sets, name));
   }
 }
 

@@ -15,9 +15,9 @@ import { pack } from "../build/pack.ts";
 import { obtainNeeds, verifyNeeds } from "../lab/setup/needs.ts";
 import { notAccepted, readAccepted } from "./compatibility/accepted.ts";
 import { compatibilityChecks } from "./compatibility/checks.ts";
-import { brokenByCatalog, type Catalog, readCatalog } from "./compatibility/database.ts";
+import { brokenByCatalog, type Catalog, readCatalog, wrongLeast } from "./compatibility/database.ts";
 import { whyNotNext } from "./compatibility/next-version.ts";
-import { RELEASED, root, surfaces } from "./compatibility/surfaces.ts";
+import { RELEASED, releasedMigrations, root, surfaces } from "./compatibility/surfaces.ts";
 
 /** Where the version stands, beside package.json and the lock file, which npm changes. */
 const VERSIONED = [
@@ -68,7 +68,11 @@ async function programs(): Promise<Buffer> {
 async function takenAway(now: Catalog): Promise<boolean> {
   const held = await Promise.all(compatibilityChecks().map(({ holds }) => holds()));
   const before = JSON.parse(text(path.join("released", CATALOG))) as Catalog;
-  const problems = notAccepted("database", brokenByCatalog(before, now));
+  const broken = brokenByCatalog(before, now);
+  const problems = [
+    ...notAccepted("database", broken),
+    ...wrongLeast(now.least, Object.keys(releasedMigrations()), broken.length > 0),
+  ];
   for (const problem of problems) console.error(problem);
   return held.includes(false) || problems.length > 0;
 }
@@ -108,7 +112,7 @@ if (run("git", "status", "--porcelain") !== "")
 const { version: last } = JSON.parse(text("package.json")) as { version: string };
 const [version = last] = process.argv.slice(2);
 const accepts = Object.values(readAccepted()).some((list) => list.length > 0);
-const why = version === last ? undefined : whyNotNext(version, last, accepts);
+const why = whyNotNext(version, last, accepts);
 if (why !== undefined) fail(why);
 const now = await catalog();
 // The first one is compared with nothing.

@@ -21,6 +21,8 @@ import type { OperationalSecrets, SecretReader } from "./operational-secrets/ope
 
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 5_000;
+/** After a migration that did not get its lock: who waits for one holds up all who come after it, so not again and again. */
+const MIGRATION_RETRY_MS = 30_000;
 const PROBE_EVERY_MS = 5_000;
 /** A statement may take longer; who waits for it wants to know why. */
 const ANSWER_MS = 3_000;
@@ -82,9 +84,12 @@ export class DatabaseConnection {
         const hopeless =
           error instanceof DatabaseIsNewer || (error instanceof Unavailable && error.code !== "DatabaseUnavailable");
         if (hopeless) throw error;
-        this.#problem = error instanceof MigrationWaits ? error.message : this.#unanswered();
-        this.#log.warn({ error, retryInMs: pauseMs }, this.#problem);
-        await delay(pauseMs, undefined, { signal: this.#stopped.signal });
+        const waits = error instanceof MigrationWaits;
+        this.#problem = waits ? error.message : this.#unanswered();
+        // Replicas that have started together do not come back together.
+        const retryInMs = waits ? Math.round(MIGRATION_RETRY_MS * (0.75 + Math.random() / 2)) : pauseMs;
+        this.#log.warn({ error, retryInMs }, this.#problem);
+        await delay(retryInMs, undefined, { signal: this.#stopped.signal });
       }
     }
   }

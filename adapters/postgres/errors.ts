@@ -10,10 +10,10 @@ const KEY_REPLACED = "MV004";
 /** Connection exceptions, operator intervention, too many connections, out of resources, read-only standby, a new schema. */
 const UNAVAILABLE = /^(08|57|53)|^(0A000|25006|55P03|40001|40P01|3D000|28000|28P01)$/;
 
-/** The five characters of an error that PostgreSQL sent; undefined for all others. */
+/** The five characters of an error that PostgreSQL sent; undefined for all others, also for `EPIPE` of the system. */
 export function sqlState(error: unknown): string | undefined {
   const code = (error as { code?: unknown } | undefined)?.code;
-  return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+  return typeof code === "string" && /^(?!E[A-Z]{4})[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
 /** What was prepared before a migration has another result now: PostgreSQL refuses it on that connection for ever. */

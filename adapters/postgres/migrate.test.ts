@@ -4,6 +4,7 @@ import path from "node:path";
 import type { Client } from "pg";
 import { LabPki } from "../../lab/pki.ts";
 import { until } from "../../lab/poll.ts";
+import { SilentProxy } from "../redis/testing/proxy.ts";
 import { Database, type DatabaseOptions, read } from "./database.ts";
 import { DatabaseIsNewer, knownMigrations, migrate, readSchemaState } from "./migrate.ts";
 import { withConnection } from "./testing/client.ts";
@@ -83,7 +84,7 @@ describe("beside programs that serve", () => {
       const outcome = expect(migrating).rejects.toMatchObject({
         name: "MigrationWaits",
         code: "DatabaseUnavailable",
-        message: expect.stringMatching(/^migration 9002_second did not get a lock within 2 s.*pg_stat_activity/),
+        message: expect.stringMatching(/^migration 9002_second did not get a lock within 0.5 s.*pg_stat_activity/),
       });
       await withConnection(database, async (writer) => {
         await until("it waits for the lock", () => isWaitedFor(writer, "leadership"), { timeoutMs: 20_000 });
@@ -131,16 +132,42 @@ describe("beside programs that serve", () => {
     expect(rows).toEqual([{ indisvalid: true }]);
   });
 
-  test("a replica that migrates and does not end is not waited for without a word", async () => {
+  test("a replica that migrates and does not end is not waited for without a word, and not at all where nothing is to be run", async () => {
     const { PG_MIGRATE_LOCK_ID } = await import("node-pg-migrate");
+    add("9001_first", "CREATE TABLE first (a integer);");
     await withConnection(database, async (other) => {
       await other.query(`SELECT pg_advisory_lock(${PG_MIGRATE_LOCK_ID})`);
-      await expect(migrate(database, { turnMs: 500 })).rejects.toMatchObject({
+      await expect(migrate(database, { directory, turnMs: 500 })).rejects.toMatchObject({
         name: "MigrationWaits",
         message: expect.stringMatching(/^another replica has been migrating the database for 0.5 s/),
       });
+      expect(await migrate(database, { turnMs: 500 })).toEqual({ applied: [], newer: [] });
     });
-    expect(await migrate(database)).toEqual({ applied: [], newer: [] });
+    expect(await migrate(database, { directory })).toEqual({ applied: ["9001_first"], newer: [] });
+  });
+
+  test("one that sorts before what was run is told, and not tried for ever", async () => {
+    add("0000_late", "CREATE TABLE late (a integer);");
+    await expect(migrate(database, { directory })).rejects.toMatchObject({
+      code: "Failed",
+      message:
+        "the migrations cannot be run: Not run migration 0000_late is preceding already run migration 0001_vault",
+    });
+  });
+
+  test("one whose connection breaks off can be tried again", async () => {
+    add("9001_slow", "SELECT pg_sleep(30);");
+    const proxy = await SilentProxy.start(database.port);
+    const port = Number(new URL(proxy.through("tcp://localhost:1")).port);
+    const outcome = expect(migrate({ ...database, port }, { directory })).rejects.toMatchObject({
+      code: "DatabaseUnavailable",
+    });
+    const runs = async (client: Client) =>
+      (await client.query("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"))
+        .rows.length > 0;
+    await withConnection(database, (client) => until("it runs", () => runs(client), { timeoutMs: 20_000 }));
+    await proxy.stop();
+    await outcome;
   });
 });
 

@@ -15,9 +15,10 @@ const COMPATIBILITY = `${SCHEMA}.compatibility`;
 
 /**
  * Of each lock that a migration takes. Whoever waits for a table's lock holds up all who come after it, so this is how long a
- * migration that cannot have it stops the replicas that serve; it is tried again by whoever has asked for it.
+ * migration that cannot have it stops the replicas that serve; it is tried again by whoever has asked for it. Less than
+ * `deadlock_timeout` (1 s): where both wait for each other, the migration gives up before PostgreSQL ends a write of a replica.
  */
-const LOCK_TIMEOUT_MS = 2_000;
+const LOCK_TIMEOUT_MS = 500;
 /** For its turn, while another replica migrates. */
 const TURN_TIMEOUT_MS = 60_000;
 const LOCK_NOT_AVAILABLE = "55P03";
@@ -25,6 +26,9 @@ const LOCK_NOT_AVAILABLE = "55P03";
 /** An index has to be made concurrently, and so without a transaction; each of its statements may be run again. */
 export const runsOutsideOfTransaction = (sql: string): boolean => /^-- Outside of a transaction/im.test(sql);
 const END_OF_STATEMENT = /(?<=;)\s*$/m;
+/** Of one that runs so, each of which is sent alone. */
+export const statementsOf = (sql: string): readonly string[] =>
+  sql.split(END_OF_STATEMENT).filter((statement) => /\S/.test(statement));
 
 /** The migrations that this program has. */
 export const knownMigrations = (directory = shipped): readonly string[] =>
@@ -68,7 +72,8 @@ export interface Migrated {
 
 /**
  * Brings the schema up to date, forward only, each migration in a transaction of its own; replicas that start together wait for each
- * other. Throws `DatabaseIsNewer`, `MigrationWaits`, `Unavailable("DatabaseUnavailable")`.
+ * other. Throws `DatabaseIsNewer`, `MigrationWaits`, `Unavailable("DatabaseUnavailable")`, and `Unavailable("Failed")` where another
+ * attempt would end the same way.
  */
 export async function migrate(
   options: DatabaseOptions,
@@ -83,10 +88,15 @@ export async function migrate(
   });
   client.on("error", () => {});
   let begun: string | undefined;
+  let connected = false;
   try {
     await client.connect();
-    const newer = newerThan(knownMigrations(directory), await readSchemaState(client));
-    if (newer.length > 0) return { applied: [], newer };
+    connected = true;
+    const known = knownMigrations(directory);
+    const state = await readSchemaState(client);
+    const newer = newerThan(known, state);
+    // Without its turn, which a newer program may have for as long as an index takes.
+    if (newer.length > 0 || known.every((name) => state.applied.includes(name))) return { applied: [], newer };
     // Only needed here, and it brings a good part of its own weight in parsers.
     const { runner } = await import("node-pg-migrate");
     const load = async (file: string) => {
@@ -115,6 +125,9 @@ export async function migrate(
     if (error instanceof DatabaseIsNewer) throw error;
     noteRefusal(options, error);
     if (sqlState(error) === LOCK_NOT_AVAILABLE) throw new MigrationWaits(waitsFor(begun, turnMs), { cause: error });
+    // Such as an order that it cannot have: PostgreSQL did not say it, and its connection is well.
+    if (sqlState(error) === undefined && connected && (await answers(client)))
+      throw new Unavailable("Failed", `the migrations cannot be run: ${(error as Error).message}`, { cause: error });
     const mapped = mapError(error);
     if (begun === undefined) throw mapped;
     throw new Unavailable(mapped.code, `migration ${begun}: ${mapped.message}`, { cause: error });
@@ -123,10 +136,16 @@ export async function migrate(
   }
 }
 
+const answers = (client: pg.Client): Promise<boolean> =>
+  client.query("SELECT").then(
+    () => true,
+    () => false,
+  );
+
 function write(pgm: MigrationBuilder, sql: string): void {
   if (runsOutsideOfTransaction(sql)) {
     pgm.noTransaction();
-    for (const statement of sql.split(END_OF_STATEMENT)) if (/\S/.test(statement)) pgm.sql(statement);
+    for (const statement of statementsOf(sql)) pgm.sql(statement);
   } else {
     pgm.sql(`SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`);
     pgm.sql(sql);

@@ -4,7 +4,17 @@ import path from "node:path";
 import { type Accepted, notAccepted, readAccepted } from "./accepted.ts";
 
 const removed = { path: "Secret.spec.size", change: "was removed", fix: "keep it" };
-const nothing: Accepted = { kinds: [], values: [], settings: [], rest: [], migrations: [], database: [] };
+const nothing: Accepted = {
+  kinds: [],
+  rights: [],
+  policies: [],
+  values: [],
+  settings: [],
+  rest: [],
+  fleet: [],
+  migrations: [],
+  database: [],
+};
 const reason = "nobody could ever set it";
 
 test("what is not accepted is named, with what to do", () => {

@@ -9,7 +9,7 @@ import { RELEASED } from "./surfaces.ts";
 const FILE = "accepted.yaml";
 /** By the name of the surface. */
 const schema = z.record(
-  z.enum(["kinds", "values", "settings", "rest", "migrations", "database"]),
+  z.enum(["kinds", "rights", "policies", "values", "settings", "rest", "fleet", "migrations", "database"]),
   z.array(z.strictObject({ change: z.string().min(1), reason: z.string().min(20) })).default([]),
 );
 export type Accepted = z.infer<typeof schema>;

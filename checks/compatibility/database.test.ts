@@ -6,8 +6,8 @@ import { withConnection } from "../../adapters/postgres/testing/client.ts";
 import { startServer, type TestServer } from "../../adapters/postgres/testing/server.ts";
 import { notAccepted } from "./accepted.ts";
 import { sentence } from "./break.ts";
-import { brokenByCatalog, type Catalog, readCatalog } from "./database.ts";
-import { RELEASED } from "./surfaces.ts";
+import { brokenByCatalog, type Catalog, readCatalog, wrongLeast } from "./database.ts";
+import { RELEASED, releasedMigrations } from "./surfaces.ts";
 
 const released = JSON.parse(readFileSync(path.join(RELEASED, "database.json"), "utf8")) as Catalog;
 let server: TestServer;
@@ -21,7 +21,18 @@ test("is all that they had, or what is accepted; and where something is gone, ol
   const now = await withConnection(await server.database(), readCatalog);
   const broken = brokenByCatalog(released, now);
   expect(notAccepted("database", broken)).toEqual([]);
-  if (broken.length > 0) expect(now.least).not.toBe(released.least);
+  expect(wrongLeast(now.least, Object.keys(releasedMigrations()), broken.length > 0)).toEqual([]);
+});
+
+test.each([
+  ["the last one of the last release, where something is gone", "0002_b", true, []],
+  ["the same, where nothing is", "0002_b", false, []],
+  ["an older one, where nothing is", "0001_a", false, []],
+  ["an older one, where something is gone", "0001_a", true, [expect.stringContaining("set it to 0002_b")]],
+  ["one that the last release does not have", "0003_c", true, [expect.stringContaining("set it to 0002_b")]],
+  ["the same, where nothing is gone", "0003_c", false, [expect.stringContaining("set it to 0002_b")]],
+])("the migration to know at least is %s", (_, least, takesAway, problems) => {
+  expect(wrongLeast(least, ["0001_a", "0002_b"], takesAway)).toEqual(problems);
 });
 
 const breaking: readonly (readonly [what: string, sql: string, problem: string])[] = [
@@ -84,6 +95,11 @@ const breaking: readonly (readonly [what: string, sql: string, problem: string])
     "CREATE FUNCTION make_thing(of_name text, of_note text, more text DEFAULT '') RETURNS text LANGUAGE sql AS 'SELECT $1'",
     "make_thing(text, integer): cannot be told from make_thing(text, text, text) by who calls it",
   ],
+  [
+    "an argument must be given",
+    "DROP FUNCTION count_things(integer); CREATE FUNCTION count_things(of_size integer) RETURNS integer LANGUAGE sql AS 'SELECT $1'",
+    "count_things(integer): needs 1 arguments, needed 0",
+  ],
   ["a sequence goes", "DROP SEQUENCE numbers", "numbers: was removed"],
 ];
 
@@ -122,6 +138,7 @@ describe("a schema with", () => {
         CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
         CREATE TRIGGER kept BEFORE DELETE ON things FOR EACH ROW EXECUTE FUNCTION keep();
         CREATE FUNCTION make_thing(of_name text, of_size integer) RETURNS text LANGUAGE sql AS 'SELECT $1';
+        CREATE FUNCTION count_things(of_size integer DEFAULT 1) RETURNS integer LANGUAGE sql AS 'SELECT $1';
         CREATE SEQUENCE numbers;
       `),
     );

@@ -102,6 +102,25 @@ export function brokenByCatalog(released: Catalog, now: Catalog): readonly Break
   ];
 }
 
+/**
+ * What is wrong with the migration that the database has programs know at least. Of the last release each must be one, or that one could
+ * not go on; and where something of it is gone, those of before it must be kept away, which may use what is gone.
+ *
+ * @param released names of the migrations of the last release, in their order
+ */
+export function wrongLeast(least: string, released: readonly string[], takesAway: boolean): readonly string[] {
+  const last = released.at(-1) ?? "";
+  if (!released.includes(least))
+    return [
+      `compatibility.least_migration is ${least}, which the last release does not have: no replica of it could go on; set it to ${last}`,
+    ];
+  if (takesAway && least !== last)
+    return [
+      `compatibility.least_migration is ${least}, where something is taken away: set it to ${last}, the last migration of the last release`,
+    ];
+  return [];
+}
+
 function tableBreaks(path: string, before: Table, now: Table | undefined): readonly Break[] {
   if (now === undefined) return [{ path, change: "was removed", fix: EXPAND }];
   const columns = Object.entries(before.columns).flatMap(([name, column]) =>
@@ -155,10 +174,10 @@ function columnBreaks(path: string, before: Column, now: Column | undefined): re
 function routineBreaks(path: string, before: Routine, now: Routine | undefined): readonly Break[] {
   if (now === undefined)
     return [{ path, change: "was removed", fix: "leave it, and put one of another name beside it" }];
-  if (before.returns === now.returns) return [];
-  return [
-    { path, change: `returned ${before.returns}, returns ${now.returns}`, fix: "put one of another name beside it" },
-  ];
+  const changes: string[] = [];
+  if (before.returns !== now.returns) changes.push(`returned ${before.returns}, returns ${now.returns}`);
+  if (now.least > before.least) changes.push(`needs ${now.least} arguments, needed ${before.least}`);
+  return changes.map((change) => ({ path, change, fix: "put one of another name beside it" }));
 }
 
 /** Calls do not tell the types of their arguments, so two that take as many cannot be told apart. */

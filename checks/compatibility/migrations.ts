@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { z } from "zod";
-import { runsOutsideOfTransaction } from "../../adapters/postgres/migrate.ts";
+import { runsOutsideOfTransaction, statementsOf } from "../../adapters/postgres/migrate.ts";
 import { run } from "../run.ts";
 import type { Break } from "./break.ts";
 
@@ -35,16 +35,26 @@ export function digests(directory: string): Readonly<Record<string, string>> {
   );
 }
 
-/** Databases have run them: they would not be changed by another text. */
+/** Databases have run them: they would not be changed by another text, nor by one that sorts before what they have. */
 export function changedMigrations(
   released: Readonly<Record<string, string>>,
   now: Readonly<Record<string, string>>,
 ): readonly Break[] {
   const fix = "put it back, and write a new migration";
-  return Object.entries(released).flatMap(([path, digest]) => {
-    if (now[path] === digest) return [];
-    return [{ path, change: now[path] === undefined ? "was removed" : "is not what was released", fix }];
-  });
+  const last = Object.keys(released).at(-1) ?? "";
+  return [
+    ...Object.entries(released).flatMap(([path, digest]) => {
+      if (now[path] === digest) return [];
+      return [{ path, change: now[path] === undefined ? "was removed" : "is not what was released", fix }];
+    }),
+    ...Object.keys(now)
+      .filter((path) => !(path in released) && path < last)
+      .map((path) => ({
+        path,
+        change: `comes before ${last}, so no database of the last release can run it`,
+        fix: "give it a higher number",
+      })),
+  ];
 }
 
 const report = z.array(
@@ -89,15 +99,65 @@ export async function blocking(
           (line) =>
             `${name}:${line}: it changes rows of a table that may have any number of them, while others wait for each: have a chore do it, some at a time`,
         ),
+        ...(runsOutsideOfTransaction(sql) ? unrepeatable(sql).map((problem) => `${name}: ${problem}`) : []),
       ];
     }),
   );
   return problems.flat();
 }
 
+/** Where it has the same lines. */
+const blank = (text: string): string => text.replace(/[^\n]/g, " ");
+
+const QUOTED = /\$(\w*)\$.*?\$\1\$|'(?:[^']|'')*'|--[^\n]*/gs;
+const RUN_AT_ONCE = /\bDO\s+(LANGUAGE\s+\w+\s+)?$/i;
+
+/** Without comments, strings and bodies of functions; what a DO block has stays. */
+const unquoted = (sql: string): string =>
+  sql.replace(QUOTED, (text, tag: string | undefined, at: number) => {
+    if (!RUN_AT_ONCE.test(sql.slice(0, at))) return blank(text);
+    const mark = tag === undefined ? 1 : tag.length + 2;
+    return " ".repeat(mark) + unquoted(text.slice(mark, -mark)) + " ".repeat(mark);
+  });
+
+/** Table `compatibility` has one row. */
+const CHANGES_ROWS = [
+  /\bUPDATE\s+(?!compatibility\b)(ONLY\s+)?[^\s;]+\s+(?:(?:AS\s+)?\w+\s+)?SET\b/gi,
+  /\bDELETE\s+FROM\b/gi,
+  /\bMERGE\s+INTO\b/gi,
+  /\bINSERT\s+INTO\s+[^\s(;]+\s*(\([^()]*\)\s*)?(SELECT|WITH|TABLE)\b/gi,
+];
+
 /** Lines of statements that change rows themselves, and not in a function; which squawk does not ask about. */
 function changesRows(sql: string): readonly number[] {
-  const blank = (text: string): string => text.replace(/[^\n]/g, " ");
-  const outside = sql.replace(/\$\$.*?\$\$/gs, blank).replace(/--.*$/gm, blank);
-  return outside.split("\n").flatMap((text, index) => (/^\s*(UPDATE|DELETE)\b/i.test(text) ? [index + 1] : []));
+  const text = unquoted(sql);
+  const found = CHANGES_ROWS.flatMap((pattern) => [...text.matchAll(pattern)].map(({ index }) => index));
+  return found.toSorted((a, b) => a - b).map((index) => text.slice(0, index).split("\n").length);
+}
+
+/**
+ * Nothing takes back what a migration outside of a transaction did before it was cut off, and nothing but its turn limits how long it
+ * waits for a lock. So there may be only what holds up nobody meanwhile, and comes to the same when it is run again.
+ */
+function unrepeatable(sql: string): readonly string[] {
+  const dropped = new Set<string>();
+  return statementsOf(sql).flatMap((text) => {
+    const statement = unquoted(text).trim().replace(/\s+/g, " ");
+    if (statement === "") return [];
+    const [, drops] = /^DROP INDEX CONCURRENTLY IF EXISTS ([\w."]+);$/i.exec(statement) ?? [];
+    if (drops !== undefined) {
+      dropped.add(drops);
+      return [];
+    }
+    if (/^ALTER TABLE (ONLY )?[\w."]+ VALIDATE CONSTRAINT [\w"]+;$/i.test(statement)) return [];
+    const [, makes] = /^CREATE (?:UNIQUE )?INDEX CONCURRENTLY ([\w"]+) ON [^;]+;$/i.exec(statement) ?? [];
+    if (makes === undefined)
+      return [
+        `outside of a transaction there may be DROP INDEX CONCURRENTLY IF EXISTS, CREATE INDEX CONCURRENTLY with a name, and VALIDATE CONSTRAINT, each with its semicolon at the end of a line; not: ${statement}`,
+      ];
+    if (dropped.has(makes)) return [];
+    return [
+      `CREATE INDEX CONCURRENTLY ${makes} leaves an index that is not valid when it is cut off: put DROP INDEX CONCURRENTLY IF EXISTS ${makes} before it`,
+    ];
+  });
 }

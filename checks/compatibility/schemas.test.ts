@@ -2,7 +2,7 @@ import { z } from "zod";
 import { type CustomResourceDefinition, customResourceDefinition } from "../../crds/generate/crd.ts";
 import { type KindDefinition, kinds, listAtomic, listMap, rules, secretKind } from "../../crds/index.ts";
 import { sentence } from "./break.ts";
-import { brokenByDefinition, narrowed, type Schema } from "./schemas.ts";
+import { brokenByDefinition, narrowed, narrowedValues, type Schema } from "./schemas.ts";
 
 const described = { description: "Something." };
 const text = z.string().max(8);
@@ -84,6 +84,33 @@ describe("a breaking change of a kind is found:", () => {
     ]);
   });
 
+  test("the kind loses a column, or one shows something else", () => {
+    const column = (name: string, jsonPath: string) => ({ name, type: "string", jsonPath, ...described }) as const;
+    const before = thing(text, { columns: [column("Ready", ".a"), column("State", ".b")] });
+    expect(broken(before, thing(text, { columns: [column("State", ".c"), column("More", ".d")] }))).toEqual([
+      "Thing v1: has no column Ready any more",
+      "Thing v1: column State was .b, is .c",
+    ]);
+  });
+
+  test("its status may have a value more", () => {
+    const stating = (state: z.ZodType) =>
+      thing(text, {
+        status: z.object({
+          state: state.meta(described),
+          list: z
+            .array(state)
+            .max(3)
+            .meta({ ...described, ...listAtomic }),
+        }),
+      });
+    expect(broken(stating(z.enum(["A"])), stating(z.enum(["A", "B"])))).toEqual([
+      "Thing.status.state: may be B now",
+      "Thing.status.list[]: may be B now",
+    ]);
+    expect(broken(stating(z.enum(["A"])), stating(text))).toContain("Thing.status.state: may be anything now");
+  });
+
   test("a version goes, or is not served any more", () => {
     const other = (change: object): CustomResourceDefinition => {
       const { spec, ...rest } = thing(text);
@@ -154,6 +181,18 @@ describe("in any other schema", () => {
     ["a keyword that is not known here", integer, { ...integer, multipleOf: 2 }, "values.replicas: multipleOf differs"],
   ])("%s", (_, before, now, problem) => {
     expect(narrowed(values(before), values(now), "values").map(sentence)).toEqual([problem]);
+  });
+
+  test("what a program asks for of a machine may change, and nothing else of it", () => {
+    const asking = (memory: string, maximum: number): Schema => {
+      const requests = { type: "object", default: { memory }, maxProperties: maximum };
+      const resources = { type: "object", properties: { requests } };
+      return values({ type: "object", properties: { resources } });
+    };
+    expect(narrowedValues(asking("1Gi", 3), asking("2Gi", 3))).toEqual([]);
+    expect(narrowedValues(asking("1Gi", 3), asking("2Gi", 2)).map(sentence)).toEqual([
+      "values.replicas.resources.requests: maxProperties fell to 2",
+    ]);
   });
 
   test("a name more is no breaking change", () => {

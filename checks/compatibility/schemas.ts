@@ -12,6 +12,8 @@ export interface Schema {
   readonly type?: string;
   readonly required?: readonly string[];
   readonly enum?: readonly unknown[];
+  readonly const?: unknown;
+  readonly oneOf?: readonly Schema[];
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly items?: Schema;
   readonly additionalProperties?: Schema | boolean;
@@ -48,23 +50,67 @@ function versions(before: CustomResourceDefinition, now: CustomResourceDefinitio
     const path = `${kind} ${version.name}`;
     if (successor?.served !== true) return [{ path, change: "is not served any more", fix: KEEP }];
     const resources = Object.keys(version.subresources).filter((name) => !(name in successor.subresources));
+    const [schema, today] = [schemaOf(version), schemaOf(successor)];
     return [
       ...resources.map((name) => ({ path, change: `has no subresource ${name} any more`, fix: KEEP })),
-      ...narrowed(schemaOf(version), schemaOf(successor), kind),
+      ...columns(version.additionalPrinterColumns, successor.additionalPrinterColumns, path),
+      ...narrowed(schema, today, kind),
+      ...moreValues(schema.properties?.status, today.properties?.status, `${kind}.status`),
     ];
   });
 }
 
+type Columns = CustomResourceDefinition["spec"]["versions"][0]["additionalPrinterColumns"];
+
+/** Scripts read what `kubectl get` prints. */
+function columns(before: Columns, now: Columns, path: string): readonly Break[] {
+  return before.flatMap(({ name, jsonPath }) => {
+    const successor = now.find((column) => column.name === name);
+    if (successor === undefined) return [{ path, change: `has no column ${name} any more`, fix: KEEP }];
+    if (successor.jsonPath === jsonPath) return [];
+    const change = `column ${name} was ${jsonPath}, is ${successor.jsonPath}`;
+    return [{ path, change, fix: "put another column beside it" }];
+  });
+}
+
+/** Of a status, by which clients decide as by an answer of REST: they do not know what to make of a value that is new. */
+function moreValues(before: Schema | undefined, now: Schema | undefined, path: string): readonly Break[] {
+  if (before === undefined || now === undefined) return [];
+  const fix = "say it in a field beside it";
+  const added = now.enum?.filter((value) => before.enum !== undefined && !before.enum.includes(value)) ?? [];
+  return [
+    ...added.map((value) => ({ path, change: `may be ${value} now`, fix })),
+    ...(before.enum !== undefined && now.enum === undefined ? [{ path, change: "may be anything now", fix }] : []),
+    ...Object.entries(before.properties ?? {}).flatMap(([name, field]) =>
+      moreValues(field, now.properties?.[name], `${path}.${name}`),
+    ),
+    ...moreValues(before.items, now.items, `${path}[]`),
+    ...moreValues(schemaIn(before.additionalProperties), schemaIn(now.additionalProperties), `${path}{value}`),
+  ];
+}
+
+const schemaIn = (schema: Schema | boolean | undefined): Schema | undefined =>
+  typeof schema === "object" ? schema : undefined;
+
+/** As `narrowed`; but how much of a machine a program asks for by itself is measured anew with each release. */
+export const narrowedValues = (before: Schema, now: Schema): readonly Break[] =>
+  narrowed(before, now, "values").filter(
+    ({ path, change }) => !(/\.resources\.(requests|limits)$/.test(path) && change.startsWith("default was ")),
+  );
+
 const schemaOf = ({ schema }: CustomResourceDefinition["spec"]["versions"][0]): Schema =>
   schema.openAPIV3Schema as unknown as Schema;
 
+/** What becomes of a field that the schema does not have: somebody misses it, or it is left out. */
+type Unknown = "Missed" | "LeftOut";
+
 /** @param path where the schema stands, for a person */
-export function narrowed(before: Schema, now: Schema, path: string): readonly Break[] {
+export function narrowed(before: Schema, now: Schema, path: string, unknown: Unknown = "Missed"): readonly Break[] {
   if (now.type !== undefined && before.type !== now.type) {
     const change = `was ${before.type ?? "anything"}, is ${now.type}`;
     return [{ path, change, fix: "put a field of the new type beside it" }];
   }
-  return [...ownChanges(before, now, path), ...below(before, now, path)];
+  return [...ownChanges(before, now, path), ...forms(before, now, path, unknown), ...below(before, now, path, unknown)];
 }
 
 const LEAST = ["minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum"] as const;
@@ -73,13 +119,14 @@ const SHAPE = ["format", "pattern"] as const;
 /** By which the API server tells who has set what, and what is there where nobody has set it. */
 const MEANING = ["x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type", "default"] as const;
 const WORDS = ["$schema", "title", "description"] as const;
-const COMPARED = ["type", "enum", "required", "aliases", "x-kubernetes-validations"] as const;
+const COMPARED = ["type", "enum", "const", "oneOf", "required", "aliases", "x-kubernetes-validations"] as const;
 const NESTED = ["properties", "items", "additionalProperties", "propertyNames"] as const;
 const KNOWN: readonly string[] = [...LEAST, ...MOST, ...SHAPE, ...MEANING, ...WORDS, ...COMPARED, ...NESTED];
 
 function ownChanges(before: Schema, now: Schema, path: string): readonly Break[] {
   const bound = (schema: Schema, name: string, none: number) => (schema[name] as number | undefined) ?? none;
-  const gone = before.enum?.filter((value) => now.enum !== undefined && !now.enum.includes(value)) ?? [];
+  const [values, valuesNow] = [valuesOf(before), valuesOf(now)];
+  const gone = values?.filter((value) => valuesNow !== undefined && !valuesNow.includes(value)) ?? [];
   const newlyRequired = now.required?.filter((name) => !before.required?.includes(name)) ?? [];
   const rules = before["x-kubernetes-validations"]?.map(({ rule }) => rule) ?? [];
   const newRules = now["x-kubernetes-validations"]?.filter(({ rule }) => !rules.includes(rule)) ?? [];
@@ -107,8 +154,8 @@ function ownChanges(before: Schema, now: Schema, path: string): readonly Break[]
       .filter((name) => !now.aliases?.includes(name))
       .map((name) => [`is not called ${name} any more`, KEEP] as const),
     ...gone.map((value) => [`no longer accepts ${value}`, WIDEN] as const),
-    ...(before.enum === undefined && now.enum !== undefined
-      ? [[`accepts only ${now.enum.join(", ")} now`, WIDEN] as const]
+    ...(values === undefined && valuesNow !== undefined
+      ? [[`accepts only ${valuesNow.join(", ")} now`, WIDEN] as const]
       : []),
     ...newlyRequired.map((name) => [`requires ${name} now`, "make it optional, or give it a default"] as const),
     ...newRules.map(
@@ -125,23 +172,47 @@ function ownChanges(before: Schema, now: Schema, path: string): readonly Break[]
   return found.map(([change, fix]) => ({ path, change, fix }));
 }
 
-function below(before: Schema, now: Schema, path: string): readonly Break[] {
+const valuesOf = (schema: Schema): readonly unknown[] | undefined =>
+  schema.enum ?? (schema.const === undefined ? undefined : [schema.const]);
+
+/** Each form of before must be one of today. */
+function forms(before: Schema, now: Schema, path: string, unknown: Unknown): readonly Break[] {
+  if (now.oneOf === undefined) return [];
+  if (before.oneOf === undefined) return [{ path, change: "accepts only some forms now", fix: WIDEN }];
+  return before.oneOf
+    .filter((form) => !now.oneOf?.some((other) => narrowed(form, other, path, unknown).length === 0))
+    .map((form) => ({ path, change: `no longer accepts all with ${signOf(form)}`, fix: WIDEN }));
+}
+
+/** By which a form is told from others. */
+const signOf = ({ properties = {} }: Schema): string =>
+  Object.entries(properties)
+    .flatMap(([name, field]) => (valuesOf(field) === undefined ? [] : [`${name} ${valuesOf(field)?.join(" or ")}`]))
+    .join(", ");
+
+function below(before: Schema, now: Schema, path: string, unknown: Unknown): readonly Break[] {
   const fields = Object.entries(before.properties ?? {}).flatMap(([name, field]) => {
     const successor = now.properties?.[name];
     const at = `${path}.${name}`;
-    return successor === undefined ? [{ path: at, change: "was removed", fix: KEEP }] : narrowed(field, successor, at);
+    if (successor !== undefined) return narrowed(field, successor, at, unknown);
+    return unknown === "LeftOut" ? [] : [{ path: at, change: "was removed", fix: KEEP }];
   });
   return [
     ...fields,
-    ...both(before.items, now.items, `${path}[]`),
-    ...both(before.propertyNames, now.propertyNames, `${path}{key}`),
-    ...both(before.additionalProperties, now.additionalProperties, `${path}{value}`),
+    ...both(before.items, now.items, `${path}[]`, unknown),
+    ...both(before.propertyNames, now.propertyNames, `${path}{key}`, unknown),
+    ...both(before.additionalProperties, now.additionalProperties, `${path}{value}`, unknown),
   ];
 }
 
 /** Absent: anything goes. */
-function both(before: Schema | boolean = true, now: Schema | boolean = true, path: string): readonly Break[] {
+function both(
+  before: Schema | boolean = true,
+  now: Schema | boolean = true,
+  path: string,
+  unknown: Unknown,
+): readonly Break[] {
   if (now === true || before === false) return [];
   if (now === false) return [{ path, change: "is not accepted any more", fix: WIDEN }];
-  return narrowed(before === true ? {} : before, now, path);
+  return narrowed(before === true ? {} : before, now, path, unknown);
 }

@@ -7,14 +7,19 @@ import { GROUP } from "../../crds/common.ts";
 import { type CustomResourceDefinition, customResourceDefinition } from "../../crds/generate/crd.ts";
 import { kinds } from "../../crds/index.ts";
 import { oasdiff } from "../../lab/oasdiff/program.ts";
+import { helm } from "../../lab/packaging/programs.ts";
 import { findGoProgram } from "../../lab/setup/go-program.ts";
 import { configSchema as ocsp } from "../../ocsp/config.ts";
 import { configSchema as operator } from "../../operator/config.ts";
 import { VERSION } from "../../program/version.ts";
+import { Chart } from "../chart.ts";
 import type { Break } from "./break.ts";
+import { brokenByExchanges, type Exchanges, exchanges } from "./fleet.ts";
+import { installedBy, stricter, withdrawn } from "./installed.ts";
 import { blocking, changedMigrations, digests } from "./migrations.ts";
 import { brokenByDocument } from "./rest.ts";
-import { brokenByDefinition, narrowed, type Schema } from "./schemas.ts";
+import { brokenByDefinition, narrowed, narrowedValues, type Schema } from "./schemas.ts";
+import { brokenByRendering } from "./values.ts";
 
 export const root = path.join(import.meta.dirname, "../..");
 /** Written by `npm run release` alone. */
@@ -22,7 +27,7 @@ export const RELEASED = path.join(root, "released");
 
 export interface Surface {
   /** In `accepted.yaml`, and for a person. */
-  readonly name: "kinds" | "values" | "settings" | "rest" | "migrations";
+  readonly name: "kinds" | "rights" | "policies" | "values" | "settings" | "rest" | "fleet" | "migrations";
   /** What is released of it: the name in `released/`, and the content of today. */
   files(): ReadonlyMap<string, string>;
   breaks(): Promise<readonly Break[]>;
@@ -30,22 +35,21 @@ export interface Surface {
 
 const read = (file: string): string => readFileSync(path.join(root, file), "utf8");
 const released = (name: string): string => readFileSync(path.join(RELEASED, name), "utf8");
+const parsed = <T>(text: string): T => JSON.parse(text) as T;
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
 
 const GENERATED = "crds/generated";
 const DEFINITIONS = "crds";
+const definitionsIn = (folder: string): readonly string[] =>
+  readdirSync(path.join(root, folder)).filter((file) => file.startsWith(`${GROUP}_`));
 
-/** As they are installed, with the rights of the programs beside them. */
 const definitions: Surface = {
   name: "kinds",
   files: () =>
-    new Map(
-      readdirSync(path.join(root, GENERATED)).map((file) => [`${DEFINITIONS}/${file}`, read(`${GENERATED}/${file}`)]),
-    ),
+    new Map(definitionsIn(GENERATED).map((file) => [`${DEFINITIONS}/${file}`, read(`${GENERATED}/${file}`)])),
   async breaks() {
     const now = kinds.map(customResourceDefinition);
-    const files = readdirSync(path.join(RELEASED, DEFINITIONS)).filter((file) => file.startsWith(`${GROUP}_`));
-    return files.flatMap((file) => {
+    return definitionsIn(`released/${DEFINITIONS}`).flatMap((file) => {
       const before = parse(released(`${DEFINITIONS}/${file}`)) as CustomResourceDefinition;
       return brokenByDefinition(
         before,
@@ -54,6 +58,29 @@ const definitions: Surface = {
     });
   },
 };
+
+/** Manifests, by where they stand in `released/`. */
+const RIGHTS = {
+  // Beside the definitions: together they are what is installed.
+  [`${DEFINITIONS}/rbac.yaml`]: `${GENERATED}/rbac.yaml`,
+  "gateway/rbac.yaml": "deploy/gateway/rbac.yaml",
+};
+const CHART = "charts/mazevault";
+const POLICIES = { "policies.yaml": `${CHART}/files/policies.yaml` };
+
+const installed = (
+  name: "rights" | "policies",
+  manifests: Readonly<Record<string, string>>,
+  compare: typeof withdrawn,
+): Surface => ({
+  name,
+  files: () => new Map(Object.entries(manifests).map(([to, from]) => [to, read(from)])),
+  breaks: async () =>
+    Object.entries(manifests).flatMap(([to, from]) => compare(installedBy(released(to)), installedBy(read(from)))),
+});
+
+const rights = installed("rights", RIGHTS, withdrawn);
+const policies = installed("policies", POLICIES, stricter);
 
 const DOCUMENT = "docs/reference/openapi.json";
 
@@ -64,21 +91,27 @@ const rest = (program: string): Surface => ({
   breaks: () => brokenByDocument(program, path.join(RELEASED, "openapi.json"), path.join(root, DOCUMENT)),
 });
 
-const schema = (name: "values" | "settings", file: string, now: () => Schema): Surface => ({
-  name,
-  files: () => new Map([[file, json(now())]]),
-  breaks: async () => narrowed(JSON.parse(released(file)) as Schema, now(), name),
-});
+const FLEET = "fleet.json";
 
-const values = schema("values", "values.schema.json", () => JSON.parse(read("charts/mazevault/values.schema.json")));
+const fleet: Surface = {
+  name: "fleet",
+  files: () => new Map([[FLEET, json(exchanges())]]),
+  breaks: async () => brokenByExchanges(parsed<Exchanges>(released(FLEET)), exchanges()),
+};
+
+const SETTINGS = "settings.json";
+
+const settings: Surface = {
+  name: "settings",
+  files: () => new Map([[SETTINGS, json(settingsToday())]]),
+  breaks: async () => narrowed(parsed<Schema>(released(SETTINGS)), settingsToday(), "settings"),
+};
 
 /** With their defaults and second names, which the chart's schema does not have. */
-const settings = schema("settings", "settings.json", () => ({
-  type: "object",
-  properties: Object.fromEntries(
-    Object.entries({ operator, ocsp }).map(([name, config]) => [name, settingsOf(config)]),
-  ),
-}));
+function settingsToday(): Schema {
+  const programs = Object.entries({ operator, ocsp }).map(([name, config]) => [name, settingsOf(config)]);
+  return { type: "object", properties: Object.fromEntries(programs) };
+}
 
 function settingsOf(config: z.ZodType): Schema {
   const { $schema: _, ...made } = z.toJSONSchema(config, {
@@ -93,6 +126,28 @@ function settingsOf(config: z.ZodType): Schema {
   return made as Schema;
 }
 
+const VALUES_SCHEMA = "values.schema.json";
+const VALUES = "values";
+
+/** @param program Helm; without it, schemas alone are compared */
+const values = (program: string | undefined): Surface => ({
+  name: "values",
+  files: () =>
+    new Map([
+      [VALUES_SCHEMA, read(`${CHART}/${VALUES_SCHEMA}`)],
+      ...readdirSync(path.join(root, CHART, "ci")).map(
+        (file) => [`${VALUES}/${file}`, read(`${CHART}/ci/${file}`)] as const,
+      ),
+    ]),
+  async breaks() {
+    const now = parsed<Schema>(read(`${CHART}/${VALUES_SCHEMA}`));
+    const narrower = narrowedValues(parsed<Schema>(released(VALUES_SCHEMA)), now);
+    if (program === undefined) return narrower;
+    const chart = new Chart(path.join(root, CHART), program, path.join(RELEASED, VALUES));
+    return [...narrower, ...(await brokenByRendering(chart, parsed<Schema>(released(SETTINGS))))];
+  },
+});
+
 const MIGRATIONS = path.join(root, "adapters/postgres/migrations");
 
 const migrations: Surface = {
@@ -102,7 +157,7 @@ const migrations: Surface = {
 };
 
 /** Those that databases of the last release have run. */
-const releasedMigrations = (): Readonly<Record<string, string>> => JSON.parse(released("migrations.json"));
+export const releasedMigrations = (): Readonly<Record<string, string>> => parsed(released("migrations.json"));
 
 /** What is wrong with the migrations that the next release brings. @param program squawk */
 export const wrongMigrations = (program: string): Promise<readonly string[]> => {
@@ -117,5 +172,14 @@ export const wrongMigrations = (program: string): Promise<readonly string[]> => 
 /** Those that this machine can compare without a server; `npm test` says what it cannot. */
 export function surfaces(): readonly Surface[] {
   const program = findGoProgram(oasdiff);
-  return [definitions, values, settings, migrations, ...(program === undefined ? [] : [rest(program)])];
+  return [
+    definitions,
+    rights,
+    policies,
+    values(findGoProgram(helm)),
+    settings,
+    fleet,
+    migrations,
+    ...(program === undefined ? [] : [rest(program)]),
+  ];
 }

@@ -1,9 +1,19 @@
 /** What an installation has that is upgraded: of all that writes something, enough to be told when one of them does. */
+import { createCsr } from "../../core/pki/csr.ts";
+import { subjectAltName } from "../../core/pki/extension.ts";
+import { generateKey } from "../../core/pki/key.ts";
+import { parseLiteralSubject } from "../../core/pki/name.ts";
+import { LocalSigner } from "../../core/pki/signer.ts";
 import { azure } from "../../lab/mazevault.ts";
-import { secretManifest, type World } from "../harness.ts";
+import { conditionOf, secretManifest, type World } from "../harness.ts";
 
 export const NAMESPACE = "steady";
 export const COPIES = "copies";
+/** Where both sides of an entry were changed, and nobody decides. */
+const [DISPUTED, DISPUTED_COPIES] = ["disputed", "disputed-copies"];
+const [PRIMARY, STANDBY] = ["steady-primary", "steady-standby"];
+/** Namespaces, and names of what is in none. */
+export const PLACES: readonly string[] = [NAMESPACE, COPIES, DISPUTED, DISPUTED_COPIES, "root", PRIMARY, STANDBY];
 /** Of those that the two vaults of the stand-in, and the others that it has, are for. */
 const VAULTS = [...azure.vaults, ...azure.moreVaults];
 const ISSUERS = 20;
@@ -12,7 +22,22 @@ export interface Resources {
   readonly manifests: readonly object[];
   /** How many there are of each kind, by the name of its controller. */
   readonly kinds: Readonly<
-    Record<"project" | "clusterissuer" | "issuer" | "secret" | "certificate" | "keyvault" | "syncrule", number>
+    Record<
+      | "project"
+      | "clusterissuer"
+      | "issuer"
+      | "secret"
+      | "certificate"
+      | "certificaterequest"
+      | "keyvault"
+      | "syncrule"
+      | "accesspolicy"
+      | "auditsink"
+      | "gateway"
+      | "gatewayenvironment"
+      | "failover",
+      number
+    >
   >;
   /** Entries of each vault, by its name. */
   readonly entries: ReadonlyMap<string, number>;
@@ -21,15 +46,15 @@ export interface Resources {
 export const secretName = (index: number): string => `secret-${index}`;
 export const vaultName = (index: number): string => `vault-${index}`;
 
-/** So many resources in one namespace, between them of each kind that a leader looks at again after it has taken over. */
-export function resources(total: number, world: World): Resources {
+/** So many resources in one namespace, and a few elsewhere: between them of each kind. */
+export async function resources(total: number, world: World): Promise<Resources> {
   const count = (share: number, most = Number.POSITIVE_INFINITY) =>
     Math.max(2, Math.min(most, Math.floor(total * share)));
   const vaults = count(0.02, VAULTS.length);
   const issuers = count(0.02, ISSUERS);
   const certificates = count(0.25);
-  // Beside the Project, the root, and the rule that copies.
-  const secrets = total - 2 * vaults - issuers - certificates - 3;
+  // Beside the Project, the root, the rule that copies, the request and the policy.
+  const secrets = total - 2 * vaults - issuers - certificates - 5;
   const pushed = Math.floor(secrets / 2);
   const entries = new Map(VAULTS.slice(0, vaults).map((name) => [name, 0]));
   const secretsOf = Array.from({ length: secrets }, (_, index) => {
@@ -42,8 +67,13 @@ export function resources(total: number, world: World): Resources {
   });
   return {
     manifests: [
-      ...[NAMESPACE, COPIES].map((name) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name } })),
-      project,
+      ...[NAMESPACE, COPIES, DISPUTED, DISPUTED_COPIES].map((name) => ({
+        apiVersion: "v1",
+        kind: "Namespace",
+        metadata: { name },
+      })),
+      project(NAMESPACE, COPIES),
+      project(DISPUTED, DISPUTED_COPIES),
       credentials(world),
       root,
       ...Array.from({ length: issuers }, (_, index) => issuer(index)),
@@ -52,15 +82,30 @@ export function resources(total: number, world: World): Resources {
       ...Array.from({ length: vaults }, (_, index) => [keyVault(index), rule(index)]).flat(),
       copyRule,
       consumer,
+      await certificateRequest(),
+      accessPolicy,
+      auditSink,
+      gateway(PRIMARY, "primary"),
+      gateway(STANDBY, "dr-standby"),
+      gatewayEnvironment,
+      failover,
+      disputedSecret,
+      disputedRule,
     ],
     kinds: {
-      project: 1,
+      project: 2,
       clusterissuer: 1,
       issuer: issuers,
-      secret: secrets,
+      secret: secrets + 1,
       certificate: certificates,
+      certificaterequest: 1,
       keyvault: vaults,
-      syncrule: vaults + 1,
+      syncrule: vaults + 2,
+      accesspolicy: 1,
+      auditsink: 1,
+      gateway: 2,
+      gatewayenvironment: 1,
+      failover: 1,
     },
     entries,
   };
@@ -69,15 +114,15 @@ export function resources(total: number, world: World): Resources {
 /** Of each secret. */
 const KEYS = 3;
 
-const project = {
+const project = (name: string, ...others: readonly string[]): object => ({
   apiVersion: "mazevault.io/v1",
   kind: "Project",
-  metadata: { name: NAMESPACE },
+  metadata: { name },
   spec: {
     environments: [{ name: "pro" }],
-    namespaces: [NAMESPACE, COPIES].map((name) => ({ name, environments: ["pro"] })),
+    namespaces: [name, ...others].map((namespace) => ({ name: namespace, environments: ["pro"] })),
   },
-};
+});
 
 function secret(index: number, vault: number | undefined): object {
   const manifest = secretManifest(NAMESPACE, secretName(index), {
@@ -194,3 +239,101 @@ const consumer = {
     },
   },
 };
+
+async function certificateRequest(): Promise<object> {
+  const dnsName = `requested.${NAMESPACE}.svc`;
+  const signer = new LocalSigner(await generateKey({ algorithm: "ECDSA", size: 256 }));
+  const names = subjectAltName([{ kind: "dns", value: dnsName }], false);
+  const csr = await createCsr(parseLiteralSubject(`CN=${dnsName}`), [names], signer);
+  return {
+    apiVersion: "mazevault.io/v1",
+    kind: "CertificateRequest",
+    metadata: { name: "requested", namespace: NAMESPACE },
+    spec: { request: csr.toString("base64"), issuerRef: { kind: "Issuer", name: "issuer-0" } },
+  };
+}
+
+const accessPolicy = {
+  apiVersion: "mazevault.io/v1",
+  kind: "AccessPolicy",
+  metadata: { name: "app", namespace: NAMESPACE },
+  spec: {
+    subjects: [{ serviceAccount: { namespace: NAMESPACE, name: "app" } }],
+    rules: [{ projects: [NAMESPACE], environments: ["pro"], role: "reader" }],
+  },
+};
+
+const auditSink = {
+  apiVersion: "mazevault.io/v1",
+  kind: "AuditSink",
+  metadata: { name: NAMESPACE },
+  spec: { file: { name: "audit.jsonl" } },
+};
+
+/** Which nobody starts. */
+const gateway = (name: string, role: "primary" | "dr-standby"): object => ({
+  apiVersion: "mazevault.io/v1",
+  kind: "Gateway",
+  metadata: { name },
+  spec: { environment: "NPR", role },
+});
+
+const gatewayEnvironment = {
+  apiVersion: "mazevault.io/v1",
+  kind: "GatewayEnvironment",
+  metadata: { name: NAMESPACE },
+  spec: { environment: "NPR", primaryRef: { name: PRIMARY }, standbyRef: { name: STANDBY } },
+};
+
+/** To the one that is in charge already, so it is over at once. */
+const failover = {
+  apiVersion: "mazevault.io/v1",
+  kind: "Failover",
+  metadata: { name: NAMESPACE },
+  spec: { environmentRef: { name: NAMESPACE }, activate: "Primary" },
+};
+
+const disputedSecret = secretManifest(DISPUTED, "both", {
+  entries: [{ key: "token", generate: { kind: "Hex", bytes: 16 } }],
+  rotation: { every: "2160h", keys: ["token"] },
+});
+
+const disputedRule = {
+  apiVersion: "mazevault.io/v1",
+  kind: "SyncRule",
+  metadata: { name: "both", namespace: DISPUTED },
+  spec: {
+    projectRef: { name: DISPUTED },
+    environment: "pro",
+    direction: "Bidirectional",
+    conflictPolicy: "Manual",
+    secrets: { names: ["both"] },
+    target: { kubernetes: { namespaces: [DISPUTED_COPIES], keys: [{ from: "token", to: "TOKEN" }] } },
+  },
+};
+
+/** Has both sides changed before the rule can look, so that there is a SyncConflict. */
+export async function dispute(world: World, timeoutMs: number): Promise<void> {
+  const rule = ["syncrule.mazevault.io", "both", DISPUTED] as const;
+  const suspend = (is: boolean) =>
+    world.kubectl("-n", DISPUTED, "patch", rule[0], "both", "--type=merge", "-p", `{"spec":{"suspend":${is}}}`);
+  const synced = (is: (told: { readonly reason: string; readonly message: string }) => boolean) =>
+    world.waitFor(
+      ...rule,
+      (object) => {
+        const told = conditionOf(object, "Synced");
+        return told !== undefined && is(told);
+      },
+      timeoutMs,
+    );
+  await world.waitReady(...rule, timeoutMs);
+  await world.kubectl("-n", DISPUTED_COPIES, "annotate", "secret", "both", `mazevault.io/allow-pull=${DISPUTED}`);
+  await synced(({ message }) => message === "1 core Secrets are in step");
+  await suspend(true);
+  await synced(({ reason }) => reason === "Suspended");
+  await world.kubectl("-n", DISPUTED, "annotate", "secrets.mazevault.io", "both", "mazevault.io/rotate=once");
+  await world.waitFor("secret.mazevault.io", "both", DISPUTED, ({ status }) => status?.version === 2, timeoutMs);
+  await world.kubectl("-n", DISPUTED_COPIES, "patch", "secret", "both", "-p", '{"stringData":{"TOKEN":"theirs"}}');
+  await suspend(false);
+  await synced(({ reason }) => reason === "ChangedOnBothSides");
+}

@@ -3,9 +3,11 @@
  * replaced. What the older version has made is left alone by all of it: no write to an object, no version, no call that changes a vault.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { kinds } from "../../crds/index.ts";
 import { installDefinitions, type Operator } from "../../lab/mazevault.ts";
 import { until } from "../../lab/poll.ts";
 import {
+  conditionOf,
   decoded,
   difference,
   type KubernetesObject,
@@ -18,17 +20,19 @@ import {
 } from "../harness.ts";
 import { firstAdmin, RestClient } from "../rest-client.ts";
 import { type OlderVersion, olderVersion } from "./older.ts";
-import { COPIES, NAMESPACE, type Resources, resources, secretName, vaultName } from "./resources.ts";
+import { dispute, NAMESPACE, PLACES, type Resources, resources, secretName, vaultName } from "./resources.ts";
 
 /** `npm run test:upgrade` takes 1,000. */
 const RESOURCES = Number(process.env.UPGRADE_RESOURCES ?? 100);
 const PATIENCE_MS = 60_000 + RESOURCES * 300;
 const wait = { timeoutMs: PATIENCE_MS, intervalMs: 250 };
 const MARKER = "marker";
-const OURS =
-  "projects,secrets,certificates,certificaterequests,issuers,clusterissuers,keyvaults,syncrules,syncconflicts,accesspolicies,auditsinks"
-    .split(",")
-    .map((plural) => `${plural}.mazevault.io`);
+const OURS = kinds.map(({ plural }) => `${plural}.mazevault.io`);
+/** Of gateways that nobody starts, which is waited for as it is told here. */
+const NEVER_READY: Readonly<Record<string, string>> = {
+  Gateway: "AwaitingRegistration",
+  GatewayEnvironment: "GatewayNotHeardOf",
+};
 
 let world: World;
 let older: OlderVersion;
@@ -47,11 +51,12 @@ beforeAll(async () => {
   await installDefinitions(world.lab.controlPlane, older.definitions);
   before = await start("before", older.programs);
   await world.tenant(MARKER);
-  made = resources(RESOURCES, world);
+  made = await resources(RESOURCES, world);
   await measured("made by the older version", async () => {
     await world.apply(...made.manifests);
     await world.apply(external);
     await until("everything is Ready", everythingIsReady, wait);
+    await dispute(world, PATIENCE_MS);
     await settled();
   });
   restBefore = RestClient.of(world, await world.mazevault.startRest({ name: "rest-before", programs: older.programs }));
@@ -66,6 +71,11 @@ afterAll(async () => {
   await restBefore?.close();
   await restAfter?.close();
   await world?.stop();
+});
+
+test("of each kind there is something that could be written", async () => {
+  const found = new Set((await objects(OURS)).map(({ kind }) => kind));
+  expect(kinds.map(({ kind }) => kind).filter((kind) => !found.has(kind))).toEqual([]);
 });
 
 test("its definitions write nothing, and the older version goes on with them", async () => {
@@ -109,11 +119,16 @@ test("an older replica that starts after it has migrated works on, or says why i
 test("it can be taken back, and made again", async () => {
   // A version that cannot work with newer migrations has nothing to be taken back to.
   if (older.knowsNewer) {
+    // As `helm rollback` does it: the newer one leads with the older definitions for a while.
+    await installDefinitions(world.lab.controlPlane, older.definitions);
+    await mark("defined-back");
+    await assertUntouched();
     await after.process.stop();
     await until("the older one leads", async () => (await leaderOf(world, [before])) === before, wait);
     await mark("taken-back");
     await writing(restBefore).end();
     await assertUntouched();
+    await installDefinitions(world.lab.controlPlane);
     await after.process.start();
     await before.process.stop();
     await assertLooksAtEverything();
@@ -144,7 +159,7 @@ const start = (name: string, programs?: string): Promise<Operator> =>
   world.mazevault.startOperator({
     name,
     ...(programs !== undefined && { programs }),
-    config: { kubernetes: { leaseDurationMs: 9_000 } },
+    config: { kubernetes: { leaseDurationMs: 9_000 }, audit: { fileDirectory: world.lab.dir } },
   });
 
 async function measured(what: string, work: () => Promise<unknown>): Promise<void> {
@@ -204,14 +219,16 @@ async function mark(name: string): Promise<void> {
 
 /** @throws with what is not, and why */
 async function everythingIsReady(): Promise<boolean> {
-  const ready = ({ metadata, status }: KubernetesObject): boolean =>
-    status?.conditions?.some(
-      (each) => each.type === "Ready" && each.status === "True" && each.observedGeneration === metadata.generation,
-    ) ?? false;
+  const ready = (object: KubernetesObject): boolean => {
+    const told = conditionOf(object, "Ready");
+    if (told === undefined || told.observedGeneration !== object.metadata.generation) return false;
+    const awaited = NEVER_READY[object.kind];
+    return awaited === undefined ? told.status === "True" : told.reason === awaited;
+  };
   const others = (await world.list(OURS.join(","), NAMESPACE)).filter((object) => !ready(object));
-  const why = others.slice(0, 3).map(({ kind, metadata, status }) => {
-    const told = status?.conditions?.find(({ type }) => type === "Ready");
-    return `${kind} ${metadata.name}: ${told?.reason} ${told?.message}`;
+  const why = others.slice(0, 3).map((object) => {
+    const told = conditionOf(object, "Ready");
+    return `${object.kind} ${object.metadata.name}: ${told?.reason} ${told?.message}`;
   });
   if (others.length > 0) throw new Error(`${others.length} are not: ${why.join("; ")}`);
   return true;
@@ -223,6 +240,14 @@ async function settled(): Promise<void> {
   const inSync = (name: string, entries: number) =>
     world.waitFor("syncrule.mazevault.io", name, NAMESPACE, ({ status }) => status?.inSync === entries, PATIENCE_MS);
   for (const [index, [, entries]] of vaults.entries()) await inSync(vaultName(index), entries);
+  // A vault tells whole seconds: who looks earlier looks once more, and takes that down.
+  const isPast = async () =>
+    (
+      await world.sql<{ past: boolean }>(
+        "SELECT max(target_updated_on) < now() - interval '3 s' AS past FROM sync_items",
+      )
+    ).every(({ past }) => past);
+  await until("all was written seconds ago", isPast, wait);
   for (const index of vaults.keys())
     await world.kubectl(
       "-n",
@@ -300,15 +325,16 @@ async function columnsOfTables(): Promise<ReadonlyMap<string, readonly string[]>
 const MOVING =
   /^(leadership|audit\w*|vault_calls|outbox\w*|migrations|compatibility|requests|login_attempts|sessions|used_refresh_tokens|keys)$/;
 
+/** Of these kinds, all that the older version has made something of. */
+const objects = async (types: readonly string[]): Promise<readonly KubernetesObject[]> =>
+  (await world.list(types.join(","))).filter(({ metadata: { name, namespace = name } }) => PLACES.includes(namespace));
+
 /** All that could have been written to what was there before, with the versions that tell it. */
 async function everything(): Promise<readonly string[]> {
-  const kinds = [...OURS, "secrets", "rolebindings", "namespaces", "configmaps"].join(",");
-  const objects = (await world.list(kinds))
-    .filter(({ metadata: { name, namespace = name } }) => [NAMESPACE, COPIES, "root"].includes(namespace))
-    .map(
-      ({ kind, metadata }) =>
-        `${kind} ${metadata.namespace}/${metadata.name} ${metadata.uid} ${metadata.resourceVersion}`,
-    );
+  const versions = (await objects([...OURS, "secrets", "rolebindings", "namespaces", "configmaps"])).map(
+    ({ kind, metadata }) =>
+      `${kind} ${metadata.namespace}/${metadata.name} ${metadata.uid} ${metadata.resourceVersion}`,
+  );
   // Their status is the cluster's, their template would be ours.
   const workloads = (await world.list("deployments", NAMESPACE)).map(
     ({ metadata }) => `${metadata.name} ${metadata.generation}`,
@@ -327,5 +353,5 @@ async function everything(): Promise<readonly string[]> {
     );
   }
   const told = (await events()).filter((event) => !event.startsWith(`${MARKER}/`));
-  return [...objects, ...workloads, ...rows, ...told];
+  return [...versions, ...workloads, ...rows, ...told];
 }

@@ -38,11 +38,15 @@ export interface FleetRoutesParts extends Pick<RestServerParts, "onAnswer" | "tr
   readonly log: Pick<Logger, "debug" | "error" | "warn">;
 }
 
-const routes: ReadonlyMap<string, FleetRoute> = new Map(
-  [...membershipRoutes, ...taskRoutes, ...replicaRoutes, ...writeRoutes, ...signingRoutes].map(
-    (route) => [route.path, route] as const,
-  ),
-);
+/** All that is asked for inside the channel. */
+export const fleetRoutes: readonly FleetRoute[] = [
+  ...membershipRoutes,
+  ...taskRoutes,
+  ...replicaRoutes,
+  ...writeRoutes,
+  ...signingRoutes,
+];
+const routes: ReadonlyMap<string, FleetRoute> = new Map(fleetRoutes.map((route) => [route.path, route] as const));
 
 /** Answers what comes through the channel; whatever fails is a problem (RFC 9457) with a `code`. */
 export function fleetHandler(parts: FleetRoutesParts): ChannelHandler {

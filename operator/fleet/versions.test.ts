@@ -5,14 +5,9 @@ import { REPLICA, REPLICA_VALUES, replicaAnswer, replicaValuesAnswer } from "../
 import { issuerAnswer, SIGNING_ROUTES } from "../../core/fleet/signing-protocol.ts";
 import { TASK_ROUTES, taskAnswer, taskResultsAnswer } from "../../core/fleet/task-protocol.ts";
 import { KNOWN_WRITES_PATH, knownWritesAnswer, WRITES_PATH, writesAnswer } from "../../core/fleet/writes.ts";
-import { membershipRoutes } from "./membership-routes.ts";
-import { replicaRoutes } from "./replica-routes.ts";
-import { signingRoutes } from "./signing-routes.ts";
-import { taskRoutes } from "./task-routes.ts";
-import { writeRoutes } from "./write-routes.ts";
+import { fleetRoutes } from "./routes.ts";
 
-const routes = [...membershipRoutes, ...taskRoutes, ...replicaRoutes, ...writeRoutes, ...signingRoutes];
-const bodyOf = (path: string) => routes.find((route) => route.path === path)?.body;
+const bodyOf = (path: string) => fleetRoutes.find((route) => route.path === path)?.body;
 
 const id = "0d6f2a3c-6ae4-4e2b-8a43-0b5c7d8e9f01";
 const digest = "0".repeat(64);
@@ -120,7 +115,7 @@ test.each(answers)("an answer about %s is read for what is known", (_, schema, a
 
 test("each route is one or the other", () => {
   const paths = [...Object.keys(heard), ...Object.keys(refused)].toSorted();
-  expect(routes.map(({ path }) => path).toSorted()).toEqual(paths);
+  expect(fleetRoutes.map(({ path }) => path).toSorted()).toEqual(paths);
 });
 
 test.each(Object.entries(heard))("%s is read for what is known", (path, body) => {
