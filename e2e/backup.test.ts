@@ -486,6 +486,13 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
     // The namespace comes late, and is not taken for another one.
     await after.apply(namespace("later"), late);
     await after.waitFor(secret, "db", "later", (each) => conditionOf(each, "Ready")?.reason === "NotAdopted", 60_000);
+    // Nor does anybody end the recovery over it who takes it for something that is not there any more.
+    const waits = "there, and not taken over yet: Namespace later: run mazevault-backup adopt once more";
+    expect(await shell("mazevault-backup settle", here)).toMatchObject({
+      code: 1,
+      said: expect.stringContaining(waits),
+    });
+    expect(await good("mazevault-backup status", here)).toContain(waits);
     expect(await good(adopt, here)).toMatch(/^1 objects took the place/);
     await after.waitReady(secret, "db", "later", 60_000);
     const now = await facts(after);

@@ -73,7 +73,7 @@ export const bindingEntry = (binding: Binding, generation: bigint, actor: Actor)
   };
 };
 
-export const placeText = ({ kind, namespace, name }: BoundPlace): string =>
+export const placeText = ({ kind, namespace, name }: Readonly<Record<keyof BoundPlace, string>>): string =>
   namespace === "" ? `${kind} ${name}` : `${kind} ${namespace}/${name}`;
 
 const mac = ({ installationId, home }: HomeKeys, purpose: string, fields: readonly Field[]): Buffer =>

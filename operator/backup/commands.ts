@@ -19,7 +19,7 @@ import { explainVerdict } from "../../core/audit/faults.ts";
 import { tampered } from "../../core/pki/status.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import { type ClusterObjects, recoveredKinds } from "../../core/ports/cluster-objects.ts";
-import { boundKinds } from "../../core/ports/home-store.ts";
+import { type Binding, boundKinds } from "../../core/ports/home-store.ts";
 import { Adoption } from "../../core/recovery/adoption.ts";
 import { HeldUids, homeEntry, homeMac, judgedBinding, judgedHome, placeText } from "../../core/recovery/home.ts";
 import {
@@ -130,9 +130,8 @@ function bodyOf(
 }
 
 async function backupObjects(installation: Installation, cluster: ClusterObjects): Promise<readonly BackupObject[]> {
-  const { home, keys } = await installation.stores();
   const held = new HeldUids();
-  held.load((await home.bindings()).map((each) => judgedBinding(keys, each)));
+  held.load(await bindingsOf(installation));
   const objects: BackupObject[] = [];
   for (const kind of recoveredKinds) {
     const bound = boundKinds.find((each) => each === kind);
@@ -311,7 +310,7 @@ export async function status(installation: Installation, say: Say): Promise<void
       "the database was restored and taken over: nothing is ended because its object is missing, until mazevault-backup settle",
     );
   else say(`the database belongs to this cluster (${clusterUid})`);
-  const bindings = (await store.bindings()).map((each) => judgedBinding(keys, each));
+  const bindings = await bindingsOf(installation);
   const bound = bindings.filter(({ uid }) => uid !== undefined).length;
   say(`${bound} objects stand for those of another cluster, ${bindings.length - bound} are awaited`);
   sayMissing(await missingOf(installation), say);
@@ -327,7 +326,7 @@ export async function settle(
   sayMissing(missing, say);
   if (missing.length > 0 && !dropMissing)
     throw new BackupUnusable(
-      `${missing.length} objects that the database knows of are not in the cluster, and would be ended as if they had been deleted: apply them, or say --drop-missing`,
+      `${missing.length} objects that the database knows of are not in the cluster, or have not taken their places, and would be ended as if they had been deleted: apply them and run mazevault-backup adopt, or say --drop-missing`,
     );
   const { home: store, keys, leadership } = await installation.stores();
   const cluster = await installation.cluster();
@@ -341,12 +340,23 @@ export async function settle(
 
 async function missingOf(installation: Installation): Promise<readonly MissingObject[]> {
   const { vault, pki, fleet, sinkCursors: sinks } = await installation.stores();
-  return missingObjects({ cluster: await installation.cluster(), vault, pki, fleet, sinks });
+  const bindings = await bindingsOf(installation);
+  return missingObjects({ cluster: await installation.cluster(), bindings, vault, pki, fleet, sinks });
+}
+
+async function bindingsOf(installation: Installation): Promise<readonly Binding[]> {
+  const { home, keys } = await installation.stores();
+  return (await home.bindings()).map((each) => judgedBinding(keys, each));
 }
 
 function sayMissing(missing: readonly MissingObject[], say: Say): void {
-  for (const { kind, namespace, name } of missing.slice(0, MOST_LISTED))
-    say(`missing in the cluster: ${kind} ${namespace === "" ? name : `${namespace}/${name}`}`);
+  for (const { waits, former, ...object } of missing.slice(0, MOST_LISTED)) {
+    if (waits) say(`there, and not taken over yet: ${placeText(object)}: run mazevault-backup adopt once more`);
+    else
+      say(
+        `missing in the cluster: ${placeText(object)}${former === undefined ? "" : `, the one of UID ${former}: another one of that name is there`}`,
+      );
+  }
   if (missing.length > MOST_LISTED) say(`missing in the cluster: and ${missing.length - MOST_LISTED} more`);
   if (missing.length === 0) say("everything that the database knows of is in the cluster");
 }
