@@ -409,13 +409,40 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
   const tables = async (): Promise<readonly unknown[]> =>
     after.sql("SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'mazevault'");
 
+  const state = () => after.sql("SELECT state FROM home");
+
+  test("a copy that does not belong to its manifest is marked, so that nobody serves it", async () => {
+    const other = changed("other", (dir) => {
+      const file = path.join(dir, "manifest.json");
+      writeFileSync(file, readFileSync(file, "utf8").replace('"takenAt": "20', '"takenAt": "19'));
+    });
+    expect(await shell(`mazevault-backup restore ${other}`, here)).toMatchObject({
+      code: 1,
+      said: expect.stringContaining("the manifest does not match its signature"),
+    });
+    expect(await state()).toEqual([{ state: "Restored" }]);
+    await emptied();
+  }, 120_000);
+
+  test("a restore that is killed before the copy is marked is finished by another one", async () => {
+    const killed = await shell("mazevault-backup restore backup-1", {
+      ...here,
+      MAZEVAULT_FAILPOINT: "restore.beforeMark",
+    });
+    expect(killed.code).toBe("ended by SIGKILL");
+    expect(await state()).toEqual([{ state: "Settled" }]);
+    expect(await good("mazevault-backup restore backup-1", here)).toMatch(/was cut off[\s\S]*restored \d+ rows/);
+    expect(await state()).toEqual([{ state: "Restored" }]);
+    await emptied();
+  }, 120_000);
+
   test("the copy is restored and verified; into a database that is not empty it is not", async () => {
     expect(await good(restore, here)).toMatch(/restored \d+ rows[\s\S]*everything opens, and is as it was written\n$/);
     expect(await shell("mazevault-backup restore backup-1", here)).toMatchObject({
       code: 1,
       said: expect.stringContaining("is not empty"),
     });
-    expect(await after.sql("SELECT state FROM home")).toEqual([{ state: "Restored" }]);
+    expect(await state()).toEqual([{ state: "Restored" }]);
   }, 120_000);
 
   test("until it is taken over the operator waits, says why, and touches nothing", async () => {
@@ -450,7 +477,7 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
     for (const failpoint of ["adoption.afterBatch", "adoption.beforeHome"]) {
       const killed = await shell(adopt, { ...here, MAZEVAULT_FAILPOINT: failpoint });
       expect(killed.code).toBe("ended by SIGKILL");
-      expect(await after.sql("SELECT state FROM home")).toEqual([{ state: "Restored" }]);
+      expect(await state()).toEqual([{ state: "Restored" }]);
       expect(await readiness()).toContain("mazevault-backup adopt");
     }
     expect(await good(adopt, here)).toMatch(

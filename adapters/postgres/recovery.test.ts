@@ -14,7 +14,8 @@ import { HeldUids, homeEntry, homeMac, judgedBinding } from "../../core/recovery
 import { FakeCluster } from "../../core/recovery/testing/cluster.ts";
 import { DatabaseVerification, type VerificationReport } from "../../core/recovery/verification.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
-import { assertEmpty, assertUsable, openSnapshot } from "./backup.ts";
+import { until } from "../../lab/poll.ts";
+import { assertEmpty, assertUsable, isUnmarkedCopy, openSnapshot, RESTORER } from "./backup.ts";
 import { withConnection } from "./testing/client.ts";
 import { openInstallation, type TestInstallation } from "./testing/installation.ts";
 import { startServer, type TestServer } from "./testing/server.ts";
@@ -212,6 +213,44 @@ test("a snapshot tells of one moment, whatever is written meanwhile", async () =
   } finally {
     await snapshot.close();
   }
+});
+
+test("a copy that nobody has marked as restored is told by what was written since, while nobody uses it", async () => {
+  const { database, root } = installation;
+  await store("one", "first");
+  await installation.stores.audit.link(writer.epoch, 1_000);
+  const snapshot = await openSnapshot(database);
+  await snapshot.close();
+  const { installation: id, rows, head } = snapshot.facts;
+  const body = { installation: id, rows, head: { position: `${head.position}`, link: head.link.toString("hex") } };
+  await expect(isUnmarkedCopy(database, body)).rejects.toThrow(
+    /sessions of MazeVault use it, so that it may be the one/,
+  );
+  await installation.stores.close();
+  const isCopy = async (change: Partial<typeof body> = {}): Promise<boolean> => {
+    let found: boolean | undefined;
+    // Connections that were closed are over a moment later.
+    const look = async () => {
+      found = await isUnmarkedCopy(database, { ...body, ...change }).catch(() => undefined);
+      return found !== undefined;
+    };
+    await until("nobody uses it", look, { timeoutMs: 10_000, intervalMs: 10 });
+    return found === true;
+  };
+  const led = async (holder: string) => {
+    const { stores } = await openInstallation(database, root);
+    await stores.leadership.acquireEpoch(holder);
+    await stores.close();
+  };
+  expect(await isCopy()).toBe(true);
+  expect(await isCopy({ installation: randomUUID() })).toBe(false);
+  expect(await isCopy({ head: { ...body.head, link: "00".repeat(32) } })).toBe(false);
+  // By an attempt that was cut off before it had marked it.
+  await led(RESTORER);
+  expect(await isCopy()).toBe(true);
+  await led("operator");
+  expect(await isCopy()).toBe(false);
+  installation = await openInstallation(database, root);
 });
 
 test("it is taken over: a namespace finds its secrets, a certificate its holder, and rules and sinks their rows", async () => {

@@ -8,14 +8,18 @@ import {
   assertEmpty,
   assertKnownSchema,
   dumpTo,
+  isUnmarkedCopy,
   openSnapshot,
+  RESTORER,
   restoreFrom,
   rowsOf,
   type SnapshotFacts,
 } from "../../adapters/postgres/backup.ts";
 import { migrate } from "../../adapters/postgres/migrate.ts";
+import type { Stores } from "../../adapters/postgres/stores.ts";
 import { headMacHolds } from "../../core/audit/chain.ts";
 import { explainVerdict } from "../../core/audit/faults.ts";
+import { failpoint } from "../../core/failpoints.ts";
 import { tampered } from "../../core/pki/status.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import { type ClusterObjects, recoveredKinds } from "../../core/ports/cluster-objects.ts";
@@ -180,7 +184,11 @@ async function digestOf(file: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Into an empty database, all of it or nothing. @throws BackupUnusable, Unavailable */
+/**
+ * Into an empty database, all of it or nothing; what was cut off before the copy was marked as restored is finished when it is repeated.
+ *
+ * @throws BackupUnusable, Unavailable
+ */
 export async function restore(
   installation: Installation,
   { dir, pgBin }: { readonly dir: string; readonly pgBin?: string },
@@ -197,30 +205,62 @@ export async function restore(
       `the backup needs root key ${lacking.join(", ")}, and ${given.map(({ source, id }) => `${source} is ${id}`).join(", ")}: name the root key of the backup in keys, or the one before it in keys.previous; nothing was written`,
     );
   const database = await installation.database();
-  await assertEmpty(database);
-  await restoreFrom(path.join(dir, body.dump?.file ?? DUMP), database, { ...(pgBin !== undefined && { bin: pgBin }) });
-  const rows = await rowsOf(database);
-  const differing = Object.entries(body.rows).filter(([table, count]) => rows[table] !== count);
-  if (differing.length > 0)
-    throw new BackupUnusable(
-      `${differing.map(([table, count]) => `table ${table} has ${rows[table] ?? 0} rows of ${count}`).join(", ")}: somebody wrote into the database meanwhile; stop every operator on it, empty it, and restore again`,
-    );
+  let rows = body.rows;
+  if (await isUnmarkedCopy(database, body))
+    say("the database has this backup already, of an attempt that was cut off, which goes on from here");
+  else {
+    await assertEmpty(database);
+    const file = path.join(dir, body.dump?.file ?? DUMP);
+    await restoreFrom(file, database, { ...(pgBin !== undefined && { bin: pgBin }) });
+    failpoint("restore.beforeMark");
+    rows = await rowsOf(database);
+  }
   const { applied } = await migrate(database);
   if (applied.length > 0) say(`brought up to date: ${applied.join(", ")}`);
   const stores = await installation.stores();
-  judgeManifest(manifest, stores.keys.installationId, await stores.keys.auditSigning());
-  const stored = await stores.home.home();
-  const clusterUid = (stored && judgedHome(stores.keys, stored))?.clusterUid ?? body.cluster;
-  const writer = { epoch: await stores.leadership.acquireEpoch("restore") };
-  const before = stored?.generation ?? 0n;
-  const record = { clusterUid, state: "Restored" } as const;
-  const details = { takenAt: body.takenAt, position: Number(body.head.position), link: body.head.link };
-  const entry = homeEntry("DatabaseRestored", before + 1n, ACTOR, details);
-  await stores.home.writeHome(writer, before, record, homeMac(stores.keys, record, before + 1n), [entry]);
+  const wrong = wrongCopy(manifest, rows, stores.keys.installationId, await stores.keys.auditSigning());
+  // Also where something is wrong: until somebody has emptied it nobody may take it for the database of before.
+  await markRestored(stores, body, wrong === undefined);
+  if (wrong !== undefined) throw wrong;
   say(
     `restored ${Object.values(rows).reduce((sum, count) => sum + count, 0)} rows; operators wait until it is taken over`,
   );
   say("next: mazevault-backup verify, apply the manifests, mazevault-backup adopt");
+}
+
+/** What is wrong with a copy that was put in. */
+function wrongCopy(
+  manifest: BackupManifest,
+  rows: Readonly<Record<string, number>>,
+  installationId: string,
+  keys: Parameters<typeof judgeManifest>[2],
+): BackupUnusable | undefined {
+  const differing = Object.entries(manifest.body.rows).filter(([table, count]) => rows[table] !== count);
+  if (differing.length > 0)
+    return new BackupUnusable(
+      `${differing.map(([table, count]) => `table ${table} has ${rows[table] ?? 0} rows of ${count}`).join(", ")}: somebody wrote into the database meanwhile; stop every operator on it, empty it, and restore again`,
+    );
+  try {
+    judgeManifest(manifest, installationId, keys);
+    return undefined;
+  } catch (error) {
+    if (error instanceof BackupUnusable) return error;
+    throw error;
+  }
+}
+
+/** Operators wait from now on. @param isJudged what the manifest says of itself can be believed */
+async function markRestored({ home, keys, leadership, audit }: Stores, body: BackupBody, isJudged: boolean) {
+  const stored = await home.home();
+  const clusterUid = (stored && judgedHome(keys, stored))?.clusterUid ?? body.cluster;
+  const writer = { epoch: await leadership.acquireEpoch(RESTORER) };
+  const before = stored?.generation ?? 0n;
+  const record = { clusterUid, state: "Restored" } as const;
+  const { position, link } = await audit.head();
+  const taken = isJudged ? { takenAt: body.takenAt } : {};
+  const details = { ...taken, position: Number(position), link: link.toString("hex") };
+  const entry = homeEntry("DatabaseRestored", before + 1n, ACTOR, details);
+  await home.writeHome(writer, before, record, homeMac(keys, record, before + 1n), [entry]);
 }
 
 /** @throws FoundWrong when something is not as it should be */
