@@ -103,7 +103,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
   const told = { ...(onAnswer !== undefined && { onAnswer }), ...(tracer !== undefined && { tracer }) };
   const answering = { rateCounters, log, ...told };
   const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit });
-  const source = fleet && openReplicaSource({ stores, view, vault, authorities, unready, log });
+  const source = fleet && openReplicaSource({ stores, view, vault, authorities, unready, isRecovering, log });
   const channel =
     fleet &&
     source &&
