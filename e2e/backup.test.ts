@@ -530,6 +530,25 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
     expect(vaults[vault]).toMatchObject({ valueReads: 0, writes: 0 });
   }, 180_000);
 
+  test("what is made anew before the recovery is settled waits, and is not taken for another one", async () => {
+    await after.kubectl("delete", "namespace", "later", "--wait=false");
+    // As the controller manager does, which this cluster has none of.
+    const finalized = path.join(folder, "later.json");
+    writeFileSync(finalized, JSON.stringify({ ...namespace("later"), spec: { finalizers: [] } }));
+    await after.kubectl("replace", "--raw", "/api/v1/namespaces/later/finalize", "-f", finalized);
+    await after.kubectl("-n", SHOP, "delete", certificate, "site");
+    await after.apply(namespace("later"), late, manifests.get("site") ?? {});
+    const waits = (each: KubernetesObject) => conditionOf(each, "Ready")?.reason === "NotAdopted";
+    await after.waitFor(secret, "db", "later", waits, 60_000);
+    await after.waitFor(certificate, "site", SHOP, waits, 60_000);
+    expect(await good(adopt, here)).toMatch(/^2 objects took the place/);
+    await after.waitReady(secret, "db", "later", 60_000);
+    await after.waitReady(certificate, "site", SHOP, 60_000);
+    const now = await facts(after);
+    expect(now.delivered).toEqual(delivered);
+    expect(now.versionsBefore).toEqual(versionsBefore);
+  }, 180_000);
+
   test("people and programs come in as before, and read the versions of before", async () => {
     const env = { ...here, MAZEVAULT_TOKEN: apiKey, MAZEVAULT_CLI_CONFIG: there.MAZEVAULT_CLI_CONFIG };
     expect(await good("mazevault get shop/orders user", env)).toBe("second");
