@@ -1,4 +1,4 @@
-import type { Binding } from "../ports/home-store.ts";
+import type { Binding, HomeState } from "../ports/home-store.ts";
 import { identity } from "../ports/samples.ts";
 import { type MissingObject, type MissingParts, missingObjects } from "./missing.ts";
 import { FakeCluster } from "./testing/cluster.ts";
@@ -6,9 +6,14 @@ import { FakeCluster } from "./testing/cluster.ts";
 const at = identity("db");
 
 /** Stores that know one of everything, and what was ended besides. */
-const parts = (cluster: FakeCluster, bindings: readonly Binding[] = []): MissingParts =>
+const parts = (
+  cluster: FakeCluster,
+  bindings: readonly Binding[] = [],
+  home: HomeState = bindings.length === 0 ? "Settled" : "Adopted",
+): MissingParts =>
   ({
     cluster,
+    home,
     bindings,
     vault: {
       listLocations: async (after: string | undefined) =>
@@ -129,6 +134,22 @@ describe("in another cluster", () => {
     ]);
     expect(await missingObjects(parts(whole({ shop: "shop-2" })))).toEqual([
       { kind: "Issuer", namespace: "shop", name: "web", former: "shop-1" },
+    ]);
+  });
+
+  test("before it is taken over only names are compared", async () => {
+    expect(await missingObjects(parts(there(), bindings("elsewhere"), "Restored"))).toEqual([]);
+    expect(await missingObjects(parts(new FakeCluster(), [], "Restored"))).toHaveLength(7);
+  });
+
+  test("what was made anew waits until the recovery is settled, and is another one then", async () => {
+    expect(await missingObjects(parts(there(), bindings("gone")))).toEqual([
+      { kind: "Namespace", namespace: "", name: at.namespace, waits: true },
+      { kind: "Certificate", namespace: "shop", name: "site", waits: true },
+    ]);
+    expect(await missingObjects(parts(there(), bindings("gone"), "Settled"))).toEqual([
+      { kind: "Secret", namespace: at.namespace, name: "db", former: at.namespaceUid },
+      { kind: "Certificate", namespace: "shop", name: "site", former: "1" },
     ]);
   });
 });

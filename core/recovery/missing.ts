@@ -5,13 +5,15 @@
 import type { SinkCursors } from "../ports/audit-sink.ts";
 import type { ClusterObject, ClusterObjects, RecoveredKind } from "../ports/cluster-objects.ts";
 import type { FleetStore } from "../ports/fleet-store.ts";
-import { type Binding, type BoundKind, boundKinds } from "../ports/home-store.ts";
+import { type Binding, type BoundKind, boundKinds, type HomeState } from "../ports/home-store.ts";
 import type { PkiStore } from "../ports/pki-store.ts";
 import type { VaultStore } from "../ports/vault-store.ts";
 import { HeldUids } from "./home.ts";
 
 export interface MissingParts {
   readonly cluster: ClusterObjects;
+  /** Restored: nobody has taken the database over for this cluster, so that names are all that can be compared. */
+  readonly home: HomeState;
   /** Judged. */
   readonly bindings: readonly Binding[];
   readonly vault: Pick<VaultStore, "listLocations">;
@@ -38,6 +40,7 @@ const PAGE = 500;
  */
 export async function missingObjects({
   cluster,
+  home,
   bindings,
   vault,
   pki,
@@ -47,11 +50,14 @@ export async function missingObjects({
   const missing: MissingObject[] = [];
   const tell = (kind: RecoveredKind, namespace: string, name: string, more: Partial<MissingObject> = {}) =>
     missing.push({ kind, namespace, name, ...more });
-  const bound = await boundObjects(cluster, bindings);
+  const byName = home === "Restored";
+  const bound = await boundObjects(cluster, byName ? [] : bindings, home === "Adopted");
   missing.push(...bound.missing);
-  /** Of what has a namespace that waits itself only the name can be compared. */
+  /** What has a namespace that waits itself can only be compared by name. */
   const isIn = (namespace: string, namespaceUid: string): boolean =>
-    bound.uids.Namespace.get(keyOf({ name: namespace })) === namespaceUid || bound.awaited.Namespace.has(namespaceUid);
+    byName ||
+    bound.uids.Namespace.get(keyOf({ name: namespace })) === namespaceUid ||
+    bound.awaited.Namespace.has(namespaceUid);
   const secrets = await present(cluster, "Secret");
   for await (const { identity, state } of pages(
     (after: string | undefined) => vault.listLocations(after, PAGE),
@@ -77,7 +83,7 @@ export async function missingObjects({
     const { kind, uid, namespace, name } = each;
     const standing = bound.uids[kind].get(keyOf({ namespace, name }));
     // What is awaited was told already.
-    if (standing === uid || bound.awaited[kind].has(uid)) continue;
+    if (standing === uid || bound.awaited[kind].has(uid) || (byName && standing !== undefined)) continue;
     tell(kind, namespace, name, standing === undefined ? {} : { former: uid });
   }
   const gateways = await present(cluster, "Gateway");
@@ -96,9 +102,13 @@ interface BoundObjects {
   readonly missing: readonly MissingObject[];
 }
 
-async function boundObjects(cluster: ClusterObjects, bindings: readonly Binding[]): Promise<BoundObjects> {
+async function boundObjects(
+  cluster: ClusterObjects,
+  bindings: readonly Binding[],
+  recovering: boolean,
+): Promise<BoundObjects> {
   const held = new HeldUids();
-  held.load(bindings);
+  held.load(bindings, recovering);
   const each = <Value>(make: () => Value): Record<BoundKind, Value> => ({
     Namespace: make(),
     Certificate: make(),

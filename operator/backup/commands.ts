@@ -23,7 +23,7 @@ import { failpoint } from "../../core/failpoints.ts";
 import { tampered } from "../../core/pki/status.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import { type ClusterObjects, recoveredKinds } from "../../core/ports/cluster-objects.ts";
-import { type Binding, boundKinds } from "../../core/ports/home-store.ts";
+import { type Binding, boundKinds, type HomeState } from "../../core/ports/home-store.ts";
 import { Adoption } from "../../core/recovery/adoption.ts";
 import { HeldUids, homeEntry, homeMac, judgedBinding, judgedHome, placeText } from "../../core/recovery/home.ts";
 import {
@@ -381,7 +381,17 @@ export async function settle(
 async function missingOf(installation: Installation): Promise<readonly MissingObject[]> {
   const { vault, pki, fleet, sinkCursors: sinks } = await installation.stores();
   const bindings = await bindingsOf(installation);
-  return missingObjects({ cluster: await installation.cluster(), bindings, vault, pki, fleet, sinks });
+  const cluster = await installation.cluster();
+  return missingObjects({ cluster, home: await homeOf(installation), bindings, vault, pki, fleet, sinks });
+}
+
+/** As it is seen from this cluster. */
+async function homeOf(installation: Installation): Promise<HomeState> {
+  const { home, keys } = await installation.stores();
+  const cluster = await installation.cluster();
+  const stored = await home.home();
+  const record = stored && judgedHome(keys, stored);
+  return record?.clusterUid === (await cluster.clusterUid()) ? record.state : "Restored";
 }
 
 async function bindingsOf(installation: Installation): Promise<readonly Binding[]> {
