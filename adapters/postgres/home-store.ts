@@ -17,6 +17,8 @@ import { CONFLICT, mapWriteError, sqlState } from "./errors.ts";
 const audited = (id: string): string =>
   `coalesce((SELECT max(a.subject_generation) FROM audit a
              WHERE a.subject_id = ${id} AND a.subject_generation IS NOT NULL), 0)`;
+/** As `bindingId` makes it. */
+const BINDING_ID = "'binding ' || kind || ' ' || held_uid";
 const HOME = {
   name: "home",
   text: `SELECT cluster_uid, state, generation, mac, ${audited(`'${HOME_ID}'`)} AS audited FROM home`,
@@ -28,7 +30,7 @@ const MARK = {
 const BINDINGS = {
   name: "bindings",
   text: `SELECT kind, held_uid, namespace, name, uid, generation, mac,
-                ${audited("'binding ' || kind || ' ' || held_uid")} AS audited
+                ${audited(BINDING_ID)} AS audited
          FROM bindings ORDER BY kind, held_uid`,
 };
 const WRITE_HOME = { name: "write_home", text: "SELECT write_home($1, $2, $3, $4, $5, $6)" };
@@ -39,7 +41,7 @@ const RENUMBER = { name: "renumber_transactions", text: "SELECT renumber_transac
 /** Of requests the newest of a name: one that was signed and is gone has no other trace. */
 const HELD = {
   name: "held_objects",
-  text: `SELECT * FROM (
+  text: `SELECT *, ${audited(BINDING_ID)} AS audited FROM (
            SELECT 'Namespace' AS kind, namespace_uid AS held_uid, '' AS namespace, '' AS namespace_uid, namespace AS name,
                   bool_or(in_use) AS in_use
            FROM (
@@ -165,13 +167,12 @@ export class PostgresHomeStore implements HomeStore {
       HELD,
       [after?.kind ?? "", after?.heldUid ?? "", limit],
     );
-    return rows.map(({ kind, held_uid: heldUid, namespace, namespace_uid: namespaceUid, name, in_use: inUse }) => ({
-      kind,
-      heldUid,
-      namespace,
-      namespaceUid,
-      name,
-      inUse,
+    return rows.map(({ kind, held_uid, namespace, namespace_uid, name, in_use, audited }) => ({
+      ...{ kind, namespace, name },
+      heldUid: held_uid,
+      namespaceUid: namespace_uid,
+      inUse: in_use,
+      generation: BigInt(audited),
     }));
   }
 

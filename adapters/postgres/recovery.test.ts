@@ -273,6 +273,12 @@ test("it is taken over: a namespace finds its secrets, a certificate its holder,
   const sink = cluster.add("AuditSink", { name: "file" });
   await sql("UPDATE certificates SET changed_transaction = '1000000000'");
   const wrapped = (await sql("SELECT wrapped_key FROM versions ORDER BY secret_id, version")).rows;
+  const generations = async () =>
+    (await homes.heldObjects(undefined, 10)).map(({ kind, heldUid, generation }) => [kind, heldUid, generation]);
+  expect(await generations()).toEqual([
+    ["Certificate", "uid", 0n],
+    ["Namespace", namespaceUid, 0n],
+  ]);
   const adoption = new Adoption({
     store: homes,
     cluster,
@@ -286,6 +292,12 @@ test("it is taken over: a namespace finds its secrets, a certificate its holder,
   held.load((await homes.bindings()).map((each) => judgedBinding(keys, each)));
   expect(held.of("Namespace", { uid })).toBe(namespaceUid);
   expect(held.of("Certificate", { uid: web })).toBe("uid");
+  // Also when they are forgotten.
+  await sql("DELETE FROM bindings");
+  expect(await generations()).toEqual([
+    ["Certificate", "uid", 1n],
+    ["Namespace", namespaceUid, 1n],
+  ]);
   expect(await vault.find(identity("one"))).toBeDefined();
   expect(await sinkCursors.list()).toEqual([{ uid: sink, name: "file" }]);
   // Nothing was encrypted anew.

@@ -10,7 +10,7 @@ export class FakeHomeStore implements HomeStore {
   readonly #bindings = new Map<string, Omit<StoredBinding, "auditedGeneration">>();
   #home: Omit<StoredHome, "auditedGeneration"> | undefined;
   /** What rows stand for. */
-  held: readonly HeldObject[] = [];
+  held: readonly Omit<HeldObject, "generation">[] = [];
   readonly renamedRules = new Map<string, string>();
   readonly renamedSinks = new Map<string, string>();
 
@@ -70,7 +70,8 @@ export class FakeHomeStore implements HomeStore {
     return [...this.held]
       .sort((one, other) => (order(one) < order(other) ? -1 : 1))
       .filter((each) => after === undefined || order(each) > order(after))
-      .slice(0, limit);
+      .slice(0, limit)
+      .map((each) => ({ ...each, generation: this.#audited(bindingId(each)) }));
   }
 
   async renameRules(writer: Writer, uids: ReadonlyMap<string, string>): Promise<void> {

@@ -3,7 +3,7 @@ import { Fenced } from "../errors.ts";
 import { FakeAuditLog } from "../ports/fake-audit-log.ts";
 import { FakeDatabase } from "../ports/fake-database.ts";
 import { FakeHomeStore } from "../ports/fake-home-store.ts";
-import type { HeldObject, HomeRecord } from "../ports/home-store.ts";
+import type { HomeRecord } from "../ports/home-store.ts";
 import { Adoption, type AdoptionReport, type AdoptionRequest } from "./adoption.ts";
 import { HeldUids, homeEntry, homeMac, judgedBinding } from "./home.ts";
 import { type BackupBody, BackupUnusable, parseManifest, signedManifest } from "./manifest.ts";
@@ -40,7 +40,8 @@ const adoption = () =>
 const adopt = (request: Partial<AdoptionRequest> = {}): Promise<AdoptionReport> =>
   adoption().run({ actor, ...request });
 
-const namespace = (name: string, heldUid: string, inUse = true): HeldObject => ({
+type Held = FakeHomeStore["held"][number];
+const namespace = (name: string, heldUid: string, inUse = true): Held => ({
   kind: "Namespace",
   namespace: "",
   namespaceUid: "",
@@ -48,7 +49,7 @@ const namespace = (name: string, heldUid: string, inUse = true): HeldObject => (
   heldUid,
   inUse,
 });
-const certificate = (name: string, heldUid: string, namespaceUid: string, of = "shop"): HeldObject => ({
+const certificate = (name: string, heldUid: string, namespaceUid: string, of = "shop"): Held => ({
   kind: "Certificate",
   namespace: of,
   namespaceUid,
@@ -161,6 +162,21 @@ test("of two that adopt at once one is fenced", async () => {
   await expect(adopt()).rejects.toThrow(Fenced);
   expect(recorded("AuditRecordForked")).toHaveLength(1);
   expect(recorded("ObjectRebound")).toHaveLength(1);
+});
+
+test("what was forgotten goes on from the generation that is on record", async () => {
+  await belongsElsewhere();
+  store.held = [namespace("shop", "shop-1")];
+  const uid = cluster.add("Namespace", { name: "shop" });
+  await adopt();
+  cluster.remove("Namespace", "shop");
+  expect(await adopt()).toMatchObject({ awaited: [{ name: "shop" }] });
+  await settleRecovery({ store, keys, cluster, leadership: database }, [], actor);
+  expect(await store.bindings()).toEqual([]);
+  cluster.add("Namespace", { name: "shop" }, uid);
+  expect(await adopt({ sameCluster: true })).toMatchObject({ bound: 1 });
+  expect(await store.bindings()).toMatchObject([{ generation: 3n, auditedGeneration: 3n }]);
+  expect((await held()).of("Namespace", { uid })).toBe("shop-1");
 });
 
 describe("of several namespaces of one name", () => {

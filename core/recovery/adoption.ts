@@ -144,13 +144,13 @@ export class Adoption {
         const place = { kind, namespace, name };
         const [object] = held.get(keyOf(place)) ?? [];
         held.delete(keyOf(place));
-        if (object !== undefined) add(plan, standing, { ...place, heldUid: object.heldUid, uid });
+        if (object !== undefined) add(plan, standing, object, uid);
       }
       for (const [object] of held.values()) {
         if (object === undefined || !object.inUse) continue;
-        const { namespace, name, heldUid } = object;
+        const { namespace, name } = object;
         plan.awaited.push({ kind, namespace, name });
-        add(plan, standing, { kind, namespace, name, heldUid, uid: undefined });
+        add(plan, standing, object, undefined);
       }
     }
     return plan;
@@ -248,12 +248,13 @@ interface Plan {
 }
 
 /** What stands already is not written again. */
-function add(plan: Plan, standing: ReadonlyMap<string, StoredBinding>, binding: Binding): void {
-  const before = standing.get(idOf(binding));
-  const uid = before === undefined ? binding.heldUid : before.binding.uid;
-  if (uid === binding.uid) return;
-  plan.writes.push({ binding, generation: (before?.generation ?? 0n) + 1n });
-  if (binding.uid !== undefined) plan.bound.push(binding);
+function add(plan: Plan, standing: ReadonlyMap<string, StoredBinding>, object: HeldObject, uid: string | undefined) {
+  const { kind, namespace, name, heldUid, generation } = object;
+  const before = standing.get(idOf(object));
+  if (uid === (before === undefined ? heldUid : before.binding.uid)) return;
+  const binding: Binding = { kind, namespace, name, heldUid, uid };
+  plan.writes.push({ binding, generation: generation + 1n });
+  if (uid !== undefined) plan.bound.push(binding);
 }
 
 function chosenOf(candidates: readonly HeldObject[], told: ReadonlyMap<string, string>): HeldObject {
