@@ -58,7 +58,14 @@ export class FakeHomeStore implements HomeStore {
       const before = this.#bindings.get(bindingId(binding));
       if (before !== undefined && before.generation !== generation - 1n) throw new Conflict(HOME_ID);
     }
-    for (const each of bindings) this.#bindings.set(bindingId(each.binding), each);
+    for (const each of bindings) {
+      const { kind, heldUid, uid } = each.binding;
+      const stands = [...this.#bindings.values()].some(
+        ({ binding }) => binding.kind === kind && binding.uid === uid && binding.heldUid !== heldUid,
+      );
+      if (uid !== undefined && stands) throw new Error(`${kind} ${uid} stands for another one already`);
+      this.#bindings.set(bindingId(each.binding), each);
+    }
     this.#database.record(audit);
   }
 

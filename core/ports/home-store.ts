@@ -86,7 +86,8 @@ export interface HomeStore {
   /** By kind and UID. */
   bindings(): Promise<readonly StoredBinding[]>;
   /**
-   * Each in place of the one of the generation before it, or where there is none; all of them or none. Throws `Conflict` and `Fenced`.
+   * Each in place of the one of the generation before it, or where there is none; all of them or none. In their order: an object may stand
+   * for another one where the binding before takes it from the one that it stood for. Throws `Conflict` and `Fenced`.
    */
   writeBindings(
     writer: Writer,

@@ -205,6 +205,30 @@ describe("of several namespaces of one name", () => {
     await adopt({ namespaces: new Map([["shop", "shop-1"]]) });
     expect((await held()).of("Namespace", { uid })).toBe("shop-1");
   });
+
+  test("what was said wrongly can be corrected, also to the one that was here all the time", async () => {
+    await belongsElsewhere();
+    const uid = cluster.add("Namespace", { name: "shop" });
+    store.held = [namespace("shop", "shop-1"), namespace("shop", "shop-2"), namespace("shop", uid)];
+    for (const heldUid of ["shop-1", "shop-2", uid, "shop-2"]) {
+      await adopt({ namespaces: new Map([["shop", heldUid]]) });
+      expect((await held()).of("Namespace", { uid })).toBe(heldUid);
+      expect((await held()).isAwaited("Namespace", { name: "shop", uid })).toBe(false);
+    }
+  });
+
+  test("somebody may say one that is not in use, and none that is not there", async () => {
+    await belongsElsewhere();
+    store.held = [namespace("shop", "shop-1", false), namespace("shop", "shop-2")];
+    const uid = cluster.add("Namespace", { name: "shop" });
+    await expect(adopt({ namespaces: new Map([["shop", "shop-3"]]) })).rejects.toThrow(
+      /--namespace shop=shop-3: .* have UIDs shop-1, shop-2/,
+    );
+    await expect(adopt({ namespaces: new Map([["shpo", "shop-1"]]) })).rejects.toThrow(/nor of any other/);
+    expect(await store.bindings()).toEqual([]);
+    await adopt({ namespaces: new Map([["shop", "shop-1"]]) });
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+  });
 });
 
 test("a database of this cluster is left alone, unless somebody says that it was set back", async () => {
@@ -268,6 +292,56 @@ describe("the manifest of the backup", () => {
     expect(store.renamedSinks).toEqual(new Map([["file", sink]]));
     const details = { takenAt: "2026-01-01T00:00:00.000Z", position: Number(database.head.position) };
     expect(recorded("AuditRecordForked")).toMatchObject([{ entry: { details } }]);
+  });
+
+  const had = (name: string, heldUid: string) => ({ kind: "Namespace", namespace: "", name, heldUid }) as const;
+
+  test.each([
+    ["another one of its name", [had("shop", "shop-2")]],
+    ["none of its name", []],
+  ])("a namespace inherits nothing that is over where there was %s", async (_what, objects) => {
+    store.held = [namespace("shop", "shop-1", false)];
+    const uid = cluster.add("Namespace", { name: "shop" });
+    await adopt({ manifest: parseManifest(signed({ objects })) });
+    expect((await held()).of("Namespace", { uid })).toBe(uid);
+    // Without it nothing says so.
+    await adopt();
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+  });
+
+  test("nobody takes what is in use of another namespace than was there, unless somebody says so", async () => {
+    store.held = [namespace("shop", "shop-1")];
+    const uid = cluster.add("Namespace", { name: "shop" });
+    const manifest = parseManifest(signed({ objects: [had("shop", "shop-2")] }));
+    await expect(adopt({ manifest })).rejects.toThrow(/by UID shop-2, and what is in use is of UID shop-1: say with/);
+    expect(database.epoch).toBe(1n);
+    await adopt({ manifest, namespaces: new Map([["shop", "shop-1"]]) });
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+  });
+
+  test("what a namespace has had since it is here is its own", async () => {
+    const uid = cluster.add("Namespace", { name: "shop" });
+    const manifest = parseManifest(signed({ objects: [had("shop", "shop-1")] }));
+    await adopt({ manifest });
+    store.held = [namespace("shop", uid)];
+    expect(await adopt({ manifest })).toMatchObject({ bound: 0 });
+    expect(await store.bindings()).toEqual([]);
+  });
+
+  test("of what came after it the one that is in use counts, and nobody is given a certificate of a request before", async () => {
+    const request: Held = { ...certificate("job", "job-1", "shop-1"), kind: "CertificateRequest", inUse: false };
+    store.held = [namespace("shop", "shop-1"), certificate("web", "web-1", "shop-1"), request];
+    cluster.add("Namespace", { name: "shop" });
+    const web = cluster.add("Certificate", { namespace: "shop", name: "web" });
+    const job = cluster.add("CertificateRequest", { namespace: "shop", name: "job" });
+    const objects: BackupBody["objects"] = [
+      had("shop", "shop-1"),
+      { kind: "Certificate", namespace: "shop", name: "web", heldUid: "web-0" },
+      { kind: "CertificateRequest", namespace: "shop", name: "job", heldUid: "job-2" },
+    ];
+    await adopt({ manifest: parseManifest(signed({ objects })) });
+    expect((await held()).of("Certificate", { uid: web })).toBe("web-1");
+    expect((await held()).of("CertificateRequest", { uid: job })).toBe(job);
   });
 
   test.each<readonly [string, () => string, RegExp]>([
