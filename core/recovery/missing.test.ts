@@ -42,6 +42,12 @@ const parts = (
       ],
     },
     fleet: { gateways: async () => [{ name: "gw" }, { name: "out", revokedAt: new Date(0) }] },
+    environments: {
+      list: async () => [
+        { record: { environment: "NPR", pair: { object: "npr", primary: "gw", standby: "gw-2" } } },
+        { record: { environment: "PRO", pair: undefined } },
+      ],
+    },
     sinks: { list: async () => [{ uid: "1", name: "file" }] },
   }) as unknown as MissingParts;
 
@@ -60,6 +66,7 @@ function whole(others: Readonly<Record<string, string>> = {}): FakeCluster {
   cluster.add("Certificate", { namespace: "shop", name: "site" }, uid("Certificate", "1"));
   cluster.add("CertificateRequest", { namespace: "shop", name: "site" }, uid("CertificateRequest", "2"));
   cluster.add("Gateway", { name: "gw" });
+  cluster.add("GatewayEnvironment", { name: "npr" });
   cluster.add("AuditSink", { name: "file" });
   return cluster;
 }
@@ -73,6 +80,7 @@ test("everything that counts and is not there is told; what was ended is not", a
     "Certificate shop/site",
     "CertificateRequest shop/site",
     "Gateway /gw",
+    "GatewayEnvironment /npr",
     "AuditSink /file",
   ]);
 });
@@ -139,7 +147,7 @@ describe("in another cluster", () => {
 
   test("before it is taken over only names are compared", async () => {
     expect(await missingObjects(parts(there(), bindings("elsewhere"), "Restored"))).toEqual([]);
-    expect(await missingObjects(parts(new FakeCluster(), [], "Restored"))).toHaveLength(7);
+    expect(await missingObjects(parts(new FakeCluster(), [], "Restored"))).toHaveLength(8);
   });
 
   test("what was made anew waits until the recovery is settled, and is another one then", async () => {

@@ -2,6 +2,7 @@
  * What the database knows of and the cluster does not have: it may still come, or was deleted after the backup. What is there and has
  * not taken its place is missing as well.
  */
+import type { Environments } from "../fleet/environments.ts";
 import type { SinkCursors } from "../ports/audit-sink.ts";
 import type { ClusterObject, ClusterObjects, RecoveredKind } from "../ports/cluster-objects.ts";
 import type { FleetStore } from "../ports/fleet-store.ts";
@@ -19,6 +20,7 @@ export interface MissingParts {
   readonly vault: Pick<VaultStore, "listLocations">;
   readonly pki: Pick<PkiStore, "listHolders" | "listAuthorities">;
   readonly fleet: Pick<FleetStore, "gateways">;
+  readonly environments: Pick<Environments, "list">;
   readonly sinks: Pick<SinkCursors, "list">;
 }
 
@@ -45,6 +47,7 @@ export async function missingObjects({
   vault,
   pki,
   fleet,
+  environments,
   sinks,
 }: MissingParts): Promise<readonly MissingObject[]> {
   const missing: MissingObject[] = [];
@@ -89,6 +92,11 @@ export async function missingObjects({
   const gateways = await present(cluster, "Gateway");
   for (const { name, revokedAt } of await fleet.gateways())
     if (revokedAt === undefined && !gateways.has(keyOf({ name }))) tell("Gateway", "", name);
+  const pairing = await present(cluster, "GatewayEnvironment");
+  for (const { record } of await environments.list()) {
+    const { pair } = record;
+    if (pair !== undefined && !pairing.has(keyOf({ name: pair.object }))) tell("GatewayEnvironment", "", pair.object);
+  }
   const standing = await present(cluster, "AuditSink");
   for (const { name } of await sinks.list()) if (!standing.has(keyOf({ name }))) tell("AuditSink", "", name);
   return missing;

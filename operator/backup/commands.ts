@@ -382,7 +382,17 @@ async function missingOf(installation: Installation): Promise<readonly MissingOb
   const { vault, pki, fleet, sinkCursors: sinks } = await installation.stores();
   const bindings = await bindingsOf(installation);
   const cluster = await installation.cluster();
-  return missingObjects({ cluster, home: await homeOf(installation), bindings, vault, pki, fleet, sinks });
+  const environments = await installation.environments();
+  return missingObjects({
+    cluster,
+    home: await homeOf(installation),
+    bindings,
+    vault,
+    pki,
+    fleet,
+    environments,
+    sinks,
+  });
 }
 
 /** As it is seen from this cluster. */
