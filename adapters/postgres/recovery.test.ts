@@ -1,5 +1,6 @@
 /** A database is verified as a whole, taken over, and told from what somebody has made of it, on the real stores. */
 import { randomBytes, randomUUID } from "node:crypto";
+import { Fenced } from "../../core/errors.ts";
 import { handledMac } from "../../core/fleet/authenticity.ts";
 import { Environments } from "../../core/fleet/environments.ts";
 import type { WriteOutcome } from "../../core/fleet/writes.ts";
@@ -7,6 +8,7 @@ import { Identities } from "../../core/identity/identities.ts";
 import { CHEAP, EMAIL, from, PASSWORD } from "../../core/identity/testing/installation.ts";
 import { Authorities } from "../../core/pki/authority.ts";
 import { leafRequest, rootSpec } from "../../core/pki/testing/installation.ts";
+import type { HomeRecord } from "../../core/ports/home-store.ts";
 import { actor, identity, lifecycle } from "../../core/ports/samples.ts";
 import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
 import { Adoption } from "../../core/recovery/adoption.ts";
@@ -308,6 +310,28 @@ test("it is taken over: a namespace finds its secrets, a certificate its holder,
   expect((await environments.environments()).stored).toMatchObject([{ record: { epoch: 2n } }]);
   expect((await environments.environments()).stored[0]?.record.fencedUntil).toBeUndefined();
   expect(await verify()).toMatchObject({ wrongCount: 0, audit: { ok: true } });
+});
+
+test("an audit sink that comes while a recovery is not settled goes on where that of its name was", async () => {
+  const { home: homes, keys, leadership, sinkCursors } = installation.stores;
+  const cursor = { position: 7n, link: randomBytes(32), checkpoint: 2n };
+  await sinkCursors.open(writer, "former", "file");
+  await sinkCursors.move(writer, "former", cursor);
+  const write = async (before: bigint, state: HomeRecord["state"]) => {
+    const record: HomeRecord = { clusterUid: "here", state };
+    const entry = homeEntry("ClusterChosen", before + 1n, actor, {});
+    await homes.writeHome(writer, before, record, homeMac(keys, record, before + 1n), [entry]);
+  };
+  await write(0n, "Adopted");
+  expect(await sinkCursors.open(writer, "late", "file")).toEqual(cursor);
+  expect(await sinkCursors.open(writer, "late", "file")).toEqual(cursor);
+  expect(await sinkCursors.open(writer, "new", "another")).toMatchObject({ position: 0n });
+  // Made anew later it is another one, and has nothing.
+  await write(1n, "Settled");
+  expect(await sinkCursors.open(writer, "later", "file")).toMatchObject({ position: 0n });
+  expect((await sinkCursors.list()).map(({ uid }) => uid)).toEqual(["new", "later"]);
+  await leadership.acquireEpoch("another");
+  await expect(sinkCursors.open(writer, "late", "file")).rejects.toThrow(Fenced);
 });
 
 test("what the linker finds on a restored server it puts on record once, also where that is there already", async () => {
