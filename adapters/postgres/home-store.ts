@@ -37,7 +37,9 @@ const WRITE_HOME = { name: "write_home", text: "SELECT write_home($1, $2, $3, $4
 const WRITE_BINDINGS = { name: "write_bindings", text: "SELECT write_bindings($1, $2, $3)" };
 const RENAME_RULES = { name: "rename_rules", text: "SELECT rename_rules($1, $2, $3)" };
 const RENAME_SINKS = { name: "rename_sinks", text: "SELECT rename_sinks($1, $2, $3)" };
-const RENUMBER = { name: "renumber_transactions", text: "SELECT renumber_transactions($1)" };
+const RENUMBER = { name: "renumber_transactions", text: "SELECT renumber_transactions($1, $2) AS renumbered" };
+/** Of certificates, in one transaction. */
+const RENUMBERED = 10_000;
 /** Of requests the newest of a name: one that was signed and is gone has no other trace. */
 const HELD = {
   name: "held_objects",
@@ -121,14 +123,20 @@ export class PostgresHomeStore implements HomeStore {
     mac: Buffer,
     audit: readonly AuditEntry[],
   ): Promise<void> {
-    await this.#changing(writer, () =>
-      this.#database.transaction(async (client) => {
-        // What it counts its transactions by changes with the server, and whoever reads looks at them from now on.
-        if (state !== "Settled") await client.query(RENUMBER.text, [writer.epoch]);
-        const values = [writer.epoch, before, clusterUid, state, mac, auditParameter(this.#signer, audit)];
-        await client.query(WRITE_HOME.text, values);
-      }),
-    );
+    // What it counts its transactions by changes with the server, and whoever reads looks at them from then on. Repeating it is harmless.
+    if (state !== "Settled") await this.#renumber(writer);
+    const values = [before, clusterUid, state, mac, auditParameter(this.#signer, audit)];
+    await this.#write(writer, WRITE_HOME, values);
+  }
+
+  async #renumber(writer: Writer): Promise<void> {
+    let left = true;
+    while (left)
+      await this.#changing(writer, async () => {
+        const values = [writer.epoch, RENUMBERED];
+        const [row] = await this.#database.query<{ readonly renumbered: number }>(RENUMBER, values);
+        left = row?.renumbered === RENUMBERED;
+      });
   }
 
   async bindings(): Promise<readonly StoredBinding[]> {

@@ -13,3 +13,20 @@ BEGIN
   INSERT INTO audit_sinks (uid, name) VALUES (of_uid, of_name) ON CONFLICT DO NOTHING;
   RETURN QUERY SELECT * FROM audit_sinks WHERE uid = of_uid;
 END $$;
+
+-- So many at a time: no statement may take longer than any other, however many certificates there are. What is not issued yet is numbered
+-- when it is.
+CREATE FUNCTION renumber_transactions(writer_epoch bigint, most integer) RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  renumbered integer;
+BEGIN
+  PERFORM fence(writer_epoch);
+  UPDATE certificates c SET changed_transaction = pg_current_xact_id()
+  FROM (
+    SELECT authority_id, serial FROM certificates
+    WHERE state = 'Issued' AND changed_transaction > pg_current_xact_id() LIMIT most
+  ) AS ahead
+  WHERE c.authority_id = ahead.authority_id AND c.serial = ahead.serial;
+  GET DIAGNOSTICS renumbered = ROW_COUNT;
+  RETURN renumbered;
+END $$;
