@@ -28,6 +28,7 @@ const guide = readFileSync(fileURLToPath(new URL("../docs/guides/back-up-and-res
 const [make = "", manifestOnly = "", look = "", restore = "", adopt = "", settle = "", ...more] = [
   ...guide.matchAll(/^```sh\n([\s\S]*?)^```$/gm),
 ].map(([, block = ""]) => block);
+const [, grant = ""] = /^```sql\n([\s\S]*?)^```$/m.exec(guide) ?? [];
 const minutes = { timeoutMs: 120_000 };
 
 const postgres = findOldestPrograms();
@@ -561,6 +562,12 @@ describe("on an empty cluster with an empty PostgreSQL", () => {
   }, 120_000);
 
   test("certificates verify, and what was revoked stays revoked by OCSP and CRL", async () => {
+    const responderMayRead = () =>
+      after.sql("SELECT has_table_privilege('mazevault_ocsp', 'mazevault.ocsp_certificates', 'SELECT') AS may");
+    await expect(responderMayRead()).rejects.toThrow(/role "mazevault_ocsp" does not exist/);
+    const administrator = { ...after.lab.postgres.superuser, database: database().database };
+    await withClient(administrator, (client) => client.query(grant));
+    expect(await responderMayRead()).toEqual([{ may: true }]);
     const responder = await after.mazevault.startOcsp();
     const { "tls.crt": chain = "", "ca.crt": root = "" } = decoded(await after.get("secret", "site-tls", SHOP));
     const [leaf = "", ca = ""] = chain.match(/-----BEGIN[\s\S]+?END CERTIFICATE-----\n/g) ?? [];
