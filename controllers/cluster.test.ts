@@ -1,5 +1,5 @@
 import { HeldUids } from "../core/recovery/home.ts";
-import { heldUidOf, livingNamespace, type Metadata } from "./cluster.ts";
+import { heldUidOf, livingNamespace, type Namespace } from "./cluster.ts";
 import { Tenants } from "./syncrule/kubernetes/testing/tenants.ts";
 
 const metadata = { name: "shop", uid: "shop-2", resourceVersion: "1" };
@@ -7,20 +7,28 @@ const shop = { kind: "Namespace", namespace: "", name: "shop", heldUid: "shop-1"
 
 /** As the caches have it: namespaces have the UIDs already under which their rows stand. */
 class Restored extends Tenants {
-  override namespace(): Metadata {
+  override namespace(): Namespace {
+    if (this.held.isAwaited("Namespace", metadata)) return { metadata, isAwaited: true };
     return { metadata: { ...metadata, uid: this.held.of("Namespace", metadata) } };
   }
 }
 
 test("a namespace whose place nobody has said is waited for, and told what to run", () => {
   const cluster = new Restored();
-  cluster.held.load([{ ...shop, uid: undefined }]);
   const look = () => livingNamespace(cluster, { name: "db", namespace: "shop", uid: "db", resourceVersion: "1" });
-  expect(look).toThrow(expect.objectContaining({ code: "NotAdopted" }));
-  expect(look).toThrow(/Namespace shop by another UID; run mazevault-backup adopt once more/);
-  cluster.held.load([{ ...shop, uid: "shop-2" }]);
-  expect(look()).toMatchObject({ name: "shop", uid: "shop-1" });
-  // Made anew after that it is another one.
+  const waits = () => {
+    expect(look).toThrow(expect.objectContaining({ code: "NotAdopted" }));
+    expect(look).toThrow(/Namespace shop by another UID; run mazevault-backup adopt once more/);
+  };
+  cluster.held.load([{ ...shop, uid: undefined }]);
+  waits();
+  for (const recovering of [true, false]) {
+    cluster.held.load([{ ...shop, uid: "shop-2" }], recovering);
+    expect(look()).toMatchObject({ name: "shop", uid: "shop-1" });
+  }
+  // Made anew it waits until it is said to be another one, and is that once the recovery is settled.
+  cluster.held.load([{ ...shop, uid: "shop-0" }], true);
+  waits();
   cluster.held.load([{ ...shop, uid: "shop-0" }]);
   expect(look()).toMatchObject({ name: "shop", uid: "shop-2" });
 });

@@ -27,13 +27,19 @@ export interface Metadata {
   readonly metadata: ObjectMeta;
 }
 
+/** A namespace, with the UID under which rows stand that belong to it. */
+export interface Namespace extends Metadata {
+  /** Nobody has said yet whether it takes the place of one of before; until then it has its own. */
+  readonly isAwaited?: boolean;
+}
+
 export interface Cluster {
-  /** Under which UIDs the rows of objects stand; namespaces have theirs already here. */
+  /** Under which UIDs the rows of objects stand; namespaces have theirs already here. It is asked with UIDs of the API server. */
   readonly held: Pick<HeldUids, "of" | "isAwaited">;
   project(name: string): Project | undefined;
   projects(): Iterable<Project>;
-  namespace(name: string): Metadata | undefined;
-  namespaces(): Iterable<Metadata>;
+  namespace(name: string): Namespace | undefined;
+  namespaces(): Iterable<Namespace>;
   secret(namespace: string, name: string): Secret | undefined;
   secretsIn(namespace: string): readonly Secret[];
   certificate(namespace: string, name: string): Certificate | undefined;
@@ -91,7 +97,7 @@ export const namespaceFacts = ({ metadata }: Metadata): NamespaceFacts => ({
 });
 
 /** What has to be known of a cluster to say whom something in a namespace belongs to. */
-export type TenancyCluster = Pick<Cluster, "project" | "namespace" | "held">;
+export type TenancyCluster = Pick<Cluster, "project" | "namespace">;
 
 /**
  * The project that an object belongs to, after the check that its namespace may use it. Throws `Waiting` while the project
@@ -133,9 +139,17 @@ const ADOPTION_RECHECK_MS = 10_000;
  * has said that it takes their place.
  */
 export function heldUidOf(cluster: Pick<Cluster, "held">, kind: BoundKind, metadata: ObjectMeta): string {
-  if (!cluster.held.isAwaited(kind, metadata)) return cluster.held.of(kind, metadata);
-  const { namespace = "", name } = metadata;
-  throw new Waiting(
+  if (cluster.held.isAwaited(kind, metadata)) throw notAdopted(kind, metadata);
+  return cluster.held.of(kind, metadata);
+}
+
+/** @throws Waiting where a namespace is yet to take the place of one of before */
+export function assertAdopted({ metadata, isAwaited }: Namespace): void {
+  if (isAwaited) throw notAdopted("Namespace", metadata);
+}
+
+function notAdopted(kind: BoundKind, { namespace = "", name }: ObjectMeta): Waiting {
+  return new Waiting(
     "NotAdopted",
     `the restored database knows ${placeText({ kind, namespace, name })} by another UID; run mazevault-backup adopt once more, which has this one take its place`,
     ADOPTION_RECHECK_MS,
@@ -146,7 +160,7 @@ export function heldUidOf(cluster: Pick<Cluster, "held">, kind: BoundKind, metad
  * The namespace of an object. Throws `Waiting` while it is not known, when it is being deleted, and where it is yet to take the place
  * of one of before.
  */
-export function livingNamespace(cluster: Pick<Cluster, "namespace" | "held">, metadata: ObjectMeta): NamespaceFacts {
+export function livingNamespace(cluster: Pick<Cluster, "namespace">, metadata: ObjectMeta): NamespaceFacts {
   const namespace = cluster.namespace(metadata.namespace ?? "");
   if (namespace === undefined) {
     throw new Waiting("Progressing", `namespace ${metadata.namespace} is not known yet`, NAMESPACE_RECHECK_MS);
@@ -155,6 +169,6 @@ export function livingNamespace(cluster: Pick<Cluster, "namespace" | "held">, me
   if (namespace.metadata.deletionTimestamp !== undefined) {
     throw new Waiting("Progressing", `namespace ${metadata.namespace} is being deleted`, NAMESPACE_RECHECK_MS);
   }
-  heldUidOf(cluster, "Namespace", namespace.metadata);
+  assertAdopted(namespace);
   return namespaceFacts(namespace);
 }

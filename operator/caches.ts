@@ -1,7 +1,7 @@
 /** The caches behind `Cluster`: mazevault kinds and namespaces of the whole cluster, core Secrets by namespace. */
 import { setTimeout as delay } from "node:timers/promises";
 import { wantedKeystores } from "../controllers/certificate/keystores.ts";
-import type { Cluster, Metadata } from "../controllers/cluster.ts";
+import type { Cluster, Metadata, Namespace } from "../controllers/cluster.ts";
 import { namespaceFacts, notOnboarded } from "../controllers/cluster.ts";
 import { deliveredName } from "../controllers/delivery/desired.ts";
 import { roleBindings } from "../controllers/project/index.ts";
@@ -286,17 +286,18 @@ export class Caches implements Cluster, AccessSource {
     return this.projectCache.values();
   }
 
-  namespace(name: string): Metadata | undefined {
+  namespace(name: string): Namespace | undefined {
     const found = this.namespaceCache.get(name);
     return found && this.#asHeld(found);
   }
 
-  *namespaces(): Generator<Metadata> {
+  *namespaces(): Generator<Namespace> {
     for (const each of this.namespaceCache.values()) yield this.#asHeld(each);
   }
 
-  #asHeld(namespace: Metadata): Metadata {
+  #asHeld(namespace: Metadata): Namespace {
     const { metadata } = namespace;
+    if (this.held.isAwaited("Namespace", metadata)) return { metadata, isAwaited: true };
     const uid = this.held.of("Namespace", metadata);
     return uid === metadata.uid ? namespace : { metadata: { ...metadata, uid } };
   }

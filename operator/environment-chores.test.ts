@@ -113,6 +113,23 @@ test("metrics are told who has failed over; the next leader tells it", async () 
   expect(chores.figures).toEqual([]);
 });
 
+test("a pair that was restored before its object is there acts again when what was granted before is over", async () => {
+  await pair("NPR", "gone");
+  const { record, ...state } = await known("NPR");
+  if (record.pair === undefined) throw new Error("there is no pair");
+  await environments.restore(writer, { ...state, record }, record.pair, { active: "Standby", epoch: 4n }, actor);
+  chores.start(writer);
+  await until("it is fenced", async () => (await known("NPR")).record.fencedUntil !== undefined, soon);
+  now = new Date(now.getTime() + 60_000);
+  await until("it is settled", async () => (await known("NPR")).record.settled, soon);
+  const gateway = { gatewayId: "11111111-1111-4111-8111-111111111111", environment: "NPR", serialNumber: "01" };
+  expect(await environments.standing({ ...gateway, name: "gw-2", role: "dr-standby" })).toMatchObject({
+    active: true,
+    environmentEpoch: 5n,
+  });
+  expect(await environments.standing({ ...gateway, name: "gw-1", role: "primary" })).toMatchObject({ active: false });
+});
+
 test("what was released while DR acted is brought to its end, though no object asks for it", async () => {
   await pair("NPR", "held");
   await environments.switch(writer, await known("NPR"), "Standby", { uid: "u", name: "f" }, actor, {});

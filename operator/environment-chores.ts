@@ -1,5 +1,5 @@
 /**
- * What the leader does for environments besides reconciling: whose object disappeared is released, Failovers that ended long ago are
+ * What the leader does for environments besides reconciling: whose object disappeared is released, what was begun for one is brought to its end, Failovers that ended long ago are
  * deleted, and metrics are told who acts.
  */
 import { setTimeout as delay } from "node:timers/promises";
@@ -58,7 +58,9 @@ export class EnvironmentChores extends Chores<EnvironmentChoresDependencies> {
         const { environment, record } = state;
         // What is wrong with one is no reason to leave the others.
         await this.attempt(`follow environment ${environment}`, () =>
-          record.pair === undefined ? this.#bringToEnd(writer, state) : this.#endVanished(record.pair.object, signal),
+          record.pair === undefined
+            ? this.#bringToEnd(writer, state)
+            : this.#endVanished(writer, state, record.pair.object, signal),
         );
       }
       await this.attempt("delete Failovers that ended long ago", () => this.#deleteOutlived(signal));
@@ -67,7 +69,7 @@ export class EnvironmentChores extends Chores<EnvironmentChoresDependencies> {
     this.#states = [];
   }
 
-  /** What was released has no object whose controller would do it. */
+  /** What has no object has no controller that would do it. */
   async #bringToEnd(writer: Writer, state: KnownEnvironment): Promise<void> {
     const { environments } = this.deps;
     const { record, environment, at } = state;
@@ -75,13 +77,15 @@ export class EnvironmentChores extends Chores<EnvironmentChoresDependencies> {
     else if (!record.settled && isOpen(record, at)) await environments.settle(writer, state, CHORES);
   }
 
-  async #endVanished(name: string, signal: AbortSignal): Promise<void> {
+  async #endVanished(writer: Writer, state: KnownEnvironment, name: string, signal: AbortSignal): Promise<void> {
     const { cluster, api, endEnvironment } = this.deps;
     if (cluster.gatewayEnvironment(name) !== undefined) return;
     try {
       await api.get(type, { name }, { metadataOnly: true, signal });
     } catch (error) {
       if (!isNotFound(error, name)) throw error;
+      // A pair whose object may still come, after a restore, goes on as it was, in its new epoch.
+      await this.#bringToEnd(writer, state);
       endEnvironment(name);
     }
   }

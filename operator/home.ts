@@ -178,7 +178,8 @@ export class Home {
     } else if (record.clusterUid !== this.#clusterUid) {
       return `the database belongs to cluster ${record.clusterUid}, and this is ${this.#clusterUid}; ${FIX}`;
     }
-    this.held.load((await store.bindings()).map((each) => judgedBinding(keys, each)));
+    const bindings = (await store.bindings()).map((each) => judgedBinding(keys, each));
+    this.held.load(bindings, record?.state === "Adopted");
     this.#seen = { record, mark };
     return undefined;
   }

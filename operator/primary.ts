@@ -192,7 +192,6 @@ export class Primary extends MazeVaultOperator {
         project: (name) => this.view.project(name),
         namespace: (name) => this.view.namespace(name),
         keyVault: (namespace, name) => this.view.keyVault(namespace, name),
-        held: parts.home.held,
       },
       vaults: parts.vaults,
       entries: stores.kept,
@@ -273,8 +272,8 @@ export class Primary extends MazeVaultOperator {
     this.#caches = caches;
     caches.follow();
 
-    const shared = { api: this.fencedApi, cluster: caches, vault: this.#vault, writer };
     const isRecovering = () => this.#parts.home.recovering;
+    const shared = { api: this.fencedApi, cluster: caches, vault: this.#vault, writer, isRecovering };
     const running = { concurrency, resyncPeriodMs, events: this.#events, keepsFormer: isRecovering };
 
     const access = [

@@ -8,8 +8,8 @@ import { promisify } from "node:util";
 import pg from "pg";
 import { GENESIS } from "../../core/audit/chain.ts";
 import { Unavailable } from "../../core/errors.ts";
-import { BackupUnusable } from "../../core/recovery/manifest.ts";
-import { connectionSettings, type DatabaseOptions, noteRefusal, SCHEMA } from "./database.ts";
+import { type BackupBody, BackupUnusable } from "../../core/recovery/manifest.ts";
+import { APPLICATION, connectionSettings, type DatabaseOptions, noteRefusal, SCHEMA } from "./database.ts";
 import { mapError } from "./errors.ts";
 import { knownMigrations, MIGRATIONS } from "./migrate.ts";
 
@@ -170,6 +170,47 @@ export function assertEmpty(options: DatabaseOptions): Promise<void> {
       throw new BackupUnusable(
         `database ${options.database} is not empty: schema ${SCHEMA} has table ${rows[0]?.name}. Nothing was written. Restore into a new database; one whose content is not needed is emptied by: DROP SCHEMA ${SCHEMA} CASCADE`,
       );
+  });
+}
+
+/** Who takes the epoch in which a copy is marked as restored. */
+export const RESTORER = "restore";
+
+/** Rows that say what has been written since, but for what an attempt of `RESTORER` that was cut off wrote. */
+const IS_COPY = `
+  SELECT (SELECT id::text FROM ${SCHEMA}.installation) = $1
+     AND coalesce((SELECT position FROM ${SCHEMA}.audit_head), 0) = $2
+     AND coalesce((SELECT link FROM ${SCHEMA}.audit_head), $3) = $3
+     AND NOT EXISTS (
+           SELECT FROM (SELECT action, actor FROM ${SCHEMA}.audit ORDER BY sequence OFFSET $4) AS since
+           WHERE NOT (action = 'LeadershipTaken' AND actor->>'name' = '${RESTORER}')
+         ) AS is_copy,
+         (SELECT count(*)::integer FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name = '${APPLICATION}') AS sessions`;
+
+/**
+ * Whether the database is as this backup has it, and nothing was written since: it was put in, and who did so was ended before it
+ * was marked as restored.
+ *
+ * @throws BackupUnusable while somebody uses it, as the database that the backup was made of would be; Unavailable DatabaseUnavailable
+ */
+export function isUnmarkedCopy(
+  options: DatabaseOptions,
+  { installation, head, rows }: Pick<BackupBody, "installation" | "head" | "rows">,
+): Promise<boolean> {
+  return connected(options, async (client) => {
+    const { rows: tables } = await client.query<{ found: boolean }>("SELECT to_regclass($1) IS NOT NULL AS found", [
+      `${SCHEMA}.audit_head`,
+    ]);
+    if (tables[0]?.found !== true) return false;
+    const values = [installation, head.position, Buffer.from(head.link, "hex"), rows.audit ?? 0];
+    const { rows: found } = await client.query<{ is_copy: boolean | null; sessions: number }>(IS_COPY, values);
+    const { is_copy: isCopy, sessions } = found[0] ?? { is_copy: null, sessions: 0 };
+    if (isCopy === true && sessions > 0)
+      throw new BackupUnusable(
+        `database ${options.database} has what the backup has, and ${sessions} sessions of MazeVault use it, so that it may be the one that the backup was made of; if it is not, stop every operator on it, and repeat this`,
+      );
+    return isCopy === true;
   });
 }
 

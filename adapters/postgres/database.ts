@@ -40,6 +40,8 @@ export interface DatabaseCall {
   readonly seconds: number;
 }
 
+/** What sessions of programs that serve are called. */
+export const APPLICATION = "mazevault";
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 10_000;
 const LOCK_TIMEOUT_MS = 5_000;
@@ -58,7 +60,7 @@ export function connectionSettings(options: DatabaseOptions): pg.ClientConfig {
     user: options.user,
     password: () => passwordOf(options),
     ...(options.caFile === undefined ? {} : { ssl: { ca: readFileSync(options.caFile, "utf8") } }),
-    application_name: options.applicationName ?? "mazevault",
+    application_name: options.applicationName ?? APPLICATION,
     options: `-c search_path=${SCHEMA}`,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,

@@ -17,6 +17,8 @@ import { CONFLICT, mapWriteError, sqlState } from "./errors.ts";
 const audited = (id: string): string =>
   `coalesce((SELECT max(a.subject_generation) FROM audit a
              WHERE a.subject_id = ${id} AND a.subject_generation IS NOT NULL), 0)`;
+/** As `bindingId` makes it. */
+const BINDING_ID = "'binding ' || kind || ' ' || held_uid";
 const HOME = {
   name: "home",
   text: `SELECT cluster_uid, state, generation, mac, ${audited(`'${HOME_ID}'`)} AS audited FROM home`,
@@ -28,18 +30,20 @@ const MARK = {
 const BINDINGS = {
   name: "bindings",
   text: `SELECT kind, held_uid, namespace, name, uid, generation, mac,
-                ${audited("'binding ' || kind || ' ' || held_uid")} AS audited
+                ${audited(BINDING_ID)} AS audited
          FROM bindings ORDER BY kind, held_uid`,
 };
 const WRITE_HOME = { name: "write_home", text: "SELECT write_home($1, $2, $3, $4, $5, $6)" };
 const WRITE_BINDINGS = { name: "write_bindings", text: "SELECT write_bindings($1, $2, $3)" };
 const RENAME_RULES = { name: "rename_rules", text: "SELECT rename_rules($1, $2, $3)" };
 const RENAME_SINKS = { name: "rename_sinks", text: "SELECT rename_sinks($1, $2, $3)" };
-const RENUMBER = { name: "renumber_transactions", text: "SELECT renumber_transactions($1)" };
+const RENUMBER = { name: "renumber_transactions", text: "SELECT renumber_transactions($1, $2) AS renumbered" };
+/** Of certificates, in one transaction. */
+const RENUMBERED = 10_000;
 /** Of requests the newest of a name: one that was signed and is gone has no other trace. */
 const HELD = {
   name: "held_objects",
-  text: `SELECT * FROM (
+  text: `SELECT *, ${audited(BINDING_ID)} AS audited FROM (
            SELECT 'Namespace' AS kind, namespace_uid AS held_uid, '' AS namespace, '' AS namespace_uid, namespace AS name,
                   bool_or(in_use) AS in_use
            FROM (
@@ -119,14 +123,20 @@ export class PostgresHomeStore implements HomeStore {
     mac: Buffer,
     audit: readonly AuditEntry[],
   ): Promise<void> {
-    await this.#changing(writer, () =>
-      this.#database.transaction(async (client) => {
-        // What it counts its transactions by changes with the server, and whoever reads looks at them from now on.
-        if (state !== "Settled") await client.query(RENUMBER.text, [writer.epoch]);
-        const values = [writer.epoch, before, clusterUid, state, mac, auditParameter(this.#signer, audit)];
-        await client.query(WRITE_HOME.text, values);
-      }),
-    );
+    // What it counts its transactions by changes with the server, and whoever reads looks at them from then on. Repeating it is harmless.
+    if (state !== "Settled") await this.#renumber(writer);
+    const values = [before, clusterUid, state, mac, auditParameter(this.#signer, audit)];
+    await this.#write(writer, WRITE_HOME, values);
+  }
+
+  async #renumber(writer: Writer): Promise<void> {
+    let left = true;
+    while (left)
+      await this.#changing(writer, async () => {
+        const values = [writer.epoch, RENUMBERED];
+        const [row] = await this.#database.query<{ readonly renumbered: number }>(RENUMBER, values);
+        left = row?.renumbered === RENUMBERED;
+      });
   }
 
   async bindings(): Promise<readonly StoredBinding[]> {
@@ -165,13 +175,12 @@ export class PostgresHomeStore implements HomeStore {
       HELD,
       [after?.kind ?? "", after?.heldUid ?? "", limit],
     );
-    return rows.map(({ kind, held_uid: heldUid, namespace, namespace_uid: namespaceUid, name, in_use: inUse }) => ({
-      kind,
-      heldUid,
-      namespace,
-      namespaceUid,
-      name,
-      inUse,
+    return rows.map(({ kind, held_uid, namespace, namespace_uid, name, in_use, audited }) => ({
+      ...{ kind, namespace, name },
+      heldUid: held_uid,
+      namespaceUid: namespace_uid,
+      inUse: in_use,
+      generation: BigInt(audited),
     }));
   }
 

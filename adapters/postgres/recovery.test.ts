@@ -1,5 +1,6 @@
 /** A database is verified as a whole, taken over, and told from what somebody has made of it, on the real stores. */
 import { randomBytes, randomUUID } from "node:crypto";
+import { Fenced } from "../../core/errors.ts";
 import { handledMac } from "../../core/fleet/authenticity.ts";
 import { Environments } from "../../core/fleet/environments.ts";
 import type { WriteOutcome } from "../../core/fleet/writes.ts";
@@ -7,6 +8,7 @@ import { Identities } from "../../core/identity/identities.ts";
 import { CHEAP, EMAIL, from, PASSWORD } from "../../core/identity/testing/installation.ts";
 import { Authorities } from "../../core/pki/authority.ts";
 import { leafRequest, rootSpec } from "../../core/pki/testing/installation.ts";
+import type { HomeRecord } from "../../core/ports/home-store.ts";
 import { actor, identity, lifecycle } from "../../core/ports/samples.ts";
 import type { SecretRecord, Writer } from "../../core/ports/vault-store.ts";
 import { Adoption } from "../../core/recovery/adoption.ts";
@@ -14,7 +16,8 @@ import { HeldUids, homeEntry, homeMac, judgedBinding } from "../../core/recovery
 import { FakeCluster } from "../../core/recovery/testing/cluster.ts";
 import { DatabaseVerification, type VerificationReport } from "../../core/recovery/verification.ts";
 import type { Sensitive } from "../../core/sensitive.ts";
-import { assertEmpty, assertUsable, openSnapshot } from "./backup.ts";
+import { until } from "../../lab/poll.ts";
+import { assertEmpty, assertUsable, isUnmarkedCopy, openSnapshot, RESTORER } from "./backup.ts";
 import { withConnection } from "./testing/client.ts";
 import { openInstallation, type TestInstallation } from "./testing/installation.ts";
 import { startServer, type TestServer } from "./testing/server.ts";
@@ -214,6 +217,44 @@ test("a snapshot tells of one moment, whatever is written meanwhile", async () =
   }
 });
 
+test("a copy that nobody has marked as restored is told by what was written since, while nobody uses it", async () => {
+  const { database, root } = installation;
+  await store("one", "first");
+  await installation.stores.audit.link(writer.epoch, 1_000);
+  const snapshot = await openSnapshot(database);
+  await snapshot.close();
+  const { installation: id, rows, head } = snapshot.facts;
+  const body = { installation: id, rows, head: { position: `${head.position}`, link: head.link.toString("hex") } };
+  await expect(isUnmarkedCopy(database, body)).rejects.toThrow(
+    /sessions of MazeVault use it, so that it may be the one/,
+  );
+  await installation.stores.close();
+  const isCopy = async (change: Partial<typeof body> = {}): Promise<boolean> => {
+    let found: boolean | undefined;
+    // Connections that were closed are over a moment later.
+    const look = async () => {
+      found = await isUnmarkedCopy(database, { ...body, ...change }).catch(() => undefined);
+      return found !== undefined;
+    };
+    await until("nobody uses it", look, { timeoutMs: 10_000, intervalMs: 10 });
+    return found === true;
+  };
+  const led = async (holder: string) => {
+    const { stores } = await openInstallation(database, root);
+    await stores.leadership.acquireEpoch(holder);
+    await stores.close();
+  };
+  expect(await isCopy()).toBe(true);
+  expect(await isCopy({ installation: randomUUID() })).toBe(false);
+  expect(await isCopy({ head: { ...body.head, link: "00".repeat(32) } })).toBe(false);
+  // By an attempt that was cut off before it had marked it.
+  await led(RESTORER);
+  expect(await isCopy()).toBe(true);
+  await led("operator");
+  expect(await isCopy()).toBe(false);
+  installation = await openInstallation(database, root);
+});
+
 test("it is taken over: a namespace finds its secrets, a certificate its holder, and rules and sinks their rows", async () => {
   await fill();
   const { home: homes, keys, audit, leadership, environments, pki, vault, sinkCursors } = installation.stores;
@@ -233,7 +274,18 @@ test("it is taken over: a namespace finds its secrets, a certificate its holder,
   const web = cluster.add("Certificate", { namespace, name: "orders" });
   const sink = cluster.add("AuditSink", { name: "file" });
   await sql("UPDATE certificates SET changed_transaction = '1000000000'");
+  const ahead = async () =>
+    (await sql("SELECT FROM certificates WHERE changed_transaction > pg_current_xact_id()")).rowCount;
+  expect(await ahead()).toBe(2);
+  expect((await sql("SELECT renumber_transactions($1, 1) AS some", [writer.epoch])).rows).toEqual([{ some: 1 }]);
+  expect(await ahead()).toBe(1);
   const wrapped = (await sql("SELECT wrapped_key FROM versions ORDER BY secret_id, version")).rows;
+  const generations = async () =>
+    (await homes.heldObjects(undefined, 10)).map(({ kind, heldUid, generation }) => [kind, heldUid, generation]);
+  expect(await generations()).toEqual([
+    ["Certificate", "uid", 0n],
+    ["Namespace", namespaceUid, 0n],
+  ]);
   const adoption = new Adoption({
     store: homes,
     cluster,
@@ -247,16 +299,43 @@ test("it is taken over: a namespace finds its secrets, a certificate its holder,
   held.load((await homes.bindings()).map((each) => judgedBinding(keys, each)));
   expect(held.of("Namespace", { uid })).toBe(namespaceUid);
   expect(held.of("Certificate", { uid: web })).toBe("uid");
+  // Also when they are forgotten.
+  await sql("DELETE FROM bindings");
+  expect(await generations()).toEqual([
+    ["Certificate", "uid", 1n],
+    ["Namespace", namespaceUid, 1n],
+  ]);
   expect(await vault.find(identity("one"))).toBeDefined();
   expect(await sinkCursors.list()).toEqual([{ uid: sink, name: "file" }]);
   // Nothing was encrypted anew.
   expect((await sql("SELECT wrapped_key FROM versions ORDER BY secret_id, version")).rows).toEqual(wrapped);
-  const ahead = await sql("SELECT FROM certificates WHERE changed_transaction > pg_current_xact_id()");
-  expect(ahead.rowCount).toBe(0);
+  expect(await ahead()).toBe(0);
   // In the next epoch nobody acts until what was granted is over.
   expect((await environments.environments()).stored).toMatchObject([{ record: { epoch: 2n } }]);
   expect((await environments.environments()).stored[0]?.record.fencedUntil).toBeUndefined();
   expect(await verify()).toMatchObject({ wrongCount: 0, audit: { ok: true } });
+});
+
+test("an audit sink that comes while a recovery is not settled goes on where that of its name was", async () => {
+  const { home: homes, keys, leadership, sinkCursors } = installation.stores;
+  const cursor = { position: 7n, link: randomBytes(32), checkpoint: 2n };
+  await sinkCursors.open(writer, "former", "file");
+  await sinkCursors.move(writer, "former", cursor);
+  const write = async (before: bigint, state: HomeRecord["state"]) => {
+    const record: HomeRecord = { clusterUid: "here", state };
+    const entry = homeEntry("ClusterChosen", before + 1n, actor, {});
+    await homes.writeHome(writer, before, record, homeMac(keys, record, before + 1n), [entry]);
+  };
+  await write(0n, "Adopted");
+  expect(await sinkCursors.open(writer, "late", "file")).toEqual(cursor);
+  expect(await sinkCursors.open(writer, "late", "file")).toEqual(cursor);
+  expect(await sinkCursors.open(writer, "new", "another")).toMatchObject({ position: 0n });
+  // Made anew later it is another one, and has nothing.
+  await write(1n, "Settled");
+  expect(await sinkCursors.open(writer, "later", "file")).toMatchObject({ position: 0n });
+  expect((await sinkCursors.list()).map(({ uid }) => uid)).toEqual(["new", "later"]);
+  await leadership.acquireEpoch("another");
+  await expect(sinkCursors.open(writer, "late", "file")).rejects.toThrow(Fenced);
 });
 
 test("what the linker finds on a restored server it puts on record once, also where that is there already", async () => {

@@ -68,7 +68,13 @@ beforeAll(async () => {
     accessPolicies: () => [],
   };
   const onProblem = () => {};
-  feed = new ReplicaFeed({ view, heads: primary.stores.secretHeads, unready: () => undefined, onProblem });
+  feed = new ReplicaFeed({
+    view,
+    heads: primary.stores.secretHeads,
+    unready: () => undefined,
+    isRecovering: () => false,
+    onProblem,
+  });
   const certificates = { handOut: async () => ({ kind: "Gone" as const }) };
   values = new ReplicaValues({ view, feed, vault: primary.vault, certificates, onProblem });
   await primary.vault.prepareProject(ofPrimary, "shop");

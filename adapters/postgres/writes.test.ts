@@ -90,6 +90,7 @@ const serving = ({ stores, vault }: Pick<TestInstallation, "stores" | "vault">):
       find: ({ name }) => (SECRETS.includes(name) ? { ...request(name, ""), appliedUsername: undefined } : undefined),
     },
     keys: stores.keys,
+    isRecovering: () => false,
     elapsed: () => {
       elapsedMs += 180_000;
       return elapsedMs;

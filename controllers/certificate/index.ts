@@ -23,17 +23,21 @@ export interface CertificateControllerDependencies extends Pick<DeliveryPerforme
   readonly installation: string;
   /** The leader's epoch. */
   readonly writer: () => Writer;
+  /** A restored database was taken over and is not settled: what another object of a name has left is kept. */
+  readonly isRecovering?: () => boolean;
 }
 
 export class CertificateController implements Controller<Certificate, Observed, Action, Outcome> {
   readonly name = "certificate";
   readonly fieldManager = "mazevault-certificate";
   readonly resource = resourceType(certificateKind);
+  readonly #deps: Pick<CertificateControllerDependencies, "isRecovering">;
   readonly #former: FormerHolders;
   readonly #observer: CertificateObserver;
   readonly #performer: CertificatePerformer;
 
   constructor(deps: CertificateControllerDependencies) {
+    this.#deps = deps;
     this.#former = new FormerHolders("Certificate", this.resource, deps);
     const observer = new DeliveryObserver(deps);
     const delivery = new DeliveryPerformer({ ...deps, observer });
@@ -50,7 +54,8 @@ export class CertificateController implements Controller<Certificate, Observed, 
 
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
     // Comes before the first certificate, so that a crash in between is made up for.
-    if (action.kind === "RecordHolder" && action.hasFormer) await this.absent(keyOf(action.certificate), signal);
+    if (action.kind === "RecordHolder" && action.hasFormer && !this.#deps.isRecovering?.())
+      await this.absent(keyOf(action.certificate), signal);
     return this.#performer.perform(action, signal);
   }
 

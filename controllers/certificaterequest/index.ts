@@ -19,6 +19,8 @@ export interface CertificateRequestControllerDependencies {
   readonly store: PkiStore;
   /** The leader's epoch. */
   readonly writer: () => Writer;
+  /** A restored database was taken over and is not settled: what another object of a name has left is kept. */
+  readonly isRecovering?: () => boolean;
 }
 
 export class CertificateRequestController implements Controller<CertificateRequest, Observed, Action, Outcome> {
@@ -26,11 +28,13 @@ export class CertificateRequestController implements Controller<CertificateReque
   readonly fieldManager = "mazevault-certificaterequest";
   readonly resource = resourceType(certificateRequestKind);
   readonly foreignConditions = ["Approved", "Denied"] as const;
+  readonly #deps: Pick<CertificateRequestControllerDependencies, "isRecovering">;
   readonly #former: FormerHolders;
   readonly #observer: CertificateRequestObserver;
   readonly #performer: CertificateRequestPerformer;
 
   constructor(deps: CertificateRequestControllerDependencies) {
+    this.#deps = deps;
     this.#former = new FormerHolders("CertificateRequest", this.resource, deps);
     this.#observer = new CertificateRequestObserver(deps);
     this.#performer = new CertificateRequestPerformer({ ...deps, observer: this.#observer });
@@ -44,7 +48,8 @@ export class CertificateRequestController implements Controller<CertificateReque
 
   async perform(action: Action, signal: AbortSignal): Promise<Outcome> {
     // Comes before it is signed, so that a crash in between is made up for.
-    if (action.kind === "RecordHolder") await this.#former.endOthers(action.request.metadata, signal);
+    if (action.kind === "RecordHolder" && !this.#deps.isRecovering?.())
+      await this.#former.endOthers(action.request.metadata, signal);
     return this.#performer.perform(action);
   }
 

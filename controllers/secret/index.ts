@@ -19,6 +19,8 @@ export interface SecretControllerDependencies
     Pick<DeliveryPerformerDependencies, "events" | "absorb"> {
   readonly store: Pick<VaultStore, "recordDelivery" | "locate">;
   readonly targets: ApplyTargets;
+  /** A restored database was taken over and is not settled: what another object of a name has left is kept. */
+  readonly isRecovering?: () => boolean;
 }
 
 const NAMESPACES: ResourceType = {
@@ -110,6 +112,7 @@ export class SecretController implements Controller<Secret, Observed, Action, Ou
    * before anybody saw the name unused. Comes before the first version, so that a crash in between is made up for.
    */
   async #endFormer({ metadata: { namespace = "", name } }: Secret, signal: AbortSignal): Promise<void> {
+    if (this.#deps.isRecovering?.()) return;
     const locations = await this.#deps.store.locate(namespace, name);
     if (locations.some(({ state }) => state === "Active")) await this.absent(`${namespace}/${name}`, signal);
   }

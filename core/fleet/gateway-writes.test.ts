@@ -162,6 +162,22 @@ test("what is not there, and what is of another environment, is refused alike, f
   expect(audited("GatewayWriteRefused").map(({ entry }) => entry.outcome)).toEqual(["Denied", "Denied"]);
 });
 
+test("while a restored database is not settled what is not there is waited for, however long, and then as ever", async () => {
+  const given = write({ a: "x" });
+  world.writable.delete("one");
+  await outcomeOf(given);
+  world.recovering = true;
+  for (let hour = 0; hour < 3; hour++) {
+    world.pass(3_600_000);
+    expect(await outcomeOf(given)).toMatchObject({ kind: "Later", code: "NotFound" });
+  }
+  world.recovering = false;
+  expect(await outcomeOf(given)).toMatchObject({ kind: "Later", code: "NotFound" });
+  world.writable.set("one", {});
+  expect(await outcomeOf(given)).toMatchObject({ kind: "Applied", version: 2 });
+  expect(audited("GatewayWriteRefused")).toEqual([]);
+});
+
 test("what cannot be stored is refused, and holds up nothing", async () => {
   world.writable.set("two", { readers: [{ name: "alice", publicKey: newReaderKey().publicKey }] });
   await world.write("applied", { a: "of before" });

@@ -54,6 +54,8 @@ export interface GatewayWritesParts {
   readonly vault: Pick<Vault, "describe" | "put" | "keepBeside" | "heldForMs" | "fingerprintIn">;
   readonly secrets: WritableSecrets;
   readonly keys: FleetKeys;
+  /** A restored database was taken over, and what a write is for may not be applied yet: nothing is refused because it is not there. */
+  readonly isRecovering: () => boolean;
   /** In milliseconds; never goes back. */
   readonly elapsed: () => number;
   /** Told of failures that nobody has foreseen: the write is to be sent again. */
@@ -195,13 +197,18 @@ export class GatewayWrites {
   }
 
   async #notFound(member: Member, write: GatewayWrite): Promise<AnsweredOutcome> {
-    const { elapsed } = this.#parts;
+    const { elapsed, isRecovering } = this.#parts;
     const { namespace, name } = write.place;
+    const notNow = later("NotFound", `there is no such Secret ${namespace}/${name} now`);
     const key = notFoundKey(member, write);
+    if (isRecovering()) {
+      this.#notFoundSince.delete(key);
+      return notNow;
+    }
     const since = this.#notFoundSince.get(key) ?? elapsed();
     if (elapsed() - since < NOT_FOUND_FOR_MS) {
       remember(this.#notFoundSince, key, since, MOST_NOT_FOUND);
-      return later("NotFound", `there is no such Secret ${namespace}/${name} now`);
+      return notNow;
     }
     return this.#refuse(member, write, "NotFound", `there is no such Secret ${namespace}/${name}`, "Denied");
   }

@@ -38,6 +38,7 @@ beforeEach(() => {
     view,
     heads,
     unready: () => unready,
+    isRecovering: () => false,
     onProblem: (error) => {
       throw error;
     },

@@ -16,6 +16,7 @@ import {
   type Digested,
   isCertificateKey,
   isValuedKey,
+  noDigest,
   type PlaceOfItem,
   secretKey,
 } from "./replica-item.ts";
@@ -34,6 +35,8 @@ export interface ReplicaFeedParts {
   readonly heads: SecretHeads;
   /** Why the view cannot tell yet what there is; undefined once it can. */
   readonly unready: () => string | undefined;
+  /** A restored database was taken over, and what is missing may still come: gateways keep what they have of it. */
+  readonly isRecovering: () => boolean;
   readonly onProblem: (error: unknown) => void;
 }
 
@@ -45,6 +48,8 @@ const SETTLE_MS = 25;
 /** Finds what no hint told, such as another database in the place of this one. */
 const RESCAN_MS = 300_000;
 const AGAIN_MS = 1_000;
+/** What a gateway says that has nothing. */
+const NOTHING = noDigest().toString("hex");
 
 /** An item, and in whose index it belongs. */
 interface Standing {
@@ -168,11 +173,30 @@ export class ReplicaFeed {
   #answer(index: EnvironmentIndex, seen: number | undefined, digest: string): ReplicaAnswer {
     const position = { instance: this.#instance, sequence: index.sequence };
     if (index.digest === digest) return { kind: "Same", ...position };
+    if (this.#parts.isRecovering() && digest !== NOTHING) return this.#additions(index, seen);
     const changes = seen === undefined ? undefined : index.since(seen);
     // Who has all changes and still something else, has lost something.
     if (changes === undefined || changes.sequence === seen) return this.#page(index, undefined);
     const isAll = changes.sequence === index.sequence;
     return { kind: "Changes", instance: this.#instance, ...changes, ...(isAll && { digest: index.digest }) };
+  }
+
+  /**
+   * What is there and a gateway may lack, and nothing that takes from it: it has more than can be seen here. Grants are made of Projects
+   * and namespaces, of which each may be missing, so that those which it has count on.
+   */
+  #additions(index: EnvironmentIndex, seen = 0): ReplicaAnswer {
+    const changes = index.since(seen);
+    if (changes === undefined)
+      throw new Unavailable(
+        "ReplicaNotReady",
+        "more has changed than is remembered; it is told when the recovery is settled",
+      );
+    const position = { instance: this.#instance, sequence: changes.sequence };
+    const changed = changes.changed.filter(({ key }) => isValuedKey(key));
+    return changed.length === 0 && changes.sequence === index.sequence
+      ? { kind: "Same", ...position }
+      : { kind: "Changes", ...position, changed, removed: [] };
   }
 
   #page(index: EnvironmentIndex, after: string | undefined): ReplicaAnswer {

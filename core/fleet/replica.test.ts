@@ -4,7 +4,7 @@ import { Unavailable } from "../errors.ts";
 import type { FakeReplicaStore } from "../ports/fake-replica-store.ts";
 import { actor } from "../ports/samples.ts";
 import { ReplicaDirectory } from "./replica-directory.ts";
-import { digested } from "./replica-item.ts";
+import { digested, isValuedKey, noDigest } from "./replica-item.ts";
 import { REPLICA, REPLICA_VALUES, replicaRequest, replicaValuesRequest } from "./replica-protocol.ts";
 import { GatewayWithReplica, memberOf, PrimaryOfReplicas } from "./testing/replica-world.ts";
 
@@ -43,6 +43,64 @@ const app: Authenticated = {
   via: "ServiceAccountToken",
   id: "t",
 };
+
+/** Another cluster, in which nothing is applied yet, on the database of before. */
+async function recover(): Promise<void> {
+  primary.secretsByKey.clear();
+  primary.projectsByName.clear();
+  primary.recovering = true;
+  await primary.restart();
+}
+
+describe("of a primary that was restored and is not settled, a replica", () => {
+  beforeEach(async () => {
+    primary.setPolicy("shop", "app", {
+      subjects: [{ serviceAccount: { namespace: "shop", name: "app" } }],
+      rules: [{ projects: ["shop"], environments: ["dev"], verbs: ["read"] }],
+    });
+    await primary.put("shop", "one", "shop", "dev", "1");
+    await primary.put("shop", "two", "shop", "dev", "2");
+    await holds(npr, { "shop/one dev": "1", "shop/two dev": "2" });
+    await recover();
+  });
+
+  test("loses nothing that is not applied yet, and is confirmed; what changes comes", async () => {
+    const granted = [...npr.directory.items()].filter(([key]) => !isValuedKey(key)).map(([, { item }]) => item.body);
+    expect(granted).toHaveLength(2);
+    npr.restart();
+    await holds(npr, { "shop/one dev": "1", "shop/two dev": "2" });
+    expect(npr.pull.syncedAt).toEqual(npr.now);
+    // Its namespace is not admitted yet, which takes no grant away either.
+    primary.setProject("shop", { dev: "NPR" }, { namespaces: [] });
+    const toNewcomers = { digest: noDigest().toString("hex"), waitMs: 0 };
+    await until(
+      "the primary has it so",
+      async () => /namespaces[^a-z]*\[\]/.test(JSON.stringify(await primary.feed.changes("NPR", toNewcomers, signal))),
+      SOON,
+    );
+    await holds(npr, { "shop/one dev": "1", "shop/two dev": "2" });
+    primary.setProject("shop", { dev: "NPR" });
+    await primary.put("shop", "one", "shop", "dev", "1b");
+    await holds(npr, { "shop/one dev": "1b", "shop/two dev": "2" });
+    const now = [...npr.directory.items()].filter(([key]) => !isValuedKey(key)).map(([, { item }]) => item.body);
+    expect(now).toEqual(granted);
+  });
+
+  test("that has nothing gets what is there", async () => {
+    const anew = await GatewayWithReplica.start(primary, memberOf("NPR"));
+    primary.setProject("shop", { dev: "NPR" });
+    await primary.put("shop", "one", "shop", "dev", "1b");
+    await holds(anew, { "shop/one dev": "1b" });
+  });
+
+  test("loses what is missing when the recovery is settled", async () => {
+    primary.setProject("shop", { dev: "NPR" });
+    await primary.put("shop", "one", "shop", "dev", "1b");
+    await holds(npr, { "shop/one dev": "1b", "shop/two dev": "2" });
+    primary.recovering = false;
+    await holds(npr, { "shop/one dev": "1b" });
+  });
+});
 
 describe("a replica", () => {
   test("has what its environment may have, as it is now", async () => {

@@ -10,6 +10,7 @@ export const recoveredKinds = [
   "CertificateRequest",
   "SyncRule",
   "Gateway",
+  "GatewayEnvironment",
   "AuditSink",
 ] as const;
 export type RecoveredKind = (typeof recoveredKinds)[number];

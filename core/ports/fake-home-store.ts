@@ -10,7 +10,7 @@ export class FakeHomeStore implements HomeStore {
   readonly #bindings = new Map<string, Omit<StoredBinding, "auditedGeneration">>();
   #home: Omit<StoredHome, "auditedGeneration"> | undefined;
   /** What rows stand for. */
-  held: readonly HeldObject[] = [];
+  held: readonly Omit<HeldObject, "generation">[] = [];
   readonly renamedRules = new Map<string, string>();
   readonly renamedSinks = new Map<string, string>();
 
@@ -58,7 +58,14 @@ export class FakeHomeStore implements HomeStore {
       const before = this.#bindings.get(bindingId(binding));
       if (before !== undefined && before.generation !== generation - 1n) throw new Conflict(HOME_ID);
     }
-    for (const each of bindings) this.#bindings.set(bindingId(each.binding), each);
+    for (const each of bindings) {
+      const { kind, heldUid, uid } = each.binding;
+      const stands = [...this.#bindings.values()].some(
+        ({ binding }) => binding.kind === kind && binding.uid === uid && binding.heldUid !== heldUid,
+      );
+      if (uid !== undefined && stands) throw new Error(`${kind} ${uid} stands for another one already`);
+      this.#bindings.set(bindingId(each.binding), each);
+    }
     this.#database.record(audit);
   }
 
@@ -70,7 +77,8 @@ export class FakeHomeStore implements HomeStore {
     return [...this.held]
       .sort((one, other) => (order(one) < order(other) ? -1 : 1))
       .filter((each) => after === undefined || order(each) > order(after))
-      .slice(0, limit);
+      .slice(0, limit)
+      .map((each) => ({ ...each, generation: this.#audited(bindingId(each)) }));
   }
 
   async renameRules(writer: Writer, uids: ReadonlyMap<string, string>): Promise<void> {

@@ -90,6 +90,22 @@ export function homeStoreContract(start: () => Promise<HomeStoreUnderTest>): voi
     expect(await recorded()).toBe(1);
   });
 
+  test("an object stands for one alone, and is given to another one in one write", async () => {
+    await bind(shop, 1n);
+    const other: Binding = { ...shop, heldUid: "other" };
+    const former = { ...shop, uid: undefined };
+    await expect(bind(other, 1n)).rejects.toThrow();
+    await store.writeBindings(
+      writer,
+      [
+        { binding: former, generation: 2n, mac },
+        { binding: other, generation: 1n, mac },
+      ],
+      [bindingEntry(former, 2n, actor), bindingEntry(other, 1n, actor)],
+    );
+    expect(await store.bindings()).toMatchObject([{ binding: former }, { binding: other }]);
+  });
+
   test("what is settled forgets what was awaited, and nothing else", async () => {
     await choose(0n, adopted);
     await bind(shop, 1n);

@@ -62,6 +62,8 @@ export interface HeldObject extends BoundPlace {
   readonly namespaceUid: string;
   /** Something of it is in use: a namespace that was made anew has none left of the one before. */
   readonly inUse: boolean;
+  /** The highest generation that the audit rows know of a binding of it, also of one that was forgotten; 0: it never had one. */
+  readonly generation: bigint;
 }
 
 export interface HomeStore {
@@ -84,7 +86,8 @@ export interface HomeStore {
   /** By kind and UID. */
   bindings(): Promise<readonly StoredBinding[]>;
   /**
-   * Each in place of the one of the generation before it; all of them or none. Throws `Conflict` and `Fenced`.
+   * Each in place of the one of the generation before it, or where there is none; all of them or none. In their order: an object may stand
+   * for another one where the binding before takes it from the one that it stood for. Throws `Conflict` and `Fenced`.
    */
   writeBindings(
     writer: Writer,

@@ -3,7 +3,7 @@ import { Fenced } from "../errors.ts";
 import { FakeAuditLog } from "../ports/fake-audit-log.ts";
 import { FakeDatabase } from "../ports/fake-database.ts";
 import { FakeHomeStore } from "../ports/fake-home-store.ts";
-import type { HeldObject, HomeRecord } from "../ports/home-store.ts";
+import type { HomeRecord } from "../ports/home-store.ts";
 import { Adoption, type AdoptionReport, type AdoptionRequest } from "./adoption.ts";
 import { HeldUids, homeEntry, homeMac, judgedBinding } from "./home.ts";
 import { type BackupBody, BackupUnusable, parseManifest, signedManifest } from "./manifest.ts";
@@ -40,7 +40,8 @@ const adoption = () =>
 const adopt = (request: Partial<AdoptionRequest> = {}): Promise<AdoptionReport> =>
   adoption().run({ actor, ...request });
 
-const namespace = (name: string, heldUid: string, inUse = true): HeldObject => ({
+type Held = FakeHomeStore["held"][number];
+const namespace = (name: string, heldUid: string, inUse = true): Held => ({
   kind: "Namespace",
   namespace: "",
   namespaceUid: "",
@@ -48,7 +49,7 @@ const namespace = (name: string, heldUid: string, inUse = true): HeldObject => (
   heldUid,
   inUse,
 });
-const certificate = (name: string, heldUid: string, namespaceUid: string, of = "shop"): HeldObject => ({
+const certificate = (name: string, heldUid: string, namespaceUid: string, of = "shop"): Held => ({
   kind: "Certificate",
   namespace: of,
   namespaceUid,
@@ -163,6 +164,21 @@ test("of two that adopt at once one is fenced", async () => {
   expect(recorded("ObjectRebound")).toHaveLength(1);
 });
 
+test("what was forgotten goes on from the generation that is on record", async () => {
+  await belongsElsewhere();
+  store.held = [namespace("shop", "shop-1")];
+  const uid = cluster.add("Namespace", { name: "shop" });
+  await adopt();
+  cluster.remove("Namespace", "shop");
+  expect(await adopt()).toMatchObject({ awaited: [{ name: "shop" }] });
+  await settleRecovery({ store, keys, cluster, leadership: database }, [], actor);
+  expect(await store.bindings()).toEqual([]);
+  cluster.add("Namespace", { name: "shop" }, uid);
+  expect(await adopt({ sameCluster: true })).toMatchObject({ bound: 1 });
+  expect(await store.bindings()).toMatchObject([{ generation: 3n, auditedGeneration: 3n }]);
+  expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+});
+
 describe("of several namespaces of one name", () => {
   test("the one that is in use is taken over, with what belongs to it alone", async () => {
     await belongsElsewhere();
@@ -186,6 +202,30 @@ describe("of several namespaces of one name", () => {
     await expect(adopt()).rejects.toThrow(/--namespace shop=UID/);
     expect(await store.bindings()).toEqual([]);
     expect(database.epoch).toBe(1n);
+    await adopt({ namespaces: new Map([["shop", "shop-1"]]) });
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+  });
+
+  test("what was said wrongly can be corrected, also to the one that was here all the time", async () => {
+    await belongsElsewhere();
+    const uid = cluster.add("Namespace", { name: "shop" });
+    store.held = [namespace("shop", "shop-1"), namespace("shop", "shop-2"), namespace("shop", uid)];
+    for (const heldUid of ["shop-1", "shop-2", uid, "shop-2"]) {
+      await adopt({ namespaces: new Map([["shop", heldUid]]) });
+      expect((await held()).of("Namespace", { uid })).toBe(heldUid);
+      expect((await held()).isAwaited("Namespace", { name: "shop", uid })).toBe(false);
+    }
+  });
+
+  test("somebody may say one that is not in use, and none that is not there", async () => {
+    await belongsElsewhere();
+    store.held = [namespace("shop", "shop-1", false), namespace("shop", "shop-2")];
+    const uid = cluster.add("Namespace", { name: "shop" });
+    await expect(adopt({ namespaces: new Map([["shop", "shop-3"]]) })).rejects.toThrow(
+      /--namespace shop=shop-3: .* have UIDs shop-1, shop-2/,
+    );
+    await expect(adopt({ namespaces: new Map([["shpo", "shop-1"]]) })).rejects.toThrow(/nor of any other/);
+    expect(await store.bindings()).toEqual([]);
     await adopt({ namespaces: new Map([["shop", "shop-1"]]) });
     expect((await held()).of("Namespace", { uid })).toBe("shop-1");
   });
@@ -252,6 +292,56 @@ describe("the manifest of the backup", () => {
     expect(store.renamedSinks).toEqual(new Map([["file", sink]]));
     const details = { takenAt: "2026-01-01T00:00:00.000Z", position: Number(database.head.position) };
     expect(recorded("AuditRecordForked")).toMatchObject([{ entry: { details } }]);
+  });
+
+  const had = (name: string, heldUid: string) => ({ kind: "Namespace", namespace: "", name, heldUid }) as const;
+
+  test.each([
+    ["another one of its name", [had("shop", "shop-2")]],
+    ["none of its name", []],
+  ])("a namespace inherits nothing that is over where there was %s", async (_what, objects) => {
+    store.held = [namespace("shop", "shop-1", false)];
+    const uid = cluster.add("Namespace", { name: "shop" });
+    await adopt({ manifest: parseManifest(signed({ objects })) });
+    expect((await held()).of("Namespace", { uid })).toBe(uid);
+    // Without it nothing says so.
+    await adopt();
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+  });
+
+  test("nobody takes what is in use of another namespace than was there, unless somebody says so", async () => {
+    store.held = [namespace("shop", "shop-1")];
+    const uid = cluster.add("Namespace", { name: "shop" });
+    const manifest = parseManifest(signed({ objects: [had("shop", "shop-2")] }));
+    await expect(adopt({ manifest })).rejects.toThrow(/by UID shop-2, and what is in use is of UID shop-1: say with/);
+    expect(database.epoch).toBe(1n);
+    await adopt({ manifest, namespaces: new Map([["shop", "shop-1"]]) });
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+  });
+
+  test("what a namespace has had since it is here is its own", async () => {
+    const uid = cluster.add("Namespace", { name: "shop" });
+    const manifest = parseManifest(signed({ objects: [had("shop", "shop-1")] }));
+    await adopt({ manifest });
+    store.held = [namespace("shop", uid)];
+    expect(await adopt({ manifest })).toMatchObject({ bound: 0 });
+    expect(await store.bindings()).toEqual([]);
+  });
+
+  test("of what came after it the one that is in use counts, and nobody is given a certificate of a request before", async () => {
+    const request: Held = { ...certificate("job", "job-1", "shop-1"), kind: "CertificateRequest", inUse: false };
+    store.held = [namespace("shop", "shop-1"), certificate("web", "web-1", "shop-1"), request];
+    cluster.add("Namespace", { name: "shop" });
+    const web = cluster.add("Certificate", { namespace: "shop", name: "web" });
+    const job = cluster.add("CertificateRequest", { namespace: "shop", name: "job" });
+    const objects: BackupBody["objects"] = [
+      had("shop", "shop-1"),
+      { kind: "Certificate", namespace: "shop", name: "web", heldUid: "web-0" },
+      { kind: "CertificateRequest", namespace: "shop", name: "job", heldUid: "job-2" },
+    ];
+    await adopt({ manifest: parseManifest(signed({ objects })) });
+    expect((await held()).of("Certificate", { uid: web })).toBe("web-1");
+    expect((await held()).of("CertificateRequest", { uid: job })).toBe(job);
   });
 
   test.each<readonly [string, () => string, RegExp]>([

@@ -38,7 +38,7 @@ export interface AdoptionParts {
 export interface AdoptionRequest {
   /** Of the backup that was restored; absent where PostgreSQL's platform restored a moment of which there is none. */
   readonly manifest?: BackupManifest;
-  /** By name, whose rows a namespace takes, where rows of several of its name are in use. */
+  /** By name, whose rows a namespace takes, whatever the manifest says. */
   readonly namespaces?: ReadonlyMap<string, string>;
   /** The database is of this cluster, and was set back to an earlier moment. */
   readonly sameCluster?: boolean;
@@ -125,38 +125,37 @@ export class Adoption {
 
   async #plan(manifest: BackupManifest | undefined, chosen: ReadonlyMap<string, string>): Promise<Plan> {
     const { store, cluster, keys } = this.#parts;
-    const standing = new Map<string, StoredBinding>();
+    const standing: Standing = { byRows: new Map(), byObject: new Map() };
     for (const each of await store.bindings()) {
-      judgedBinding(keys, each);
-      standing.set(idOf(each.binding), each);
+      const { kind, uid } = judgedBinding(keys, each);
+      standing.byRows.set(idOf(each.binding), each);
+      if (uid !== undefined) standing.byObject.set(`${kind} ${uid}`, each);
     }
-    const told = new Map<string, string>();
-    for (const object of manifest?.body.objects ?? []) if (isBound(object)) told.set(keyOf(object), object.heldUid);
-    for (const [name, heldUid] of chosen) told.set(keyOf({ kind: "Namespace", namespace: "", name }), heldUid);
+    const told = manifest && new Map(manifest.body.objects.filter(isBound).map((each) => [keyOf(each), each.heldUid]));
     const plan: Plan = { writes: [], bound: [], awaited: [] };
     /** By name: under which UID the rows of the namespace stand that is taken over. */
     const namespaces = new Map<string, string>();
     for (const kind of boundKinds) {
-      const held = await this.#held(kind, namespaces);
-      for (const [place, candidates] of held) if (candidates.length > 1) held.set(place, [chosenOf(candidates, told)]);
-      if (kind === "Namespace") for (const [each] of held.values()) if (each) namespaces.set(each.name, each.heldUid);
-      for await (const { namespace = "", name, uid } of cluster.list(kind)) {
-        const place = { kind, namespace, name };
-        const [object] = held.get(keyOf(place)) ?? [];
-        held.delete(keyOf(place));
-        if (object !== undefined) add(plan, standing, { ...place, heldUid: object.heldUid, uid });
-      }
-      for (const [object] of held.values()) {
-        if (object === undefined || !object.inUse) continue;
-        const { namespace, name, heldUid } = object;
-        plan.awaited.push({ kind, namespace, name });
-        add(plan, standing, { kind, namespace, name, heldUid, uid: undefined });
+      const candidates = await this.#held(kind, namespaces);
+      if (kind === "Namespace") for (const [name, uid] of chosen) assertKnown(name, uid, candidates);
+      const present = new Map<string, string>();
+      for await (const { namespace = "", name, uid } of cluster.list(kind))
+        present.set(keyOf({ kind, namespace, name }), uid);
+      for (const [place, each] of candidates) {
+        const uid = present.get(place);
+        const object = chosenOf(each, { uid, chosen, told });
+        if (object === undefined) continue;
+        if (kind === "Namespace") namespaces.set(object.name, object.heldUid);
+        if (uid === undefined && !object.inUse) continue;
+        const { namespace, name } = object;
+        if (uid === undefined) plan.awaited.push({ kind, namespace, name });
+        add(plan, standing, object, uid);
       }
     }
     return plan;
   }
 
-  /** By place; of several of one name those that are in use, where any is. */
+  /** All of the kind, by place. */
   async #held(kind: BoundKind, namespaces: ReadonlyMap<string, string>): Promise<Map<string, HeldObject[]>> {
     const { store } = this.#parts;
     const held = new Map<string, HeldObject[]>();
@@ -167,9 +166,7 @@ export class Adoption {
         if (each.kind !== kind) return held;
         // Of a namespace of before, which nobody inherits.
         if (kind !== "Namespace" && namespaces.get(each.namespace) !== each.namespaceUid) continue;
-        const others = held.get(keyOf(each)) ?? [];
-        const known = [...others, each];
-        held.set(keyOf(each), known.some(({ inUse }) => inUse) ? known.filter(({ inUse }) => inUse) : known);
+        held.set(keyOf(each), [...(held.get(keyOf(each)) ?? []), each]);
       }
       const last = page.at(-1);
       if (last === undefined || page.length < PAGE) return held;
@@ -247,28 +244,80 @@ interface Plan {
   readonly awaited: BoundPlace[];
 }
 
-/** What stands already is not written again. */
-function add(plan: Plan, standing: ReadonlyMap<string, StoredBinding>, binding: Binding): void {
-  const before = standing.get(idOf(binding));
-  const uid = before === undefined ? binding.heldUid : before.binding.uid;
-  if (uid === binding.uid) return;
-  plan.writes.push({ binding, generation: (before?.generation ?? 0n) + 1n });
-  if (binding.uid !== undefined) plan.bound.push(binding);
+/** Bindings that stand, by whose rows they are and by the object that stands for them. */
+interface Standing {
+  readonly byRows: Map<string, StoredBinding>;
+  readonly byObject: Map<string, StoredBinding>;
 }
 
-function chosenOf(candidates: readonly HeldObject[], told: ReadonlyMap<string, string>): HeldObject {
-  const [first] = candidates;
-  const heldUid = first && told.get(keyOf(first));
-  const found = candidates.find((each) => each.heldUid === heldUid);
-  if (found !== undefined) return found;
-  const uids = candidates.map((each) => each.heldUid).join(", ");
-  const place = first === undefined ? "" : placeText(first);
+/** What stands already is not written again. */
+function add(plan: Plan, standing: Standing, object: HeldObject, uid: string | undefined): void {
+  const { kind, namespace, name, heldUid, generation } = object;
+  const before = standing.byRows.get(idOf(object));
+  const other = standing.byObject.get(`${kind} ${uid}`);
+  const stands = uid === (before === undefined ? heldUid : before.binding.uid);
+  if (stands && (other === undefined || other === before)) return;
+  // It was said to be another one, and stands for one alone.
+  if (other !== undefined)
+    plan.writes.push({ binding: { ...other.binding, uid: undefined }, generation: other.generation + 1n });
+  const binding: Binding = { kind, namespace, name, heldUid, uid };
+  plan.writes.push({ binding, generation: generation + 1n });
+  if (uid !== undefined) plan.bound.push(binding);
+}
+
+/** @throws BackupUnusable when somebody has said a UID that stands nowhere */
+function assertKnown(name: string, uid: string, candidates: ReadonlyMap<string, readonly HeldObject[]>): void {
+  const known = candidates.get(keyOf(namespaceOf(name))) ?? [];
+  if (known.some(({ heldUid }) => heldUid === uid)) return;
   throw new BackupUnusable(
-    first?.kind === "Namespace"
-      ? `rows of several namespaces of the name ${first.name} are in use (UIDs ${uids}), and nothing tells which one was there last: say it with --namespace ${first.name}=UID`
-      : `rows of several objects ${place} are in use (UIDs ${uids}), and nothing tells which one was there last: adopt with the manifest of the backup`,
+    `--namespace ${name}=${uid}: the database has no rows of it; ${known.length === 0 ? `nor of any other namespace of the name ${name}` : `those of the name ${name} have UIDs ${uidsOf(known)}`}`,
   );
 }
+
+interface Choice {
+  /** Of the object that is there now. */
+  readonly uid: string | undefined;
+  /** By name of a namespace. */
+  readonly chosen: ReadonlyMap<string, string>;
+  /** By place; undefined without a manifest. */
+  readonly told: ReadonlyMap<string, string> | undefined;
+}
+
+/**
+ * Of those of one place the one that somebody has chosen, or that the manifest tells of those that are in use; undefined where none is,
+ * and another one came after them, which inherits nothing.
+ *
+ * @throws BackupUnusable when that takes somebody's word
+ */
+function chosenOf(candidates: readonly HeldObject[], { uid, chosen, told }: Choice): HeldObject | undefined {
+  const [first] = candidates;
+  if (first === undefined) return undefined;
+  const isNamespace = first.kind === "Namespace";
+  const said = isNamespace ? chosen.get(first.name) : undefined;
+  if (said !== undefined) return candidates.find(({ heldUid }) => heldUid === said);
+  const inUse = candidates.filter((each) => each.inUse);
+  const counting = inUse.length > 0 ? inUse : candidates;
+  const last = told?.get(keyOf(first));
+  const found = counting.find(({ heldUid }) => heldUid === last);
+  if (found !== undefined) return found;
+  // The database may be of a later moment than the manifest, so that what is in use counts, but for whom a namespace belongs to.
+  if (inUse.length === 0 && (last !== undefined || (isNamespace && told !== undefined))) return undefined;
+  const others = inUse.filter(({ heldUid }) => heldUid !== uid);
+  if (isNamespace && last !== undefined && others.length > 0)
+    throw new BackupUnusable(
+      `the manifest has namespace ${first.name} by UID ${last}, and what is in use is of UID ${uidsOf(others)}: say with --namespace ${first.name}=UID whose rows it takes`,
+    );
+  if (counting.length === 1) return counting[0];
+  const where = `(UIDs ${uidsOf(counting)}), and nothing tells which one was there last`;
+  throw new BackupUnusable(
+    isNamespace
+      ? `rows of several namespaces of the name ${first.name} are in use ${where}: say it with --namespace ${first.name}=UID`
+      : `rows of several objects ${placeText(first)} are in use ${where}: adopt with the manifest of the backup`,
+  );
+}
+
+const uidsOf = (objects: readonly HeldObject[]): string => objects.map(({ heldUid }) => heldUid).join(", ");
+const namespaceOf = (name: string): BoundPlace => ({ kind: "Namespace", namespace: "", name });
 
 const isBound = (object: BackupObject): object is BackupObject & { readonly kind: BoundKind } =>
   boundKinds.some((kind) => kind === object.kind);

@@ -73,7 +73,7 @@ export const bindingEntry = (binding: Binding, generation: bigint, actor: Actor)
   };
 };
 
-export const placeText = ({ kind, namespace, name }: BoundPlace): string =>
+export const placeText = ({ kind, namespace, name }: Readonly<Record<keyof BoundPlace, string>>): string =>
   namespace === "" ? `${kind} ${name}` : `${kind} ${namespace}/${name}`;
 
 const mac = ({ installationId, home }: HomeKeys, purpose: string, fields: readonly Field[]): Buffer =>
@@ -94,18 +94,29 @@ export interface PresentObject {
  */
 export class HeldUids {
   #held = new Map<string, string>();
+  #taken = new Set<string>();
   #awaited = new Set<string>();
+  #recovering = false;
 
-  /** @param bindings judged */
-  load(bindings: Iterable<Binding>): void {
+  /**
+   * @param bindings judged
+   * @param recovering what is made anew may be what was to come, so that somebody has to say whether it is
+   */
+  load(bindings: Iterable<Binding>, recovering = false): void {
     const held = new Map<string, string>();
+    const taken = new Set<string>();
     const awaited = new Set<string>();
     for (const binding of bindings) {
       if (binding.uid === undefined) awaited.add(keyOf(binding));
-      else held.set(`${binding.kind} ${binding.uid}`, binding.heldUid);
+      else {
+        held.set(`${binding.kind} ${binding.uid}`, binding.heldUid);
+        taken.add(keyOf(binding));
+      }
     }
     this.#held = held;
+    this.#taken = taken;
     this.#awaited = awaited;
+    this.#recovering = recovering;
   }
 
   of(kind: BoundKind, { uid }: Pick<PresentObject, "uid">): string {
@@ -114,10 +125,12 @@ export class HeldUids {
 
   /**
    * Whether rows of an object of this name wait for one that takes their place, and nobody has said whether it is this one: it
-   * would be taken for another one that has nothing.
+   * would be taken for another one that has nothing. In a recovery also where the one that had taken it may be gone.
    */
   isAwaited(kind: BoundKind, { namespace = "", name, uid }: PresentObject): boolean {
-    return this.#awaited.has(keyOf({ kind, namespace, name })) && !this.#held.has(`${kind} ${uid}`);
+    const place = keyOf({ kind, namespace, name });
+    const waits = this.#awaited.has(place) || (this.#recovering && this.#taken.has(place));
+    return waits && !this.#held.has(`${kind} ${uid}`);
   }
 
   get awaited(): number {

@@ -7,6 +7,7 @@ import { certificateKind } from "../../crds/certificate.ts";
 import { certificateRequestKind } from "../../crds/certificaterequest.ts";
 import type { ObjectMeta } from "../../crds/common.ts";
 import { gatewayKind } from "../../crds/gateway.ts";
+import { gatewayEnvironmentKind } from "../../crds/gatewayenvironment.ts";
 import { clusterIssuerKind, issuerKind } from "../../crds/issuer.ts";
 import { type SecretSpec, secretKind } from "../../crds/secret.ts";
 import { syncRuleKind } from "../../crds/syncrule.ts";
@@ -21,6 +22,7 @@ const types: Readonly<Record<RecoveredKind, ResourceType>> = {
   CertificateRequest: resourceType(certificateRequestKind),
   SyncRule: resourceType(syncRuleKind),
   Gateway: resourceType(gatewayKind),
+  GatewayEnvironment: resourceType(gatewayEnvironmentKind),
   AuditSink: resourceType(auditSinkKind),
 };
 

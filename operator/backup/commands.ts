@@ -8,18 +8,22 @@ import {
   assertEmpty,
   assertKnownSchema,
   dumpTo,
+  isUnmarkedCopy,
   openSnapshot,
+  RESTORER,
   restoreFrom,
   rowsOf,
   type SnapshotFacts,
 } from "../../adapters/postgres/backup.ts";
 import { migrate } from "../../adapters/postgres/migrate.ts";
+import type { Stores } from "../../adapters/postgres/stores.ts";
 import { headMacHolds } from "../../core/audit/chain.ts";
 import { explainVerdict } from "../../core/audit/faults.ts";
+import { failpoint } from "../../core/failpoints.ts";
 import { tampered } from "../../core/pki/status.ts";
 import type { Actor } from "../../core/ports/audit-log.ts";
 import { type ClusterObjects, recoveredKinds } from "../../core/ports/cluster-objects.ts";
-import { boundKinds } from "../../core/ports/home-store.ts";
+import { type Binding, boundKinds, type HomeState } from "../../core/ports/home-store.ts";
 import { Adoption } from "../../core/recovery/adoption.ts";
 import { HeldUids, homeEntry, homeMac, judgedBinding, judgedHome, placeText } from "../../core/recovery/home.ts";
 import {
@@ -130,9 +134,8 @@ function bodyOf(
 }
 
 async function backupObjects(installation: Installation, cluster: ClusterObjects): Promise<readonly BackupObject[]> {
-  const { home, keys } = await installation.stores();
   const held = new HeldUids();
-  held.load((await home.bindings()).map((each) => judgedBinding(keys, each)));
+  held.load(await bindingsOf(installation));
   const objects: BackupObject[] = [];
   for (const kind of recoveredKinds) {
     const bound = boundKinds.find((each) => each === kind);
@@ -181,7 +184,11 @@ async function digestOf(file: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Into an empty database, all of it or nothing. @throws BackupUnusable, Unavailable */
+/**
+ * Into an empty database, all of it or nothing; what was cut off before the copy was marked as restored is finished when it is repeated.
+ *
+ * @throws BackupUnusable, Unavailable
+ */
 export async function restore(
   installation: Installation,
   { dir, pgBin }: { readonly dir: string; readonly pgBin?: string },
@@ -198,30 +205,62 @@ export async function restore(
       `the backup needs root key ${lacking.join(", ")}, and ${given.map(({ source, id }) => `${source} is ${id}`).join(", ")}: name the root key of the backup in keys, or the one before it in keys.previous; nothing was written`,
     );
   const database = await installation.database();
-  await assertEmpty(database);
-  await restoreFrom(path.join(dir, body.dump?.file ?? DUMP), database, { ...(pgBin !== undefined && { bin: pgBin }) });
-  const rows = await rowsOf(database);
-  const differing = Object.entries(body.rows).filter(([table, count]) => rows[table] !== count);
-  if (differing.length > 0)
-    throw new BackupUnusable(
-      `${differing.map(([table, count]) => `table ${table} has ${rows[table] ?? 0} rows of ${count}`).join(", ")}: somebody wrote into the database meanwhile; stop every operator on it, empty it, and restore again`,
-    );
+  let rows = body.rows;
+  if (await isUnmarkedCopy(database, body))
+    say("the database has this backup already, of an attempt that was cut off, which goes on from here");
+  else {
+    await assertEmpty(database);
+    const file = path.join(dir, body.dump?.file ?? DUMP);
+    await restoreFrom(file, database, { ...(pgBin !== undefined && { bin: pgBin }) });
+    failpoint("restore.beforeMark");
+    rows = await rowsOf(database);
+  }
   const { applied } = await migrate(database);
   if (applied.length > 0) say(`brought up to date: ${applied.join(", ")}`);
   const stores = await installation.stores();
-  judgeManifest(manifest, stores.keys.installationId, await stores.keys.auditSigning());
-  const stored = await stores.home.home();
-  const clusterUid = (stored && judgedHome(stores.keys, stored))?.clusterUid ?? body.cluster;
-  const writer = { epoch: await stores.leadership.acquireEpoch("restore") };
-  const before = stored?.generation ?? 0n;
-  const record = { clusterUid, state: "Restored" } as const;
-  const details = { takenAt: body.takenAt, position: Number(body.head.position), link: body.head.link };
-  const entry = homeEntry("DatabaseRestored", before + 1n, ACTOR, details);
-  await stores.home.writeHome(writer, before, record, homeMac(stores.keys, record, before + 1n), [entry]);
+  const wrong = wrongCopy(manifest, rows, stores.keys.installationId, await stores.keys.auditSigning());
+  // Also where something is wrong: until somebody has emptied it nobody may take it for the database of before.
+  await markRestored(stores, body, wrong === undefined);
+  if (wrong !== undefined) throw wrong;
   say(
     `restored ${Object.values(rows).reduce((sum, count) => sum + count, 0)} rows; operators wait until it is taken over`,
   );
   say("next: mazevault-backup verify, apply the manifests, mazevault-backup adopt");
+}
+
+/** What is wrong with a copy that was put in. */
+function wrongCopy(
+  manifest: BackupManifest,
+  rows: Readonly<Record<string, number>>,
+  installationId: string,
+  keys: Parameters<typeof judgeManifest>[2],
+): BackupUnusable | undefined {
+  const differing = Object.entries(manifest.body.rows).filter(([table, count]) => rows[table] !== count);
+  if (differing.length > 0)
+    return new BackupUnusable(
+      `${differing.map(([table, count]) => `table ${table} has ${rows[table] ?? 0} rows of ${count}`).join(", ")}: somebody wrote into the database meanwhile; stop every operator on it, empty it, and restore again`,
+    );
+  try {
+    judgeManifest(manifest, installationId, keys);
+    return undefined;
+  } catch (error) {
+    if (error instanceof BackupUnusable) return error;
+    throw error;
+  }
+}
+
+/** Operators wait from now on. @param isJudged what the manifest says of itself can be believed */
+async function markRestored({ home, keys, leadership, audit }: Stores, body: BackupBody, isJudged: boolean) {
+  const stored = await home.home();
+  const clusterUid = (stored && judgedHome(keys, stored))?.clusterUid ?? body.cluster;
+  const writer = { epoch: await leadership.acquireEpoch(RESTORER) };
+  const before = stored?.generation ?? 0n;
+  const record = { clusterUid, state: "Restored" } as const;
+  const { position, link } = await audit.head();
+  const taken = isJudged ? { takenAt: body.takenAt } : {};
+  const details = { ...taken, position: Number(position), link: link.toString("hex") };
+  const entry = homeEntry("DatabaseRestored", before + 1n, ACTOR, details);
+  await home.writeHome(writer, before, record, homeMac(keys, record, before + 1n), [entry]);
 }
 
 /** @throws FoundWrong when something is not as it should be */
@@ -311,7 +350,7 @@ export async function status(installation: Installation, say: Say): Promise<void
       "the database was restored and taken over: nothing is ended because its object is missing, until mazevault-backup settle",
     );
   else say(`the database belongs to this cluster (${clusterUid})`);
-  const bindings = (await store.bindings()).map((each) => judgedBinding(keys, each));
+  const bindings = await bindingsOf(installation);
   const bound = bindings.filter(({ uid }) => uid !== undefined).length;
   say(`${bound} objects stand for those of another cluster, ${bindings.length - bound} are awaited`);
   sayMissing(await missingOf(installation), say);
@@ -327,7 +366,7 @@ export async function settle(
   sayMissing(missing, say);
   if (missing.length > 0 && !dropMissing)
     throw new BackupUnusable(
-      `${missing.length} objects that the database knows of are not in the cluster, and would be ended as if they had been deleted: apply them, or say --drop-missing`,
+      `${missing.length} objects that the database knows of are not in the cluster, or have not taken their places, and would be ended as if they had been deleted: apply them and run mazevault-backup adopt, or say --drop-missing`,
     );
   const { home: store, keys, leadership } = await installation.stores();
   const cluster = await installation.cluster();
@@ -341,12 +380,43 @@ export async function settle(
 
 async function missingOf(installation: Installation): Promise<readonly MissingObject[]> {
   const { vault, pki, fleet, sinkCursors: sinks } = await installation.stores();
-  return missingObjects({ cluster: await installation.cluster(), vault, pki, fleet, sinks });
+  const bindings = await bindingsOf(installation);
+  const cluster = await installation.cluster();
+  const environments = await installation.environments();
+  return missingObjects({
+    cluster,
+    home: await homeOf(installation),
+    bindings,
+    vault,
+    pki,
+    fleet,
+    environments,
+    sinks,
+  });
+}
+
+/** As it is seen from this cluster. */
+async function homeOf(installation: Installation): Promise<HomeState> {
+  const { home, keys } = await installation.stores();
+  const cluster = await installation.cluster();
+  const stored = await home.home();
+  const record = stored && judgedHome(keys, stored);
+  return record?.clusterUid === (await cluster.clusterUid()) ? record.state : "Restored";
+}
+
+async function bindingsOf(installation: Installation): Promise<readonly Binding[]> {
+  const { home, keys } = await installation.stores();
+  return (await home.bindings()).map((each) => judgedBinding(keys, each));
 }
 
 function sayMissing(missing: readonly MissingObject[], say: Say): void {
-  for (const { kind, namespace, name } of missing.slice(0, MOST_LISTED))
-    say(`missing in the cluster: ${kind} ${namespace === "" ? name : `${namespace}/${name}`}`);
+  for (const { waits, former, ...object } of missing.slice(0, MOST_LISTED)) {
+    if (waits) say(`there, and not taken over yet: ${placeText(object)}: run mazevault-backup adopt once more`);
+    else
+      say(
+        `missing in the cluster: ${placeText(object)}${former === undefined ? "" : `, the one of UID ${former}: another one of that name is there`}`,
+      );
+  }
   if (missing.length > MOST_LISTED) say(`missing in the cluster: and ${missing.length - MOST_LISTED} more`);
   if (missing.length === 0) say("everything that the database knows of is in the cluster");
 }

@@ -87,7 +87,7 @@ function program(): Command {
     .option("--manifest <file>", "of the backup that was restored; - for standard input")
     .option(
       "--namespace <name=uid>",
-      "whose rows a namespace takes, where several of its name are in use",
+      "whose rows a namespace takes, where several of its name are in use, or another one was taken before",
       (pair: string, known: ReadonlyMap<string, string>) => new Map([...known, splitPair(pair)]),
       new Map<string, string>(),
     )

@@ -19,6 +19,7 @@ export interface ReplicaSourceParts {
   readonly vault: Vault;
   readonly authorities: Pick<Authorities, "judgeStatus" | "openKey">;
   readonly unready: () => string | undefined;
+  readonly isRecovering: () => boolean;
   readonly log: Pick<Logger, "debug" | "warn">;
 }
 
@@ -49,12 +50,14 @@ export function openReplicaSource({
   vault,
   authorities,
   unready,
+  isRecovering,
   log,
 }: ReplicaSourceParts): ReplicaSource {
   const feed = new ReplicaFeed({
     view,
     heads: stores.secretHeads,
     unready,
+    isRecovering,
     onProblem: (error) => log.warn({ error }, "what gateways may have cannot be read"),
   });
   const hints: HintListener = stores.listenSecrets({

@@ -153,6 +153,7 @@ async function run(config: Config): Promise<void> {
         : []),
     ],
     unready,
+    isRecovering: () => home?.recovering ?? false,
     onAnswer: restAnswered,
     ...traced,
     ...membershipOf(gateway),

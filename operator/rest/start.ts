@@ -54,6 +54,8 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer" | "tracer"> 
   readonly keyVaults: TargetVaults;
   readonly metrics: DiagnosticsParts["metrics"];
   readonly unready: Services["unready"];
+  /** A restored database was taken over, and what is missing in the cluster may still come. */
+  readonly isRecovering: () => boolean;
   readonly actors: DiagnosticsParts["actors"];
   /** In mode gateway. */
   readonly membership?: () => MembershipStatus;
@@ -68,7 +70,20 @@ export interface RestParts extends Pick<RestServerParts, "onAnswer" | "tracer"> 
  * @throws ConfigError also without a certificate: nothing secret is served without TLS
  */
 export async function startRest(parts: RestParts): Promise<() => Promise<void>> {
-  const { config, log, stores, api, identities, idempotency, rateCounters, view, unready, onAnswer, tracer } = parts;
+  const {
+    config,
+    log,
+    stores,
+    api,
+    identities,
+    idempotency,
+    rateCounters,
+    view,
+    unready,
+    isRecovering,
+    onAnswer,
+    tracer,
+  } = parts;
   const { databaseProblem, database, secrets, vaults, keyVaults, metrics, fleet, actors } = parts;
   const { membership, circuitBreaker, replica, writes } = parts;
   const { rest, mode, version } = config;
@@ -88,7 +103,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
   const told = { ...(onAnswer !== undefined && { onAnswer }), ...(tracer !== undefined && { tracer }) };
   const answering = { rateCounters, log, ...told };
   const authorities = new Authorities({ store: stores.pki, keys: stores.keys, audit: stores.audit });
-  const source = fleet && openReplicaSource({ stores, view, vault, authorities, unready, log });
+  const source = fleet && openReplicaSource({ stores, view, vault, authorities, unready, isRecovering, log });
   const channel =
     fleet &&
     source &&
@@ -101,6 +116,7 @@ export async function startRest(parts: RestParts): Promise<() => Promise<void>> 
           handled: stores.handledWrites,
           vault,
           secrets: writableSecrets(view, unready),
+          isRecovering,
           elapsed: () => performance.now(),
           keys: stores.keys,
           onProblem: (error, write) => log.error({ error, write }, "the write of a gateway failed"),

@@ -2,7 +2,7 @@
 import { admittedEnvironments } from "../../../core/access/admission.ts";
 import { Stalled, Waiting } from "../../../core/errors.ts";
 import type { CoreSecretSettings, KubernetesTarget, SyncRule } from "../../../crds/syncrule.ts";
-import { type Cluster, namespaceFacts, type Tenancy } from "../../cluster.ts";
+import { assertAdopted, type Cluster, namespaceFacts, type Tenancy } from "../../cluster.ts";
 
 export interface TargetNamespace {
   readonly name: string;
@@ -36,7 +36,7 @@ const RECHECK_MS = 60_000;
  * did not pass. A namespace that the Project does not admit is refused alike whether it exists or not.
  *
  * @throws Stalled TargetIsOwnNamespace, NamespaceNotAdmitted
- * @throws Waiting TargetNamespaceNotFound, NamespaceNotOnboarded
+ * @throws Waiting TargetNamespaceNotFound, NotAdopted, NamespaceNotOnboarded
  */
 export function targetNamespace(cluster: Cluster, rule: SyncRule, { project }: Tenancy, name: string): TargetNamespace {
   const { environment } = rule.spec;
@@ -60,6 +60,7 @@ export function targetNamespace(cluster: Cluster, rule: SyncRule, { project }: T
     const what = namespace === undefined ? "does not exist yet; create it" : "is being deleted; create it anew";
     throw new Waiting("TargetNamespaceNotFound", `${field} ${what}, or leave it out here`, RECHECK_MS);
   }
+  assertAdopted(namespace);
   // Throws while the operator has no access there.
   cluster.coreSecret(name, "");
   return { name, uid: facts.uid };

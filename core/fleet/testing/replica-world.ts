@@ -84,6 +84,8 @@ export class PrimaryOfReplicas implements SelectionView {
   readonly #keys: KeyRing;
   /** Why its caches are not complete. */
   unready: string | undefined;
+  /** Its database was restored, and what it knows of may not be in its cluster yet. */
+  recovering = false;
   /** Values that its vault cannot open. */
   readonly closed = new Set<string>();
   feed: ReplicaFeed;
@@ -159,7 +161,13 @@ export class PrimaryOfReplicas implements SelectionView {
 
   #process(): [ReplicaFeed, ReplicaValues] {
     const onProblem = () => {};
-    const feed = new ReplicaFeed({ view: this, heads: this.#heads, unready: () => this.unready, onProblem });
+    const feed = new ReplicaFeed({
+      view: this,
+      heads: this.#heads,
+      unready: () => this.unready,
+      isRecovering: () => this.recovering,
+      onProblem,
+    });
     feed.start();
     const vault = {
       describeAllToOpen: (ids: readonly string[]) => this.vault.describeAllToOpen(ids),

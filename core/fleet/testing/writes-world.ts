@@ -76,6 +76,8 @@ export class WritesWorld {
   /** How far the gateway's clock is ahead. */
   aheadMs = 0;
   away = false;
+  /** The primary's database was restored, and what it knows of may not be in its cluster yet. */
+  recovering = false;
   /** Whom the gateway is registered at. */
   recipient: WriteRecipient | undefined = { gatewayEnvironment: MEMBER.environment, rootDigest: Buffer.alloc(32, 1) };
   /** Another way to the primary than the one in memory. */
@@ -251,6 +253,7 @@ export class WritesWorld {
             : undefined,
       },
       keys: this.#keys.primary,
+      isRecovering: () => this.recovering,
       elapsed: () => this.#elapsedMs,
       onProblem: (error) => this.problems.push(error),
     });

@@ -12,6 +12,11 @@ export class FakeCluster implements ClusterObjects {
     return uid;
   }
 
+  /** The object of that name is deleted. */
+  remove(kind: RecoveredKind, name: string): void {
+    this.#objects.set(kind, this.#objects.get(kind)?.filter((object) => object.name !== name) ?? []);
+  }
+
   async clusterUid(): Promise<string> {
     return this.uid;
   }
