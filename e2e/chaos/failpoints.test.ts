@@ -322,7 +322,7 @@ test("every failpoint of the source is died at", () => {
     // `e2e/gateway-*.test.ts`, `e2e/backup.test.ts`.
     .filter(
       (name) =>
-        !/^(pki|certificate|auditsink|rotation|storage|apply|membership|fleet|failover|replica|writequeue|gatewaywrites|gatewayDelivery|signing|adoption)\.|^delivery\..*Adopt$|^sync\.(before|after)(Pull|Pulled|Take|Keep|Meant|Agreement|Delete|Deleted)$/.test(
+        !/^(pki|certificate|auditsink|rotation|storage|apply|membership|fleet|failover|replica|writequeue|gatewaywrites|gatewayDelivery|signing|adoption|restore)\.|^delivery\..*Adopt$|^sync\.(before|after)(Pull|Pulled|Take|Keep|Meant|Agreement|Delete|Deleted)$/.test(
           name,
         ),
     );
