@@ -54,7 +54,7 @@ export const BY_CORE_SECRET = "coreSecret";
 export const BY_KEY_VAULT = "keyVault";
 /** SyncRules by the namespaces whose core Secrets are their target. */
 export const BY_TARGET_NAMESPACE = "targetNamespace";
-/** SyncRules by the namespaces in clusters of gateways, and by the gateways, whose core Secrets are their target. */
+/** SyncRules by the namespaces in clusters of gateways, and by the gateways, whose core Secrets are their target; KeyVaults by theirs. */
 export const BY_NAMESPACE_BEYOND = "namespaceBeyond";
 export const BY_GATEWAY = "gateway";
 /** KeyVaults by the name of their vault, which is the first label of its host. */
@@ -168,6 +168,7 @@ export class Caches implements Cluster, AccessSource {
         [BY_CORE_SECRET]: credentialsOf,
         [BY_VAULT_NAME]: ({ spec }) => [new URL(spec.vaultUrl).host.split(".")[0] ?? ""],
         [BY_VAULT_URL]: ({ spec }) => [normalVaultUrl(spec.vaultUrl)],
+        [BY_GATEWAY]: ({ spec: { auth } }) => (auth.gateway ? [auth.gateway.ref.name] : []),
       },
     });
     this.syncRuleCache = make.informer<SyncRule>({

@@ -142,7 +142,7 @@ async function run(config: Config): Promise<void> {
   operator = new Primary({
     ...parts,
     ...(identities && { identities, idempotency }),
-    ...(gateway && { chores: gateway.chores, primaryCa: gateway.primaryCa }),
+    ...(gateway && { chores: gateway.chores, primaryCa: gateway.primaryCa, primaryLink: gateway.link }),
     ...(fleet && {
       registrations: fleet.registrations,
       environments: fleet.environments,

@@ -89,6 +89,7 @@ import type { ChoresDependencies, LeaderChores } from "./chores.ts";
 import { type Config, rotationAges } from "./config.ts";
 import { EnvironmentChores, type EnvironmentFigures } from "./environment-chores.ts";
 import { FleetChores } from "./fleet-chores.ts";
+import type { GuardedLink } from "./gateway/guarded-link.ts";
 import { GatewayChores, type GatewayFigures } from "./gateway-chores.ts";
 import type { Home } from "./home.ts";
 import { Housekeeping } from "./housekeeping.ts";
@@ -120,6 +121,7 @@ export interface PrimaryParts {
   readonly idempotency?: IdempotentRequests;
   /** Of mode gateway. */
   readonly primaryCa?: PrimaryCa;
+  readonly primaryLink?: Pick<GuardedLink, "onBack">;
   readonly chores?: (given: GivenChores) => readonly LeaderChores[];
 }
 
@@ -127,6 +129,9 @@ export interface GivenChores extends Pick<ChoresDependencies, "onFenced"> {
   /** What is done for the primary in this cluster. */
   readonly handlers: readonly TaskHandler[];
 }
+
+/** Why a gateway has not got what its primary was asked for. */
+const PRIMARY_AWAY = ["PrimaryUnreachable", "CircuitOpen"] as const;
 
 /** The lease is given up after it; a connection that only listens is not to hold that up. */
 const HINTS_END_WITHIN_MS = 1_000;
@@ -408,6 +413,12 @@ export class Primary extends MazeVaultOperator {
       followAdmissions(runner, caches, inNamespace);
     });
 
+    this.#parts.primaryLink?.onBack(() => {
+      for (const runner of [clusterIssuerRunner, heldCertificates, heldRequests]) runner.hasten(PRIMARY_AWAY);
+      for (const issuer of caches.clusterIssuerCache.values())
+        if (issuer.spec.primary !== undefined && !isReady(issuer)) clusterIssuerRunner.enqueue(keyOf(issuer));
+    });
+
     const sizes = new VaultSizes((url) => recount(caches.keyVaultCache.byIndex(BY_VAULT_URL, url).map(keyOf)));
     const keyVaults = new KeyVaultController({ ...shared, vaults, sizes });
     const recount = (keys: readonly string[]): void => {
@@ -427,6 +438,11 @@ export class Primary extends MazeVaultOperator {
           recount([...vaultsOf(rule), ...(old ? vaultsOf(old) : [])]);
         return old === undefined || targetReachable(rule) === targetReachable(old) ? [] : vaultsOf(rule);
       });
+      if (this.#parts.gatewayTasks !== undefined) {
+        followReturns(runner, caches, (gateway) =>
+          caches.keyVaultCache.byIndex(BY_GATEWAY, gateway).flatMap((vault) => (isReady(vault) ? [] : [keyOf(vault)])),
+        );
+      }
       // Its credentials stand in the namespace, where access has just been granted.
       runner.follow(caches.bindingCache, (binding, _old, type) =>
         type === "added" ? caches.keyVaultCache.byIndex(BY_NAMESPACE, binding.metadata.namespace ?? "").map(keyOf) : [],
@@ -868,6 +884,18 @@ function followTargets(runner: Follower, caches: Caches): void {
           .flatMap(into)
           .filter((key) => key !== keyOf(rule)),
   );
+}
+
+/** For what goes through a gateway and failed: looked at when that one is in touch again, or another one of the pair acts. */
+function followReturns(runner: Follower, caches: Caches, through: (gateway: string) => readonly string[]): void {
+  runner.follow(caches.gatewayCache, (gateway, old, type) =>
+    !isReady(gateway) || (type === "updated" && sameStanding(gateway, old)) ? [] : through(gateway.metadata.name),
+  );
+  runner.follow(caches.gatewayEnvironmentCache, (environment, old, type) => {
+    if (type === "updated" && !beginsToAct(environment, old)) return [];
+    const { primaryRef, standbyRef } = environment.spec;
+    return [primaryRef.name, standbyRef.name].flatMap(through);
+  });
 }
 
 /** For rules whose target are core Secrets in clusters of gateways. */

@@ -7,6 +7,7 @@ import base, { type ResourceEvent, type ResourceEventType } from "@dot-i/k8s-ope
 import type { Fenced } from "../../core/errors.ts";
 import type { Tracer } from "../../core/ports/tracer.ts";
 import type { Resource } from "../../crds/common.ts";
+import type { Reason } from "../../crds/conditions.ts";
 import type { Logger } from "../../program/logging.ts";
 import { Backoff } from "./backoff.ts";
 import type { ChangeType } from "./cache.ts";
@@ -50,6 +51,8 @@ export interface ControllerHandle {
   enqueue(key: string, options?: AddOptions): void;
   /** The same for `Runner.endFormer`. */
   endFormer(key: string): void;
+  /** The same for `Runner.hasten`. */
+  hasten(reasons: readonly Reason[]): void;
 }
 
 export type ControlOptions<R extends Resource> = Omit<
@@ -197,7 +200,11 @@ export abstract class MazeVaultOperator extends base.default {
         await ending?.stop(drainMs);
       },
     });
-    return { enqueue: (key, how) => runner?.enqueue(key, how), endFormer: (key) => runner?.endFormer(key) };
+    return {
+      enqueue: (key, how) => runner?.enqueue(key, how),
+      endFormer: (key) => runner?.endFormer(key),
+      hasten: (reasons) => runner?.hasten(reasons),
+    };
   }
 
   /**

@@ -194,6 +194,31 @@ test("a changed generation, label or annotation wakes it", async () => {
   expect(t.observe).toHaveBeenCalledTimes(3);
 });
 
+test("what failed because something was away is tried at once when that is back, and nothing else is", async () => {
+  const away = new Set(["a", "b"]);
+  const t = setUp({
+    observe: async ({ metadata: { name } }) => {
+      if (away.has(name)) throw new Unavailable(name === "a" ? "PrimaryUnreachable" : "VaultUnreachable", "no answer");
+      return { version: 7 };
+    },
+  });
+  t.runner.start();
+  for (const name of ["a", "b", "c"]) t.cache.put(thing(name));
+  // Long enough for pauses of a minute.
+  await settle(300_000);
+  away.clear();
+  const looks = () => t.observe.mock.calls.map(([{ metadata }]) => metadata.name).slice(before);
+  const before = t.observe.mock.calls.length;
+  t.runner.hasten(["PrimaryUnreachable", "CircuitOpen"]);
+  await settle();
+  expect(looks()).toEqual(["a"]);
+  t.runner.hasten(["PrimaryUnreachable"]);
+  await settle();
+  expect(looks()).toEqual(["a"]);
+  await settle(60_000);
+  expect(looks()).toEqual(["a", "b"]);
+});
+
 describe("a condition that people set", () => {
   const approval = (status: Condition["status"]): Condition => ({
     type: "Approved",

@@ -55,6 +55,8 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
   readonly #stopFollowing: (() => void)[] = [];
   /** Keys whose caches do not cover them yet. */
   readonly #parked = new Set<string>();
+  /** Why the last attempt failed, of keys that are tried again after a pause that grows. */
+  readonly #failed = new Map<string, string>();
   /** Keys under which something is stored of an object that is gone. */
   readonly #former = new Set<string>();
 
@@ -89,6 +91,15 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
 
   enqueue(key: string, options: AddOptions = {}): void {
     this.#queue.add(key, options);
+  }
+
+  /** What was away is back: what failed for one of these reasons is tried now, and not after its pause. */
+  hasten(reasons: readonly Reason[]): void {
+    for (const [key, reason] of this.#failed) {
+      if (!reasons.some((each) => each === reason)) continue;
+      this.#backoff.reset(key);
+      this.#queue.add(key);
+    }
   }
 
   /**
@@ -156,6 +167,7 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
   }
 
   async #reconcile(key: string, signal: AbortSignal): Promise<ReconcileOutcome | undefined> {
+    this.#failed.delete(key);
     const { cache, needs = [] } = this.#options;
     const resource = cache.get(key);
     // What a cache does not cover it says nothing about: absence there must never look like a deletion.
@@ -287,6 +299,7 @@ export class Runner<R extends Resource, Observed, Action extends { readonly kind
         this.#queue.add(key, { afterMs: verdict.afterMs });
         break;
       case "backoff":
+        this.#failed.set(key, verdict.reason);
         this.#queue.add(key, { afterMs: Math.max(this.#backoff.next(effort), verdict.atLeastMs) });
         break;
       case "soon":

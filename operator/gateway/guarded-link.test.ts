@@ -103,3 +103,37 @@ test("who gives up while the primary is tried does not close the circuit; it is 
   await until("it answers", () => question().catch(() => false), { timeoutMs: 5_000, intervalMs: 5 });
   expect(link.state).toBe("Closed");
 });
+
+test("tells once that the primary is back, whether or not the circuit had opened, until nobody listens", async () => {
+  let back = 0;
+  const stop = link.onBack(() => {
+    back += 1;
+  });
+  await question();
+  expect(back).toBe(0);
+  ask = away;
+  await question().catch(() => {});
+  ask = async () => ANSWER;
+  await question();
+  await question();
+  expect(back).toBe(1);
+  ask = async () => ({ status: 503, body: {} });
+  for (let at = 0; at < 3; at += 1) await question();
+  expect(link.state).toBe("Open");
+  ask = async () => ANSWER;
+  await until("it answers", () => question().catch(() => false), { timeoutMs: 5_000, intervalMs: 5 });
+  expect(back).toBe(2);
+  const given = new AbortController();
+  given.abort(new Error("stopped"));
+  ask = () => Promise.reject(given.signal.reason);
+  await expect(question(given.signal)).rejects.toThrow("stopped");
+  ask = async () => ANSWER;
+  await question();
+  expect(back).toBe(2);
+  stop();
+  ask = away;
+  await question().catch(() => {});
+  ask = async () => ANSWER;
+  await question();
+  expect(back).toBe(2);
+});

@@ -40,6 +40,9 @@ export class GuardedLink implements PrimaryLink {
   readonly #link: PrimaryLink;
   readonly #policy;
   readonly #probeAfterMs: number;
+  readonly #onBack = new Set<() => void>();
+  /** Whether the last question that says something of the primary had no answer. */
+  #isAway = false;
 
   constructor({ link, failures = FAILURES, probeAfterMs = PROBE_AFTER_MS, log }: GuardedLinkOptions) {
     this.#link = link;
@@ -75,16 +78,28 @@ export class GuardedLink implements PrimaryLink {
     }
   }
 
+  /**
+   * Calls `listener` each time the primary answers after a question that it did not answer, until stopped.
+   * @returns stops it
+   */
+  onBack(listener: () => void): () => void {
+    this.#onBack.add(listener);
+    return () => this.#onBack.delete(listener);
+  }
+
   async ask(path: string, body: unknown, options: AskOptions): Promise<ChannelAnswer> {
     try {
-      return await this.#policy.execute(async () => {
+      const answered = await this.#policy.execute(async () => {
         const answer = await this.#asked(path, body, options);
         if (answer.status >= SERVER_ERROR) throw new Unserved(answer);
         return answer;
       });
+      this.#answered();
+      return answered;
     } catch (error) {
-      if (error instanceof Unserved) return error.answer;
       if (error instanceof GivenUp) throw error.cause;
+      this.#isAway = true;
+      if (error instanceof Unserved) return error.answer;
       if (!isBrokenCircuitError(error)) throw error;
       const seconds = Math.ceil(this.#probeAfterMs / 1_000);
       throw new Unavailable(
@@ -92,6 +107,12 @@ export class GuardedLink implements PrimaryLink {
         `the primary did not answer several times in a row; it is tried every ${seconds} s`,
       );
     }
+  }
+
+  #answered(): void {
+    if (!this.#isAway) return;
+    this.#isAway = false;
+    for (const listener of this.#onBack) listener();
   }
 
   async #asked(path: string, body: unknown, options: AskOptions): Promise<ChannelAnswer> {
