@@ -91,6 +91,10 @@ test("nothing is missing where all of it is there; a Secret of another environme
   const other = new FakeCluster();
   other.add("Secret", { namespace, name: "db", project, environment: "other" });
   expect((await missingObjects(parts(other)))[0]).toEqual({ kind: "Secret", namespace, name: "db" });
+  // Its namespace goes just now.
+  const going = whole();
+  going.remove("Namespace", namespace);
+  expect(await missingObjects(parts(going))).toEqual([{ kind: "Secret", namespace, name: "db" }]);
 });
 
 describe("in another cluster", () => {

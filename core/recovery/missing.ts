@@ -61,6 +61,9 @@ export async function missingObjects({
     byName ||
     bound.uids.Namespace.get(keyOf({ name: namespace })) === namespaceUid ||
     bound.awaited.Namespace.has(namespaceUid);
+  /** It is there by name, and its namespace is another one, or goes just now. */
+  const ofFormer = (namespace: string, namespaceUid: string): Partial<MissingObject> =>
+    bound.uids.Namespace.has(keyOf({ name: namespace })) ? { former: namespaceUid } : {};
   const secrets = await present(cluster, "Secret");
   for await (const { identity, state } of pages(
     (after: string | undefined) => vault.listLocations(after, PAGE),
@@ -69,7 +72,7 @@ export async function missingObjects({
     const { namespace, namespaceUid, name, project, environment } = identity;
     if (state !== "Active") continue;
     if (!secrets.has(keyOf({ namespace, name, project, environment }))) tell("Secret", namespace, name);
-    else if (!isIn(namespace, namespaceUid)) tell("Secret", namespace, name, { former: namespaceUid });
+    else if (!isIn(namespace, namespaceUid)) tell("Secret", namespace, name, ofFormer(namespace, namespaceUid));
   }
   const issuers = { Issuer: await present(cluster, "Issuer"), ClusterIssuer: await present(cluster, "ClusterIssuer") };
   for await (const { identity, state } of pages(
@@ -79,7 +82,8 @@ export async function missingObjects({
     const { kind, namespace, namespaceUid, name } = identity;
     if (kind === "Installation" || state !== "Active") continue;
     if (!issuers[kind].has(keyOf({ namespace, name }))) tell(kind, namespace, name);
-    else if (kind === "Issuer" && !isIn(namespace, namespaceUid)) tell(kind, namespace, name, { former: namespaceUid });
+    else if (kind === "Issuer" && !isIn(namespace, namespaceUid))
+      tell(kind, namespace, name, ofFormer(namespace, namespaceUid));
   }
   const byUid = ({ uid }: { readonly uid: string }): string => uid;
   for await (const each of pages((after: string | undefined) => pki.listHolders(after, PAGE), byUid)) {
