@@ -2,6 +2,7 @@ import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Client } from "pg";
+import { SafeError } from "../../core/errors.ts";
 import { LabPki } from "../../lab/pki.ts";
 import { until } from "../../lab/poll.ts";
 import { SilentProxy } from "../redis/testing/proxy.ts";
@@ -41,7 +42,10 @@ describe("a database that a newer program has migrated", () => {
   test("is refused where it needs a newer program", async () => {
     const database = await server.database();
     await asNewer(database, "9999_from_the_future");
-    await expect(migrate(database)).rejects.toThrow(DatabaseIsNewer);
+    const refused = migrate(database);
+    await expect(refused).rejects.toThrow(DatabaseIsNewer);
+    // The log of a program that ends over it says why.
+    await expect(refused).rejects.toBeInstanceOf(SafeError);
   });
 
   test("is refused where it lacks what this program needs", async () => {

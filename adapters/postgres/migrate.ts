@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import type { MigrationBuilder } from "node-pg-migrate";
 import pg from "pg";
-import { Unavailable } from "../../core/errors.ts";
+import { SafeError, Unavailable } from "../../core/errors.ts";
 import { newerMigrations, type SchemaState, worksWithNewer } from "../../core/schema-state.ts";
 import { connectionSettings, type DatabaseOptions, noteRefusal, SCHEMA } from "./database.ts";
 import { mapError, sqlState } from "./errors.ts";
@@ -38,7 +38,7 @@ export const knownMigrations = (directory = shipped): readonly string[] =>
     .sort();
 
 /** The database was made by a newer program, which may rely on what this one does not know. */
-export class DatabaseIsNewer extends Error {
+export class DatabaseIsNewer extends SafeError {
   constructor(unknown: readonly string[]) {
     super(
       `the database has migrations that this program does not know and cannot work with (${unknown.join(", ")}): ` +
