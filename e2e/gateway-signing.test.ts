@@ -103,8 +103,8 @@ const readyBecause =
     reasons.includes(conditionOf(object, "Ready")?.reason ?? "");
 /** A pause of what waits for the primary is a minute long at most, and the channel to it may take half of one. */
 const RETRIED_WITHIN_MS = 120_000;
-/** What waits is tried as soon as the primary answers anybody. */
-const BACK_WITHIN_MS = 45_000;
+/** What waits is tried as soon as there is a channel, which may take half a minute from when the primary listens. */
+const BACK_WITHIN_MS = 60_000;
 const waitReady = (name: string) => cluster.waitReady(CERTIFICATES, name, NAMESPACE, RETRIED_WITHIN_MS);
 
 /** Certificates that the primary has signed for objects of that name. */

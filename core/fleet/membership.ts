@@ -106,6 +106,8 @@ export interface MembershipDependencies {
   readonly condition: () => Pick<Heartbeat, "problems" | "queueLength">;
   /** Told of what each heartbeat's answer grants. */
   readonly lease: ActingLease;
+  /** Called for each channel to the primary that is opened. */
+  readonly onOpened?: () => void;
   readonly clock: MembershipClock;
   readonly log: MembershipLog;
 }
@@ -581,6 +583,7 @@ export class Membership implements PrimaryLink {
 
   #use(opened: OpenChannel): void {
     this.#open = opened;
+    this.#deps.onOpened?.();
     void opened.channel.closed.then(() => {
       if (this.#open?.channel === opened.channel) this.#open = undefined;
     });

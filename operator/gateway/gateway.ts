@@ -86,7 +86,8 @@ export async function openGateway({
       "the primary tells of an older epoch than this gateway knows, and is not believed: its database was put back. It is told so by each heartbeat, and goes on in a newer epoch where a GatewayEnvironment pairs this gateway; where none does, restart the gateway to go on with what it tells now",
     ),
   );
-  const membership = openMembership({ config, stores, channels, secrets, log, condition, lease });
+  const onOpened = () => link.channelOpened();
+  const membership = openMembership({ config, stores, channels, secrets, log, condition, lease, onOpened });
   const link = new GuardedLink({ link: membership, log });
   const { replica, pull } = openReplica({ config, stores, membership, link, log });
   const { timeoutMs: requestTimeoutMs } = config.azure;

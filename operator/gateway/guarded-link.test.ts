@@ -137,3 +137,23 @@ test("tells once that the primary is back, whether or not the circuit had opened
   await question();
   expect(back).toBe(2);
 });
+
+test("a channel that is opened closes the circuit, and what waits is tried; the next failure opens it again", async () => {
+  let back = 0;
+  link.onBack(() => {
+    back += 1;
+  });
+  link.channelOpened();
+  expect(back).toBe(0);
+  ask = away;
+  for (let at = 0; at < 3; at += 1) await question().catch(() => {});
+  expect(link.state).toBe("Open");
+  link.channelOpened();
+  expect({ state: link.state, back }).toEqual({ state: "Closed", back: 1 });
+  await expect(question()).rejects.toMatchObject({ code: "PrimaryUnreachable" });
+  expect(link.state).toBe("Open");
+  link.channelOpened();
+  ask = async () => ANSWER;
+  await question();
+  expect({ state: link.state, back }).toEqual({ state: "Closed", back: 2 });
+});

@@ -87,6 +87,12 @@ export class GuardedLink implements PrimaryLink {
     return () => this.#onBack.delete(listener);
   }
 
+  /** The primary has let the gateway in again: what it did not answer before says nothing of it any more. */
+  channelOpened(): void {
+    if (this.state !== "Closed") this.#policy.isolate().dispose();
+    this.#answered();
+  }
+
   async ask(path: string, body: unknown, options: AskOptions): Promise<ChannelAnswer> {
     try {
       const answered = await this.#policy.execute(async () => {

@@ -23,6 +23,7 @@ export interface MembershipParts {
   readonly log: Logger;
   readonly condition: MembershipDependencies["condition"];
   readonly lease: MembershipDependencies["lease"];
+  readonly onOpened: () => void;
 }
 
 /** @throws ConfigError */
@@ -34,6 +35,7 @@ export function openMembership({
   log,
   condition,
   lease,
+  onOpened,
 }: MembershipParts): Membership {
   const { environment, role, primaryUrl } = config.gateway;
   if (environment === undefined || primaryUrl === undefined)
@@ -46,6 +48,7 @@ export function openMembership({
     token: new ConfiguredToken(config.gateway, secrets, log),
     condition,
     lease,
+    onOpened,
     clock: CLOCK,
     log: {
       info: (message) => log.info(message),
