@@ -23,6 +23,8 @@ const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 5_000;
 /** After a migration that did not get its lock: who waits for one holds up all who come after it, so not again and again. */
 const MIGRATION_RETRY_MS = 30_000;
+/** Of so many attempts that wait for a lock one is patient. */
+const PATIENT_EVERY = 3;
 const PROBE_EVERY_MS = 5_000;
 /** A statement may take longer; who waits for it wants to know why. */
 const ANSWER_MS = 3_000;
@@ -70,9 +72,10 @@ export class DatabaseConnection {
     const previous = keys.previous && (await openRootKey(keys.previous, awaited, "keys.previous"));
     this.#password = await this.#secrets.kept("database.passwordSecret");
     const options = { ...this.options, onCall: this.#onCall };
+    let waited = 0;
     for (let pauseMs = FIRST_RETRY_MS; ; pauseMs = Math.min(LONGEST_RETRY_MS, pauseMs * 2)) {
       try {
-        const { applied, newer } = await migrate(options);
+        const { applied, newer } = await migrate(options, { isPatient: waited % PATIENT_EVERY === PATIENT_EVERY - 1 });
         if (applied.length > 0) this.#log.info({ applied }, "database migrated");
         if (newer.length > 0)
           this.#log.warn({ newer }, "the database was migrated by a newer version, with which this one can work");
@@ -85,6 +88,7 @@ export class DatabaseConnection {
           error instanceof DatabaseIsNewer || (error instanceof Unavailable && error.code !== "DatabaseUnavailable");
         if (hopeless) throw error;
         const waits = error instanceof MigrationWaits;
+        if (waits) waited += 1;
         this.#problem = waits ? error.message : this.#unanswered();
         // Replicas that have started together do not come back together.
         const retryInMs = waits ? Math.round(MIGRATION_RETRY_MS * (0.75 + Math.random() / 2)) : pauseMs;

@@ -5,6 +5,7 @@ import type { Client } from "pg";
 import { SafeError } from "../../core/errors.ts";
 import { LabPki } from "../../lab/pki.ts";
 import { until } from "../../lab/poll.ts";
+import { withClient } from "../../lab/postgres/database.ts";
 import { SilentProxy } from "../redis/testing/proxy.ts";
 import { Database, type DatabaseOptions, read } from "./database.ts";
 import { DatabaseIsNewer, knownMigrations, migrate, readSchemaState } from "./migrate.ts";
@@ -100,6 +101,37 @@ describe("beside programs that serve", () => {
       await reader.query("ROLLBACK");
     });
     expect(await migrate(database, { directory })).toEqual({ applied: ["9002_second"], newer: [] });
+  });
+
+  test("an autovacuum that holds it up ends for an attempt that is patient", async () => {
+    await withConnection(database, async (owner) => {
+      await owner.query(`CREATE TABLE slow (a integer) WITH (
+        autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)`);
+      await owner.query("INSERT INTO slow SELECT generate_series(1, 100000)");
+      await owner.query("DELETE FROM slow WHERE a % 2 = 0");
+    });
+    const { superuser } = server.postgres;
+    await withClient(superuser, async (administrator) => {
+      const set = async (...settings: readonly string[]): Promise<void> => {
+        for (const setting of settings) await administrator.query(`ALTER SYSTEM ${setting}`);
+        await administrator.query("SELECT pg_reload_conf()");
+      };
+      const isVacuumed = async (): Promise<boolean> => {
+        const query = "SELECT FROM pg_stat_activity WHERE query LIKE 'autovacuum: VACUUM% mazevault.slow%'";
+        return (await administrator.query(query)).rows.length > 0;
+      };
+      await set("SET autovacuum = on", "SET autovacuum_naptime = '1s'");
+      try {
+        await until("it is vacuumed", isVacuumed, { timeoutMs: 30_000 });
+        add("9001_altered", "ALTER TABLE slow ADD COLUMN b integer;");
+        await expect(migrate(database, { directory })).rejects.toMatchObject({ name: "MigrationWaits" });
+        expect(await isVacuumed()).toBe(true);
+        expect((await migrate(database, { directory, isPatient: true })).applied).toEqual(["9001_altered"]);
+      } finally {
+        await set("RESET autovacuum", "RESET autovacuum_naptime");
+      }
+    });
   });
 
   test("one that fails leaves nothing of itself behind", async () => {

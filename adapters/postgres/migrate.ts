@@ -19,6 +19,8 @@ const COMPATIBILITY = `${SCHEMA}.compatibility`;
  * `deadlock_timeout` (1 s): where both wait for each other, the migration gives up before PostgreSQL ends a write of a replica.
  */
 const LOCK_TIMEOUT_MS = 500;
+/** More than `deadlock_timeout`: only after that does PostgreSQL end an autovacuum that somebody waits for. */
+const PATIENT_LOCK_TIMEOUT_MS = 1_500;
 /** For its turn, while another replica migrates. */
 const TURN_TIMEOUT_MS = 60_000;
 const LOCK_NOT_AVAILABLE = "55P03";
@@ -61,6 +63,8 @@ export interface MigrateOptions {
   readonly directory?: string;
   /** How long another replica is waited for. */
   readonly turnMs?: number;
+  /** Has an autovacuum that holds it up end, for which writers wait longer. */
+  readonly isPatient?: boolean;
 }
 
 export interface Migrated {
@@ -77,7 +81,7 @@ export interface Migrated {
  */
 export async function migrate(
   options: DatabaseOptions,
-  { directory = shipped, turnMs = TURN_TIMEOUT_MS }: MigrateOptions = {},
+  { directory = shipped, turnMs = TURN_TIMEOUT_MS, isPatient = false }: MigrateOptions = {},
 ): Promise<Migrated> {
   // An index on a large table takes longer than a request may.
   const { statement_timeout: _, query_timeout: __, ...settings } = connectionSettings(options);
@@ -87,6 +91,7 @@ export async function migrate(
     application_name: "mazevault-migrate",
   });
   client.on("error", () => {});
+  const lockTimeoutMs = isPatient ? PATIENT_LOCK_TIMEOUT_MS : LOCK_TIMEOUT_MS;
   let begun: string | undefined;
   let connected = false;
   try {
@@ -103,7 +108,7 @@ export async function migrate(
       const sql = await readFile(file, "utf8");
       const up = (pgm: MigrationBuilder): void => {
         begun = file.slice(file.lastIndexOf("/") + 1, -".sql".length);
-        write(pgm, sql);
+        write(pgm, sql, lockTimeoutMs);
       };
       return { id: file, filePaths: [file], actions: { up, down: false as const } };
     };
@@ -124,7 +129,8 @@ export async function migrate(
   } catch (error) {
     if (error instanceof DatabaseIsNewer) throw error;
     noteRefusal(options, error);
-    if (sqlState(error) === LOCK_NOT_AVAILABLE) throw new MigrationWaits(waitsFor(begun, turnMs), { cause: error });
+    if (sqlState(error) === LOCK_NOT_AVAILABLE)
+      throw new MigrationWaits(waitsFor(begun, begun === undefined ? turnMs : lockTimeoutMs), { cause: error });
     // Such as an order that it cannot have: PostgreSQL did not say it, and its connection is well.
     if (sqlState(error) === undefined && connected && (await answers(client)))
       throw new Unavailable("Failed", `the migrations cannot be run: ${(error as Error).message}`, { cause: error });
@@ -142,20 +148,20 @@ const answers = (client: pg.Client): Promise<boolean> =>
     () => false,
   );
 
-function write(pgm: MigrationBuilder, sql: string): void {
+function write(pgm: MigrationBuilder, sql: string, lockTimeoutMs: number): void {
   if (runsOutsideOfTransaction(sql)) {
     pgm.noTransaction();
     for (const statement of statementsOf(sql)) pgm.sql(statement);
   } else {
-    pgm.sql(`SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`);
+    pgm.sql(`SET LOCAL lock_timeout = ${lockTimeoutMs}`);
     pgm.sql(sql);
   }
 }
 
-const waitsFor = (migration: string | undefined, turnMs: number): string =>
+const waitsFor = (migration: string | undefined, ms: number): string =>
   migration === undefined
-    ? `another replica has been migrating the database for ${turnMs / 1_000} s; who: SELECT pid, state, query FROM pg_stat_activity WHERE application_name = 'mazevault-migrate'`
-    : `migration ${migration} did not get a lock within ${LOCK_TIMEOUT_MS / 1_000} s, because a transaction has been open for longer; who: SELECT pid, usename, application_name, state, xact_start FROM pg_stat_activity ORDER BY xact_start LIMIT 3`;
+    ? `another replica has been migrating the database for ${ms / 1_000} s; who: SELECT pid, state, query FROM pg_stat_activity WHERE application_name = 'mazevault-migrate'`
+    : `migration ${migration} did not get a lock within ${ms / 1_000} s, because a transaction has been open for longer; who: SELECT pid, usename, application_name, state, xact_start FROM pg_stat_activity ORDER BY xact_start LIMIT 3`;
 
 /** @throws DatabaseIsNewer where the program cannot work with them */
 function newerThan(known: readonly string[], state: SchemaState): readonly string[] {
