@@ -64,9 +64,12 @@ async function belongsElsewhere(state: HomeRecord["state"] = "Settled"): Promise
   const record: HomeRecord = { clusterUid: "former", state };
   await store.writeHome(writer, 0n, record, homeMac(keys, record, 1n), [homeEntry("ClusterChosen", 1n, actor, {})]);
 }
-const held = async (): Promise<HeldUids> => {
+const held = async (recovering = false): Promise<HeldUids> => {
   const uids = new HeldUids();
-  uids.load((await store.bindings()).map((each) => judgedBinding(keys, each)));
+  uids.load(
+    (await store.bindings()).map((each) => judgedBinding(keys, each)),
+    recovering,
+  );
   return uids;
 };
 const recorded = (action: string) => database.audit.filter(({ entry }) => entry.action === action);
@@ -177,6 +180,58 @@ test("what was forgotten goes on from the generation that is on record", async (
   expect(await adopt({ sameCluster: true })).toMatchObject({ bound: 1 });
   expect(await store.bindings()).toMatchObject([{ generation: 3n, auditedGeneration: 3n }]);
   expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+});
+
+describe("an object whose place another one had taken", () => {
+  const web = { namespace: "shop", name: "web" };
+  const waits = async (uid: string, webUid: string) => {
+    const uids = await held(true);
+    return [uids.isAwaited("Namespace", { name: "shop", uid }), uids.isAwaited("Certificate", { ...web, uid: webUid })];
+  };
+  /** Both are deleted and applied again. */
+  const makeAnew = (): [namespace: string, certificate: string] => {
+    cluster.remove("Namespace", "shop");
+    cluster.remove("Certificate", "web");
+    return [cluster.add("Namespace", { name: "shop" }), cluster.add("Certificate", web)];
+  };
+
+  beforeEach(async () => {
+    await belongsElsewhere();
+    store.held = [namespace("shop", "shop-1"), certificate("web", "web-1", "shop-1")];
+    makeAnew();
+    await adopt();
+  });
+
+  test("takes it in the same recovery", async () => {
+    const [uid, webUid] = makeAnew();
+    expect(await waits(uid, webUid)).toEqual([true, true]);
+    expect(await adopt()).toMatchObject({ bound: 2 });
+    expect(await waits(uid, webUid)).toEqual([false, false]);
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+    expect((await held()).of("Certificate", { uid: webUid })).toBe("web-1");
+  });
+
+  test.each([
+    [
+      "with rows of its own",
+      (uid: string, webUid: string) => [namespace("shop", uid), certificate("web", webUid, uid)],
+    ],
+    ["that has none yet", () => []],
+    ["the first of its namespace", (uid: string) => [namespace("shop", uid), certificate("web", "web-1", "shop-1")]],
+  ])("in an earlier recovery is itself in the next one: %s", async (_what, rows) => {
+    await settleRecovery({ store, keys, cluster, leadership: database }, [], actor);
+    const [uid, webUid] = makeAnew();
+    store.held = rows(uid, webUid);
+    expect(await adopt({ sameCluster: true })).toMatchObject({ bound: 0, awaited: [] });
+    expect(await waits(uid, webUid)).toEqual([false, false]);
+    expect((await held()).of("Namespace", { uid })).toBe(uid);
+    expect((await held()).of("Certificate", { uid: webUid })).toBe(webUid);
+    // Repeated it writes nothing, and made anew once more in this recovery it waits again.
+    const before = await store.bindings();
+    await adopt();
+    expect(await store.bindings()).toEqual(before);
+    expect(await waits(...makeAnew())).toEqual([true, true]);
+  });
 });
 
 describe("of several namespaces of one name", () => {

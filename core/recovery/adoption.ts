@@ -125,10 +125,11 @@ export class Adoption {
 
   async #plan(manifest: BackupManifest | undefined, chosen: ReadonlyMap<string, string>): Promise<Plan> {
     const { store, cluster, keys } = this.#parts;
-    const standing: Standing = { byRows: new Map(), byObject: new Map() };
+    const standing: Standing = { byRows: new Map(), byObject: new Map(), places: new Set() };
     for (const each of await store.bindings()) {
       const { kind, uid } = judgedBinding(keys, each);
       standing.byRows.set(idOf(each.binding), each);
+      standing.places.add(keyOf(each.binding));
       if (uid !== undefined) standing.byObject.set(`${kind} ${uid}`, each);
     }
     const told = manifest && new Map(manifest.body.objects.filter(isBound).map((each) => [keyOf(each), each.heldUid]));
@@ -138,18 +139,27 @@ export class Adoption {
     for (const kind of boundKinds) {
       const candidates = await this.#held(kind, namespaces);
       if (kind === "Namespace") for (const [name, uid] of chosen) assertKnown(name, uid, candidates);
-      const present = new Map<string, string>();
+      const present = new Map<string, BoundPlace & { readonly uid: string }>();
       for await (const { namespace = "", name, uid } of cluster.list(kind))
-        present.set(keyOf({ kind, namespace, name }), uid);
+        present.set(keyOf({ kind, namespace, name }), { kind, namespace, name, uid });
+      const inherited = new Set<string>();
       for (const [place, each] of candidates) {
-        const uid = present.get(place);
+        const uid = present.get(place)?.uid;
         const object = chosenOf(each, { uid, chosen, told });
         if (object === undefined) continue;
+        inherited.add(place);
         if (kind === "Namespace") namespaces.set(object.name, object.heldUid);
         if (uid === undefined && !object.inUse) continue;
         const { namespace, name } = object;
         if (uid === undefined) plan.awaited.push({ kind, namespace, name });
         add(plan, standing, object, uid);
+      }
+      // What inherits nothing has its own, or will have.
+      for (const [place, { uid, ...object }] of present) {
+        if (inherited.has(place) || standing.byObject.has(`${kind} ${uid}`)) continue;
+        const own = candidates.get(place)?.find(({ heldUid }) => heldUid === uid);
+        const { generation } = own ?? standing.byRows.get(idOf({ kind, heldUid: uid })) ?? { generation: 0n };
+        add(plan, standing, { ...object, heldUid: uid, generation }, uid);
       }
     }
     return plan;
@@ -248,21 +258,30 @@ interface Plan {
 interface Standing {
   readonly byRows: Map<string, StoredBinding>;
   readonly byObject: Map<string, StoredBinding>;
+  /** Where an object waits that has no binding. */
+  readonly places: Set<string>;
 }
 
 /** What stands already is not written again. */
-function add(plan: Plan, standing: Standing, object: HeldObject, uid: string | undefined): void {
+function add(
+  plan: Plan,
+  standing: Standing,
+  object: Omit<HeldObject, "namespaceUid" | "inUse">,
+  uid: string | undefined,
+): void {
   const { kind, namespace, name, heldUid, generation } = object;
   const before = standing.byRows.get(idOf(object));
   const other = standing.byObject.get(`${kind} ${uid}`);
-  const stands = uid === (before === undefined ? heldUid : before.binding.uid);
+  // Bindings of earlier recoveries stand for ever: where one names its place, it would wait until somebody says that it is itself.
+  const isItself = uid === heldUid && !standing.places.has(keyOf(object));
+  const stands = before === undefined ? isItself : uid === before.binding.uid;
   if (stands && (other === undefined || other === before)) return;
   // It was said to be another one, and stands for one alone.
   if (other !== undefined)
     plan.writes.push({ binding: { ...other.binding, uid: undefined }, generation: other.generation + 1n });
   const binding: Binding = { kind, namespace, name, heldUid, uid };
   plan.writes.push({ binding, generation: generation + 1n });
-  if (uid !== undefined) plan.bound.push(binding);
+  if (uid !== undefined && uid !== heldUid) plan.bound.push(binding);
 }
 
 /** @throws BackupUnusable when somebody has said a UID that stands nowhere */
