@@ -234,6 +234,43 @@ describe("an object whose place another one had taken", () => {
   });
 });
 
+describe("of several objects of one place", () => {
+  const web = { namespace: "shop", name: "web" };
+
+  beforeEach(async () => {
+    await belongsElsewhere();
+    store.held = [namespace("shop", "shop-1")];
+    cluster.add("Namespace", { name: "shop" });
+  });
+
+  test("that all came since it was taken over the one that is there counts, and none where all are gone", async () => {
+    await adopt();
+    store.held = [
+      namespace("shop", "shop-1"),
+      namespace("late", "late-1"),
+      certificate("web", "web-1", "shop-1"),
+      certificate("web", "web-2", "shop-1"),
+    ];
+    cluster.add("Certificate", web, "web-2");
+    const late = cluster.add("Namespace", { name: "late" });
+    expect(await adopt()).toMatchObject({ bound: 1, awaited: [] });
+    expect((await held()).of("Namespace", { uid: late })).toBe("late-1");
+    expect((await held(true)).of("Certificate", { uid: "web-2" })).toBe("web-2");
+    cluster.remove("Certificate", "web");
+    expect(await adopt()).toMatchObject({ bound: 0, awaited: [] });
+    const uid = cluster.add("Certificate", web);
+    expect((await held(true)).isAwaited("Certificate", { ...web, uid })).toBe(false);
+  });
+
+  test("that were there before the manifest has to say which, whether one is there or not", async () => {
+    store.held = [...store.held, certificate("web", "web-1", "shop-1"), certificate("web", "web-2", "shop-1")];
+    await expect(adopt()).rejects.toThrow(/adopt with the manifest/);
+    cluster.add("Certificate", web);
+    await expect(adopt()).rejects.toThrow(/adopt with the manifest/);
+    expect(await store.bindings()).toEqual([]);
+  });
+});
+
 describe("of several namespaces of one name", () => {
   test("the one that is in use is taken over, with what belongs to it alone", async () => {
     await belongsElsewhere();
@@ -397,6 +434,18 @@ describe("the manifest of the backup", () => {
     await adopt({ manifest: parseManifest(signed({ objects })) });
     expect((await held()).of("Certificate", { uid: web })).toBe("web-1");
     expect((await held()).of("CertificateRequest", { uid: job })).toBe(job);
+  });
+
+  test("of several that it does not have the one that is there counts, and none where all are gone", async () => {
+    const ofWeb = [certificate("web", "web-1", "shop-1"), certificate("web", "web-2", "shop-1")];
+    store.held = [namespace("shop", "shop-1"), ...ofWeb];
+    const uid = cluster.add("Namespace", { name: "shop" });
+    const manifest = parseManifest(signed({ objects: [had("shop", "shop-1")] }));
+    expect(await adopt({ manifest })).toMatchObject({ bound: 1, awaited: [] });
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+    cluster.add("Certificate", { namespace: "shop", name: "web" }, "web-2");
+    expect(await adopt({ manifest })).toMatchObject({ bound: 0, awaited: [] });
+    expect(await store.bindings()).toHaveLength(1);
   });
 
   test.each<readonly [string, () => string, RegExp]>([

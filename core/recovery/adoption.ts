@@ -83,7 +83,7 @@ export class Adoption {
     const goesOn = home?.state === "Adopted" && home.clusterUid === clusterUid;
     if (home?.clusterUid === clusterUid && home.state === "Settled" && !sameCluster) throw nothingToAdopt(clusterUid);
     if (manifest !== undefined) await this.#judge(manifest);
-    const plan = await this.#plan(manifest, namespaces ?? new Map());
+    const plan = await this.#plan(manifest, namespaces ?? new Map(), goesOn);
 
     const writer = { epoch: await leadership.acquireEpoch(HOLDER) };
     await this.#bind(writer, plan, actor);
@@ -123,7 +123,11 @@ export class Adoption {
       );
   }
 
-  async #plan(manifest: BackupManifest | undefined, chosen: ReadonlyMap<string, string>): Promise<Plan> {
+  async #plan(
+    manifest: BackupManifest | undefined,
+    chosen: ReadonlyMap<string, string>,
+    goesOn: boolean,
+  ): Promise<Plan> {
     const { store, cluster, keys } = this.#parts;
     const standing: Standing = { byRows: new Map(), byObject: new Map(), places: new Set() };
     for (const each of await store.bindings()) {
@@ -145,7 +149,7 @@ export class Adoption {
       const inherited = new Set<string>();
       for (const [place, each] of candidates) {
         const uid = present.get(place)?.uid;
-        const object = chosenOf(each, { uid, chosen, told });
+        const object = chosenOf(each, { uid, chosen, told, goesOn });
         if (object === undefined) continue;
         inherited.add(place);
         if (kind === "Namespace") namespaces.set(object.name, object.heldUid);
@@ -300,6 +304,8 @@ interface Choice {
   readonly chosen: ReadonlyMap<string, string>;
   /** By place; undefined without a manifest. */
   readonly told: ReadonlyMap<string, string> | undefined;
+  /** The database was taken over already: several of a place came since, as nothing is ended until the recovery is settled. */
+  readonly goesOn: boolean;
 }
 
 /**
@@ -308,7 +314,7 @@ interface Choice {
  *
  * @throws BackupUnusable when that takes somebody's word
  */
-function chosenOf(candidates: readonly HeldObject[], { uid, chosen, told }: Choice): HeldObject | undefined {
+function chosenOf(candidates: readonly HeldObject[], { uid, chosen, told, goesOn }: Choice): HeldObject | undefined {
   const [first] = candidates;
   if (first === undefined) return undefined;
   const isNamespace = first.kind === "Namespace";
@@ -327,6 +333,12 @@ function chosenOf(candidates: readonly HeldObject[], { uid, chosen, told }: Choi
       `the manifest has namespace ${first.name} by UID ${last}, and what is in use is of UID ${uidsOf(others)}: say with --namespace ${first.name}=UID whose rows it takes`,
     );
   if (counting.length === 1) return counting[0];
+  if (!isNamespace) {
+    const own = counting.find(({ heldUid }) => heldUid === uid);
+    if (own !== undefined) return own;
+    // All of them are gone: whoever comes is another one.
+    if (uid === undefined && (goesOn || told !== undefined)) return undefined;
+  }
   const where = `(UIDs ${uidsOf(counting)}), and nothing tells which one was there last`;
   throw new BackupUnusable(
     isNamespace
