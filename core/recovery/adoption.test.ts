@@ -64,9 +64,12 @@ async function belongsElsewhere(state: HomeRecord["state"] = "Settled"): Promise
   const record: HomeRecord = { clusterUid: "former", state };
   await store.writeHome(writer, 0n, record, homeMac(keys, record, 1n), [homeEntry("ClusterChosen", 1n, actor, {})]);
 }
-const held = async (): Promise<HeldUids> => {
+const held = async (recovering = false): Promise<HeldUids> => {
   const uids = new HeldUids();
-  uids.load((await store.bindings()).map((each) => judgedBinding(keys, each)));
+  uids.load(
+    (await store.bindings()).map((each) => judgedBinding(keys, each)),
+    recovering,
+  );
   return uids;
 };
 const recorded = (action: string) => database.audit.filter(({ entry }) => entry.action === action);
@@ -177,6 +180,95 @@ test("what was forgotten goes on from the generation that is on record", async (
   expect(await adopt({ sameCluster: true })).toMatchObject({ bound: 1 });
   expect(await store.bindings()).toMatchObject([{ generation: 3n, auditedGeneration: 3n }]);
   expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+});
+
+describe("an object whose place another one had taken", () => {
+  const web = { namespace: "shop", name: "web" };
+  const waits = async (uid: string, webUid: string) => {
+    const uids = await held(true);
+    return [uids.isAwaited("Namespace", { name: "shop", uid }), uids.isAwaited("Certificate", { ...web, uid: webUid })];
+  };
+  /** Both are deleted and applied again. */
+  const makeAnew = (): [namespace: string, certificate: string] => {
+    cluster.remove("Namespace", "shop");
+    cluster.remove("Certificate", "web");
+    return [cluster.add("Namespace", { name: "shop" }), cluster.add("Certificate", web)];
+  };
+
+  beforeEach(async () => {
+    await belongsElsewhere();
+    store.held = [namespace("shop", "shop-1"), certificate("web", "web-1", "shop-1")];
+    makeAnew();
+    await adopt();
+  });
+
+  test("takes it in the same recovery", async () => {
+    const [uid, webUid] = makeAnew();
+    expect(await waits(uid, webUid)).toEqual([true, true]);
+    expect(await adopt()).toMatchObject({ bound: 2 });
+    expect(await waits(uid, webUid)).toEqual([false, false]);
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+    expect((await held()).of("Certificate", { uid: webUid })).toBe("web-1");
+  });
+
+  test.each([
+    [
+      "with rows of its own",
+      (uid: string, webUid: string) => [namespace("shop", uid), certificate("web", webUid, uid)],
+    ],
+    ["that has none yet", () => []],
+    ["the first of its namespace", (uid: string) => [namespace("shop", uid), certificate("web", "web-1", "shop-1")]],
+  ])("in an earlier recovery is itself in the next one: %s", async (_what, rows) => {
+    await settleRecovery({ store, keys, cluster, leadership: database }, [], actor);
+    const [uid, webUid] = makeAnew();
+    store.held = rows(uid, webUid);
+    expect(await adopt({ sameCluster: true })).toMatchObject({ bound: 0, awaited: [] });
+    expect(await waits(uid, webUid)).toEqual([false, false]);
+    expect((await held()).of("Namespace", { uid })).toBe(uid);
+    expect((await held()).of("Certificate", { uid: webUid })).toBe(webUid);
+    // Repeated it writes nothing, and made anew once more in this recovery it waits again.
+    const before = await store.bindings();
+    await adopt();
+    expect(await store.bindings()).toEqual(before);
+    expect(await waits(...makeAnew())).toEqual([true, true]);
+  });
+});
+
+describe("of several objects of one place", () => {
+  const web = { namespace: "shop", name: "web" };
+
+  beforeEach(async () => {
+    await belongsElsewhere();
+    store.held = [namespace("shop", "shop-1")];
+    cluster.add("Namespace", { name: "shop" });
+  });
+
+  test("that all came since it was taken over the one that is there counts, and none where all are gone", async () => {
+    await adopt();
+    store.held = [
+      namespace("shop", "shop-1"),
+      namespace("late", "late-1"),
+      certificate("web", "web-1", "shop-1"),
+      certificate("web", "web-2", "shop-1"),
+    ];
+    cluster.add("Certificate", web, "web-2");
+    const late = cluster.add("Namespace", { name: "late" });
+    expect(await adopt()).toMatchObject({ bound: 1, awaited: [] });
+    expect((await held()).of("Namespace", { uid: late })).toBe("late-1");
+    expect((await held(true)).of("Certificate", { uid: "web-2" })).toBe("web-2");
+    cluster.remove("Certificate", "web");
+    expect(await adopt()).toMatchObject({ bound: 0, awaited: [] });
+    const uid = cluster.add("Certificate", web);
+    expect((await held(true)).isAwaited("Certificate", { ...web, uid })).toBe(false);
+  });
+
+  test("that were there before the manifest has to say which, whether one is there or not", async () => {
+    store.held = [...store.held, certificate("web", "web-1", "shop-1"), certificate("web", "web-2", "shop-1")];
+    await expect(adopt()).rejects.toThrow(/adopt with the manifest/);
+    cluster.add("Certificate", web);
+    await expect(adopt()).rejects.toThrow(/adopt with the manifest/);
+    expect(await store.bindings()).toEqual([]);
+  });
 });
 
 describe("of several namespaces of one name", () => {
@@ -342,6 +434,18 @@ describe("the manifest of the backup", () => {
     await adopt({ manifest: parseManifest(signed({ objects })) });
     expect((await held()).of("Certificate", { uid: web })).toBe("web-1");
     expect((await held()).of("CertificateRequest", { uid: job })).toBe(job);
+  });
+
+  test("of several that it does not have the one that is there counts, and none where all are gone", async () => {
+    const ofWeb = [certificate("web", "web-1", "shop-1"), certificate("web", "web-2", "shop-1")];
+    store.held = [namespace("shop", "shop-1"), ...ofWeb];
+    const uid = cluster.add("Namespace", { name: "shop" });
+    const manifest = parseManifest(signed({ objects: [had("shop", "shop-1")] }));
+    expect(await adopt({ manifest })).toMatchObject({ bound: 1, awaited: [] });
+    expect((await held()).of("Namespace", { uid })).toBe("shop-1");
+    cluster.add("Certificate", { namespace: "shop", name: "web" }, "web-2");
+    expect(await adopt({ manifest })).toMatchObject({ bound: 0, awaited: [] });
+    expect(await store.bindings()).toHaveLength(1);
   });
 
   test.each<readonly [string, () => string, RegExp]>([

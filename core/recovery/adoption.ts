@@ -83,7 +83,7 @@ export class Adoption {
     const goesOn = home?.state === "Adopted" && home.clusterUid === clusterUid;
     if (home?.clusterUid === clusterUid && home.state === "Settled" && !sameCluster) throw nothingToAdopt(clusterUid);
     if (manifest !== undefined) await this.#judge(manifest);
-    const plan = await this.#plan(manifest, namespaces ?? new Map());
+    const plan = await this.#plan(manifest, namespaces ?? new Map(), goesOn);
 
     const writer = { epoch: await leadership.acquireEpoch(HOLDER) };
     await this.#bind(writer, plan, actor);
@@ -123,12 +123,17 @@ export class Adoption {
       );
   }
 
-  async #plan(manifest: BackupManifest | undefined, chosen: ReadonlyMap<string, string>): Promise<Plan> {
+  async #plan(
+    manifest: BackupManifest | undefined,
+    chosen: ReadonlyMap<string, string>,
+    goesOn: boolean,
+  ): Promise<Plan> {
     const { store, cluster, keys } = this.#parts;
-    const standing: Standing = { byRows: new Map(), byObject: new Map() };
+    const standing: Standing = { byRows: new Map(), byObject: new Map(), places: new Set() };
     for (const each of await store.bindings()) {
       const { kind, uid } = judgedBinding(keys, each);
       standing.byRows.set(idOf(each.binding), each);
+      standing.places.add(keyOf(each.binding));
       if (uid !== undefined) standing.byObject.set(`${kind} ${uid}`, each);
     }
     const told = manifest && new Map(manifest.body.objects.filter(isBound).map((each) => [keyOf(each), each.heldUid]));
@@ -138,18 +143,27 @@ export class Adoption {
     for (const kind of boundKinds) {
       const candidates = await this.#held(kind, namespaces);
       if (kind === "Namespace") for (const [name, uid] of chosen) assertKnown(name, uid, candidates);
-      const present = new Map<string, string>();
+      const present = new Map<string, BoundPlace & { readonly uid: string }>();
       for await (const { namespace = "", name, uid } of cluster.list(kind))
-        present.set(keyOf({ kind, namespace, name }), uid);
+        present.set(keyOf({ kind, namespace, name }), { kind, namespace, name, uid });
+      const inherited = new Set<string>();
       for (const [place, each] of candidates) {
-        const uid = present.get(place);
-        const object = chosenOf(each, { uid, chosen, told });
+        const uid = present.get(place)?.uid;
+        const object = chosenOf(each, { uid, chosen, told, goesOn });
         if (object === undefined) continue;
+        inherited.add(place);
         if (kind === "Namespace") namespaces.set(object.name, object.heldUid);
         if (uid === undefined && !object.inUse) continue;
         const { namespace, name } = object;
         if (uid === undefined) plan.awaited.push({ kind, namespace, name });
         add(plan, standing, object, uid);
+      }
+      // What inherits nothing has its own, or will have.
+      for (const [place, { uid, ...object }] of present) {
+        if (inherited.has(place) || standing.byObject.has(`${kind} ${uid}`)) continue;
+        const own = candidates.get(place)?.find(({ heldUid }) => heldUid === uid);
+        const { generation } = own ?? standing.byRows.get(idOf({ kind, heldUid: uid })) ?? { generation: 0n };
+        add(plan, standing, { ...object, heldUid: uid, generation }, uid);
       }
     }
     return plan;
@@ -248,21 +262,30 @@ interface Plan {
 interface Standing {
   readonly byRows: Map<string, StoredBinding>;
   readonly byObject: Map<string, StoredBinding>;
+  /** Where an object waits that has no binding. */
+  readonly places: Set<string>;
 }
 
 /** What stands already is not written again. */
-function add(plan: Plan, standing: Standing, object: HeldObject, uid: string | undefined): void {
+function add(
+  plan: Plan,
+  standing: Standing,
+  object: Omit<HeldObject, "namespaceUid" | "inUse">,
+  uid: string | undefined,
+): void {
   const { kind, namespace, name, heldUid, generation } = object;
   const before = standing.byRows.get(idOf(object));
   const other = standing.byObject.get(`${kind} ${uid}`);
-  const stands = uid === (before === undefined ? heldUid : before.binding.uid);
+  // Bindings of earlier recoveries stand for ever: where one names its place, it would wait until somebody says that it is itself.
+  const isItself = uid === heldUid && !standing.places.has(keyOf(object));
+  const stands = before === undefined ? isItself : uid === before.binding.uid;
   if (stands && (other === undefined || other === before)) return;
   // It was said to be another one, and stands for one alone.
   if (other !== undefined)
     plan.writes.push({ binding: { ...other.binding, uid: undefined }, generation: other.generation + 1n });
   const binding: Binding = { kind, namespace, name, heldUid, uid };
   plan.writes.push({ binding, generation: generation + 1n });
-  if (uid !== undefined) plan.bound.push(binding);
+  if (uid !== undefined && uid !== heldUid) plan.bound.push(binding);
 }
 
 /** @throws BackupUnusable when somebody has said a UID that stands nowhere */
@@ -281,6 +304,8 @@ interface Choice {
   readonly chosen: ReadonlyMap<string, string>;
   /** By place; undefined without a manifest. */
   readonly told: ReadonlyMap<string, string> | undefined;
+  /** The database was taken over already: several of a place came since, as nothing is ended until the recovery is settled. */
+  readonly goesOn: boolean;
 }
 
 /**
@@ -289,7 +314,7 @@ interface Choice {
  *
  * @throws BackupUnusable when that takes somebody's word
  */
-function chosenOf(candidates: readonly HeldObject[], { uid, chosen, told }: Choice): HeldObject | undefined {
+function chosenOf(candidates: readonly HeldObject[], { uid, chosen, told, goesOn }: Choice): HeldObject | undefined {
   const [first] = candidates;
   if (first === undefined) return undefined;
   const isNamespace = first.kind === "Namespace";
@@ -308,6 +333,12 @@ function chosenOf(candidates: readonly HeldObject[], { uid, chosen, told }: Choi
       `the manifest has namespace ${first.name} by UID ${last}, and what is in use is of UID ${uidsOf(others)}: say with --namespace ${first.name}=UID whose rows it takes`,
     );
   if (counting.length === 1) return counting[0];
+  if (!isNamespace) {
+    const own = counting.find(({ heldUid }) => heldUid === uid);
+    if (own !== undefined) return own;
+    // All of them are gone: whoever comes is another one.
+    if (uid === undefined && (goesOn || told !== undefined)) return undefined;
+  }
   const where = `(UIDs ${uidsOf(counting)}), and nothing tells which one was there last`;
   throw new BackupUnusable(
     isNamespace
